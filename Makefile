@@ -1,0 +1,64 @@
+# From the published document to a tested wheel. `make help` explains every target.
+
+SHELL := /bin/sh
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+# What pytest is given, for example: make test ARGS="tests/client -k retry"
+ARGS ?= tests
+
+GENERATOR := $(wildcard generator/*.py generator/*.yaml)
+SPEC := spec/forge-containers-api.json spec/source.toml $(wildcard overlays/openapi/*.yaml)
+PACKAGE := $(shell find overlays/forge_realtime emulator generated -type f -not -path '*/__pycache__/*')
+
+# Empty files that say when a step was last done.
+DONE := .make
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help setup generate wheel demo test check lock clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(DONE)/setup ## Make .venv and install what is pinned in requirements.lock
+$(DONE)/setup: requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)")'
+	$(PYTHON) -m venv --clear .venv
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock
+	@mkdir -p $(DONE) && touch $@
+
+generate: $(DONE)/generate ## Make the client in generated/ from the pinned document in spec/
+$(DONE)/generate: $(DONE)/setup $(GENERATOR) $(SPEC)
+	$(BIN)/python -m generator generate
+	@touch $@
+
+wheel: $(DONE)/wheel ## Build the wheel into dist/ and install it into .venv
+$(DONE)/wheel: $(DONE)/generate $(PACKAGE) pyproject.toml README.md
+	@rm -rf dist
+	$(BIN)/python -m hatchling build --target wheel
+	$(BIN)/python -m pip install --quiet --no-index --no-deps --force-reinstall dist/*.whl
+	@touch $@
+
+demo: wheel ## Publish to live subscribers on the embedded emulator, and show what arrived
+	$(BIN)/python tests/demo.py
+
+test: wheel ## Test the installed wheel
+	$(BIN)/python -m pytest $(ARGS)
+
+check: wheel ## Prove that generated/ is what a run gives; lint; check types
+	$(BIN)/python -m generator check
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	@rm -rf dist/unpacked && $(BIN)/python -m zipfile --extract dist/*.whl dist/unpacked
+	$(BIN)/mypy dist/unpacked/forge_realtime dist/unpacked/forge_realtime_emulator
+	$(BIN)/mypy generator tests
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+lock: $(DONE)/setup ## Bring requirements.lock up to date with pyproject.toml and the newest releases
+	$(BIN)/uv pip compile pyproject.toml --group dev --all-extras --universal --python-version 3.11 --generate-hashes \
+	  --upgrade --no-emit-index-url --no-emit-find-links --no-header --quiet --output-file requirements.lock
+
+clean: ## Remove all that the other targets made, but for generated/
+	rm -rf .venv $(DONE) dist .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache

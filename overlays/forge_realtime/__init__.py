@@ -1,0 +1,45 @@
+"""Python client for the Atlassian Forge Realtime API, for services in Forge Containers."""
+
+from ._authorization import Authorization
+from ._client import AsyncRealtimeClient, RealtimeClient
+from ._errors import (
+    AnswerError,
+    Attempt,
+    Delivery,
+    ForgeRealtimeError,
+    NoAnswerError,
+    NoInvocationError,
+    RateLimitedError,
+    RejectedError,
+    ServerFailedError,
+    TimedOutError,
+    UnexpectedAnswerError,
+    UsageError,
+)
+from ._invocation import Invocation
+from ._results import PublishResult, RealtimeToken
+from ._retry import RetryPolicy
+from ._version import __version__
+
+__all__ = [
+    "AnswerError",
+    "AsyncRealtimeClient",
+    "Attempt",
+    "Authorization",
+    "Delivery",
+    "ForgeRealtimeError",
+    "Invocation",
+    "NoAnswerError",
+    "NoInvocationError",
+    "PublishResult",
+    "RateLimitedError",
+    "RealtimeClient",
+    "RealtimeToken",
+    "RejectedError",
+    "RetryPolicy",
+    "ServerFailedError",
+    "TimedOutError",
+    "UnexpectedAnswerError",
+    "UsageError",
+    "__version__",
+]

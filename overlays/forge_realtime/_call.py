@@ -1,0 +1,303 @@
+"""One call of a generated operation: every decision between its first attempt and its result, and no I/O.
+
+`call_steps` is a generator that asks for attempts and waits. The clients carry them out, one with blocking I/O and one with
+asyncio, and decide nothing themselves.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from typing import Any, Final, ParamSpec, Protocol, TypeAlias, TypeVar, cast
+
+import httpx
+from attrs import frozen
+
+from ._api import Client
+from ._api.errors import UnexpectedStatus
+from ._errors import (
+    AnswerError,
+    Attempt,
+    Delivery,
+    ForgeRealtimeError,
+    NoAnswerError,
+    RateLimitedError,
+    RejectedError,
+    ServerFailedError,
+    TimedOutError,
+    UnexpectedAnswerError,
+)
+from ._retry import RetryBudget, RetryPolicy, retry_after
+
+logger = logging.getLogger("forge_realtime")
+
+P = ParamSpec("P")
+M = TypeVar("M")
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+E = TypeVar("E", bound=AnswerError)
+
+_ERROR_BODY_BYTES: Final = 64 * 1024
+# What the generated parsers raise for a body that is not JSON or not of the documented shape.
+_PARSER_ERRORS: Final = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
+# With it, a generated parser tells a status outside the document from a documented answer without a body.
+_STRICT: Final = Client(base_url="", raise_on_unexpected_status=True)
+
+
+class Operation(Protocol[P, T_co]):
+    """A generated endpoint module, for example `forge_realtime._api.api.forge_realtime.publish`."""
+
+    def _get_kwargs(self, *args: P.args, **kwargs: P.kwargs) -> dict[str, Any]: ...
+
+    def _parse_response(self, *, client: Any, response: httpx.Response) -> T_co | None: ...
+
+
+class TrackedBody(httpx.ByteStream):
+    """A request body that knows whether all of it was handed to the network.
+
+    A transport asks for more only after it has written what it got. So a body that was never asked for its end has not
+    left completely, and the platform cannot have acted on the request.
+    """
+
+    def __init__(self, content: bytes) -> None:
+        super().__init__(content)
+        self.sent = False
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield from super().__iter__()
+        self.sent = True
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for chunk in super().__aiter__():
+            yield chunk
+        self.sent = True
+
+
+@frozen
+class SendStep:
+    """Send `request`, read the whole answer, and be done within `timeout` seconds."""
+
+    request: httpx.Request
+    timeout: float
+
+
+@frozen
+class WaitStep:
+    """Wait so many seconds."""
+
+    seconds: float
+
+
+# An attempt is answered with what came of it, a wait with None.
+Steps: TypeAlias = Generator[SendStep | WaitStep, httpx.Response | httpx.RequestError | None, T]
+
+
+def call_steps(
+    operation: Operation[P, M],
+    request: httpx.Request,
+    convert: Callable[[M, tuple[Attempt, ...]], T],
+    *,
+    policy: RetryPolicy,
+    budget: RetryBudget,
+    duplicate_harmless: bool,
+) -> Steps[T]:
+    """Makes a call.
+
+    Args:
+        operation: The generated operation; it reads the answers.
+        request: What to send, its body read already.
+        convert: Makes the result of the parsed answer and the attempts; raises ValueError or TypeError where that has another shape
+            than documented.
+        policy: When to try again.
+        budget: Shared by all calls of a client and its siblings.
+        duplicate_harmless: Whether the request may be repeated although an earlier one may have been carried out.
+
+    Returns:
+        The result.
+
+    Raises:
+        ForgeRealtimeError: The last attempt's error, with all attempts.
+    """
+    name = operation_name(operation)
+    budget.deposit(policy.budget)
+    started = time.monotonic()
+    attempts: list[Attempt] = []
+    while True:
+        number = len(attempts) + 1
+        began = time.monotonic()
+        timeout = min(policy.attempt_timeout, started + policy.deadline - began)
+        body = TrackedBody(request.content)
+        outcome = yield SendStep(_attempt_request(request, body, timeout), timeout)
+        now = time.monotonic()
+
+        error: ForgeRealtimeError
+        status: int | None = None
+        if isinstance(outcome, httpx.Response):
+            status = outcome.status_code
+            accepted = Attempt(number, Delivery.ACCEPTED, status, None, now - began, None)
+            try:
+                result = _result(operation, outcome, convert, (*attempts, accepted))
+            except AnswerError as answer_error:
+                error = answer_error
+            else:
+                logger.debug("%s: attempt %d: accepted (%d)", name, number, status)
+                _tell(policy, accepted)
+                return result
+        else:
+            assert outcome is not None
+            error = _no_answer(outcome, sent=body.sent)
+
+        left = started + policy.deadline - now
+        wait, reason = _next_wait(error, number, left, policy, budget, duplicate_harmless=duplicate_harmless)
+        cause = type(error.__cause__ or error).__name__
+        attempts.append(Attempt(number, error.delivery, status, cause, now - began, wait))
+        logger.debug("%s: attempt %d: %s (%s)", name, number, error.delivery.value, cause)
+        _tell(policy, attempts[-1])
+        if wait is None:
+            error.attempts = tuple(attempts)
+            if any(attempt.delivery is Delivery.UNKNOWN for attempt in attempts):
+                error.delivery = Delivery.UNKNOWN
+            error.args = (_message(name, error, reason, now - started),)
+            logger.warning("%s", error)
+            raise error
+        logger.info("%s: attempt %d: %s (%s); trying again in %.3f s", name, number, error.delivery.value, cause, wait)
+        if wait > 0:
+            yield WaitStep(wait)
+
+
+def operation_name(operation: object) -> str:
+    """The operation's name in messages: that of its module."""
+    return str(getattr(operation, "__name__", operation)).rpartition(".")[2]
+
+
+def _result(
+    operation: Operation[P, M],
+    response: httpx.Response,
+    convert: Callable[[M, tuple[Attempt, ...]], T],
+    attempts: tuple[Attempt, ...],
+) -> T:
+    status = response.status_code
+    if status >= 400:
+        raise _failure(response)
+    if isinstance(body := _json(response), dict) and body.get("errors"):
+        raise _answer_error(RejectedError, response, "the platform reported errors in its answer", Delivery.REJECTED)
+    try:
+        # None is here the documented answer without a body: an undocumented status raises.
+        return convert(cast(M, operation._parse_response(client=_STRICT, response=response)), attempts)
+    # Both chains are cut because such an error can quote the body.
+    except UnexpectedStatus:
+        message = f"the status {status} is not one that the API document lists"
+        raise _answer_error(UnexpectedAnswerError, response, message, Delivery.UNKNOWN) from None
+    except _PARSER_ERRORS:
+        message = f"the answer ({status}) is not JSON of the documented shape; see the error's body"
+        raise _answer_error(UnexpectedAnswerError, response, message, Delivery.UNKNOWN, retryable=True) from None
+
+
+def _attempt_request(request: httpx.Request, body: TrackedBody, timeout: float) -> httpx.Request:
+    extensions = {"timeout": dict.fromkeys(("connect", "read", "write", "pool"), timeout)}
+    return httpx.Request(request.method, request.url, headers=request.headers, stream=body, extensions=extensions)
+
+
+def _no_answer(error: httpx.RequestError, *, sent: bool) -> NoAnswerError:
+    # These three come before the first byte, also where a transport reads the body ahead of sending it.
+    before = isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout))
+    kind = TimedOutError if isinstance(error, httpx.TimeoutException) else NoAnswerError
+    no_answer = kind(f"no answer ({type(error).__name__})")
+    no_answer.delivery = Delivery.UNKNOWN if sent and not before else Delivery.NOT_SENT
+    no_answer._retryable = True
+    no_answer.__cause__ = error
+    return no_answer
+
+
+def _failure(response: httpx.Response) -> AnswerError:
+    status = response.status_code
+    if status == 429:
+        message = "too many operations (429)"
+        return _answer_error(RateLimitedError, response, message, Delivery.REJECTED, retryable=True)
+    if status < 500:
+        return _answer_error(RejectedError, response, f"the platform refused the request ({status})", Delivery.REJECTED)
+    if status == 503 and retry_after(response.headers) is not None:
+        message = "the platform is not available (503)"
+        return _answer_error(RejectedError, response, message, Delivery.REJECTED, retryable=True)
+    message = f"the platform failed ({status})"
+    return _answer_error(ServerFailedError, response, message, Delivery.UNKNOWN, retryable=True)
+
+
+def _answer_error(
+    kind: type[E], response: httpx.Response, message: str, delivery: Delivery, *, retryable: bool = False
+) -> E:
+    code = _code(response)
+    error = kind(f"{message}, code {code}" if code else message)
+    error.delivery = delivery
+    error.status = response.status_code
+    error.headers = dict(response.headers)
+    error.body = response.content[:_ERROR_BODY_BYTES]
+    error.code = code
+    error.retry_after = retry_after(response.headers)
+    error._retryable = retryable
+    return error
+
+
+def _code(response: httpx.Response) -> str | None:
+    body = _json(response)
+    errors = body.get("errors") if isinstance(body, dict) else None
+    entries = [body, *(errors if isinstance(errors, list) else [errors])]
+    candidates = [entry.get("code") for entry in entries if isinstance(entry, dict)]
+    for candidate in [*candidates, response.headers.get("forge-proxy-error")]:
+        # Codes stand in messages and logs: nothing that is not spelt like one gets there.
+        if isinstance(candidate, str) and re.fullmatch(r"[A-Z][A-Z0-9_]{0,63}", candidate, re.ASCII):
+            return candidate
+    return None
+
+
+def _json(response: httpx.Response) -> object:
+    try:
+        return response.json()
+    except _PARSER_ERRORS:
+        return None
+
+
+def _next_wait(
+    error: ForgeRealtimeError,
+    number: int,
+    left: float,
+    policy: RetryPolicy,
+    budget: RetryBudget,
+    *,
+    duplicate_harmless: bool,
+) -> tuple[float | None, str]:
+    """Seconds until the next attempt, or None and the reason why there is none."""
+    if not error._retryable:
+        return None, ""
+    if error.delivery is Delivery.UNKNOWN and policy.delivery == "at_most_once" and not duplicate_harmless:
+        return None, "not tried again, as RetryPolicy.delivery is 'at_most_once'"
+    if number >= policy.max_attempts:
+        return None, f"RetryPolicy.max_attempts is {policy.max_attempts}"
+    asked = error.retry_after if isinstance(error, AnswerError) else None
+    wait = policy.backoff(number) if asked is None else asked
+    if wait >= left:
+        who = "backing off" if asked is None else "the wait that the server asks for"
+        return None, f"{who}, {wait:.3g} s, would pass the deadline of {policy.deadline:g} s (RetryPolicy.deadline)"
+    if not budget.withdraw():
+        return None, "the client's retry budget is spent (RetryPolicy.budget)"
+    return wait, ""
+
+
+def _message(name: str, error: ForgeRealtimeError, reason: str, elapsed: float) -> str:
+    known = {
+        Delivery.NOT_SENT: "it was not sent",
+        Delivery.REJECTED: "it was not carried out",
+        Delivery.UNKNOWN: "it may have been carried out",
+    }[error.delivery]
+    tries = f"{len(error.attempts)} attempt{'s' if len(error.attempts) > 1 else ''} in {elapsed:.2f} s"
+    parts = [f"{name}: {error.args[0]}", known, tries, *([reason] if reason else [])]
+    if isinstance(error.__cause__, httpx.ConnectError):
+        parts.append("is the address in FORGE_EGRESS_PROXY_URL right, and does something listen there?")
+    return "; ".join(parts)
+
+
+def _tell(policy: RetryPolicy, attempt: Attempt) -> None:
+    if policy.on_attempt is not None:
+        policy.on_attempt(attempt)

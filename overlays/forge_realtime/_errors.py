@@ -1,0 +1,127 @@
+"""What can go wrong, and what is then known of the event.
+
+* ForgeRealtimeError
+  x UsageError                 refused by the client's own checks; nothing was sent
+    + NoInvocationError        no invocation to act for
+  x NoAnswerError              no connection, or it broke before the answer was complete
+    + TimedOutError            not in time
+  x AnswerError                an answer, but not one of success
+    + RejectedError            the platform refused: 4xx, 503 with Retry-After, or `errors` in a 200
+      - RateLimitedError       429: more than 50 operations per second for the installation
+    + ServerFailedError        any other 5xx
+    + UnexpectedAnswerError    not JSON, not the documented shape, or a status outside the document
+
+Every one carries `delivery`, which is what decides whether to send again. Messages show neither payload, token, claims,
+ids nor any text of the answer: that is in `body`.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from attrs import frozen
+
+
+class Delivery(enum.Enum):
+    """What is known of an event after an attempt to send it."""
+
+    ACCEPTED = "accepted"
+    """The platform answered with success."""
+    NOT_SENT = "not sent"
+    """The request never left completely: the event cannot have arrived."""
+    REJECTED = "rejected"
+    """The platform refused the request: the event was not published."""
+    UNKNOWN = "unknown"
+    """The request left, but no clear answer came back: the event may have been published."""
+
+
+@frozen
+class Attempt:
+    """One attempt of a call.
+
+    Attributes:
+        number: Counts from 1.
+        delivery: What is known of the event after this attempt.
+        status: The status of the answer; None when there was none.
+        error: The class name of what went wrong; None when the attempt succeeded.
+        elapsed: Seconds that the attempt took.
+        wait: Seconds to wait before the next attempt; None when this was the last one.
+    """
+
+    number: int
+    delivery: Delivery
+    status: int | None
+    error: str | None
+    elapsed: float
+    wait: float | None
+
+
+class ForgeRealtimeError(Exception):
+    """The base of all errors of this package.
+
+    Attributes:
+        delivery: What is known of the event: NOT_SENT, REJECTED or UNKNOWN. When an earlier attempt ended UNKNOWN and a
+            later one was refused, it stays UNKNOWN: the earlier one may have arrived.
+        attempts: Every attempt made, in order; empty when nothing was tried.
+    """
+
+    delivery: Delivery = Delivery.NOT_SENT
+    attempts: tuple[Attempt, ...] = ()
+    # Whether another attempt may help, as far as the kind of the failure tells.
+    _retryable: bool = False
+
+
+class UsageError(ForgeRealtimeError, ValueError):
+    """The client's own checks refused the call. Nothing was sent; the message says what to do."""
+
+
+class NoInvocationError(UsageError):
+    """The call needs an invocation to act for, and there is none."""
+
+
+class NoAnswerError(ForgeRealtimeError):
+    """No connection was made (NOT_SENT), or it broke before the answer was complete (UNKNOWN).
+
+    `__cause__` is the error of httpx.
+    """
+
+
+class TimedOutError(NoAnswerError, TimeoutError):
+    """Connecting (NOT_SENT) or answering (UNKNOWN) took longer than the policy allows."""
+
+
+class AnswerError(ForgeRealtimeError):
+    """There was an answer, but not one of success.
+
+    Attributes:
+        status: The status of the answer.
+        headers: Its headers, the names in lower case.
+        body: The first 64 KiB of its body, as received. May hold what was sent: think before you log it.
+        code: The platform's code for the failure (`RATE_LIMIT_EXCEEDED`, `INVALID_TOKEN`, ...), from the body or from the
+            header `forge-proxy-error`; None when it gave none.
+        retry_after: Seconds that the server asks to wait; None when it does not say.
+    """
+
+    status: int = 0
+    headers: Mapping[str, str] = MappingProxyType({})
+    body: bytes = b""
+    code: str | None = None
+    retry_after: float | None = None
+
+
+class RejectedError(AnswerError):
+    """The platform refused the request: 4xx, 503 with `Retry-After`, or `errors` in the body of a 200."""
+
+
+class RateLimitedError(RejectedError):
+    """429: over the documented 50 operations per second (3000 per minute) and installation."""
+
+
+class ServerFailedError(AnswerError):
+    """A 5xx other than a 503 with `Retry-After`: the event may have been published all the same."""
+
+
+class UnexpectedAnswerError(AnswerError):
+    """Not JSON, not the documented shape, or a status that the document does not list."""

@@ -1,0 +1,293 @@
+"""The table of delivery certainty: what is known of the event after each kind of failure, and whether it is sent again."""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime, timedelta, timezone
+from email.utils import format_datetime
+from typing import Any
+
+import pytest
+from attrs import evolve
+
+from forge_realtime import (
+    Attempt,
+    Delivery,
+    ForgeRealtimeError,
+    NoAnswerError,
+    PublishResult,
+    RateLimitedError,
+    RealtimeToken,
+    RejectedError,
+    RetryPolicy,
+    ServerFailedError,
+    TimedOutError,
+    UnexpectedAnswerError,
+)
+from support.callers import QUICK, Caller
+from support.fault_server import (
+    Behaviour,
+    FaultServer,
+    answer,
+    close_after,
+    garbage,
+    refused_url,
+    reset_after,
+    reset_before,
+    stall,
+    trickled,
+    truncated,
+)
+
+TOKEN = answer(200, {"token": "header.payload.signature", "expiresAt": 1767225600})
+ONCE = evolve(QUICK, delivery="at_most_once")
+
+
+def publish(live: Any) -> Any:
+    return live.publish("board-42", {"moved": 7})
+
+
+def sign(live: Any) -> Any:
+    return live.sign_realtime_token("board-42", {"team": "red"})
+
+
+def deliveries(attempts: tuple[Attempt, ...]) -> list[str]:
+    return [attempt.delivery.name for attempt in attempts]
+
+
+UNKNOWN: dict[str, tuple[Behaviour, type[ForgeRealtimeError]]] = {
+    "reset after the request": (reset_after, NoAnswerError),
+    "closed after the request": (close_after, NoAnswerError),
+    "not HTTP": (garbage, NoAnswerError),
+    "body cut short": (truncated, NoAnswerError),
+    "stall": (stall, TimedOutError),
+    "body byte by byte": (trickled, TimedOutError),
+    "500": (answer(500, {"message": "boom"}), ServerFailedError),
+    "502": (answer(502, b"<html>bad gateway</html>"), ServerFailedError),
+    "503": (answer(503), ServerFailedError),
+    "503, Retry-After not readable": (answer(503, headers={"Retry-After": "soon"}), ServerFailedError),
+    "504": (answer(504), ServerFailedError),
+    "520": (answer(520), ServerFailedError),
+    "an HTML page": (answer(200, b"<html>hello</html>"), UnexpectedAnswerError),
+    "an empty body": (answer(200), UnexpectedAnswerError),
+    "invalid UTF-8": (answer(200, b'{"eventId": "\xff\xfe"}'), UnexpectedAnswerError),
+    "a list": (answer(200, ["event-1"]), UnexpectedAnswerError),
+    "an id of another type": (answer(200, {"eventId": 5}), UnexpectedAnswerError),
+    "a time of another type": (answer(200, {"eventId": "e", "eventTimestamp": [1]}), UnexpectedAnswerError),
+}
+FAST_GIVING_UP = {"attempt_timeout": 0.15}
+
+
+@pytest.mark.parametrize("case", UNKNOWN)
+def test_unknown_at_most_once_is_not_sent_again(caller: Caller, case: str) -> None:
+    behaviour, kind = UNKNOWN[case]
+    with FaultServer(behaviour) as server:
+        [error] = caller(server.url, publish, retry=evolve(ONCE, **FAST_GIVING_UP))
+    assert type(error) is kind
+    assert error.delivery is Delivery.UNKNOWN
+    assert "it may have been carried out" in str(error)
+    assert "at_most_once" in str(error)
+    assert deliveries(error.attempts) == ["UNKNOWN"]
+    assert len(server.received) == 1
+
+
+@pytest.mark.parametrize("case", UNKNOWN)
+def test_unknown_at_least_once_is_sent_again(caller: Caller, case: str) -> None:
+    behaviour, _ = UNKNOWN[case]
+    with FaultServer(behaviour) as server:
+        [result] = caller(server.url, publish, retry=evolve(QUICK, **FAST_GIVING_UP))
+    assert result.event_id == "event-1"
+    assert deliveries(result.attempts) == ["UNKNOWN", "ACCEPTED"]
+    first, second = server.received
+    assert first == second
+
+
+@pytest.mark.parametrize("case", UNKNOWN)
+def test_tokens_are_signed_again_whatever_the_policy(caller: Caller, case: str) -> None:
+    behaviour, _ = UNKNOWN[case]
+    with FaultServer(behaviour, then=TOKEN) as server:
+        [result] = caller(server.url, sign, retry=evolve(ONCE, **FAST_GIVING_UP))
+    # An answer without a token is not one, whatever it says of events.
+    assert isinstance(result, RealtimeToken)
+    assert deliveries(result.attempts) == ["UNKNOWN", "ACCEPTED"]
+
+
+def test_no_connection_is_not_sent_and_tried_again(caller: Caller) -> None:
+    [error] = caller(refused_url(), publish, retry=ONCE)
+    assert type(error) is NoAnswerError
+    assert error.delivery is Delivery.NOT_SENT
+    assert deliveries(error.attempts) == ["NOT_SENT"] * 4
+    assert "it was not sent" in str(error)
+    assert "FORGE_EGRESS_PROXY_URL" in str(error)
+
+
+def test_a_reset_before_the_request_is_sent_again_at_least_once(caller: Caller) -> None:
+    with FaultServer(reset_before) as server:
+        [result] = caller(server.url, publish)
+    assert result.event_id == "event-1"
+    assert len(server.received) == 1
+
+
+def test_a_request_that_did_not_leave_completely_is_not_sent(caller: Caller) -> None:
+    def reset_within(connection: Any) -> bool:
+        connection.peer.recv(100)
+        connection.reset()
+        return False
+
+    with FaultServer(reset_within) as server:
+        [result] = caller(server.url, lambda live: live.publish("board-42", "x" * 20_000_000), retry=ONCE)
+    assert result.event_id == "event-1"
+    assert deliveries(result.attempts) == ["NOT_SENT", "ACCEPTED"]
+    assert len(server.received) == 1
+
+
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize("retry", [QUICK, ONCE], ids=["at_least_once", "at_most_once"])
+def test_rejected_with_retry_after_is_tried_again_after_that_wait(
+    caller: Caller, status: int, retry: RetryPolicy
+) -> None:
+    with FaultServer(answer(status, {"code": "X"}, {"Retry-After": "0.2"})) as server:
+        [result] = caller(server.url, publish, retry=retry)
+    rejected, accepted = result.attempts
+    assert (rejected.delivery, rejected.status, rejected.wait) == (Delivery.REJECTED, status, 0.2)
+    assert (accepted.delivery, accepted.status, accepted.wait) == (Delivery.ACCEPTED, 200, None)
+    assert len(server.received) == 2
+
+
+def test_429_without_retry_after_backs_off(caller: Caller) -> None:
+    with FaultServer(answer(429)) as server:
+        [result] = caller(server.url, publish, retry=ONCE)
+    assert deliveries(result.attempts) == ["REJECTED", "ACCEPTED"]
+    assert result.attempts[0].wait <= 0.001
+
+
+def test_retry_after_as_a_date(caller: Caller) -> None:
+    now = datetime(2026, 11, 23, tzinfo=timezone.utc)
+    headers = {"Date": format_datetime(now, True), "Retry-After": format_datetime(now + timedelta(hours=1), True)}
+    with FaultServer(answer(429, headers=headers)) as server:
+        [error] = caller(server.url, publish)
+    assert error.retry_after == 3600
+    assert len(error.attempts) == 1
+
+
+def test_a_wait_beyond_the_deadline_is_not_begun(caller: Caller) -> None:
+    with FaultServer(then=answer(429, {"code": "RATE_LIMIT_EXCEEDED"}, {"Retry-After": "3600"})) as server:
+        began = time.monotonic()
+        [error] = caller(server.url, publish)
+        assert time.monotonic() - began < 2
+    assert type(error) is RateLimitedError
+    assert (error.delivery, error.status, error.code) == (Delivery.REJECTED, 429, "RATE_LIMIT_EXCEEDED")
+    assert error.retry_after == 3600
+    assert "3.6e+03 s, would pass the deadline of 5 s" in str(error)
+    assert len(server.received) == 1
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 413, 422])
+def test_other_4xx_is_rejected_and_not_tried_again(caller: Caller, status: int) -> None:
+    with FaultServer(answer(status, {"code": "INVALID_TOKEN", "message": "no"})) as server:
+        [error] = caller(server.url, publish)
+    assert type(error) is RejectedError
+    assert (error.delivery, error.status, error.code) == (Delivery.REJECTED, status, "INVALID_TOKEN")
+    assert error.body == b'{"code": "INVALID_TOKEN", "message": "no"}'
+    assert error.headers["content-type"] == "application/json"
+    assert len(server.received) == 1
+
+
+@pytest.mark.parametrize("errors", [[{"code": "TOKEN_EXPIRED", "message": "m"}], {"code": "TOKEN_EXPIRED"}])
+def test_errors_in_a_200_body_are_rejected_and_not_tried_again(caller: Caller, errors: object) -> None:
+    with FaultServer(answer(200, {"eventId": None, "eventTimestamp": None, "errors": errors})) as server:
+        [error] = caller(server.url, publish)
+    assert type(error) is RejectedError
+    assert (error.delivery, error.status, error.code) == (Delivery.REJECTED, 200, "TOKEN_EXPIRED")
+    assert len(server.received) == 1
+
+
+@pytest.mark.parametrize("errors", [None, []])
+def test_no_errors_in_a_200_body_are_no_failure(caller: Caller, errors: object) -> None:
+    with FaultServer(answer(200, {"eventId": "e", "errors": errors})) as server:
+        [result] = caller(server.url, publish)
+    assert result.event_id == "e"
+
+
+@pytest.mark.parametrize("status", [201, 204, 302])
+def test_a_status_outside_the_document_is_unknown_and_not_tried_again(caller: Caller, status: int) -> None:
+    with FaultServer(answer(status, headers={"Location": "/elsewhere"})) as server:
+        [error] = caller(server.url, publish)
+    assert type(error) is UnexpectedAnswerError
+    assert (error.delivery, error.status) == (Delivery.UNKNOWN, status)
+    assert len(server.received) == 1
+
+
+def test_an_unknown_attempt_before_a_refusal_leaves_the_event_unknown(caller: Caller) -> None:
+    with FaultServer(reset_after, answer(400)) as server:
+        [error] = caller(server.url, publish)
+    assert type(error) is RejectedError
+    assert error.delivery is Delivery.UNKNOWN
+    assert deliveries(error.attempts) == ["UNKNOWN", "REJECTED"]
+
+
+def test_nobody_listening_is_no_error(caller: Caller) -> None:
+    with FaultServer(answer(200, {"eventId": None, "eventTimestamp": None})) as server:
+        [result] = caller(server.url, publish)
+    assert isinstance(result, PublishResult)
+    assert (result.event_id, result.event_timestamp) == (None, None)
+
+
+def test_unknown_properties_in_an_answer_break_nothing(caller: Caller) -> None:
+    with FaultServer(answer(200, {"eventId": "e", "eventTimestamp": "soon", "shard": {"n": 1}})) as server:
+        [result] = caller(server.url, publish)
+    assert (result.event_id, result.event_timestamp, result.raw_event_timestamp) == ("e", None, "soon")
+
+
+def test_the_deadline_bounds_all_attempts_together(caller: Caller) -> None:
+    with FaultServer(then=stall) as server:
+        began = time.monotonic()
+        [error] = caller(server.url, publish, retry=evolve(QUICK, deadline=0.5, attempt_timeout=0.2, max_attempts=99))
+        elapsed = time.monotonic() - began
+    assert type(error) is TimedOutError
+    assert 0.3 < elapsed < 1.5
+    assert len(error.attempts) == 3
+
+
+def test_max_attempts(caller: Caller) -> None:
+    with FaultServer(then=answer(500)) as server:
+        [error] = caller(server.url, publish, retry=evolve(QUICK, max_attempts=2))
+    assert len(server.received) == len(error.attempts) == 2
+    assert "RetryPolicy.max_attempts is 2" in str(error)
+
+
+def test_the_retry_budget_is_shared_by_siblings(caller: Caller) -> None:
+    with FaultServer(then=answer(500)) as server:
+        outcomes = caller(server.url, *[publish] * 40, retry=evolve(QUICK, budget=0, backoff_initial=0))
+    assert len(server.received) == 40 + 100
+    assert "retry budget" in str(outcomes[-1])
+
+
+def test_the_hook_sees_every_attempt(caller: Caller) -> None:
+    seen: list[Attempt] = []
+    with FaultServer(answer(429)) as server:
+        [result] = caller(server.url, publish, retry=evolve(QUICK, on_attempt=seen.append))
+    assert tuple(seen) == result.attempts
+    assert [attempt.number for attempt in seen] == [1, 2]
+
+
+def test_an_idle_connection_that_the_server_closed_is_no_error(caller: Caller) -> None:
+    def answer_and_close(connection: Any) -> bool:
+        answer(200, {"eventId": "e"})(connection)
+        return False
+
+    with FaultServer(then=answer_and_close) as server:
+
+        def publish_after_the_close(live: Any) -> Any:
+            server.wait_for_closed_connections()
+            return publish(live)
+
+        results = caller(server.url, *[publish_after_the_close] * 3, retry=ONCE)
+    assert [result.event_id for result in results] == ["e", "e", "e"]
+    assert [len(result.attempts) for result in results] == [1, 1, 1]
+
+
+def test_connections_are_reused_by_siblings(caller: Caller) -> None:
+    with FaultServer() as server:
+        caller(server.url, publish, publish, publish)
+        assert server.connections == 1

@@ -1,0 +1,10 @@
+from __future__ import annotations
+
+import pytest
+
+from support.callers import Caller
+
+
+@pytest.fixture(params=["sync", "async"])
+def caller(request: pytest.FixtureRequest) -> Caller:
+    return Caller(request.param)

@@ -1,0 +1,45 @@
+"""The same cases through the client with blocking I/O and through the one with asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Literal
+
+from forge_realtime import AsyncRealtimeClient, ForgeRealtimeError, RealtimeClient, RetryPolicy
+
+INVOCATION = {"x-forge-invocation-id": "invocation-123"}
+# Waits that a test does not feel.
+QUICK = RetryPolicy(backoff_initial=0.001, backoff_max=0.01)
+
+
+class Caller:
+    """Makes calls on one client, and returns what each gave: a result or the error that it raised."""
+
+    def __init__(self, kind: Literal["sync", "async"]) -> None:
+        self.kind = kind
+
+    def __call__(self, url: str, *calls: Callable[[Any], Any], retry: RetryPolicy = QUICK) -> list[Any]:
+        if self.kind == "sync":
+            with RealtimeClient(url, retry=retry) as client:
+                return [_outcome(call, client.for_invocation(INVOCATION)) for call in calls]
+
+        async def run() -> list[Any]:
+            async with AsyncRealtimeClient(url, retry=retry) as client:
+                return [await _async_outcome(call, client.for_invocation(INVOCATION)) for call in calls]
+
+        return asyncio.run(run())
+
+
+def _outcome(call: Callable[[Any], Any], live: RealtimeClient) -> Any:
+    try:
+        return call(live)
+    except ForgeRealtimeError as error:
+        return error
+
+
+async def _async_outcome(call: Callable[[Any], Any], live: AsyncRealtimeClient) -> Any:
+    try:
+        return await call(live)
+    except ForgeRealtimeError as error:
+        return error
