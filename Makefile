@@ -10,7 +10,8 @@ BIN := .venv/bin
 ARGS ?= tests
 
 GENERATOR := $(wildcard generator/*.py generator/*.yaml)
-SPEC := spec/forge-containers-api.json spec/source.toml $(wildcard overlays/openapi/*.yaml)
+# The folder itself too: it is newer when an overlay was removed.
+SPEC := spec/forge-containers-api.json spec/source.toml overlays/openapi $(wildcard overlays/openapi/*)
 PACKAGE := $(shell find overlays/forge_realtime emulator generated -type f -not -path '*/__pycache__/*')
 
 # Empty files that say when a step was last done.
@@ -47,8 +48,9 @@ demo: wheel ## Publish to live subscribers on the embedded emulator, and show wh
 test: wheel ## Test the installed wheel
 	$(BIN)/python -m pytest $(ARGS)
 
-check: wheel ## Prove that generated/ is what a run gives; lint; check types
+check: $(DONE)/setup ## Prove that generated/ is what a run gives; lint; check types
 	$(BIN)/python -m generator check
+	@$(MAKE) --no-print-directory wheel
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	@rm -rf dist/unpacked && $(BIN)/python -m zipfile --extract dist/*.whl dist/unpacked

@@ -1,1 +1,1 @@
-"""Makes the client from the published document: select, patch, render, lock. Runs where the client is made, never shipped."""
+"""Makes the client from the published document. Runs where the client is made, never shipped."""

@@ -9,20 +9,28 @@ https://spec.openapis.org/overlay/v1.0.0.html
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import jsonpath
 
-from generator.document import Document, GeneratorError, read_document
+from generator.document import Document, GeneratorError, blaming, read_document
 
 _RFC_9535 = jsonpath.JSONPathEnvironment(strict=True)
 
 
 def overlay_files(folder: Path) -> list[Path]:
-    """The overlay documents of a folder, in the order in which they are laid: by name."""
-    return sorted(folder.glob("*.yaml"))
+    """The overlay documents of a folder, in the order in which they are laid: by name.
+
+    Raises:
+        GeneratorError: There is none.
+    """
+    files = sorted(path for path in folder.glob("[!.]*") if path.suffix in {".yaml", ".yml", ".json"})
+    if not files:
+        raise GeneratorError(f"{folder}: holds no overlay document (*.yaml, *.yml, *.json). Is it the right folder?")
+    return files
 
 
 def patch(document: Document, overlays: Sequence[Path]) -> Document:
@@ -36,76 +44,86 @@ def patch(document: Document, overlays: Sequence[Path]) -> Document:
         A new document.
 
     Raises:
-        GeneratorError: An overlay is malformed, or one of its actions matches nothing; names file and action.
+        GeneratorError: An overlay is malformed, or one of its actions matches nothing; names file, action and target.
     """
-    patched = copy.deepcopy(document)
+    # Not deepcopy, which keeps two places that share one object sharing it.
+    patched: Document = json.loads(json.dumps(document))
     for path in overlays:
-        for number, action in enumerate(_actions(path), start=1):
-            try:
-                patched = _apply(patched, action)
-            except GeneratorError as error:
-                raise GeneratorError(f"{path.name}, action {number}, target {action.get('target')}: {error}") from error
+        overlay = read_document(path)
+        with blaming(path):
+            for number, action in enumerate(_actions(overlay), start=1):
+                try:
+                    patched = _apply(patched, action)
+                except GeneratorError as error:
+                    raise GeneratorError(f"action {number}, target {action.get('target')}: {error}") from error
     return patched
 
 
-def _actions(path: Path) -> list[Document]:
-    overlay = read_document(path)
+def _actions(overlay: Document) -> list[Document]:
     version = overlay.get("overlay")
     if not isinstance(version, str) or not version.startswith("1.0."):
-        raise GeneratorError(f"{path.name}: expected `overlay: 1.0.x`, found {version!r}.")
+        raise GeneratorError(f"is not an Overlay 1.0 document: expected `overlay: 1.0.0`, found {version!r}.")
+    _refuse_unknown(overlay, {"overlay", "info", "extends", "actions"})
     actions = overlay.get("actions")
     if not isinstance(actions, list) or not actions or not all(isinstance(action, dict) for action in actions):
-        raise GeneratorError(f"{path.name}: `actions` must be a list with at least one action object.")
+        raise GeneratorError("`actions` must be a list with at least one action object.")
     return actions
 
 
 def _apply(document: Document, action: Document) -> Document:
-    if unknown := action.keys() - {"target", "description", "update", "remove"}:
-        raise GeneratorError(f"unknown field {sorted(unknown)[0]!r}; an action has target, description, update and remove.")
+    _refuse_unknown(action, {"target", "description", "update", "remove"})
     remove = action.get("remove", False)
     if not isinstance(action.get("target"), str) or not isinstance(remove, bool) or remove == ("update" in action):
         raise GeneratorError("an action needs a `target` and either `update` or `remove: true`.")
     try:
-        nodes = list(_RFC_9535.finditer(action["target"], document))
-    except jsonpath.exceptions.JSONPathError as error:
-        raise GeneratorError(f"not an RFC 9535 JSONPath: {error}") from error
-    if not nodes:
-        raise GeneratorError("matches nothing in the document. Did the document change, or is the target misspelt?")
-    # The last match first, so that removing a list's member does not move those still to come.
-    for node in reversed(nodes):
+        found = {node.parts: node.value for node in _RFC_9535.finditer(action["target"], document)}
+    except jsonpath.JSONPathError as error:
+        raise GeneratorError(f"is not an RFC 9535 JSONPath: {error}. Correct it.") from error
+    if not found:
+        raise GeneratorError("matches nothing. Did the document change, or is the target misspelt?")
+    # The last and the deepest first, so that no removal moves what is still to come.
+    for location in sorted(found, reverse=True):
+        if not isinstance(found[location], dict | list):
+            raise GeneratorError(
+                "selects a value. An overlay's target is an object or a list: select the one that holds it."
+            )
         if remove:
-            document = _without(document, node.parts)
+            _remove(document, location)
         else:
-            document = _replaced(document, node.parts, _merged(node.value, action["update"]))
+            _update(found[location], action["update"])
     return document
 
 
-def _merged(value: Any, update: Any) -> Any:
-    if isinstance(value, dict) and isinstance(update, dict):
-        return {**value, **{key: _merged(value[key], new) if key in value else copy.deepcopy(new) for key, new in update.items()}}
-    if isinstance(value, list):
-        return [*value, *copy.deepcopy(update if isinstance(update, list) else [update])]
-    return copy.deepcopy(update)
-
-
-def _replaced(document: Document, location: tuple[int | str, ...], value: Any) -> Document:
+def _remove(document: Document, location: tuple[int | str, ...]) -> None:
     if not location:
-        if not isinstance(value, dict):
-            raise GeneratorError("the root of a document must stay an object.")
-        return value
-    _parent(document, location)[location[-1]] = value
-    return document
-
-
-def _without(document: Document, location: tuple[int | str, ...]) -> Document:
-    if not location:
-        raise GeneratorError("the root of a document cannot be removed.")
-    del _parent(document, location)[location[-1]]
-    return document
-
-
-def _parent(document: Document, location: tuple[int | str, ...]) -> Any:
+        raise GeneratorError("the root of the document cannot be removed. Select what is to go.")
     parent: Any = document
     for step in location[:-1]:
         parent = parent[step]
-    return parent
+    del parent[location[-1]]
+
+
+def _update(node: Any, update: Any) -> None:
+    if isinstance(node, list):
+        node.extend(copy.deepcopy(update if isinstance(update, list) else [update]))
+        return
+    if not isinstance(update, dict):
+        raise GeneratorError("selects an object, so `update` must be an object.")
+    for key, new in update.items():
+        old = node.get(key)
+        if isinstance(old, dict | list):
+            if type(new) is not type(old):
+                raise GeneratorError(
+                    f"`update` has another type for {key!r} than the document. Remove the old one first."
+                )
+            _update(old, new)
+        else:
+            node[key] = copy.deepcopy(new)
+
+
+def _refuse_unknown(fields: Document, known: set[str]) -> None:
+    for field in fields:
+        if field not in known and not field.startswith("x-"):
+            raise GeneratorError(
+                f"has the unknown field {field!r}; known are {', '.join(sorted(known))}. Correct or remove it."
+            )

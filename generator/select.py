@@ -2,108 +2,84 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from generator.document import Document, GeneratorError
+from generator.references import METHODS, reached_components
 
 REALTIME_TAG = "Forge Realtime"
-
-# https://spec.openapis.org/oas/v3.0.4.html#path-item-object
-_METHODS = frozenset({"get", "put", "post", "delete", "options", "head", "patch", "trace"})
 
 
 def select(document: Document, tags: Sequence[str] = (REALTIME_TAG,)) -> Document:
     """Keeps the operations that carry one of `tags`, and the components that they reach.
 
     Args:
-        document: An OpenAPI 3 document. It is not changed.
+        document: An OpenAPI 3.0 or 3.1 document. It is not changed.
         tags: Tags of operations, as the document writes them.
 
     Returns:
-        A new document, its keys in the order of the given one.
+        A new document, everything in the order of the given one. Webhooks are left out.
 
     Raises:
         GeneratorError: It is no OpenAPI 3 document, a tag has no operation, or a reference leads nowhere.
     """
-    _require_openapi_3(document)
-    paths = {path: _select_methods(item, tags) for path, item in document["paths"].items()}
-    paths = {path: item for path, item in paths.items() if _METHODS & item.keys()}
-    found = {tag for item in paths.values() for method in _METHODS & item.keys() for tag in item[method]["tags"]}
-    if missing := [tag for tag in tags if tag not in found]:
-        known = sorted({tag for item in document["paths"].values() for m in _METHODS & item.keys() for tag in item[m].get("tags", [])})
+    require_openapi_3(document)
+    paths: Document = {}
+    known: dict[str, None] = {}
+    for path, item in document["paths"].items():
+        operations = _operations(path, item)
+        known.update(dict.fromkeys(tag for operation in operations.values() for tag in operation.get("tags", ())))
+        kept = {method for method, operation in operations.items() if set(tags) & set(operation.get("tags", ()))}
+        if kept:
+            paths[path] = {key: value for key, value in item.items() if key in kept or key not in METHODS}
+    if missing := [tag for tag in tags if tag not in known]:
         raise GeneratorError(
-            f"No operation is tagged {missing[0]!r}; the document's tags are {', '.join(map(repr, known)) or 'none'}. "
-            "Is this the whole Forge Containers document? If the tag was renamed, give the new name with --tag."
+            f"no operation is tagged {missing[0]!r}; the tags are {', '.join(map(repr, known)) or 'none'}. "
+            "Is this the whole document? If the tag was renamed: generator/select.py, or --tag for this command alone."
         )
 
-    selected = {key: value for key, value in document.items() if key not in {"paths", "components", "tags"}}
+    selected = {key: value for key, value in document.items() if key not in {"webhooks", "components"}}
     selected["paths"] = paths
-    components = _reached_components(document, selected)
-    if components:
-        selected["components"] = components
-    selected["tags"] = [tag for tag in document.get("tags", []) if tag.get("name") in tags]
-    return {key: selected[key] for key in document if key in selected and (selected[key] or key != "tags")}
+    if all("security" in item[method] for item in paths.values() for method in METHODS & item.keys()):
+        selected.pop("security", None)
+    if isinstance(document.get("tags"), list):
+        selected["tags"] = [tag for tag in document["tags"] if isinstance(tag, dict) and tag.get("name") in tags]
+    if reached := reached_components(document, selected):
+        selected["components"] = {
+            section: {name: member for name, member in members.items() if (section, name) in reached}
+            for section, members in document["components"].items()
+            if any(section == reached_section for reached_section, _ in reached)
+        }
+    return {key: selected[key] for key in document if key in selected}
 
 
-def _require_openapi_3(document: Document) -> None:
+def require_openapi_3(document: Document) -> None:
+    """Raises `GeneratorError` for anything that is not an OpenAPI 3.0 or 3.1 document with paths."""
     version = document.get("openapi")
     if not isinstance(version, str) or not version.startswith(("3.0.", "3.1.")):
-        found = f"openapi: {version!r}" if "openapi" in document else f"swagger: {document.get('swagger')!r}"
-        raise GeneratorError(f"Expected an OpenAPI 3.0 or 3.1 document, found {found}. Is this the right file?")
+        found = f"swagger {document['swagger']}" if "swagger" in document else f"openapi {version!r}"
+        raise GeneratorError(f"is not an OpenAPI 3.0 or 3.1 document: found {found}. Is it the right file?")
     if not isinstance(document.get("paths"), dict):
-        raise GeneratorError("The document has no `paths` object. Is it truncated?")
+        raise GeneratorError("has no `paths` object. Is it truncated, or another kind of document?")
 
 
-def _select_methods(item: Document, tags: Sequence[str]) -> Document:
-    return {
-        key: value
-        for key, value in item.items()
-        if key not in _METHODS or any(tag in tags for tag in value.get("tags", []))
-    }
-
-
-def _reached_components(document: Document, selected: Document) -> Document:
-    reached: set[tuple[str, str]] = set()
-    waiting = list(_references(selected))
-    while waiting:
-        pointer = waiting.pop()
-        section, name = _split_pointer(pointer)
-        if (section, name) in reached:
-            continue
-        component = document.get("components", {}).get(section, {}).get(name)
-        if component is None:
-            raise GeneratorError(f"The document refers to {pointer}, which it does not define. Is it truncated?")
-        reached.add((section, name))
-        waiting.extend(_references(component))
-    kept = {
-        section: {name: value for name, value in members.items() if (section, name) in reached}
-        for section, members in document.get("components", {}).items()
-    }
-    return {section: members for section, members in kept.items() if members}
-
-
-def _references(node: Any) -> Iterator[str]:
-    if isinstance(node, list):
-        for member in node:
-            yield from _references(member)
-    elif isinstance(node, dict):
-        for key, value in node.items():
-            if key == "$ref" and isinstance(value, str):
-                yield value
-            elif key == "mapping" and "propertyName" in node and isinstance(value, dict):
-                for target in value.values():
-                    yield target if "/" in target else f"#/components/schemas/{target}"
-            elif key == "security" and isinstance(value, list):
-                for requirement in value:
-                    for scheme in requirement:
-                        yield f"#/components/securitySchemes/{scheme}"
-            elif key not in {"example", "examples", "default", "enum", "const"}:
-                yield from _references(value)
-
-
-def _split_pointer(pointer: str) -> tuple[str, str]:
-    parts = pointer.split("/")
-    if len(parts) < 4 or parts[:2] != ["#", "components"]:
-        raise GeneratorError(f"Cannot follow the reference {pointer!r}: only #/components/… references are supported.")
-    return parts[2], parts[3].replace("~1", "/").replace("~0", "~")
+def _operations(path: str, item: Any) -> dict[str, Document]:
+    if path.startswith("x-"):
+        return {}
+    if not isinstance(item, dict):
+        raise GeneratorError(f"the path {path} is not an object. Restore the document, or correct the path.")
+    if "$ref" in item:
+        raise GeneratorError(f"the path {path} is a $ref, behind which tags are not looked for. Write it out in place.")
+    operations = {method: item[method] for method in item if method in METHODS}
+    for method, operation in operations.items():
+        if not isinstance(operation, dict):
+            raise GeneratorError(
+                f"{method.upper()} {path} is not an object. Restore the document, or correct the operation."
+            )
+        tags = operation.get("tags", [])
+        if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
+            raise GeneratorError(
+                f"the `tags` of {method.upper()} {path} are not a list of strings. Correct the document."
+            )
+    return operations

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from support.callers import Caller
+from tests.support.callers import Caller
 
 
 @pytest.fixture(params=["sync", "async"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeAlias
 
 from attrs import field, frozen
@@ -43,9 +43,10 @@ class Invocation:
             UsageError: These are no headers.
             NoInvocationError: There is no `x-forge-invocation-id` in them.
         """
-        items: Any = getattr(headers, "items", headers)
+        # Not every framework's headers are a Mapping, but all that are not pairs have items().
+        items: Callable[[], Any] = getattr(headers, "items", lambda: headers)
         try:
-            found = {_text(name).lower(): _text(value) for name, value in (items() if callable(items) else items)}
+            found = {_text(name).lower(): _text(value) for name, value in items()}
         except (TypeError, ValueError):
             raise UsageError("Expected the headers of a request: a mapping, or pairs of names and values.") from None
         if not (id_ := found.get("x-forge-invocation-id")):

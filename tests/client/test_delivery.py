@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
 
@@ -24,8 +24,8 @@ from forge_realtime import (
     TimedOutError,
     UnexpectedAnswerError,
 )
-from support.callers import QUICK, Caller
-from support.fault_server import (
+from tests.support.callers import QUICK, Caller
+from tests.support.fault_server import (
     Behaviour,
     FaultServer,
     answer,
@@ -75,14 +75,14 @@ UNKNOWN: dict[str, tuple[Behaviour, type[ForgeRealtimeError]]] = {
     "an id of another type": (answer(200, {"eventId": 5}), UnexpectedAnswerError),
     "a time of another type": (answer(200, {"eventId": "e", "eventTimestamp": [1]}), UnexpectedAnswerError),
 }
-FAST_GIVING_UP = {"attempt_timeout": 0.15}
+SECONDS = 0.15  # for an attempt
 
 
 @pytest.mark.parametrize("case", UNKNOWN)
 def test_unknown_at_most_once_is_not_sent_again(caller: Caller, case: str) -> None:
     behaviour, kind = UNKNOWN[case]
     with FaultServer(behaviour) as server:
-        [error] = caller(server.url, publish, retry=evolve(ONCE, **FAST_GIVING_UP))
+        [error] = caller(server.url, publish, retry=evolve(ONCE, attempt_timeout=SECONDS))
     assert type(error) is kind
     assert error.delivery is Delivery.UNKNOWN
     assert "it may have been carried out" in str(error)
@@ -95,7 +95,7 @@ def test_unknown_at_most_once_is_not_sent_again(caller: Caller, case: str) -> No
 def test_unknown_at_least_once_is_sent_again(caller: Caller, case: str) -> None:
     behaviour, _ = UNKNOWN[case]
     with FaultServer(behaviour) as server:
-        [result] = caller(server.url, publish, retry=evolve(QUICK, **FAST_GIVING_UP))
+        [result] = caller(server.url, publish, retry=evolve(QUICK, attempt_timeout=SECONDS))
     assert result.event_id == "event-1"
     assert deliveries(result.attempts) == ["UNKNOWN", "ACCEPTED"]
     first, second = server.received
@@ -106,7 +106,7 @@ def test_unknown_at_least_once_is_sent_again(caller: Caller, case: str) -> None:
 def test_tokens_are_signed_again_whatever_the_policy(caller: Caller, case: str) -> None:
     behaviour, _ = UNKNOWN[case]
     with FaultServer(behaviour, then=TOKEN) as server:
-        [result] = caller(server.url, sign, retry=evolve(ONCE, **FAST_GIVING_UP))
+        [result] = caller(server.url, sign, retry=evolve(ONCE, attempt_timeout=SECONDS))
     # An answer without a token is not one, whatever it says of events.
     assert isinstance(result, RealtimeToken)
     assert deliveries(result.attempts) == ["UNKNOWN", "ACCEPTED"]
@@ -162,7 +162,7 @@ def test_429_without_retry_after_backs_off(caller: Caller) -> None:
 
 
 def test_retry_after_as_a_date(caller: Caller) -> None:
-    now = datetime(2026, 11, 23, tzinfo=timezone.utc)
+    now = datetime(2026, 11, 23, tzinfo=UTC)
     headers = {"Date": format_datetime(now, True), "Retry-After": format_datetime(now + timedelta(hours=1), True)}
     with FaultServer(answer(429, headers=headers)) as server:
         [error] = caller(server.url, publish)

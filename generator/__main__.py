@@ -1,0 +1,118 @@
+"""The command line: `python -m generator --help`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from generator.document import Document, GeneratorError, blaming, canonical_json, read_document, write_atomically
+from generator.lock import CONFIG, DOCUMENT, LOCK, OVERLAYS, hash_folder, lock_text
+from generator.patch import overlay_files, patch
+from generator.place import put_in_place
+from generator.regenerate import check, generate
+from generator.render import render
+from generator.select import REALTIME_TAG, select
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command.
+
+    Returns:
+        The exit code: 0, 1 after an error that was printed, 2 for wrong arguments, 130 when interrupted.
+    """
+    options = _parser().parse_args(arguments)
+    try:
+        _run(options)
+    except GeneratorError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"error: {error}. Check the path, its permissions and the space on the disk.", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def _run(options: argparse.Namespace) -> None:
+    root: Path = options.root
+    match options.command:
+        case "select":
+            path = options.document or root / DOCUMENT
+            document = read_document(path)
+            with blaming(path):
+                selected = select(document, options.tag or [REALTIME_TAG])
+            _write(selected, options.output)
+        case "patch":
+            overlays = overlay_files(options.overlays or root / OVERLAYS)
+            _write(patch(read_document(options.document), overlays), options.output)
+        case "render":
+            document = read_document(options.document)
+            with blaming(options.document):
+                _render_into(document, root / CONFIG, options.output)
+        case "lock":
+            write_atomically(root / LOCK, lock_text(root, root))
+        case "generate":
+            generate(root)
+        case "check":
+            check(root)
+
+
+def _write(document: Document, output: Path | None) -> None:
+    if output is None:
+        sys.stdout.buffer.write(canonical_json(document).encode())
+    else:
+        write_atomically(output, canonical_json(document))
+
+
+def _render_into(document: Document, config: Path, output: Path) -> None:
+    output = output.resolve()
+    if output.exists() and not (output / "client.py").is_file() and (output.is_file() or any(output.iterdir())):
+        raise GeneratorError(
+            f"--output {output} holds something else than a rendered client. Choose an empty or new folder."
+        )
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=output.parent, prefix=".generate-") as folder:
+        scratch = Path(folder)
+        render(document, config, scratch / "made")
+        if hash_folder(scratch / "made", Path()) != hash_folder(output, Path()):
+            put_in_place({scratch / "made": output}, scratch)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m generator", description="Makes the client from the published document."
+    )
+    parser.add_argument(
+        "--root",
+        type=Path,
+        default=Path(__file__).resolve().parent.parent,
+        help="the repository to work on (default: the one that holds this generator)",
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    command = commands.add_parser("select", help="keep the operations of some tags and what they reach")
+    command.add_argument("document", type=Path, nargs="?", help=f"default: {DOCUMENT}")
+    command.add_argument("--tag", action="append", help=f"may be given several times (default: {REALTIME_TAG})")
+    command.add_argument("--output", type=Path, help="a file (default: print)")
+
+    command = commands.add_parser("patch", help="lay overlay documents on a document")
+    command.add_argument("document", type=Path)
+    command.add_argument("--overlays", type=Path, help=f"a folder of overlay documents (default: {OVERLAYS})")
+    command.add_argument("--output", type=Path, help="a file (default: print)")
+
+    command = commands.add_parser("render", help="make Python of a document")
+    command.add_argument("document", type=Path)
+    command.add_argument("--output", type=Path, required=True, help="the folder to make or to replace")
+
+    commands.add_parser("lock", help=f"write {LOCK}: the hashes of what is there now")
+    commands.add_parser("generate", help="all steps, from the pinned document to the lock; all outputs or none")
+    commands.add_parser("check", help="make everything anew and compare it with what is there")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

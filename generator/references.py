@@ -1,0 +1,124 @@
+"""Finding and following the references of an OpenAPI 3.0 or 3.1 document.
+
+The walk knows what each object of the specification holds, so it takes nothing for a reference that is only named or
+shaped like one: a property called `$ref`, or an example with a member of that name.
+https://spec.openapis.org/oas/v3.1.1.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import unquote
+
+from generator.document import Document, GeneratorError
+
+METHODS = frozenset({"get", "put", "post", "delete", "options", "head", "patch", "trace"})
+
+_COMPONENTS = {
+    "schemas": "schema",
+    "responses": "response",
+    "parameters": "parameter",
+    "examples": "example",
+    "requestBodies": "request body",
+    "headers": "parameter",
+    "securitySchemes": "security scheme",
+    "links": "link",
+    "callbacks": "callback",
+    "pathItems": "path item",
+}
+
+# The fields of each object that can hold a reference; `{x}` is a map from names to x, `[x]` a list of x.
+_FIELDS = {
+    "document": {"paths": "{path item}", "components": "components", "security": "[security requirement]"},
+    "components": {section: f"{{{kind}}}" for section, kind in _COMPONENTS.items()},
+    "path item": {"parameters": "[parameter]", **dict.fromkeys(sorted(METHODS), "operation")},
+    "operation": {
+        "parameters": "[parameter]",
+        "requestBody": "request body",
+        "responses": "{response}",
+        "callbacks": "{callback}",
+        "security": "[security requirement]",
+    },
+    "parameter": {"schema": "schema", "content": "{media type}", "examples": "{example}"},
+    "request body": {"content": "{media type}"},
+    "response": {"headers": "{parameter}", "content": "{media type}", "links": "{link}"},
+    "media type": {"schema": "schema", "examples": "{example}", "encoding": "{encoding}"},
+    "encoding": {"headers": "{parameter}"},
+    "schema": {
+        **dict.fromkeys(("properties", "patternProperties", "dependentSchemas", "$defs", "definitions"), "{schema}"),
+        **dict.fromkeys(("allOf", "anyOf", "oneOf", "prefixItems"), "[schema]"),
+        **dict.fromkeys(("items", "additionalProperties", "not", "if", "then", "else", "contains"), "schema"),
+        **dict.fromkeys(("propertyNames", "unevaluatedItems", "unevaluatedProperties", "contentSchema"), "schema"),
+        "discriminator": "discriminator",
+    },
+}
+
+
+def reached_components(document: Document, start: Document) -> set[tuple[str, str]]:
+    """Follows all references from `start`, however far they go.
+
+    Args:
+        document: The document whose components the references name.
+        start: The document itself, or the part of it to start from.
+
+    Returns:
+        The components reached: section and name.
+
+    Raises:
+        GeneratorError: A reference leads nowhere or out of the document.
+    """
+    reached: set[tuple[str, str]] = set()
+    waiting = list(_references(start, "document"))
+    while waiting:
+        section, name = _component(document, waiting.pop())
+        if (section, name) not in reached:
+            reached.add((section, name))
+            waiting.extend(_references(document["components"][section][name], _COMPONENTS[section]))
+    return reached
+
+
+def _references(node: Any, kind: str) -> Iterator[str]:
+    if kind.startswith("{"):
+        for member in node.values() if isinstance(node, dict) else ():
+            yield from _references(member, kind[1:-1])
+    elif kind.startswith("["):
+        for member in node if isinstance(node, list) else ():
+            yield from _references(member, kind[1:-1])
+    elif not isinstance(node, dict):
+        return  # A boolean schema, or an error that the validator words better.
+    elif isinstance(node.get("$ref"), str):
+        yield node["$ref"]
+        # OpenAPI 3.1 reads what stands beside the $ref of a schema.
+        yield from _references({key: value for key, value in node.items() if key != "$ref"}, kind)
+    elif kind == "callback":
+        yield from _references(node, "{path item}")
+    elif kind == "security requirement":
+        yield from (f"#/components/securitySchemes/{scheme}" for scheme in node)
+    elif kind == "discriminator":
+        mapping = node.get("mapping")
+        for target in mapping.values() if isinstance(mapping, dict) else ():
+            yield target if "/" in str(target) else f"#/components/schemas/{target}"
+    else:
+        for field, member_kind in _FIELDS.get(kind, {}).items():
+            if field in node:
+                yield from _references(node[field], member_kind)
+
+
+def _component(document: Document, pointer: str) -> tuple[str, str]:
+    parts = [part.replace("~1", "/").replace("~0", "~") for part in unquote(pointer).split("/")]
+    if len(parts) < 4 or parts[:2] != ["#", "components"] or parts[2] not in _COMPONENTS:
+        raise GeneratorError(
+            f"the reference {pointer!r} leads out of #/components. Move what it names there, in this one document."
+        )
+    node: Any = document
+    for part in parts[1:]:
+        if isinstance(node, list) and part.isdecimal() and int(part) < len(node):
+            node = node[int(part)]
+        elif isinstance(node, dict) and part in node:
+            node = node[part]
+        else:
+            raise GeneratorError(
+                f"the reference {pointer!r} leads nowhere. Was its target removed, or the file truncated?"
+            )
+    return parts[2], parts[3]

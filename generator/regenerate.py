@@ -1,0 +1,112 @@
+"""All steps together: from the pinned document to the committed outputs, all of them or none."""
+
+from __future__ import annotations
+
+import tempfile
+import tomllib
+from pathlib import Path
+
+from generator.document import GeneratorError, blaming, canonical_json, read_document
+from generator.lock import (
+    CONFIG,
+    DERIVED,
+    DOCUMENT,
+    GENERATED,
+    LOCK,
+    OVERLAYS,
+    PACKAGE,
+    SOURCE,
+    hash_folder,
+    lock_text,
+    sha256,
+)
+from generator.patch import overlay_files, patch
+from generator.place import put_in_place
+from generator.render import render
+from generator.select import REALTIME_TAG, select
+
+
+def generate(root: Path) -> None:
+    """Makes the derived document, the generated code and the lock, and prints what changed.
+
+    Outputs that come out as they are already are not touched.
+
+    Raises:
+        GeneratorError: A step failed; no output was changed.
+    """
+    with tempfile.TemporaryDirectory(dir=root, prefix=".generate-") as folder:
+        scratch = Path(folder)
+        _make(root, scratch)
+        new, old = _outputs(scratch), _outputs(root)
+        changed = _different(old, new)
+        tops = [top for top in (DERIVED, GENERATED, LOCK) if any(Path(name).is_relative_to(top) for name in changed)]
+        put_in_place({scratch / top: root / top for top in tops}, scratch)
+    for name in changed:
+        print(f"{'added' if name not in old else 'removed' if name not in new else 'changed'}: {name}")
+    if not changed:
+        print("nothing changed")
+
+
+def check(root: Path) -> None:
+    """Makes everything anew in a scratch folder and compares it with what is there.
+
+    Raises:
+        GeneratorError: A step failed, or a file differs, is missing or is extra; names each.
+    """
+    with tempfile.TemporaryDirectory(prefix="generate-") as folder:
+        _make(root, Path(folder))
+        expected, found = _outputs(Path(folder)), _outputs(root)
+    wrong = [
+        f"  {name}: {'is extra' if name not in expected else 'is missing' if name not in found else 'differs'}"
+        for name in _different(expected, found)
+    ]
+    if wrong:
+        listed = "\n".join(wrong)
+        raise GeneratorError(
+            f"What is committed is not what the document, the overlays and the generator make:\n{listed}\n"
+            "Generated files are not edited by hand: run `make generate`, and commit what it changes."
+        )
+    print("everything is as generated")
+
+
+def _make(root: Path, scratch: Path) -> None:
+    _require_pinned(root)
+    print(f"pin: {DOCUMENT} is the document that {SOURCE} names")
+    document = read_document(root / DOCUMENT)
+    with blaming(root / DOCUMENT):
+        selected = select(document)
+    print(f"select: {len(selected['paths'])} of {len(document['paths'])} paths, tagged {REALTIME_TAG!r}")
+    overlays = overlay_files(root / OVERLAYS)
+    patched = patch(selected, overlays)
+    print(f"patch: {', '.join(path.name for path in overlays)}")
+    (scratch / DERIVED).parent.mkdir()
+    (scratch / DERIVED).write_text(canonical_json(patched), encoding="utf-8")
+    (scratch / DERIVED).chmod(0o644)
+    (scratch / PACKAGE).parent.mkdir(parents=True)
+    with blaming(root / DERIVED):
+        render(patched, root / CONFIG, scratch / PACKAGE)
+    print(f"render: {len(hash_folder(scratch, GENERATED))} files")
+    (scratch / LOCK).write_text(lock_text(root, scratch), encoding="utf-8")
+    (scratch / LOCK).chmod(0o644)
+    print(f"lock: {LOCK}")
+
+
+def _require_pinned(root: Path) -> None:
+    try:
+        stated = tomllib.loads((root / SOURCE).read_text(encoding="utf-8")).get("sha256")
+    except (OSError, ValueError) as error:
+        raise GeneratorError(f"{root / SOURCE}: cannot be read as TOML: {error}. Restore it.") from error
+    if stated != (actual := sha256(root / DOCUMENT)):
+        raise GeneratorError(
+            f"{root / DOCUMENT}: its SHA-256 is {actual}, but {SOURCE} says {stated}. If the document was changed on "
+            f"purpose, write the new hash and the reason into {SOURCE}; otherwise restore the document."
+        )
+
+
+def _outputs(base: Path) -> dict[str, str]:
+    files = {path.as_posix(): sha256(base / path) for path in (DERIVED, LOCK) if (base / path).is_file()}
+    return files | hash_folder(base, GENERATED)
+
+
+def _different(one: dict[str, str], other: dict[str, str]) -> list[str]:
+    return [name for name in sorted(one.keys() | other.keys()) if one.get(name) != other.get(name)]

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from forge_realtime import Invocation, NoInvocationError, UsageError
+
+HEADERS = {
+    "X-Forge-Invocation-Id": "invocation-123",
+    "x-forge-invocation-log-attributes": "b3BhcXVl",
+    "X-B3-TraceId": "463ac35c9f6413ad",
+    "x-b3-spanid": "a2fb4a1d1a96d312",
+    "Accept": "*/*",
+}
+
+
+class WerkzeugLike:
+    """Has items() and is no Mapping, as Flask's request.headers."""
+
+    def items(self) -> Any:
+        return iter(HEADERS.items())
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        HEADERS,
+        {name.upper(): value for name, value in HEADERS.items()},
+        [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()],
+        iter(HEADERS.items()),
+        WerkzeugLike(),
+    ],
+    ids=["mapping", "upper case", "ASGI", "pairs", "werkzeug"],
+)
+def test_from_headers(headers: Any) -> None:
+    assert Invocation.from_headers(headers) == Invocation(
+        "invocation-123", log_attributes="b3BhcXVl", trace_id="463ac35c9f6413ad", span_id="a2fb4a1d1a96d312"
+    )
+
+
+@pytest.mark.parametrize("headers", [{}, {"x-forge-invocation-id": ""}, [(b"accept", b"*/*")]])
+def test_no_invocation(headers: Any) -> None:
+    with pytest.raises(NoInvocationError, match=r"x-forge-invocation-id.*for_installation"):
+        Invocation.from_headers(headers)
+
+
+@pytest.mark.parametrize("headers", ["invocation-123", 5, None, [1, 2]])
+def test_no_headers(headers: Any) -> None:
+    with pytest.raises(UsageError, match="Expected the headers of a request"):
+        Invocation.from_headers(headers)
+
+
+def test_repr_shows_no_id() -> None:
+    assert "invocation-123" not in repr(Invocation.from_headers(HEADERS))

@@ -1,0 +1,252 @@
+"""What goes over the wire, and what is refused before."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from forge_realtime._api.api.forge_realtime import publish
+from forge_realtime._api.models import PublishAnswer, PublishRequest
+
+import forge_realtime
+from forge_realtime import (
+    AsyncRealtimeClient,
+    Delivery,
+    NoInvocationError,
+    RealtimeClient,
+    RealtimeToken,
+    RetryPolicy,
+    UsageError,
+)
+from tests.support.callers import INVOCATION, Caller
+from tests.support.fault_server import FaultServer, answer
+
+
+def test_publish(caller: Caller) -> None:
+    with FaultServer() as server:
+        [result] = caller(server.url, lambda live: live.publish("board-42", "plain, as it is"))
+    [request] = server.received
+    assert (request.method, request.path) == ("POST", "/forge/realtime/v1/publish")
+    assert request.json == {"name": "board-42", "payload": "plain, as it is"}
+    assert request.headers["forge-proxy-authorization"] == "Forge as=app,id=invocation-123"
+    assert request.headers["content-type"] == "application/json"
+    assert request.headers["accept"] == "application/json"
+    assert request.headers["user-agent"] == f"forge-realtime/{forge_realtime.__version__}"
+    assert result.event_id == "event-1"
+    assert result.event_timestamp == datetime(2026, 1, 1, tzinfo=UTC)
+    assert result.raw_event_timestamp == "1767225600000"
+
+
+@pytest.mark.parametrize(
+    ("payload", "text"),
+    [
+        ("", ""),
+        ('"quoted"', '"quoted"'),
+        ("naïve 🚀", "naïve 🚀"),
+        ({"moved": 7, "to": ["done", None]}, '{"moved":7,"to":["done",null]}'),
+        ({"name": "Zoë"}, '{"name":"Zoë"}'),
+        ([], "[]"),
+        (7, "7"),
+        (1.5, "1.5"),
+        (True, "true"),
+        (None, "null"),
+    ],
+)
+def test_payloads(caller: Caller, payload: Any, text: str) -> None:
+    with FaultServer() as server:
+        caller(server.url, lambda live: live.publish("c", payload), lambda live: live.publish_global("c", payload))
+    for request in server.received:
+        assert json.loads(request.body)["payload"] == text
+        # Compact, and UTF-8 in place of escapes.
+        assert b'", "' not in request.body
+        assert b"\\u" not in request.body
+
+
+def test_options_of_publish(caller: Caller) -> None:
+    signed = RealtimeToken(token="a.b.c", expires_at=None, attempts=())
+    with FaultServer() as server:
+        caller(
+            server.url,
+            lambda live: live.publish("c", "p", token=signed, context_overrides=["project", "issue"]),
+            lambda live: live.publish("c", "p", token="a.b.c"),
+            lambda live: live.publish("c", "p", context_overrides=[]),
+            lambda live: live.publish_global("c", "p", token=signed),
+        )
+    assert [json.loads(request.body)["options"] for request in server.received] == [
+        {"token": "a.b.c", "contextOverrides": ["project", "issue"]},
+        {"token": "a.b.c"},
+        {"contextOverrides": []},
+        {"token": "a.b.c"},
+    ]
+    assert server.received[-1].path == "/forge/realtime/v1/publish/global"
+
+
+def test_sign_realtime_token(caller: Caller) -> None:
+    with FaultServer(then=answer(200, {"token": "a.b.c", "expiresAt": 1767225600})) as server:
+        [result, _] = caller(
+            server.url,
+            lambda live: live.sign_realtime_token("c", {"team": "red"}),
+            lambda live: live.sign_realtime_token("c", {}, permissions=["subscribe"]),
+        )
+    assert [request.path for request in server.received] == ["/forge/realtime/v1/token"] * 2
+    assert server.received[0].json == {"channelName": "c", "claims": {"team": "red"}}
+    assert server.received[1].json == {"channelName": "c", "claims": {}, "permissions": ["subscribe"]}
+    assert result.token == "a.b.c"
+    assert result.expires_at == datetime(2026, 1, 1, tzinfo=UTC)
+    assert "a.b.c" not in repr(result) + str(result)
+
+
+def test_call_of_a_generated_operation(caller: Caller) -> None:
+    with FaultServer() as server:
+        [result] = caller(server.url, lambda live: live.call(publish, body=PublishRequest("c", "p")))
+    assert isinstance(result, PublishAnswer)
+    assert result.event_id == "event-1"
+    assert server.received[0].headers["forge-proxy-authorization"] == "Forge as=app,id=invocation-123"
+
+
+def refusals() -> dict[str, tuple[Any, str]]:
+    recursive: list[Any] = []
+    recursive.append(recursive)
+    return {
+        "empty channel": (lambda live: live.publish("", "p"), "channel must be a non-empty string"),
+        "blank channel": (lambda live: live.publish_global(" ", "p"), "channel must be a non-empty string"),
+        "channel of another type": (lambda live: live.sign_realtime_token(None, {}), "channel must be"),
+        "payload of bytes": (lambda live: live.publish("c", b"p"), "payload cannot be encoded as JSON"),
+        "payload with a set": (lambda live: live.publish_global("c", {"p": {1}}), "payload cannot be encoded as JSON"),
+        "payload with NaN": (lambda live: live.publish("c", [float("nan")]), "payload cannot be encoded as JSON"),
+        "recursive payload": (lambda live: live.publish("c", recursive), "payload cannot be encoded as JSON"),
+        "lone surrogate": (lambda live: live.publish("c", "\ud800"), "lone surrogate"),
+        "lone surrogate inside": (lambda live: live.publish("c", {"p": "\ud800"}), "lone surrogate"),
+        "empty token": (lambda live: live.publish("c", "p", token=""), "token must be what sign_realtime_token"),
+        "token of another type": (lambda live: live.publish_global("c", "p", token=5), "token must be what"),
+        "overrides as a string": (
+            lambda live: live.publish("c", "p", context_overrides="issue"),
+            r"context_overrides takes a list of names, such as \['issue'\]",
+        ),
+        "overrides of another type": (lambda live: live.publish("c", "p", context_overrides=[1]), "context_overrides"),
+        "claims of another type": (lambda live: live.sign_realtime_token("c", ["red"]), "claims must be a mapping"),
+        "claims with other names": (lambda live: live.sign_realtime_token("c", {1: 2}), "claims must be a mapping"),
+        "claims that cannot be JSON": (lambda live: live.sign_realtime_token("c", {"a": {1}}), "claims cannot be"),
+        "unknown permission": (lambda live: live.sign_realtime_token("c", {}, ["admin"]), "permissions takes a list"),
+        "permissions as a string": (lambda live: live.sign_realtime_token("c", {}, "publish"), "permissions takes"),
+        "another module": (lambda live: live.call(json), "call\\(\\) takes a generated operation"),
+        "a function": (lambda live: live.call(publish.sync, body=None), "call\\(\\) takes a generated operation"),
+        "a dict in place of a model": (lambda live: live.call(publish, body={"name": "c"}), "publish: body takes"),
+        "publish for an installation": (
+            lambda live: live.for_installation("installation-1").publish("c", "p"),
+            "refuses it on behalf of an installation",
+        ),
+        "the same by call": (
+            lambda live: live.for_installation("installation-1").call(publish, body=PublishRequest("c", "p")),
+            "refuses it on behalf of an installation",
+        ),
+    }
+
+
+@pytest.mark.parametrize("case", refusals())
+def test_refused_before_anything_is_sent(caller: Caller, case: str) -> None:
+    call, says = refusals()[case]
+    with FaultServer() as server:
+        [error] = caller(server.url, call)
+        assert server.connections == 0
+    assert isinstance(error, UsageError)
+    assert isinstance(error, ValueError)
+    assert (error.delivery, error.attempts) == (Delivery.NOT_SENT, ())
+    with pytest.raises(UsageError, match=says):
+        raise error
+
+
+def test_global_publish_and_token_for_an_installation(caller: Caller) -> None:
+    with FaultServer(then=answer(200, {"eventId": "e", "token": "a.b.c"})) as server:
+        caller(
+            server.url,
+            lambda live: live.for_installation("installation-1").publish_global("c", "p"),
+            lambda live: live.for_installation("installation-1").sign_realtime_token("c", {}),
+        )
+    assert [request.headers["forge-proxy-authorization"] for request in server.received] == [
+        "Forge as=app,installationId=installation-1"
+    ] * 2
+
+
+def test_no_invocation() -> None:
+    with (
+        FaultServer() as server,
+        RealtimeClient(server.url) as client,
+        pytest.raises(NoInvocationError, match=r"publish: on whose behalf\? .*for_invocation\(request.headers\)"),
+    ):
+        client.publish("c", "p")
+
+
+@pytest.mark.parametrize("client", [RealtimeClient, AsyncRealtimeClient])
+@pytest.mark.parametrize(
+    "address",
+    [
+        "localhost:7072",
+        "ftp://localhost",
+        "http://",
+        "//localhost",
+        "http://user:secret@localhost",
+        "http://localhost/?x=1",
+        "http://[::1",
+        "nonsense",
+    ],
+)
+def test_addresses_that_are_none(client: Any, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UsageError, match="base_url must be an http:// or https:// address") as caught:
+        client(address)
+    assert "secret" not in str(caught.value)
+    monkeypatch.setenv("FORGE_EGRESS_PROXY_URL", address)
+    with pytest.raises(UsageError, match="FORGE_EGRESS_PROXY_URL must be an http:// or https:// address"):
+        client()
+
+
+@pytest.mark.parametrize("client", [RealtimeClient, AsyncRealtimeClient])
+def test_no_address(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("FORGE_EGRESS_PROXY_URL", raising=False)
+    with pytest.raises(UsageError, match=r"FORGE_EGRESS_PROXY_URL is not set.*forge-realtime emulate"):
+        client()
+    monkeypatch.setenv("FORGE_EGRESS_PROXY_URL", "")
+    with pytest.raises(UsageError, match="FORGE_EGRESS_PROXY_URL is not set"):
+        client()
+
+
+def test_the_address_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    with FaultServer() as server:
+        monkeypatch.setenv("FORGE_EGRESS_PROXY_URL", f"{server.url}/prefix/")
+        # The sidecar is on the same machine: proxies are not for it.
+        monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+        with RealtimeClient() as client:
+            client.for_invocation(INVOCATION).publish("c", "p")
+    assert server.received[0].path == "/prefix/forge/realtime/v1/publish"
+
+
+def test_siblings_change_nothing_in_each_other() -> None:
+    with FaultServer() as server, RealtimeClient(server.url) as client:
+        first = client.for_invocation({"x-forge-invocation-id": "first"})
+        second = client.for_invocation({"x-forge-invocation-id": "second"}, as_="user", account_id="user-123")
+        other = second.with_options(retry=RetryPolicy(max_attempts=1))
+        for live in (first, second, other, first):
+            live.publish("c", "p")
+        assert (first.retry, second.retry, other.retry.max_attempts) == (client.retry, client.retry, 1)
+    assert [request.headers["forge-proxy-authorization"] for request in server.received] == [
+        "Forge as=app,id=first",
+        "Forge as=user,accountId=user-123,id=second",
+        "Forge as=user,accountId=user-123,id=second",
+        "Forge as=app,id=first",
+    ]
+
+
+def test_a_closed_client_says_so() -> None:
+    client = RealtimeClient("http://localhost:7072")
+    live = client.for_invocation(INVOCATION)
+    client.close()
+    with pytest.raises(UsageError, match="This client is closed"):
+        live.publish("c", "p")
+
+
+def test_repr_shows_no_id() -> None:
+    with RealtimeClient("http://localhost:7072") as client:
+        assert repr(client) == "<RealtimeClient http://localhost:7072 without an invocation>"
+        assert "invocation-123" not in repr(client.for_invocation(INVOCATION))

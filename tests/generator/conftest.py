@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from generator.__main__ import main
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+class Result(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Result]
+Snapshot = dict[str, tuple[bytes, int]]
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The real repository. Tests read it and never write to it."""
+    return REPOSITORY
+
+
+@pytest.fixture
+def repo(tmp_path: Path) -> Path:
+    """A copy of what the generator reads and writes."""
+    root = tmp_path / "repo"
+    leave_out = shutil.ignore_patterns("__pycache__")
+    for folder in ("spec", "overlays/openapi", "generated"):
+        shutil.copytree(REPOSITORY / folder, root / folder, ignore=leave_out)
+    (root / "generator").mkdir()
+    for file in ("generator/openapi-python-client.yaml", "generated.lock"):
+        shutil.copy2(REPOSITORY / file, root / file)
+    return root
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs `python -m generator …` in this process."""
+
+    def run(*arguments: str | Path) -> Result:
+        code = main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return Result(code, captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def snapshot() -> Callable[[Path], Snapshot]:
+    """The bytes and the time of every file under a folder."""
+
+    def snapshot(folder: Path) -> Snapshot:
+        return {
+            path.relative_to(folder).as_posix(): (path.read_bytes(), path.stat().st_mtime_ns)
+            for path in folder.rglob("*")
+            if path.is_file()
+        }
+
+    return snapshot
+
+
+@pytest.fixture
+def derived() -> dict[str, Any]:
+    """The committed derived document, to be changed by a test."""
+    document: dict[str, Any] = json.loads((REPOSITORY / "spec/realtime.json").read_text(encoding="utf-8"))
+    return copy.deepcopy(document)

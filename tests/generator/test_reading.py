@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from generator.document import GeneratorError, canonical_json, read_document, write_atomically
+
+Run = Callable[..., Any]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.json", "<!DOCTYPE html>\n<html></html>", "is HTML or XML"),
+        ("a.yaml", "\ufeff <html><body>not: a document</body></html>", "is HTML or XML"),
+        ("a.json", '{"openapi": "3.0.1", "paths": {', "is not valid JSON: .*Is it truncated"),
+        ("a.json", "", "is not valid JSON"),
+        ("a.json", '{"a": NaN}', "/a: JSON has no value for nan"),
+        ("a.json", "[" * 100_000, "is not valid JSON"),
+        ("a.json", "[]", "has a list at its root"),
+        ("a.json", "3", "has a number or boolean at its root"),
+        ("a.yaml", "a: [1", "is not valid YAML"),
+        ("a.yaml", "a: 1\na: 2", "is not valid YAML: .*duplicate key"),
+        ("a.yaml", "200: x\n'200': y", "the key '200' of / is there twice"),
+        ("a.yaml", "a:\n  1.5: x", "the key 1.5 of /a is not a string"),
+        ("a.yaml", "a: 2026-02-09", "/a: JSON has no value for 2026-02-09"),
+        ("a.yaml", "", "has nothing at its root"),
+        ("a.yaml", "just words", "has a string at its root"),
+    ],
+)
+def test_bad_file_is_named_with_what_is_wrong(tmp_path: Path, name: str, content: str, message: str) -> None:
+    path = tmp_path / name
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(GeneratorError, match=f"(?s)^{path}: .*{message}"):
+        read_document(path)
+
+
+def test_missing_and_undecodable_files(tmp_path: Path) -> None:
+    (tmp_path / "latin.json").write_bytes(b'{"a": "\xe9"}')
+    for name in ("missing.json", "latin.json", "."):
+        with pytest.raises(GeneratorError, match="cannot be read as UTF-8 text"):
+            read_document(tmp_path / name)
+
+
+def test_yaml_reads_as_the_json_it_means(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text("responses: {200: &ok {a: on}, 404: *ok}\nno: 1.0.0\n", encoding="utf-8")
+    document = read_document(path)
+    assert document == {"responses": {"200": {"a": "on"}, "404": {"a": "on"}}, "no": "1.0.0"}
+    assert document["responses"]["200"] is not document["responses"]["404"]
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=10,
+)
+
+
+@settings(deadline=None)
+@given(st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), json_values))
+def test_canonical_json_keeps_values_and_order(document: dict[str, Any]) -> None:
+    again = json.loads(canonical_json(document))
+    assert again == document
+    assert list(again) == list(document)
+
+
+def test_write_atomically_leaves_the_same_content_untouched(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    write_atomically(path, "é\n")
+    before = path.stat()
+    write_atomically(path, "é\n")
+    assert path.stat().st_mtime_ns == before.st_mtime_ns
+    assert path.stat().st_ino == before.st_ino
+    assert path.stat().st_mode & 0o777 == 0o644
+
+
+def test_write_atomically_leaves_nothing_behind_on_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.json"
+    path.write_text("old", encoding="utf-8")
+
+    def refuse(source: str, target: Path) -> None:
+        raise OSError("refused")
+
+    monkeypatch.setattr("generator.document.os.replace", refuse)
+    with pytest.raises(OSError, match="refused"):
+        write_atomically(path, "new")
+    assert [file.name for file in tmp_path.iterdir()] == ["a.json"]
+    assert path.read_text(encoding="utf-8") == "old"
+
+
+def test_an_output_that_cannot_be_written_is_an_error_without_a_traceback(run: Run, repo: Path) -> None:
+    result = run("--root", repo, "select", "--output", repo / "no" / "such" / "folder.json")
+    assert result.code == 1
+    assert result.err.startswith("error: ")
+    assert "no/such" in result.err
+    assert "Traceback" not in result.err

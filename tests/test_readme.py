@@ -1,0 +1,55 @@
+"""Every Python example of the README runs, in the order in which it stands there, against the emulator."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from forge_realtime_emulator import Emulator
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+EXAMPLES = re.findall(r"^```python\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+# What each example prints, or a part of it.
+PRINTS = [
+    "PublishResult(event_id=None, event_timestamp=None,",
+    '{"moved":7}\n',
+    "",
+    "None\n",
+    "",
+]
+
+
+def test_all_examples_are_run() -> None:
+    assert len(EXAMPLES) == len(PRINTS) == README.count("```python")
+
+
+@pytest.mark.parametrize(("example", "prints"), list(zip(EXAMPLES, PRINTS, strict=True)))
+def test_example(example: str, prints: str) -> None:
+    with Emulator() as emulator:
+        environment = {"FORGE_EGRESS_PROXY_URL": emulator.url}
+        run = subprocess.run(
+            [sys.executable, "-c", example], check=False, env=environment, capture_output=True, text=True
+        )
+    assert run.stderr == ""
+    assert run.returncode == 0
+    assert prints in run.stdout
+
+
+def test_the_folder_map_is_the_tree() -> None:
+    folders = re.findall(r"^\| `([a-z_/]+)/` \|", README, re.MULTILINE)
+    assert all((ROOT / folder).is_dir() for folder in folders)
+    hidden_or_made = {"dist"}
+    top = {path.name for path in ROOT.iterdir() if path.is_dir() and path.name[0] not in "._"} - hidden_or_made
+    assert top == {folder.partition("/")[0] for folder in folders}
+
+
+def test_the_make_targets_that_it_names_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    named = set(re.findall(r"\bmake ([a-z]+)", README)) - {"alone"}
+    assert named
+    assert all(re.search(rf"^{target}:", makefile, re.MULTILINE) for target in named)

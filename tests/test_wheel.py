@@ -1,0 +1,74 @@
+"""What is shipped."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from importlib.metadata import files, requires, version
+from pathlib import Path
+
+import forge_realtime
+import forge_realtime_emulator
+
+ROOT = Path(__file__).parent.parent
+
+
+def sources(room: str) -> set[str]:
+    files = [path for path in (ROOT / room).rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    return {str(path.relative_to(ROOT / room)) for path in files}
+
+
+def test_it_is_the_merge_of_three_rooms_and_no_file_is_in_two() -> None:
+    generated, emulator = sources("generated"), sources("emulator")
+    overlays = {path for path in sources("overlays") if path.startswith("forge_realtime/")}
+    assert not generated & overlays
+    assert not generated & emulator
+    assert not overlays & emulator
+    shipped = {str(path) for path in files("forge-realtime") or [] if ".dist-info" not in str(path)}
+    shipped = {path for path in shipped if "__pycache__" not in path and not path.startswith("..")}
+    assert shipped == generated | overlays | emulator | {"forge_realtime_emulator/realtime.json"}
+
+
+def test_the_tests_run_against_the_installed_wheel() -> None:
+    for package in (forge_realtime, forge_realtime_emulator):
+        assert not Path(package.__file__ or "").is_relative_to(ROOT / "overlays")
+        assert "site-packages" in (package.__file__ or "")
+
+
+def test_one_version() -> None:
+    assert version("forge-realtime") == forge_realtime.__version__
+
+
+def test_the_core_asks_for_three_packages() -> None:
+    core = [requirement for requirement in requires("forge-realtime") or [] if "extra ==" not in requirement]
+    assert sorted(re.split("[<>]", requirement)[0] for requirement in core) == ["attrs", "httpx", "python-dateutil"]
+
+
+def test_imports_inside_the_package_are_relative() -> None:
+    package = Path(forge_realtime.__file__ or "").parent
+    for module in package.rglob("*.py"):
+        lines = [line.strip() for line in module.read_text(encoding="utf-8").splitlines()]
+        absolute = [line for line in lines if line.startswith(("import forge_realtime", "from forge_realtime"))]
+        assert not absolute, f"{module}: {absolute}"
+
+
+def test_nobody_imports_whom_it_must_not() -> None:
+    forbidden = {
+        "generated": ["forge_realtime_emulator", "generator"],
+        "overlays": ["forge_realtime_emulator", "generator"],
+        "emulator": ["forge_realtime ", "forge_realtime.", "generator"],
+        "generator": ["forge_realtime", "forge_realtime_emulator"],
+    }
+    for room, names in forbidden.items():
+        for module in (ROOT / room).rglob("*.py"):
+            lines = [f"{line.strip()} " for line in module.read_text(encoding="utf-8").splitlines()]
+            imports = [line for line in lines if line.startswith(("import ", "from "))]
+            wrong = [line for line in imports for name in names if line.startswith((f"import {name}", f"from {name}"))]
+            assert not wrong, f"{module}: {wrong}"
+
+
+def test_the_demo_delivers_every_event() -> None:
+    run = subprocess.run([sys.executable, ROOT / "tests/demo.py"], check=False, capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert "4 of 4 events arrived exactly as sent; the 429 was survived: True." in run.stdout

@@ -1,0 +1,59 @@
+"""Checked by mypy and pyright, never run: what the types of the client promise and refuse."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import assert_type
+
+from forge_realtime._api.api.forge_realtime import publish, sign_realtime_token
+from forge_realtime._api.models import (
+    PublishAnswer,
+    PublishRequest,
+    RealtimeTokenClaims,
+    SignRealtimeTokenAnswer,
+    SignRealtimeTokenRequest,
+)
+
+from forge_realtime import (
+    AsyncRealtimeClient,
+    Delivery,
+    ForgeRealtimeError,
+    PublishResult,
+    RealtimeClient,
+    RealtimeToken,
+)
+
+
+def with_blocking_io(client: RealtimeClient, headers: dict[str, str], asgi: list[tuple[bytes, bytes]]) -> None:
+    assert_type(client.for_invocation(asgi), RealtimeClient)
+    live = client.for_invocation(headers)
+    assert_type(live, RealtimeClient)
+    result = live.publish("board-42", {"moved": 7})
+    assert_type(result, PublishResult)
+    assert_type(result.event_id, str | None)
+    assert_type(result.event_timestamp, datetime | None)
+    signed = live.sign_realtime_token("board-42", {"team": "red"}, permissions=["subscribe"])
+    assert_type(signed, RealtimeToken)
+    live.publish_global("news", "plain text", token=signed)
+    answer = live.call(publish, body=PublishRequest("board-42", "moved"))
+    assert_type(answer, PublishAnswer)
+
+
+async def with_asyncio(client: AsyncRealtimeClient, headers: dict[str, str]) -> None:
+    async with client.for_invocation(headers) as live:
+        assert_type(await live.publish("board-42", "moved", context_overrides=["issue"]), PublishResult)
+        body = SignRealtimeTokenRequest("board-42", RealtimeTokenClaims())
+        assert_type(await live.call(sign_realtime_token, body=body), SignRealtimeTokenAnswer)
+
+
+def refused(live: RealtimeClient) -> None:
+    live.publish("board-42")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    live.publish("board-42", object())  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    live.publish_global("news", "x", context_overrides=[])  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    live.sign_realtime_token("c", {}, ["admin"])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
+    live.call(publish, body="moved")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    live.call(publish, text="moved")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+
+
+def errors(error: ForgeRealtimeError) -> None:
+    assert_type(error.delivery, Delivery)
