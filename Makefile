@@ -18,7 +18,7 @@ PACKAGE := $(shell find overlays/forge_realtime emulator generated -type f -not 
 DONE := .make
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup generate wheel demo test check lock clean
+.PHONY: help setup generate wheel demo test check upgrade clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,7 +58,7 @@ check: $(DONE)/setup ## Prove that generated/ is what a run gives; lint; check t
 	$(BIN)/mypy generator tests
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
-lock: $(DONE)/setup ## Bring requirements.lock up to date with pyproject.toml and the newest releases
+upgrade: $(DONE)/setup ## Bring requirements.lock up to date with pyproject.toml and the newest releases
 	$(BIN)/uv pip compile pyproject.toml --group dev --all-extras --universal --python-version 3.11 --generate-hashes \
 	  --upgrade --no-emit-index-url --no-emit-find-links --no-header --quiet --output-file requirements.lock
 

@@ -201,8 +201,9 @@ def _attempt_request(request: httpx.Request, body: TrackedBody, timeout: float) 
 
 
 def _no_answer(error: httpx.RequestError, *, sent: bool) -> NoAnswerError:
-    # These three come before the first byte, also where a transport reads the body ahead of sending it.
-    before = isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout))
+    # These come before the first byte, also where a transport (a mock, say) reads the body ahead of sending it. Not so
+    # ConnectTimeout: the aiohttp transport raises it for connections that break later, too.
+    before = isinstance(error, (httpx.ConnectError, httpx.PoolTimeout))
     kind = TimedOutError if isinstance(error, httpx.TimeoutException) else NoAnswerError
     no_answer = kind(f"no answer ({type(error).__name__})")
     no_answer.delivery = Delivery.UNKNOWN if sent and not before else Delivery.NOT_SENT

@@ -1,0 +1,68 @@
+"""A local stand-in for the Realtime API of the Atlassian Forge egress sidecar.
+
+It answers the operations of the derived OpenAPI document on a loopback port, checks every call against that document,
+delivers events to WebSocket subscribers and injects faults on request. It needs `pip install 'forge-realtime[emulator]'`.
+
+    with Emulator() as emulator:
+        os.environ["FORGE_EGRESS_PROXY_URL"] = emulator.url
+        with emulator.subscribe("board-42") as subscription:
+            publish_something()
+            assert subscription.receive(timeout=2).payload == "moved"
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ._app import create_app
+    from ._authorization import Authorization
+    from ._emulator import Emulator
+    from ._errors import EmulatorError, SubscriptionClosed, SubscriptionRefused
+    from ._records import RecordedEvent, RecordedRequest
+    from ._subscription import ReceivedEvent, Subscription
+
+__all__ = [
+    "Authorization",
+    "Emulator",
+    "EmulatorError",
+    "ReceivedEvent",
+    "RecordedEvent",
+    "RecordedRequest",
+    "Subscription",
+    "SubscriptionClosed",
+    "SubscriptionRefused",
+    "create_app",
+]
+
+_HOMES = {
+    "Authorization": "_authorization",
+    "Emulator": "_emulator",
+    "EmulatorError": "_errors",
+    "ReceivedEvent": "_subscription",
+    "RecordedEvent": "_records",
+    "RecordedRequest": "_records",
+    "Subscription": "_subscription",
+    "SubscriptionClosed": "_errors",
+    "SubscriptionRefused": "_errors",
+    "create_app": "_app",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # Lazy, so that the import is light and works without the extra's packages.
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] == __name__:
+            raise
+        raise ImportError(
+            f"forge_realtime_emulator needs the emulator extra: pip install 'forge-realtime[emulator]' ({error})"
+        ) from error
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,70 @@
+"""The command line `forge-realtime`."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import signal
+import sys
+import time
+
+import click
+
+from ._emulator import Emulator
+from ._errors import EmulatorError
+
+
+@click.group()
+def cli() -> None:
+    """Tools for developing with the Atlassian Forge Realtime API."""
+
+
+@cli.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--port",
+    default=7072,
+    show_default=True,
+    type=click.IntRange(0, 65535),
+    help="Port to listen on; 0 takes a free one.",
+)
+def emulate(host: str, port: int) -> None:
+    """Run a local stand-in for the egress sidecar until Ctrl-C.
+
+    It answers the Realtime operations, checks every call, and delivers events to WebSocket subscribers.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        if not _is_loopback(host):
+            click.echo(
+                f"Warning: with --host {host} other machines can connect, publish and read events."
+                " Leave --host out to listen on this machine only.",
+                err=True,
+            )
+        _print_calls()
+        with Emulator(host, port) as emulator:
+            click.echo(f"The emulator listens at {emulator.url} (Ctrl-C ends it). In the app's shell:")
+            click.echo(f"export FORGE_EGRESS_PROXY_URL={emulator.url}")
+            while True:
+                time.sleep(3600)
+    except EmulatorError as error:
+        raise click.ClickException(str(error)) from error
+    except KeyboardInterrupt:
+        pass
+
+
+def _print_calls() -> None:
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s", "%H:%M:%S"))
+    log = logging.getLogger("forge_realtime_emulator")
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    # Without it, a reader that goes away (| head) makes logging print tracebacks.
+    logging.raiseExceptions = False
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

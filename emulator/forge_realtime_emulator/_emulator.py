@@ -1,0 +1,245 @@
+"""The emulator with its own server, in a thread of the same process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from types import TracebackType
+from typing import Any, Self
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from ._app import BODY_LIMIT, create_app
+from ._channels import Channels
+from ._errors import EmulatorError
+from ._records import RecordedEvent, RecordedRequest
+from ._sidecar import Sidecar
+from ._subscription import Subscription, open_subscription
+from ._tokens import TOKEN_LIFETIME
+
+_THREAD_NAME = "forge-realtime-emulator-"
+
+_ABORT_AFTER = 0.5
+"""Seconds that connections have to end by themselves when the emulator stops."""
+
+
+class Emulator:
+    """A local stand-in for the egress sidecar. Use it as a context manager, or with `start()` and `stop()`.
+
+    What it recorded, the faults that wait and the key of its tokens stay when it is stopped and started again.
+    All methods are safe to use from any thread.
+
+    Args:
+        host: The address to listen on; by default only this machine can connect.
+        port: The port to listen on; 0 takes a free one at each start.
+        document: The OpenAPI document; by default the derived one that is shipped with the package.
+        token_lifetime: Whole seconds that a signed token is valid; with 0 every token has already expired.
+
+    Raises:
+        EmulatorError: The document cannot be used.
+        ValueError: The lifetime is negative.
+    """
+
+    def __init__(
+        self,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        *,
+        document: Mapping[str, Any] | None = None,
+        token_lifetime: int = TOKEN_LIFETIME,
+    ) -> None:
+        self._host = host
+        self._port = port
+        self._app = create_app(document, token_lifetime=token_lifetime)
+        self._sidecar: Sidecar = self._app.state.sidecar
+        self._server: _Server | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def __repr__(self) -> str:
+        return f"<Emulator {'stopped' if self._server is None else self.url}>"
+
+    def start(self) -> None:
+        """Starts serving, and returns when it serves.
+
+        Raises:
+            EmulatorError: It runs already, or the port cannot be had.
+        """
+        if self._server is not None:
+            raise EmulatorError(f"The emulator already runs at {self.url}. Stop it before starting it again.")
+        server = _Server(self._app, self._sidecar.channels, _listen(self._host, self._port))
+        server.start()
+        self._server = server
+
+    def stop(self) -> None:
+        """Closes all subscriptions and connections and ends the thread; does nothing when it does not run."""
+        server, self._server = self._server, None
+        if server is not None:
+            server.stop()
+
+    @property
+    def url(self) -> str:
+        """The base URL, for `FORGE_EGRESS_PROXY_URL`: for example `http://127.0.0.1:43121`.
+
+        Raises:
+            EmulatorError: The emulator does not run.
+        """
+        if self._server is None:
+            raise EmulatorError("The emulator does not run. Use it in a with statement, or call start() first.")
+        # The wildcard addresses are for listening; one cannot connect to them everywhere.
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self._host, self._host)
+        return f"http://{f'[{host}]' if ':' in host else host}:{self._server.port}"
+
+    @property
+    def requests(self) -> list[RecordedRequest]:
+        """The calls of operations so far, in the order of the answers; at most the last 10,000."""
+        return list(self._sidecar.requests)
+
+    @property
+    def events(self) -> list[RecordedEvent]:
+        """The events that were accepted so far, in order; at most the last 10,000."""
+        return list(self._sidecar.events)
+
+    def fail_next(
+        self, times: int = 1, *, status: int, retry_after: int | None = None, operation: str | None = None
+    ) -> None:
+        """Has the next calls answered with an error, before anything is delivered.
+
+        Args:
+            times: How many calls.
+            status: The HTTP status, 400 to 599.
+            retry_after: Whole seconds for the `Retry-After` header, or None for no such header.
+            operation: The only `operationId` that it is for, or None for every one.
+
+        Raises:
+            ValueError: An argument is out of range, or the document has no such operation.
+        """
+        fault = {"times": times, "status": status, "retryAfter": retry_after, "operation": operation}
+        self._sidecar.faults.add({name: value for name, value in fault.items() if value is not None})
+
+    def subscribe(
+        self,
+        channel: str,
+        *,
+        is_global: bool = False,
+        token: str | None = None,
+        context_overrides: Sequence[str] | None = None,
+    ) -> AbstractContextManager[Subscription]:
+        """Subscribes for the length of a with statement, over a real WebSocket.
+
+        Args:
+            channel: The channel's name.
+            is_global: Whether to get what is published globally, instead of what is published in scope.
+            token: A realtime token that the emulator signed, or None.
+            context_overrides: The context that replaces the default scope, for example `["issue"]`, or None.
+
+        Raises:
+            EmulatorError: The emulator does not run; on entering, `SubscriptionRefused`.
+        """
+        return open_subscription(
+            f"ws{self.url.removeprefix('http')}/_emulator/subscribe",
+            channel,
+            is_global=is_global,
+            token=token,
+            context_overrides=context_overrides,
+        )
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    # With the protocol given, asyncio sets TCP_NODELAY; without it, every call takes 40 ms.
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        if sys.platform != "win32":
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen()
+    except (OSError, OverflowError) as error:
+        listener.close()
+        raise EmulatorError(
+            f"The emulator cannot listen on {host} port {port}: {getattr(error, 'strerror', None) or error}."
+            " Stop what holds the port, or choose another one; port 0 takes a free one."
+        ) from error
+    return listener
+
+
+class _Server(uvicorn.Server):
+    """uvicorn in a thread, which stops promptly even when a subscriber does not read."""
+
+    def __init__(self, app: ASGIApp, channels: Channels, listener: socket.socket) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                lifespan="off",
+                ws_max_size=BODY_LIMIT,
+                ws_per_message_deflate=False,
+                proxy_headers=False,
+                log_config=None,
+            )
+        )
+        for name in ("uvicorn.error", "uvicorn.access"):
+            logging.getLogger(name).addFilter(_is_worth_logging)
+        self.port: int = listener.getsockname()[1]
+        self._channels = channels
+        self._listener = listener
+        self._settled = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"{_THREAD_NAME}{self.port}", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+        self._settled.wait()
+        if not self.started:
+            self._thread.join()
+            raise EmulatorError("The emulator's server did not start. The traceback that its thread printed says why.")
+
+    def stop(self) -> None:
+        with contextlib.suppress(RuntimeError):  # The loop is closed: the server has ended by itself.
+            self._loop.call_soon_threadsafe(self._begin_stop)
+        self._thread.join()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._loop = asyncio.get_running_loop()
+        self._settled.set()
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self.serve(sockets=[self._listener]))
+        finally:
+            self._listener.close()
+            self._settled.set()
+
+    def _begin_stop(self) -> None:
+        self.should_exit = True
+        self._channels.close()
+        self._loop.call_later(_ABORT_AFTER, self._abort)
+
+    def _abort(self) -> None:
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
+
+
+def _is_worth_logging(record: logging.LogRecord) -> bool:
+    """Keeps what uvicorn says of an emulator's connections out of the log, and leaves other servers' records alone.
+
+    At DEBUG uvicorn logs whole WebSocket frames, payloads and tokens included.
+    """
+    if not (record.threadName or "").startswith(_THREAD_NAME):
+        return True
+    if str(record.msg).startswith("Invalid UTF-8"):
+        # A subscriber's fault, which uvicorn logs with a traceback as if it were its own.
+        record.exc_info = None
+    return record.levelno >= logging.WARNING

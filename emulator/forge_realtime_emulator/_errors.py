@@ -1,0 +1,58 @@
+"""The errors of the emulator.
+
+    EmulatorError             the emulator cannot do what its user asked; the message says what to do
+    ├── SubscriptionRefused   a subscription was not accepted
+    └── SubscriptionClosed    the emulator closed a subscription
+
+`Refused` is not among them: it is how a check tells the endpoint what to answer, and never reaches a user.
+"""
+
+from __future__ import annotations
+
+
+class EmulatorError(Exception):
+    """The emulator cannot do what was asked of it. The message says what to do."""
+
+
+class SubscriptionRefused(EmulatorError):
+    """A subscription was not accepted.
+
+    Attributes:
+        code: Why, for example `TOKEN_EXPIRED` or `INVALID_SUBSCRIPTION`.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class SubscriptionClosed(EmulatorError):
+    """The emulator closed a subscription.
+
+    Attributes:
+        code: The WebSocket close code.
+        reason: The reason that came with it.
+    """
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(f"The emulator closed the subscription with code {code}: {reason or 'no reason given'}")
+        self.code = code
+        self.reason = reason
+
+
+class Refused(Exception):
+    """A call or a subscription is not accepted; the endpoint turns this into the answer.
+
+    Attributes:
+        status: The HTTP status to answer with.
+        code: The `code` of the answer.
+        message: The `message` of the answer. It names fields and never repeats a value.
+        retry_after: Whole seconds for the `Retry-After` header, or None for no such header.
+    """
+
+    def __init__(self, status: int, code: str, message: str, *, retry_after: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.message = message
+        self.retry_after = retry_after

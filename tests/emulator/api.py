@@ -1,0 +1,49 @@
+"""The operations, called as a container would."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import httpx
+
+from forge_realtime_emulator import Emulator
+
+
+class Api:
+    """Calls the operations of one emulator."""
+
+    def __init__(self, emulator: Emulator, client: httpx.Client) -> None:
+        self.emulator = emulator
+        self._client = client
+
+    def post(
+        self, path: str, body: Any = None, authorization: str | None = "Forge as=app,id=inv-1", **kwargs: Any
+    ) -> httpx.Response:
+        headers = {
+            **({"forge-proxy-authorization": authorization} if authorization else {}),
+            **kwargs.pop("headers", {}),
+        }
+        if body is not None:
+            kwargs["content"] = json.dumps(body)
+            headers = {"Content-Type": "application/json", **headers}
+        return self._client.post(self.emulator.url + path, headers=headers, **kwargs)
+
+    def publish(
+        self, channel: str, payload: str = "x", authorization: str = "Forge id=inv-1", **options: Any
+    ) -> httpx.Response:
+        body = {"name": channel, "payload": payload, "options": options}
+        return self.post("/forge/realtime/v1/publish", body, authorization)
+
+    def publish_global(
+        self, channel: str, payload: str = "x", authorization: str = "Forge id=inv-1", **options: Any
+    ) -> httpx.Response:
+        body = {"name": channel, "payload": payload, "options": options}
+        return self.post("/forge/realtime/v1/publish/global", body, authorization)
+
+    def sign(self, channel: str, claims: dict[str, Any] | None = None, permissions: list[str] | None = None) -> str:
+        body: dict[str, Any] = {"channelName": channel, "claims": claims or {}}
+        if permissions is not None:
+            body["permissions"] = permissions
+        token: str = self.post("/forge/realtime/v1/token", body).json()["token"]
+        return token

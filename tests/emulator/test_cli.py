@@ -1,0 +1,125 @@
+"""The command `forge-realtime emulate`, as a process."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+import pytest
+
+from forge_realtime_emulator import Emulator
+
+COMMAND = [sys.executable, "-m", "forge_realtime_emulator"]
+
+
+@contextmanager
+def emulate(*arguments: str) -> Any:
+    environment = {**os.environ, "PYTHONUNBUFFERED": ""}
+    process = subprocess.Popen(
+        [*COMMAND, "emulate", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def _run(*command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, check=False, capture_output=True, text=True, timeout=20)
+
+
+def exported(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    assert process.stderr is not None
+    for line in process.stdout:
+        if line.startswith("export "):
+            return line.removeprefix("export FORGE_EGRESS_PROXY_URL=").strip()
+    raise AssertionError(process.stderr.read())
+
+
+@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGINT])
+def test_it_serves_prints_calls_and_ends_cleanly(client: httpx.Client, ending: signal.Signals) -> None:
+    with emulate("--port", "0") as process:
+        url = exported(process)
+        assert re.fullmatch(r"http://127\.0\.0\.1:\d+", url)
+        header = {"forge-proxy-authorization": "Forge as=user,accountId=secret-account,id=i"}
+        body = {"name": "x", "payload": "secret-payload"}
+        assert client.post(f"{url}/forge/realtime/v1/publish", json=body, headers=header).status_code == 200
+        assert client.post(f"{url}/forge/realtime/v1/publish", json=body).status_code == 401
+        process.send_signal(ending)
+        output, errors = process.communicate(timeout=10)
+        assert process.returncode == 0
+        assert errors == ""
+        first, second = output.splitlines()
+        assert re.fullmatch(r"\d\d:\d\d:\d\d  publish +200  reached 0 subscriber\(s\)", first)
+        assert re.fullmatch(r"\d\d:\d\d:\d\d  publish +401  UNAUTHORIZED: Unauthorized request: .*", second)
+        assert "secret" not in output
+
+
+def test_a_reader_that_goes_away_does_not_end_it(client: httpx.Client) -> None:
+    with emulate("--port", "0") as process:
+        url = exported(process)
+        process.stdout.close()
+        header = {"forge-proxy-authorization": "Forge id=i"}
+        body = {"name": "x", "payload": "x"}
+        for _ in range(3):
+            assert client.post(f"{url}/forge/realtime/v1/publish", json=body, headers=header).status_code == 200
+        process.stdout = None
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=10)
+        assert "Traceback" not in errors
+
+
+def test_a_taken_port_is_said_clearly(emulator: Emulator) -> None:
+    port = emulator.url.rpartition(":")[2]
+    run = _run(*COMMAND, "emulate", "--port", port)
+    assert run.returncode == 1
+    assert f"cannot listen on 127.0.0.1 port {port}" in run.stderr
+    assert "Traceback" not in run.stderr
+
+
+def test_another_host_than_loopback_is_warned_about() -> None:
+    with emulate("--port", "0", "--host", "0.0.0.0") as process:
+        assert exported(process).startswith("http://127.0.0.1:")
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=10)
+    assert errors.startswith("Warning: with --host 0.0.0.0 other machines can connect")
+
+
+def test_the_help_says_what_it_does() -> None:
+    for arguments in ([], ["emulate"]):
+        run = _run(*COMMAND, *arguments, "--help")
+        assert "emulate" in run.stdout
+    assert "7072" in run.stdout
+    assert "127.0.0.1" in run.stdout
+
+
+def test_a_port_out_of_range_is_a_usage_error() -> None:
+    run = _run(*COMMAND, "emulate", "--port", "70000")
+    assert run.returncode == 2
+    assert "0<=x<=65535" in run.stderr
+
+
+@pytest.mark.parametrize("missing", ["click", "starlette", "uvicorn", "jwt", "websockets", "openapi_schema_validator"])
+def test_without_the_extra_it_says_what_to_install(missing: str) -> None:
+    # What is None in sys.modules cannot be imported.
+    code = f"import sys, runpy; sys.modules[{missing!r}] = None; sys.argv[1:] = ['emulate']; "
+    code += "runpy.run_module('forge_realtime_emulator', run_name='__main__')"
+    run = _run(sys.executable, "-c", code)
+    assert run.returncode == 1
+    assert run.stderr.strip() == (
+        "forge-realtime emulate needs the emulator extra: pip install 'forge-realtime[emulator]'"
+    )
+
+
+def test_without_the_extra_the_import_works_and_the_names_say_what_to_install() -> None:
+    code = "import sys; sys.modules['uvicorn'] = None; import forge_realtime_emulator as e; e.Emulator"
+    run = _run(sys.executable, "-c", code)
+    assert "ImportError: forge_realtime_emulator needs the emulator extra: pip install" in run.stderr

@@ -1,0 +1,221 @@
+"""Checks against the document, and the operations' answers."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+import time
+from base64 import urlsafe_b64decode
+from collections.abc import Callable
+from importlib.resources import files
+from typing import Any
+
+import httpx
+import pytest
+
+from forge_realtime_emulator import Emulator, EmulatorError
+from tests.emulator.api import Api
+
+PUBLISH = "/forge/realtime/v1/publish"
+GLOBAL = "/forge/realtime/v1/publish/global"
+TOKEN = "/forge/realtime/v1/token"
+
+
+@pytest.fixture
+def document() -> Any:
+    return json.loads(files("forge_realtime_emulator").joinpath("realtime.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "problem"),
+    [
+        (PUBLISH, {"payload": "x"}, "missing name"),
+        (PUBLISH, {"name": "x"}, "missing payload"),
+        (PUBLISH, {"name": "x", "payload": {"secret": 1}}, "payload: must be of type string"),
+        (PUBLISH, {"name": "x", "payload": "x", "options": None}, "options: must be of type object"),
+        (PUBLISH, {"name": "x", "payload": "x", "options": {"token": 1}}, "options.token: must be of type string"),
+        (
+            PUBLISH,
+            {"name": "x", "payload": "x", "options": {"contextOverrides": ["issue", 1]}},
+            "options.contextOverrides[1]: must be of type string",
+        ),
+        (PUBLISH, ["secret"], "the JSON value: must be of type object"),
+        (GLOBAL, {"name": 1, "payload": "x"}, "name: must be of type string"),
+        (TOKEN, {"channelName": "x"}, "missing claims"),
+        (TOKEN, {"channelName": "x", "claims": "secret"}, "claims: must be of type object"),
+        (
+            TOKEN,
+            {"channelName": "x", "claims": {}, "permissions": ["secret"]},
+            'permissions[0]: must be one of "subscribe", "publish"',
+        ),
+    ],
+)
+def test_a_body_against_the_schema_is_refused_naming_the_field(api: Api, path: str, body: Any, problem: str) -> None:
+    answer = api.post(path, body)
+    assert answer.status_code == 400
+    assert answer.json()["code"] == "INVALID_REQUEST"
+    assert problem in answer.json()["message"]
+    assert "secret" not in answer.text
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"", "not valid JSON"),
+        (b"{", "not valid JSON"),
+        (b'{"name": NaN, "payload": ""}', "not valid JSON"),
+        (b"\xff\xfe", "not UTF-8"),
+        (b"[" * 100_000, "nested too deeply"),
+        (b"1" * 10_000, "not valid JSON"),
+    ],
+)
+def test_a_body_that_is_not_json_is_refused(api: Api, content: bytes, problem: str) -> None:
+    answer = api.post(PUBLISH, headers={"Content-Type": "application/json"}, content=content)
+    assert answer.status_code == 400
+    assert problem in answer.json()["message"]
+
+
+@pytest.mark.parametrize("content_type", ["text/plain", "application/xml", ""])
+def test_another_content_type_is_refused(api: Api, content_type: str) -> None:
+    answer = api.post(PUBLISH, {"name": "x", "payload": "x"}, headers={"Content-Type": content_type})
+    assert answer.status_code == 400
+    assert "Content-Type must be application/json" in answer.json()["message"]
+
+
+def test_a_content_type_with_charset_is_accepted(api: Api, channel: str) -> None:
+    body = {"name": channel, "payload": "x"}
+    assert api.post(PUBLISH, body, headers={"Content-Type": "Application/JSON; charset=utf-8"}).status_code == 200
+
+
+def test_a_body_over_one_mebibyte_is_refused_and_the_limit_is_not(api: Api, channel: str) -> None:
+    around = len(json.dumps({"name": channel, "payload": ""}))
+    assert api.post(PUBLISH, {"name": channel, "payload": "x" * (1024 * 1024 - around)}).status_code == 200
+    answer = api.post(PUBLISH, {"name": channel, "payload": "x" * (1024 * 1024 - around + 1)})
+    assert answer.status_code == 413
+    assert answer.json()["code"] == "PAYLOAD_TOO_LARGE"
+    assert api.post(PUBLISH, content=b"x" * 20_000_000).status_code == 413
+
+
+def test_the_authorization_is_checked_before_the_body(api: Api) -> None:
+    assert api.post(PUBLISH, {"nonsense": 1}, None).status_code == 401
+
+
+def test_unknown_paths_and_methods_say_what_there_is(api: Api, client: httpx.Client) -> None:
+    answer = api.post("/forge/realtime/publish", {})
+    assert answer.status_code == 404
+    assert f"POST {PUBLISH}" in answer.json()["message"]
+    assert api.post(PUBLISH + "/", {}).status_code == 404
+    answer = client.get(api.emulator.url + PUBLISH)
+    assert answer.status_code == 405
+    assert answer.json()["code"] == "METHOD_NOT_ALLOWED"
+
+
+def test_nobody_listening_is_no_error(api: Api, channel: str) -> None:
+    for answer in (api.publish(channel), api.publish_global(channel)):
+        assert answer.status_code == 200
+        assert answer.json() == {"eventId": None, "eventTimestamp": None}
+
+
+def test_a_received_event_has_an_id_and_a_timestamp(api: Api, channel: str) -> None:
+    with api.emulator.subscribe(channel) as subscription:
+        before = time.time() * 1000
+        answer = api.publish(channel).json()
+        event = subscription.receive()
+    assert re.fullmatch(r"[0-9a-f-]{36}", answer["eventId"])
+    assert before - 1 <= int(answer["eventTimestamp"]) <= time.time() * 1000
+    assert (event.event_id, event.event_timestamp) == (answer["eventId"], answer["eventTimestamp"])
+
+
+@pytest.mark.parametrize("permissions", [None, [], ["publish"], ["subscribe", "publish"]])
+def test_a_token_is_a_jwt_in_the_documented_layout(api: Api, channel: str, permissions: list[str] | None) -> None:
+    body = {"channelName": channel, "claims": {"team": "red"}}
+    if permissions is not None:
+        body["permissions"] = permissions
+    answer = api.post(TOKEN, body).json()
+    header, payload, _ = (
+        json.loads(_decode(part)) if i < 2 else part for i, part in enumerate(answer["token"].split("."))
+    )
+    assert header["alg"] == "HS256"
+    assert payload["channel"] == {"name": channel}
+    assert payload["claims"] == {"team": "red"}
+    assert payload["exp"] == answer["expiresAt"]
+    assert payload.get("permissions", None) == permissions
+    assert ("permissions" in payload) == (permissions is not None)
+    assert type(answer["expiresAt"]) is int
+    assert 0 <= answer["expiresAt"] - 3600 - (time.time() - 60) <= 60
+
+
+def _decode(part: str) -> bytes:
+    return urlsafe_b64decode(part + "=" * (-len(part) % 4))
+
+
+def test_other_operations_of_the_document_are_checked_and_answered(
+    document: dict[str, Any], client: httpx.Client
+) -> None:
+    paths = document["paths"]
+    paths["/forge/realtime/v1/history/{channel}"] = {
+        "get": {"operationId": "history"},
+        "post": {"operationId": "keep", "requestBody": {"$ref": "#/components/requestBodies/Keep"}},
+    }
+    document["components"]["requestBodies"] = {
+        "Keep": {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/Keep"}}}}
+    }
+    document["components"]["schemas"] = {
+        "Keep": {"type": "object", "properties": {"for": {"$ref": "#/components/schemas/Seconds"}}},
+        "Seconds": {"type": "integer", "minimum": 1, "nullable": True},
+    }
+    header = {"forge-proxy-authorization": "Forge id=inv-1"}
+    with Emulator(document=document) as emulator:
+        url = f"{emulator.url}/forge/realtime/v1/history/news"
+        assert client.get(url).status_code == 401
+        answer = client.get(url, headers=header)
+        assert (answer.status_code, answer.json()) == (200, {})
+        assert client.post(url, headers=header).status_code == 200
+        assert client.post(url, headers=header, json={"for": None}).status_code == 200
+        answer = client.post(url, headers=header, json={"for": 0})
+        assert (answer.status_code, answer.json()["message"]) == (400, "Invalid request: for: must be at least 1.")
+        answer = client.post(url, headers=header, json={"for": "secret"})
+        assert (answer.status_code, answer.json()["message"]) == (400, "Invalid request: for: must be of type integer.")
+
+
+def test_routes_and_the_header_come_from_the_document(document: dict[str, Any], client: httpx.Client) -> None:
+    document["paths"] = {"/v2/publish": document["paths"][PUBLISH]}
+    document["components"]["securitySchemes"]["forgeProxyAuthorization"]["name"] = "X-Auth"
+    with Emulator(document=document) as emulator:
+        body = {"name": "x", "payload": "x"}
+        assert client.post(emulator.url + PUBLISH, json=body).status_code == 404
+        assert client.post(f"{emulator.url}/v2/publish", json=body).status_code == 401
+        assert client.post(f"{emulator.url}/v2/publish", json=body, headers={"X-Auth": "Forge id=i"}).status_code == 200
+
+
+def test_a_json_schema_2020_document_is_understood(document: dict[str, Any], client: httpx.Client) -> None:
+    document["openapi"] = "3.1.0"
+    schema = document["paths"][PUBLISH]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    schema["properties"]["payload"] = {"type": ["string", "null"]}
+    with Emulator(document=document) as emulator:
+        header = {"forge-proxy-authorization": "Forge id=inv-1"}
+        answer = client.post(emulator.url + PUBLISH, json={"name": "x", "payload": 1}, headers=header)
+        assert answer.json()["message"] == "Invalid request: payload: must be of type string or null."
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (lambda document: document.update(openapi="2.0"), "not OpenAPI 3"),
+        (lambda document: document.pop("openapi"), "not OpenAPI 3"),
+        (lambda document: document["components"].pop("securitySchemes"), "apiKey"),
+        (lambda document: document["paths"][PUBLISH]["post"].pop("operationId"), f"POST {PUBLISH} has no operationId"),
+        (
+            lambda document: document["paths"][TOKEN]["post"].update(requestBody={"$ref": "#/components/nothing"}),
+            "#/components/nothing",
+        ),
+    ],
+)
+def test_an_unusable_document_is_refused_with_what_to_do(
+    document: dict[str, Any], change: Callable[[dict[str, Any]], Any], problem: str
+) -> None:
+    changed = copy.deepcopy(document)
+    change(changed)
+    with pytest.raises(EmulatorError, match=re.escape(problem)):
+        Emulator(document=changed)

@@ -1,0 +1,165 @@
+"""The WebSocket protocol, and who may connect."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.frames import Close, Frame, Opcode
+from websockets.sync.client import ClientConnection, connect
+
+from tests.emulator.api import Api
+
+
+@contextmanager
+def raw(api: Api, **kwargs: Any) -> Iterator[ClientConnection]:
+    address = f"ws{api.emulator.url.removeprefix('http')}/_emulator/subscribe"
+    with connect(address, proxy=None, compression=None, max_size=None, **kwargs) as connection:
+        yield connection
+
+
+def end(connection: ClientConnection) -> Close:
+    with pytest.raises(ConnectionClosed) as closed:
+        connection.recv(timeout=5)
+    assert closed.value.rcvd is not None
+    return closed.value.rcvd
+
+
+def test_the_documented_conversation(api: Api, channel: str) -> None:
+    with raw(api) as connection:
+        connection.send(json.dumps({"channel": channel, "isGlobal": False, "options": {"contextOverrides": ["issue"]}}))
+        assert json.loads(connection.recv()) == {"type": "subscribed"}
+        answer = api.publish(channel, "moved", contextOverrides=["issue"]).json()
+        assert json.loads(connection.recv()) == {"type": "event", "channel": channel, "payload": "moved", **answer}
+
+
+def test_only_the_channel_is_required(api: Api, channel: str) -> None:
+    with raw(api) as connection:
+        connection.send(json.dumps({"channel": channel}))
+        assert json.loads(connection.recv()) == {"type": "subscribed"}
+
+
+@pytest.mark.parametrize(
+    ("message", "problem"),
+    [
+        ("", "not valid JSON"),
+        ("{", "not valid JSON"),
+        ("[" * 100_000, "not valid JSON"),
+        (b'{"channel": "x"}', "text frame"),
+        ("[]", "must be of type object"),
+        ("null", "must be of type object"),
+        ("{}", "missing channel"),
+        ('{"channel": 1}', "channel: must be of type string"),
+        ('{"channel": "x", "isGlobal": 1}', "isGlobal: must be of type boolean"),
+        ('{"channel": "x", "options": []}', "options: must be of type object"),
+        ('{"channel": "x", "options": {"token": 1}}', "options.token: must be of type string"),
+        ('{"channel": "x", "options": {"replay": 1}}', "allowed are token, contextOverrides"),
+        ('{"channel": "x", "name": "x"}', "allowed are channel, isGlobal, options"),
+        ('{"channel": "x", "isGlobal": true, "options": {"contextOverrides": []}}', "has no context; leave it out"),
+    ],
+)
+def test_a_malformed_first_message_is_answered_and_ends_the_connection(
+    api: Api, caplog: pytest.LogCaptureFixture, message: str | bytes, problem: str
+) -> None:
+    with caplog.at_level(logging.WARNING), raw(api) as connection:
+        connection.send(message)
+        answer = json.loads(connection.recv(timeout=5))
+        assert answer["type"] == "error"
+        assert answer["code"] == "INVALID_SUBSCRIPTION"
+        assert problem in answer["message"]
+        assert end(connection).code == 1008
+    assert caplog.text == ""
+
+
+@given(message=st.text(max_size=40) | st.binary(max_size=40))
+@settings(deadline=None, max_examples=25)
+def test_noise_is_answered_with_an_error(api: Api, message: str | bytes) -> None:
+    with raw(api) as connection:
+        connection.send(message)
+        assert json.loads(connection.recv(timeout=5))["type"] == "error"
+        assert end(connection).code == 1008
+
+
+def test_a_second_message_is_answered_and_ends_the_subscription(
+    api: Api, channel: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING), raw(api) as connection:
+        connection.send(json.dumps({"channel": channel}))
+        connection.recv()
+        connection.send("again")
+        assert json.loads(connection.recv(timeout=5))["code"] == "UNEXPECTED_MESSAGE"
+        assert end(connection).code == 1008
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize("subscribed", [False, True])
+@pytest.mark.parametrize(
+    ("opcode", "data", "code"),
+    [(Opcode.TEXT, b"\xff\xfe", 1007), (Opcode.TEXT, b"x" * (1024 * 1024 + 1), 1009), (Opcode.CONT, b"x", 1002)],
+)
+def test_a_broken_frame_ends_the_connection_without_a_traceback(
+    api: Api, channel: str, caplog: pytest.LogCaptureFixture, subscribed: bool, opcode: Opcode, data: bytes, code: int
+) -> None:
+    with caplog.at_level(logging.WARNING), raw(api) as connection:
+        if subscribed:
+            connection.send(json.dumps({"channel": channel}))
+            connection.recv()
+        with connection.send_context():
+            connection.protocol.send_frame(Frame(opcode, data))
+        assert end(connection).code == code
+    assert "Traceback" not in caplog.text
+    assert api.publish(channel).status_code == 200
+
+
+def test_clients_that_vanish_leave_nothing_behind(own: Api, channel: str, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        for first in (None, json.dumps({"channel": channel})):
+            with raw(own) as connection:
+                if first is not None:
+                    connection.send(first)
+                    connection.recv()
+                connection.socket.shutdown(2)
+        own.emulator.stop()
+    assert caplog.text == ""
+
+
+def origins(api: Api) -> tuple[str, list[str]]:
+    port = api.emulator.url.rpartition(":")[2]
+    foreign = ["http://evil.example", "null", "http://localhost:1", f"https://127.0.0.1:{port}", "file://"]
+    return f"http://127.0.0.1:{port}", foreign
+
+
+def test_a_page_of_another_origin_is_refused(api: Api, channel: str) -> None:
+    _, foreign = origins(api)
+    for origin in foreign:
+        with pytest.raises(InvalidStatus) as refused, raw(api, origin=origin):
+            pass
+        assert refused.value.response.status_code == 403
+        assert json.loads(refused.value.response.body)["code"] == "CROSS_ORIGIN"
+        for path in ("/_emulator/faults", "/forge/realtime/v1/publish"):
+            answer = api.post(path, {"status": 500}, headers={"Origin": origin})
+            assert answer.status_code == 403
+            assert "own address" in answer.json()["message"]
+    assert api.publish(channel).status_code == 200
+
+
+def test_a_page_of_the_own_origin_is_served(own: Api, channel: str) -> None:
+    origin, _ = origins(own)
+    with raw(own, origin=origin) as connection:
+        connection.send(json.dumps({"channel": channel}))
+        assert json.loads(connection.recv()) == {"type": "subscribed"}
+    assert own.post("/_emulator/faults", {"status": 500}, headers={"Origin": origin}).status_code == 200
+
+
+def test_a_domain_name_that_points_here_is_not_the_own_origin(api: Api) -> None:
+    port = api.emulator.url.rpartition(":")[2]
+    for name, status in [(f"evil.example:{port}", 403), (f"localhost:{port}", 400), ("[::1", 403)]:
+        answer = api.post("/_emulator/faults", {}, headers={"Origin": f"http://{name}", "Host": name})
+        assert answer.status_code == status, name
