@@ -55,10 +55,10 @@ class Operation(Protocol[P, T_co]):
 
 
 class TrackedBody(httpx.ByteStream):
-    """A request body that knows whether all of it was handed to the network.
+    """A request body that knows whether the platform can have received all of it.
 
-    A transport asks for more only after it has written what it got. So a body that was never asked for its end has not
-    left completely, and the platform cannot have acted on the request.
+    With blocking I/O a transport asks for more only after it has written what it got: a body that was never asked for its
+    end has not left completely. With asyncio what was handed over may leave at any later time.
     """
 
     def __init__(self, content: bytes) -> None:
@@ -70,9 +70,9 @@ class TrackedBody(httpx.ByteStream):
         self.sent = True
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
+        self.sent = True
         async for chunk in super().__aiter__():
             yield chunk
-        self.sent = True
 
 
 @frozen
