@@ -42,6 +42,10 @@ E = TypeVar("E", bound=AnswerError)
 _ERROR_BODY_BYTES: Final = 64 * 1024
 # What the generated parsers raise for a body that is not JSON or not of the documented shape.
 _PARSER_ERRORS: Final = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
+_CODE: Final = re.compile(r"[A-Z][A-Z0-9_]{0,63}", re.ASCII)
+_DOCUMENTED_MESSAGES: Final = frozenset(
+    {"Unauthorized request", "Error publishing event to channel", "Error signing realtime token"}
+)
 # With it, a generated parser tells a status outside the document from a documented answer without a body.
 _STRICT: Final = Client(base_url="", raise_on_unexpected_status=True)
 
@@ -244,13 +248,20 @@ def _answer_error(
 def _code(response: httpx.Response) -> str | None:
     body = _json(response)
     errors = body.get("errors") if isinstance(body, dict) else None
-    entries = [body, *(errors if isinstance(errors, list) else [errors])]
-    candidates = [entry.get("code") for entry in entries if isinstance(entry, dict)]
-    for candidate in [*candidates, response.headers.get("forge-proxy-error")]:
+    for entry in [body, *(errors if isinstance(errors, list) else [errors])]:
+        fields = entry if isinstance(entry, dict) else {"message": entry}
         # Codes stand in messages and logs: nothing that is not spelt like one gets there.
-        if isinstance(candidate, str) and re.fullmatch(r"[A-Z][A-Z0-9_]{0,63}", candidate, re.ASCII):
-            return candidate
-    return None
+        if isinstance(code := fields.get("code"), str) and _CODE.fullmatch(code):
+            return code
+        if isinstance(message := fields.get("message"), str):
+            message = message.removesuffix(".")
+            if message in _DOCUMENTED_MESSAGES:
+                return message
+            code = message.removeprefix("Realtime token validation failed: ")
+            if _CODE.fullmatch(code):
+                return code
+    header = response.headers.get("forge-proxy-error", "")
+    return header if _CODE.fullmatch(header) else None
 
 
 def _json(response: httpx.Response) -> object:

@@ -6,9 +6,9 @@ import asyncio
 import copy
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Final, Literal, Self, cast
+from typing import Any, Final, Generic, Literal, Self, TypeVar, cast
 
 import httpx
 
@@ -16,9 +16,9 @@ from ._api.api.forge_realtime import publish as _publish
 from ._api.api.forge_realtime import publish_global as _publish_global
 from ._api.api.forge_realtime import sign_realtime_token as _sign_realtime_token
 from ._authorization import HEADER, Authorization
-from ._call import M, Operation, P, SendStep, Steps, T, call_steps, operation_name
+from ._call import M, Operation, P, Steps, T, WaitStep, call_steps, operation_name
 from ._errors import Attempt, NoInvocationError, UsageError
-from ._invocation import Headers, Invocation
+from ._invocation import Headers, Invocation, current_invocation
 from ._operations import (
     Payload,
     Permission,
@@ -30,8 +30,11 @@ from ._operations import (
     sign_realtime_token_request,
 )
 from ._results import PublishResult, RealtimeToken
-from ._retry import RetryBudget, RetryPolicy
+from ._retry import RetryPolicy
+from ._shared import AsyncShared, Shared
 from ._version import __version__
+
+AnyShared = TypeVar("AnyShared", Shared, AsyncShared)
 
 # The methods that RFC 9110 calls idempotent: carrying one out twice is as good as once.
 _IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
@@ -40,16 +43,15 @@ _PUBLISH: Final[object] = _publish
 _SIGN_REALTIME_TOKEN: Final[object] = _sign_realtime_token
 
 
-class _Client:
-    """What both clients share: the settings, the siblings, and how a call begins."""
+class _Client(Generic[AnyShared]):
+    """What both clients have in common: the settings, the siblings, and how a call begins."""
+
+    _shared: AnyShared
 
     def __init__(self, base_url: str | None, retry: RetryPolicy | None) -> None:
         self._base_url = _checked_base_url(base_url)
         self._retry = RetryPolicy() if retry is None else _checked_policy(retry)
         self._authorization: Authorization | None = None
-        self._budget = RetryBudget()
-        # A list, so that the siblings share it.
-        self._closed = [False]
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._base_url} {self._authorization or 'without an invocation'}>"
@@ -127,9 +129,11 @@ class _Client:
 
     def _sign_steps(
         self, channel: str, claims: Mapping[str, Any], permissions: Iterable[Permission] | None
-    ) -> Steps[RealtimeToken]:
+    ) -> tuple[Steps[RealtimeToken], str, bytes]:
+        """The steps, and what makes the token the one that it is."""
         request = sign_realtime_token_request(channel, claims, permissions)
-        return self._steps(_sign_realtime_token, realtime_token, body=request)
+        steps = self._steps(_sign_realtime_token, realtime_token, body=request)
+        return steps, self._acting("sign_realtime_token").header, encode_json(request.to_dict(), "claims")
 
     def _steps(
         self,
@@ -144,12 +148,22 @@ class _Client:
             request,
             convert,
             policy=self._retry,
-            budget=self._budget,
+            budget=self._shared.budget,
             duplicate_harmless=request.method in _IDEMPOTENT or operation is _SIGN_REALTIME_TOKEN,
         )
 
+    def _acting(self, name: str) -> Authorization:
+        if self._authorization is not None:
+            return self._authorization
+        if invocation := current_invocation():
+            return Authorization(invocation_id=invocation.id)
+        raise NoInvocationError(
+            f"{name}: on whose behalf? Add forge_realtime.asgi.InvocationMiddleware (or wsgi) to the app, or call it on "
+            "client.for_invocation(request.headers); outside of a request, on client.for_installation(installation_id)."
+        )
+
     def _request(self, operation: Operation[P, M], *args: P.args, **kwargs: P.kwargs) -> httpx.Request:
-        if self._closed[0]:
+        if self._shared.closed:
             raise UsageError(
                 "This client is closed. Make one client for the life of the process and close it at the end."
             )
@@ -158,12 +172,8 @@ class _Client:
                 "call() takes a generated operation: a module such as forge_realtime._api.api.forge_realtime.publish."
             )
         name = operation_name(operation)
-        if self._authorization is None:
-            raise NoInvocationError(
-                f"{name}: on whose behalf? Call it on client.for_invocation(request.headers), or outside of a request on "
-                "client.for_installation(installation_id)."
-            )
-        if operation is _PUBLISH and self._authorization.installation_id is not None:
+        acting = self._acting(name)
+        if operation is _PUBLISH and acting.installation_id is not None:
             raise UsageError(
                 "publish works only for an invocation that came from the UI; the platform refuses it on behalf of an "
                 "installation. Use for_invocation(request.headers), or publish_global."
@@ -177,7 +187,7 @@ class _Client:
             **generated.pop("headers", {}),
             "Accept": "application/json",
             "User-Agent": f"forge-realtime/{__version__}",
-            HEADER: self._authorization.header,
+            HEADER: acting.header,
         }
         if "json" in generated:
             generated["content"] = encode_json(generated.pop("json"), "the request")
@@ -186,7 +196,7 @@ class _Client:
         return request
 
 
-class RealtimeClient(_Client):
+class RealtimeClient(_Client[Shared]):
     """A client with blocking I/O.
 
     Make one for the life of the process, and from it a sibling for each invocation or installation. It is thread-safe.
@@ -196,6 +206,8 @@ class RealtimeClient(_Client):
             the platform sets in the container.
         retry: When a call is tried again; by default `RetryPolicy()`.
         transport: Any httpx transport, in place of the client's own connections.
+        cache_tokens: Whether `sign_realtime_token` keeps what it signed for the same invocation or installation, channel,
+            claims and permissions, until a tenth of its life is left.
 
     Raises:
         UsageError: The address is missing or is not an http(s) URL.
@@ -207,9 +219,10 @@ class RealtimeClient(_Client):
         *,
         retry: RetryPolicy | None = None,
         transport: httpx.BaseTransport | None = None,
+        cache_tokens: bool = False,
     ) -> None:
         super().__init__(base_url, retry)
-        self._transport = transport or httpx.HTTPTransport(verify=_verify(self._base_url))
+        self._shared = Shared(self._base_url, transport, cache_tokens)
 
     def publish(
         self,
@@ -270,7 +283,10 @@ class RealtimeClient(_Client):
             UsageError: Something was refused before it was sent, for example claims that cannot be JSON.
             ForgeRealtimeError: The call failed. Signing is tried again in every case in which it may help.
         """
-        return self._run(self._sign_steps(channel, claims, permissions))
+        steps, *key = self._sign_steps(channel, claims, permissions)
+        if self._shared.tokens is None:
+            return self._run(steps)
+        return self._shared.tokens.get(tuple(key), lambda: self._run(steps), self._retry.deadline)
 
     def call(self, operation: Operation[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Calls any generated operation, with header, retries and errors as the named ones have them.
@@ -290,9 +306,8 @@ class RealtimeClient(_Client):
         return self._run(self._call_steps(operation, *args, **kwargs))
 
     def close(self) -> None:
-        """Closes the connections, those of all siblings too."""
-        self._closed[0] = True
-        self._transport.close()
+        """Closes the client and all its siblings. Calls in flight, in other threads, go on to their end."""
+        self._shared.close()
 
     def __enter__(self) -> Self:
         return self
@@ -309,28 +324,17 @@ class RealtimeClient(_Client):
                 step = steps.send(outcome)
             except StopIteration as end:
                 return cast(T, end.value)
-            if isinstance(step, SendStep):
-                outcome = self._attempt(step)
-            else:
+            if isinstance(step, WaitStep):
                 time.sleep(step.seconds)
                 outcome = None
-
-    def _attempt(self, step: SendStep) -> httpx.Response | httpx.RequestError:
-        until = time.monotonic() + step.timeout
-        try:
-            response = self._transport.handle_request(step.request)
-            try:
-                response.request = step.request
-                response.stream = _BoundedStream(cast(httpx.SyncByteStream, response.stream), until)
-                response.read()
-            finally:
-                response.close()
-        except httpx.RequestError as error:
-            return error
-        return response
+            else:
+                try:
+                    outcome = self._shared.send(step.request, step.timeout)
+                except httpx.RequestError as error:
+                    outcome = error
 
 
-class AsyncRealtimeClient(_Client):
+class AsyncRealtimeClient(_Client[AsyncShared]):
     """A client with asyncio. Names and meaning are those of `RealtimeClient`; it is safe to use from many tasks.
 
     Args:
@@ -338,6 +342,7 @@ class AsyncRealtimeClient(_Client):
             the platform sets in the container.
         retry: When a call is tried again; by default `RetryPolicy()`.
         transport: Any asynchronous httpx transport, in place of the client's own connections.
+        cache_tokens: Whether `sign_realtime_token` keeps what it signed, as `RealtimeClient` describes it.
 
     Raises:
         UsageError: The address is missing or is not an http(s) URL.
@@ -349,9 +354,10 @@ class AsyncRealtimeClient(_Client):
         *,
         retry: RetryPolicy | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
+        cache_tokens: bool = False,
     ) -> None:
         super().__init__(base_url, retry)
-        self._transport = transport or httpx.AsyncHTTPTransport(verify=_verify(self._base_url))
+        self._shared = AsyncShared(self._base_url, transport, cache_tokens)
 
     async def publish(
         self,
@@ -374,16 +380,18 @@ class AsyncRealtimeClient(_Client):
         self, channel: str, claims: Mapping[str, Any], permissions: Iterable[Permission] | None = None
     ) -> RealtimeToken:
         """As `RealtimeClient.sign_realtime_token`."""
-        return await self._run(self._sign_steps(channel, claims, permissions))
+        steps, *key = self._sign_steps(channel, claims, permissions)
+        if self._shared.tokens is None:
+            return await self._run(steps)
+        return await self._shared.tokens.aget(tuple(key), lambda: self._run(steps), self._retry.deadline)
 
     async def call(self, operation: Operation[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """As `RealtimeClient.call`."""
         return await self._run(self._call_steps(operation, *args, **kwargs))
 
     async def aclose(self) -> None:
-        """Closes the connections, those of all siblings too."""
-        self._closed[0] = True
-        await self._transport.aclose()
+        """Closes the client and all its siblings. Calls in flight, in other tasks, go on to their end."""
+        await self._shared.aclose()
 
     async def __aenter__(self) -> Self:
         return self
@@ -400,43 +408,14 @@ class AsyncRealtimeClient(_Client):
                 step = steps.send(outcome)
             except StopIteration as end:
                 return cast(T, end.value)
-            if isinstance(step, SendStep):
-                outcome = await self._attempt(step)
-            else:
+            if isinstance(step, WaitStep):
                 await asyncio.sleep(step.seconds)
                 outcome = None
-
-    async def _attempt(self, step: SendStep) -> httpx.Response | httpx.RequestError:
-        try:
-            async with asyncio.timeout(step.timeout):
-                response = await self._transport.handle_async_request(step.request)
+            else:
                 try:
-                    response.request = step.request
-                    await response.aread()
-                finally:
-                    await response.aclose()
-        except TimeoutError:
-            return httpx.ReadTimeout("", request=step.request)
-        except httpx.RequestError as error:
-            return error
-        return response
-
-
-class _BoundedStream(httpx.SyncByteStream):
-    """An answer's body that ends in a timeout when it has not arrived in time, however steadily it trickles."""
-
-    def __init__(self, stream: httpx.SyncByteStream, until: float) -> None:
-        self._stream = stream
-        self._until = until
-
-    def __iter__(self) -> Iterator[bytes]:
-        for chunk in self._stream:
-            if time.monotonic() > self._until:
-                raise httpx.ReadTimeout("")
-            yield chunk
-
-    def close(self) -> None:
-        self._stream.close()
+                    outcome = await self._shared.send(step.request, step.timeout)
+                except httpx.RequestError as error:
+                    outcome = error
 
 
 def _checked_base_url(base_url: str | None) -> httpx.URL:
@@ -463,8 +442,3 @@ def _checked_policy(retry: RetryPolicy) -> RetryPolicy:
     if not isinstance(retry, RetryPolicy):
         raise UsageError("retry takes a RetryPolicy, for example RetryPolicy(deadline=10.0).")
     return retry
-
-
-def _verify(url: httpx.URL) -> bool:
-    # Setting up the verification of certificates takes some 15 ms, and a plain-http sidecar never uses it.
-    return url.scheme == "https"

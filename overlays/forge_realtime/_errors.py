@@ -3,6 +3,7 @@
 * ForgeRealtimeError
   x UsageError                 refused by the client's own checks; nothing was sent
     + NoInvocationError        no invocation to act for
+    + InvalidTokenError        a token that the platform would refuse
   x NoAnswerError              no connection, or it broke before the answer was complete
     + TimedOutError            not in time
   x AnswerError                an answer, but not one of success
@@ -81,6 +82,16 @@ class NoInvocationError(UsageError):
     """The call needs an invocation to act for, and there is none."""
 
 
+class InvalidTokenError(UsageError):
+    """A token that the platform would refuse; found before sending, as the official JavaScript SDK does.
+
+    Attributes:
+        code: `INVALID_TOKEN`, `TOKEN_EXPIRED`, `CHANNEL_NAME_MISMATCH` or `MISSING_PERMISSION`.
+    """
+
+    code: str = ""
+
+
 class NoAnswerError(ForgeRealtimeError):
     """No connection was made (NOT_SENT), or it broke before the answer was complete (UNKNOWN).
 
@@ -99,8 +110,9 @@ class AnswerError(ForgeRealtimeError):
         status: The status of the answer.
         headers: Its headers, the names in lower case.
         body: The first 64 KiB of its body, as received. May hold what was sent: think before you log it.
-        code: The platform's code for the failure (`RATE_LIMIT_EXCEEDED`, `INVALID_TOKEN`, ...), from the body or from the
-            header `forge-proxy-error`; None when it gave none.
+        code: The platform's code for the failure (`RATE_LIMIT_EXCEEDED`, `TOKEN_EXPIRED`, ...), from the body or from the
+            header `forge-proxy-error`, or its documented message where it has no code (`Unauthorized request`, `Error
+            publishing event to channel`, `Error signing realtime token`); None when it gave neither.
         retry_after: Seconds that the server asks to wait; None when it does not say.
     """
 

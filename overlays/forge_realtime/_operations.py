@@ -20,6 +20,7 @@ from ._api.models import (
 from ._api.types import UNSET, Unset
 from ._errors import Attempt, UsageError
 from ._results import PublishResult, RealtimeToken, epoch_or_iso
+from ._tokens import check_token
 
 Payload: TypeAlias = str | int | float | bool | Mapping[str, Any] | Sequence[Any] | None
 Permission: TypeAlias = Literal["subscribe", "publish"]
@@ -30,12 +31,12 @@ def publish_request(
 ) -> PublishRequest:
     options: PublishOptions | Unset = UNSET
     if token is not None or context_overrides is not None:
-        options = PublishOptions(token=_token(token), context_overrides=_context_overrides(context_overrides))
+        options = PublishOptions(token=_token(token, channel), context_overrides=_context_overrides(context_overrides))
     return PublishRequest(name=_channel(channel), payload=_payload(payload), options=options)
 
 
 def publish_global_request(channel: str, payload: Payload, token: str | RealtimeToken | None) -> PublishGlobalRequest:
-    options = UNSET if token is None else PublishGlobalOptions(token=_token(token))
+    options = UNSET if token is None else PublishGlobalOptions(token=_token(token, channel))
     return PublishGlobalRequest(name=_channel(channel), payload=_payload(payload), options=options)
 
 
@@ -100,12 +101,13 @@ def _payload(payload: Payload) -> str:
     return payload if isinstance(payload, str) else encode_json(payload, "payload").decode()
 
 
-def _token(token: str | RealtimeToken | None) -> str | Unset:
+def _token(token: str | RealtimeToken | None, channel: str) -> str | Unset:
     if token is None:
         return UNSET
     text = token.token if isinstance(token, RealtimeToken) else token
     if not isinstance(text, str) or not text:
         raise UsageError("token must be what sign_realtime_token returned, or its text.")
+    check_token(text, channel)
     return text
 
 

@@ -22,6 +22,7 @@ from forge_realtime import (
 )
 from tests.support.callers import INVOCATION, Caller
 from tests.support.fault_server import FaultServer, answer
+from tests.support.tokens import token
 
 
 def test_publish(caller: Caller) -> None:
@@ -65,20 +66,21 @@ def test_payloads(caller: Caller, payload: Any, text: str) -> None:
 
 
 def test_options_of_publish(caller: Caller) -> None:
-    signed = RealtimeToken(token="a.b.c", expires_at=None, attempts=())
+    text = token("c", exp=4e9, permissions=["publish"])
+    signed = RealtimeToken(token=text, expires_at=None, attempts=())
     with FaultServer() as server:
         caller(
             server.url,
             lambda live: live.publish("c", "p", token=signed, context_overrides=["project", "issue"]),
-            lambda live: live.publish("c", "p", token="a.b.c"),
+            lambda live: live.publish("c", "p", token=text),
             lambda live: live.publish("c", "p", context_overrides=[]),
             lambda live: live.publish_global("c", "p", token=signed),
         )
     assert [json.loads(request.body)["options"] for request in server.received] == [
-        {"token": "a.b.c", "contextOverrides": ["project", "issue"]},
-        {"token": "a.b.c"},
+        {"token": text, "contextOverrides": ["project", "issue"]},
+        {"token": text},
         {"contextOverrides": []},
-        {"token": "a.b.c"},
+        {"token": text},
     ]
     assert server.received[-1].path == "/forge/realtime/v1/publish/global"
 

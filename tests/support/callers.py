@@ -19,13 +19,15 @@ class Caller:
     def __init__(self, kind: Literal["sync", "async"]) -> None:
         self.kind = kind
 
-    def __call__(self, url: str, *calls: Callable[[Any], Any], retry: RetryPolicy = QUICK) -> list[Any]:
+    def __call__(
+        self, url: str, *calls: Callable[[Any], Any], retry: RetryPolicy = QUICK, cache_tokens: bool = False
+    ) -> list[Any]:
         if self.kind == "sync":
-            with RealtimeClient(url, retry=retry) as client:
+            with RealtimeClient(url, retry=retry, cache_tokens=cache_tokens) as client:
                 return [_outcome(call, client.for_invocation(INVOCATION)) for call in calls]
 
         async def run() -> list[Any]:
-            async with AsyncRealtimeClient(url, retry=retry) as client:
+            async with AsyncRealtimeClient(url, retry=retry, cache_tokens=cache_tokens) as client:
                 return [await _async_outcome(call, client.for_invocation(INVOCATION)) for call in calls]
 
         return asyncio.run(run())

@@ -1,0 +1,284 @@
+"""What a client shares with its siblings: the connections, the retry budget and the signed tokens.
+
+Every connection is a transport of its own. httpx's pool, of many connections, does not tell which socket an exchange runs on,
+and gets slow with many calls in flight.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import ssl
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Iterator
+from functools import cached_property
+from typing import Final, Generic, TypeVar, cast
+
+import httpx
+from attrs import define
+
+from ._retry import RetryBudget
+from ._tokens import TokenCache
+from ._watchdog import Watch, Watchdog
+
+_CONNECTIONS: Final = 100
+_LIMITS: Final = httpx.Limits(max_connections=1, max_keepalive_connections=1)
+_IDLE_SECONDS: Final = 30.0
+
+AnyTransport = TypeVar("AnyTransport", httpx.HTTPTransport, httpx.AsyncHTTPTransport)
+
+
+@define(eq=False)
+class _Line(Generic[AnyTransport]):
+    """One connection."""
+
+    transport: AnyTransport
+    socket: socket.socket | None = None
+    idle_since: float = 0.0
+
+
+class _Idle(Generic[AnyTransport]):
+    """The lines that wait for their next use, the last used one first. Every single step is atomic."""
+
+    def __init__(self) -> None:
+        self._lines: deque[_Line[AnyTransport]] = deque()
+
+    def take(self) -> _Line[AnyTransport] | None:
+        try:
+            return self._lines.pop()
+        except IndexError:
+            return None
+
+    def give(self, line: _Line[AnyTransport]) -> None:
+        line.idle_since = time.monotonic()
+        self._lines.append(line)
+
+    def take_expired(self) -> _Line[AnyTransport] | None:
+        """The line that has been idle longest, if that is too long."""
+        try:
+            line = self._lines.popleft()
+        except IndexError:
+            return None
+        if line.idle_since > time.monotonic() - _IDLE_SECONDS:
+            self._lines.appendleft(line)
+            return None
+        return line
+
+
+class _Shared:
+    def __init__(self, base_url: httpx.URL, cache_tokens: bool) -> None:
+        self.budget = RetryBudget()
+        self.tokens = TokenCache() if cache_tokens else None
+        self.closed = False
+        self._https = base_url.scheme == "https"
+        _living.add(self)
+
+    @cached_property
+    def _tls(self) -> ssl.SSLContext:
+        # Loading the certificates to verify with takes some 15 ms, and a sidecar with plain http never uses them.
+        return httpx.create_ssl_context(verify=self._https)
+
+    def renew(self) -> None:
+        """Starts anew in a forked process: sockets and locks are the parent's."""
+        self.budget = RetryBudget()
+        self.tokens = self.tokens and TokenCache()
+
+
+class Shared(_Shared):
+    """Blocking connections.
+
+    Args:
+        base_url: Where they lead.
+        transport: Used in their place, if given.
+        cache_tokens: Whether signed tokens are kept.
+    """
+
+    def __init__(self, base_url: httpx.URL, transport: httpx.BaseTransport | None, cache_tokens: bool) -> None:
+        super().__init__(base_url, cache_tokens)
+        self._given = transport
+        self._begin()
+
+    def _begin(self) -> None:
+        self._free = threading.BoundedSemaphore(_CONNECTIONS)
+        self._idle: _Idle[httpx.HTTPTransport] = _Idle()
+        self._watchdog = Watchdog()
+
+    def renew(self) -> None:
+        super().renew()
+        while line := self._idle.take():
+            # Not by the transport, whose locks may be held by a thread that is not in this process.
+            if line.socket is not None:
+                line.socket.close()
+        self._begin()
+
+    def send(self, request: httpx.Request, timeout: float) -> httpx.Response:
+        """Sends a request and reads the whole answer, within `timeout` seconds.
+
+        Raises:
+            httpx.RequestError: There was no answer, or not all of it.
+        """
+        until = time.monotonic() + timeout
+        if self._given is not None:
+            response = self._given.handle_request(request)
+            response.stream = _BoundedStream(cast(httpx.SyncByteStream, response.stream), until)
+            return _read(request, response)
+        if not self._free.acquire(timeout=timeout):
+            raise httpx.PoolTimeout(f"all {_CONNECTIONS} connections are in use")
+        try:
+            return self._send_on_line(request, until)
+        finally:
+            self._free.release()
+
+    def _send_on_line(self, request: httpx.Request, until: float) -> httpx.Response:
+        line = self._idle.take() or _Line(httpx.HTTPTransport(verify=self._tls, limits=_LIMITS))
+        done = False
+        watch = Watch(self._watchdog, until, line.socket)
+        request.extensions["trace"] = watch.trace
+        try:
+            with watch:
+                response = _read(request, line.transport.handle_request(request))
+            line.socket = watch.socket
+            done = not watch.expired
+        except httpx.RequestError as error:
+            if watch.expired:
+                raise httpx.ReadTimeout("the time for this attempt is up") from error
+            raise
+        finally:
+            if done and not self.closed:
+                self._idle.give(line)
+            else:
+                line.transport.close()
+        while expired := self._idle.take_expired():
+            expired.transport.close()
+        return response
+
+    def close(self) -> None:
+        """Closes the idle connections now and the others when their calls are done."""
+        self.closed = True
+        self._watchdog.stop()
+        if self._given is not None:
+            self._given.close()
+        while line := self._idle.take():
+            line.transport.close()
+
+
+class AsyncShared(_Shared):
+    """Connections with asyncio. Each event loop has its own.
+
+    Args:
+        base_url: Where they lead.
+        transport: Used in their place, if given.
+        cache_tokens: Whether signed tokens are kept.
+    """
+
+    def __init__(self, base_url: httpx.URL, transport: httpx.AsyncBaseTransport | None, cache_tokens: bool) -> None:
+        super().__init__(base_url, cache_tokens)
+        self._given = transport
+        self._loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Loop] = weakref.WeakKeyDictionary()
+
+    def renew(self) -> None:
+        super().renew()
+        # Kept, not collected: closing them would take their sockets out of the parent's selector.
+        self._inherited = self._loops
+        self._loops = weakref.WeakKeyDictionary()
+
+    async def send(self, request: httpx.Request, timeout: float) -> httpx.Response:
+        """Sends a request and reads the whole answer, within `timeout` seconds.
+
+        Raises:
+            httpx.RequestError: There was no answer, or not all of it.
+        """
+        loop = self._loops.setdefault(asyncio.get_running_loop(), _Loop())
+        has_line = False
+        try:
+            async with asyncio.timeout(timeout):
+                if self._given is not None:
+                    return await _aread(request, await self._given.handle_async_request(request))
+                async with loop.free:
+                    has_line = True
+                    return await self._send_on_line(loop, request)
+        except TimeoutError:
+            kind = httpx.ReadTimeout if has_line or self._given is not None else httpx.PoolTimeout
+            raise kind("the time for this attempt is up") from None
+
+    async def _send_on_line(self, loop: _Loop, request: httpx.Request) -> httpx.Response:
+        line = loop.idle.take() or _Line(httpx.AsyncHTTPTransport(verify=self._tls, limits=_LIMITS))
+        done = False
+        try:
+            response = await _aread(request, await line.transport.handle_async_request(request))
+            done = True
+        finally:
+            # httpcore has closed the connection itself when it is not done.
+            if done and not self.closed:
+                loop.idle.give(line)
+            elif done:
+                await line.transport.aclose()
+        while expired := loop.idle.take_expired():
+            await expired.transport.aclose()
+        return response
+
+    async def aclose(self) -> None:
+        """Closes the idle connections of the running loop now, and the others when their calls are done."""
+        self.closed = True
+        if self._given is not None:
+            await self._given.aclose()
+        if loop := self._loops.get(asyncio.get_running_loop()):
+            while line := loop.idle.take():
+                await line.transport.aclose()
+
+
+class _Loop:
+    def __init__(self) -> None:
+        self.free = asyncio.Semaphore(_CONNECTIONS)
+        self.idle: _Idle[httpx.AsyncHTTPTransport] = _Idle()
+
+
+class _BoundedStream(httpx.SyncByteStream):
+    """An answer's body that ends in a timeout when it has not arrived in time, however steadily it trickles."""
+
+    def __init__(self, stream: httpx.SyncByteStream, until: float) -> None:
+        self._stream = stream
+        self._until = until
+
+    def __iter__(self) -> Iterator[bytes]:
+        for chunk in self._stream:
+            if time.monotonic() > self._until:
+                raise httpx.ReadTimeout("the time for this attempt is up")
+            yield chunk
+
+    def close(self) -> None:
+        self._stream.close()
+
+
+def _read(request: httpx.Request, response: httpx.Response) -> httpx.Response:
+    response.request = request
+    try:
+        response.read()
+    finally:
+        response.close()
+    return response
+
+
+async def _aread(request: httpx.Request, response: httpx.Response) -> httpx.Response:
+    response.request = request
+    try:
+        await response.aread()
+    finally:
+        await response.aclose()
+    return response
+
+
+_living: weakref.WeakSet[_Shared] = weakref.WeakSet()
+
+
+def _renew_all() -> None:
+    for shared in list(_living):
+        shared.renew()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_all)
