@@ -112,8 +112,8 @@ def call_steps(
     Args:
         operation: The generated operation; it reads the answers.
         request: What to send, its body read already.
-        convert: Makes the result of the parsed answer and the attempts; raises ValueError or TypeError where that has another shape
-            than documented.
+        convert: Makes the result of the parsed answer and the attempts; raises ValueError or TypeError where the answer has
+            another shape than documented.
         policy: When to try again.
         budget: Shared by all calls of a client and its siblings.
         duplicate_harmless: Whether the request may be repeated although an earlier one may have been carried out.
@@ -131,7 +131,8 @@ def call_steps(
     while True:
         number = len(attempts) + 1
         began = time.monotonic()
-        timeout = min(policy.attempt_timeout, started + policy.deadline - began)
+        # A wait can have taken longer than it should.
+        timeout = max(0.001, min(policy.attempt_timeout, started + policy.deadline - began))
         body = TrackedBody(request.content)
         outcome = yield SendStep(_attempt_request(request, body, timeout), timeout)
         now = time.monotonic()
@@ -155,7 +156,7 @@ def call_steps(
 
         left = started + policy.deadline - now
         wait, reason = _next_wait(error, number, left, policy, budget, duplicate_harmless=duplicate_harmless)
-        cause = type(error.__cause__ or error).__name__
+        cause = type(error if status else outcome).__name__
         attempts.append(Attempt(number, error.delivery, status, cause, now - began, wait))
         logger.debug("%s: attempt %d: %s (%s)", name, number, error.delivery.value, cause)
         _tell(policy, attempts[-1])
@@ -212,7 +213,9 @@ def _no_answer(error: httpx.RequestError, *, sent: bool) -> NoAnswerError:
     no_answer = kind(f"no answer ({type(error).__name__})")
     no_answer.delivery = Delivery.UNKNOWN if sent and not before else Delivery.NOT_SENT
     no_answer._retryable = True
-    no_answer.__cause__ = error
+    # These quote what was received, which can hold what was sent.
+    if not isinstance(error, (httpx.ProtocolError, httpx.DecodingError)):
+        no_answer.__cause__ = error
     return no_answer
 
 
@@ -257,8 +260,8 @@ def _code(response: httpx.Response) -> str | None:
             message = message.removesuffix(".")
             if message in _DOCUMENTED_MESSAGES:
                 return message
-            code = message.removeprefix("Realtime token validation failed: ")
-            if _CODE.fullmatch(code):
+            start, failed, code = message.partition("Realtime token validation failed: ")
+            if failed and not start and _CODE.fullmatch(code):
                 return code
     header = response.headers.get("forge-proxy-error", "")
     return header if _CODE.fullmatch(header) else None

@@ -1,0 +1,213 @@
+"""Threads, event loops, forks, and the end of a client."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import subprocess
+import sys
+import threading
+import warnings
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from forge_realtime import AsyncRealtimeClient, RealtimeClient, UsageError
+from tests.support.callers import INVOCATION
+from tests.support.fault_server import PUBLISHED, Behaviour, Connection, FaultServer
+
+
+def payloads(server: FaultServer) -> list[str]:
+    return sorted(json.loads(request.body)["payload"] for request in server.received)
+
+
+def watchdogs() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "forge-realtime-watchdog"]
+
+
+def test_many_threads_on_one_client() -> None:
+    with FaultServer() as server, RealtimeClient(server.url) as client:
+        live = client.for_invocation(INVOCATION)
+        with ThreadPoolExecutor(32) as pool:
+            results = list(pool.map(lambda number: live.publish("c", str(number)), range(640)))
+        assert payloads(server) == sorted(map(str, range(640)))
+        assert all(len(result.attempts) == 1 for result in results)
+        assert server.connections <= 32
+
+
+def test_many_tasks_on_one_client() -> None:
+    async def run() -> None:
+        async with AsyncRealtimeClient(server.url) as client:
+            live = client.for_invocation(INVOCATION)
+            await asyncio.gather(*[live.publish("c", str(number)) for number in range(640)])
+
+    with FaultServer() as server:
+        asyncio.run(run())
+    assert payloads(server) == sorted(map(str, range(640)))
+    # More calls than that wait for a connection.
+    assert server.connections <= 100
+
+
+def test_event_loops_one_after_the_other() -> None:
+    with FaultServer() as server, warnings.catch_warnings():
+        # Each loop has connections of its own, and those of a loop that is gone can no longer be closed properly.
+        warnings.simplefilter("ignore", ResourceWarning)
+        client = AsyncRealtimeClient(server.url)
+        live = client.for_invocation(INVOCATION)
+        for _ in range(3):
+            asyncio.run(live.publish("c", "p"))
+        asyncio.run(client.aclose())
+        gc.collect()
+    assert len(server.received) == server.connections == 3
+
+
+def test_an_event_loop_that_was_left_open_does_not_hang_the_next_one() -> None:
+    with FaultServer() as server:
+        client = AsyncRealtimeClient(server.url)
+        live = client.for_invocation(INVOCATION)
+        first, second = asyncio.new_event_loop(), asyncio.new_event_loop()
+        try:
+            for loop in (first, second, first):
+                loop.run_until_complete(live.publish("c", "p"))
+            first.run_until_complete(client.aclose())
+            second.run_until_complete(client.aclose())
+        finally:
+            first.close()
+            second.close()
+    assert len(server.received) == 3
+    assert server.connections == 2
+
+
+FORK = """
+import os, sys, threading
+from forge_realtime import RealtimeClient
+
+client = RealtimeClient(sys.argv[1], cache_tokens=True)
+live = client.for_invocation({"x-forge-invocation-id": "invocation-123"})
+live.publish("c", "before")
+# As if another thread were in the middle of a call.
+client._shared.budget._lock.acquire()
+child = os.fork()
+if child == 0:
+    live.publish("c", "child")
+    client.close()
+    os._exit(0)
+status = os.waitpid(child, 0)[1]
+client._shared.budget._lock.release()
+live.publish("c", "parent")
+client.close()
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
+
+
+def test_a_forked_process_shares_no_socket() -> None:
+    with FaultServer() as server:
+        subprocess.run([sys.executable, "-W", "ignore", "-c", FORK, server.url], check=True, timeout=20)
+    assert payloads(server) == ["before", "child", "parent"]
+    # The child has one of its own; the parent goes on with the one that it had.
+    assert server.connections == 2
+
+
+class HeldAnswer:
+    """Answers when it is told to."""
+
+    def __init__(self) -> None:
+        self.arrived, self.go_on = threading.Event(), threading.Event()
+
+    def __call__(self, connection: Connection) -> bool:
+        self.arrived.set()
+        self.go_on.wait()
+        return PUBLISHED(connection)
+
+
+def test_closing_lets_calls_in_flight_end() -> None:
+    held = HeldAnswer()
+    with FaultServer(then=held) as server, ThreadPoolExecutor(1) as pool:
+        client = RealtimeClient(server.url)
+        live = client.for_invocation(INVOCATION)
+        future = pool.submit(live.publish, "c", "p")
+        held.arrived.wait()
+        client.close()
+        held.go_on.set()
+        assert future.result().event_id == "event-1"
+        with pytest.raises(UsageError, match="This client is closed"):
+            live.publish("c", "p")
+        server.wait_for_closed_connections()
+    for thread in watchdogs():
+        thread.join()
+
+
+def test_closing_lets_tasks_in_flight_end() -> None:
+    held = HeldAnswer()
+
+    async def run() -> None:
+        client = AsyncRealtimeClient(server.url)
+        live = client.for_invocation(INVOCATION)
+        task = asyncio.create_task(live.publish("c", "p"))
+        await asyncio.to_thread(held.arrived.wait)
+        await client.aclose()
+        held.go_on.set()
+        assert (await task).event_id == "event-1"
+        with pytest.raises(UsageError, match="This client is closed"):
+            await live.publish("c", "p")
+        await asyncio.to_thread(server.wait_for_closed_connections)
+
+    with FaultServer(then=held) as server:
+        asyncio.run(run())
+
+
+def test_closing_twice_and_through_a_sibling() -> None:
+    with FaultServer() as server:
+        client = RealtimeClient(server.url)
+        with client.for_invocation(INVOCATION) as live:
+            live.publish("c", "p")
+        client.close()
+        server.wait_for_closed_connections()
+        with pytest.raises(UsageError, match="This client is closed"):
+            client.for_invocation(INVOCATION).publish("c", "p")
+    for thread in watchdogs():
+        thread.join()
+
+
+def use(url: str, close: bool) -> None:
+    client = RealtimeClient(url)
+    client.for_invocation(INVOCATION).publish("c", "p")
+    if close:
+        client.close()
+
+
+async def use_async(url: str, close: bool) -> None:
+    client = AsyncRealtimeClient(url)
+    await client.for_invocation(INVOCATION).publish("c", "p")
+    if close:
+        await client.aclose()
+
+
+@pytest.mark.parametrize("close", [True, False])
+@pytest.mark.parametrize("use", [use, lambda url, close: asyncio.run(use_async(url, close))], ids=["sync", "async"])
+def test_a_client_that_was_not_closed_is_warned_of(use: Callable[[str, bool], Any], close: bool) -> None:
+    with FaultServer() as server, warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        use(server.url, close)
+        gc.collect()
+        assert any(warning.category is ResourceWarning for warning in caught) is not close
+
+
+def test_an_idle_connection_is_closed_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    both = threading.Barrier(2)
+
+    def answer_together(connection: Connection) -> bool:
+        both.wait()
+        return PUBLISHED(connection)
+
+    script: list[Behaviour] = [answer_together, answer_together]
+    with FaultServer(*script) as server, RealtimeClient(server.url) as client, ThreadPoolExecutor(2) as pool:
+        live = client.for_invocation(INVOCATION)
+        list(pool.map(lambda payload: live.publish("c", payload), "ab"))
+        monkeypatch.setattr("forge_realtime._shared._IDLE_SECONDS", 0.0)
+        live.publish("c", "p")
+        server.wait_for_closed_connections()
+    assert server.connections == 2

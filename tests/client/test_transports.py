@@ -1,0 +1,132 @@
+"""Any httpx transport in place of the client's own connections."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import httpx_aiohttp
+import pytest
+from attrs import evolve
+from opentelemetry.instrumentation.httpx import HTTPXClientInstrumentor
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from forge_realtime import AsyncRealtimeClient, Delivery, NoAnswerError, PublishResult, RealtimeClient
+from forge_realtime_emulator import create_app
+from tests.support.callers import INVOCATION, QUICK, Caller
+from tests.support.fault_server import FaultServer, answer, refused_url, reset_after, stall
+
+BASE = "http://sidecar.test"
+
+
+def published(request: httpx.Request) -> httpx.Response:
+    return httpx.Response(200, json={"eventId": json.loads(request.content)["payload"]})
+
+
+def test_a_mock_transport() -> None:
+    with RealtimeClient(BASE, transport=httpx.MockTransport(published)) as client:
+        assert client.for_invocation(INVOCATION).publish("c", "event-7").event_id == "event-7"
+
+
+def test_an_asynchronous_mock_transport() -> None:
+    async def run() -> PublishResult:
+        async with AsyncRealtimeClient(BASE, transport=httpx.MockTransport(published)) as client:
+            return await client.for_invocation(INVOCATION).publish("c", "event-7")
+
+    assert asyncio.run(run()).event_id == "event-7"
+
+
+@pytest.mark.parametrize(
+    ("failure", "delivery"),
+    [
+        (httpx.ConnectError, Delivery.NOT_SENT),
+        (httpx.PoolTimeout, Delivery.NOT_SENT),
+        (httpx.ReadTimeout, Delivery.UNKNOWN),
+        (httpx.RemoteProtocolError, Delivery.UNKNOWN),
+    ],
+)
+def test_failures_of_a_mock_are_classed_by_their_type(failure: type[httpx.TransportError], delivery: Delivery) -> None:
+    def fail(request: httpx.Request) -> httpx.Response:
+        raise failure("mocked")
+
+    with RealtimeClient(BASE, transport=httpx.MockTransport(fail), retry=QUICK) as client:
+        with pytest.raises(NoAnswerError) as caught:
+            client.for_invocation(INVOCATION).publish("c", "p")
+        assert caught.value.delivery is delivery
+        assert [attempt.error for attempt in caught.value.attempts] == [failure.__name__] * 4
+
+
+def test_an_asgi_app() -> None:
+    """The emulator, without a socket."""
+
+    async def run() -> None:
+        transport = httpx.ASGITransport(create_app())
+        async with AsyncRealtimeClient("http://localhost", transport=transport) as client:
+            live = client.for_invocation(INVOCATION)
+            assert (await live.publish("c", "p")).event_id is None
+            assert (await live.sign_realtime_token("c", {})).expires_at is not None
+
+    asyncio.run(run())
+
+
+def with_aiohttp(url: str, *, delivery: Any = "at_least_once", seconds: float = 2.0) -> Any:
+    async def run() -> Any:
+        retry = evolve(QUICK, delivery=delivery, attempt_timeout=seconds)
+        transport = httpx_aiohttp.AiohttpTransport(verify=False)
+        async with AsyncRealtimeClient(url, transport=transport, retry=retry) as client:
+            try:
+                return await client.for_invocation(INVOCATION).publish("c", {"moved": 7})
+            except NoAnswerError as error:
+                return error
+
+    return asyncio.run(run())
+
+
+def test_aiohttp() -> None:
+    with FaultServer(answer(429)) as server:
+        result = with_aiohttp(server.url)
+    assert [attempt.status for attempt in result.attempts] == [429, 200]
+    for request in server.received:
+        assert request.json == {"name": "c", "payload": '{"moved":7}'}
+        assert request.headers["forge-proxy-authorization"] == "Forge as=app,id=invocation-123"
+
+
+@pytest.mark.parametrize("fault", [reset_after, stall])
+def test_aiohttp_does_not_hide_that_an_event_was_sent(fault: Any) -> None:
+    with FaultServer(fault) as server:
+        error = with_aiohttp(server.url, delivery="at_most_once", seconds=0.2)
+    assert error.delivery is Delivery.UNKNOWN
+    assert len(server.received) == 1
+
+
+def test_aiohttp_without_a_connection() -> None:
+    assert with_aiohttp(refused_url()).delivery is Delivery.NOT_SENT
+
+
+@pytest.fixture
+def spans() -> Iterator[InMemorySpanExporter]:
+    exporter, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    HTTPXClientInstrumentor().instrument(tracer_provider=provider)
+    yield exporter
+    HTTPXClientInstrumentor().uninstrument()
+    provider.shutdown()
+
+
+def test_the_public_httpx_instrumentation_of_opentelemetry_sees_each_attempt(
+    caller: Caller, spans: InMemorySpanExporter
+) -> None:
+    with FaultServer(answer(429)) as server:
+        caller(server.url, lambda live: live.publish("c", "p"))
+        url = f"{server.url}/forge/realtime/v1/publish"
+    first, second = spans.get_finished_spans()
+    assert [span.attributes and span.attributes["http.status_code"] for span in (first, second)] == [429, 200]
+    assert first.attributes
+    assert first.attributes["http.url"] == url
+    # What follows the trace across services.
+    assert all("traceparent" in request.headers for request in server.received)
