@@ -191,6 +191,9 @@ async def use_async(url: str, close: bool) -> None:
 def test_a_client_that_was_not_closed_is_warned_of(use: Callable[[str, bool], Any], close: bool) -> None:
     with FaultServer() as server, warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
+        # What other tests left.
+        gc.collect()
+        caught.clear()
         use(server.url, close)
         gc.collect()
         assert any(warning.category is ResourceWarning for warning in caught) is not close
