@@ -18,7 +18,7 @@ PACKAGE := $(shell find overlays/forge_realtime emulator generated -type f -not 
 DONE := .make
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup generate wheel demo test check upgrade clean
+.PHONY: help setup generate wheel demo test faults check upgrade clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,8 +45,14 @@ $(DONE)/wheel: $(DONE)/generate $(PACKAGE) pyproject.toml README.md
 demo: wheel ## Publish to live subscribers on the embedded emulator, and show what arrived
 	$(BIN)/python tests/demo.py
 
-test: wheel ## Test the installed wheel
-	$(BIN)/python -m pytest $(ARGS)
+# Only the whole suite covers the whole overlay.
+COVERAGE := $(if $(filter tests,$(ARGS)),--cov)
+
+test: wheel ## Test the installed wheel; at least 98 % of the overlay's branches
+	$(BIN)/python -m pytest $(COVERAGE) $(ARGS)
+
+faults: wheel ## Print what becomes of an event under every fault, on real sockets
+	$(BIN)/python -m tests.faults
 
 check: $(DONE)/setup ## Prove that generated/ is what a run gives; lint; check types
 	$(BIN)/python -m generator check

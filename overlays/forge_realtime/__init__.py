@@ -17,7 +17,7 @@ from ._errors import (
     UnexpectedAnswerError,
     UsageError,
 )
-from ._invocation import Invocation
+from ._invocation import Invocation, current_invocation
 from ._results import PublishResult, RealtimeToken
 from ._retry import RetryPolicy
 from ._version import __version__
@@ -44,4 +44,5 @@ __all__ = [
     "UnexpectedAnswerError",
     "UsageError",
     "__version__",
+    "current_invocation",
 ]

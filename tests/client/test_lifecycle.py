@@ -15,9 +15,13 @@ from typing import Any
 
 import pytest
 
-from forge_realtime import AsyncRealtimeClient, RealtimeClient, UsageError
+from forge_realtime import AsyncRealtimeClient, RealtimeClient, RetryPolicy, UsageError
 from tests.support.callers import INVOCATION
 from tests.support.fault_server import PUBLISHED, Behaviour, Connection, FaultServer
+
+
+# For a machine that is busy with other things.
+PATIENT = RetryPolicy(attempt_timeout=30.0, deadline=30.0)
 
 
 def payloads(server: FaultServer) -> list[str]:
@@ -29,7 +33,7 @@ def watchdogs() -> list[threading.Thread]:
 
 
 def test_many_threads_on_one_client() -> None:
-    with FaultServer() as server, RealtimeClient(server.url) as client:
+    with FaultServer() as server, RealtimeClient(server.url, retry=PATIENT) as client:
         live = client.for_invocation(INVOCATION)
         with ThreadPoolExecutor(32) as pool:
             results = list(pool.map(lambda number: live.publish("c", str(number)), range(640)))
@@ -40,7 +44,7 @@ def test_many_threads_on_one_client() -> None:
 
 def test_many_tasks_on_one_client() -> None:
     async def run() -> None:
-        async with AsyncRealtimeClient(server.url) as client:
+        async with AsyncRealtimeClient(server.url, retry=PATIENT) as client:
             live = client.for_invocation(INVOCATION)
             await asyncio.gather(*[live.publish("c", str(number)) for number in range(640)])
 

@@ -1,0 +1,326 @@
+"""The middleware in real applications on real sockets, and what the two specifications ask of a middleware."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import queue
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from typing import Any
+from wsgiref.util import setup_testing_defaults
+from wsgiref.validate import validator
+
+import httpx
+import pytest
+from websockets.sync.client import connect
+
+from forge_realtime import Invocation, asgi, current_invocation, wsgi
+from tests.support import web_apps
+from tests.support.fault_server import FaultServer
+from tests.support.web_apps import Meeting, seen
+
+# As many as Starlette has threads for views that are not async.
+AT_ONCE = 40
+VIEWS = [
+    ("starlette", "sync"),
+    ("starlette", "async"),
+    ("starlette", "stream-sync"),
+    ("starlette", "stream-async"),
+    ("fastapi", "sync"),
+    ("fastapi", "async"),
+    ("fastapi", "stream-sync"),
+    ("fastapi", "stream-async"),
+    ("django-asgi", "sync"),
+    ("django-asgi", "async"),
+    ("django-asgi", "stream-async"),
+    ("django-wsgi", "sync"),
+    ("django-wsgi", "async"),
+    ("django-wsgi", "stream-sync"),
+    ("flask", "sync"),
+    ("flask", "async"),
+    ("flask", "stream-sync"),
+]
+FRAMEWORKS = ["starlette", "fastapi", "django-asgi", "django-wsgi", "flask"]
+
+
+def headers(id_: str | None) -> dict[str, str]:
+    return {"X-Forge-Invocation-Id": id_} if id_ else {}
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[Callable[[str], str]]:
+    """The address of a framework's application, which is served until the end of this file."""
+    with ExitStack() as stack:
+
+        @functools.cache
+        def serve(framework: str) -> str:
+            return stack.enter_context(web_apps.serve(framework)).url
+
+        yield serve
+
+
+@pytest.mark.parametrize(("framework", "view"), VIEWS)
+def test_requests_at_the_same_time_never_mix(
+    url: Callable[[str], str], monkeypatch: pytest.MonkeyPatch, framework: str, view: str
+) -> None:
+    monkeypatch.setattr(web_apps, "meeting", Meeting(AT_ONCE))
+    ids = [f"invocation-{number}" if number % 4 else None for number in range(AT_ONCE)]
+
+    async def run(address: str) -> list[str]:
+        limits = httpx.Limits(max_connections=None)
+        async with httpx.AsyncClient(trust_env=False, timeout=30, limits=limits) as client:
+            answers = await asyncio.gather(*(client.get(f"{address}/{view}", headers=headers(id_)) for id_ in ids))
+        return [answer.text for answer in answers]
+
+    assert asyncio.run(run(url(framework))) == [f"{id_ or 'none'} " * 3 for id_ in ids]
+
+
+@pytest.mark.parametrize(("framework", "view"), VIEWS)
+def test_requests_one_after_the_other_leave_nothing_behind(
+    url: Callable[[str], str], framework: str, view: str
+) -> None:
+    with httpx.Client(base_url=url(framework), trust_env=False) as client:
+        assert client.get(view, headers=headers("first")).text == "first " * 3
+        assert client.get("broken", headers=headers("second")).status_code == 500
+        assert client.get(view).text == "none " * 3
+        assert client.get(view, headers=headers("third")).text == "third " * 3
+
+
+@pytest.mark.parametrize("view", ["publish-sync", "publish-async"])
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_the_client_acts_for_the_invocation_of_the_request(
+    url: Callable[[str], str], monkeypatch: pytest.MonkeyPatch, framework: str, view: str
+) -> None:
+    with FaultServer() as server:
+        monkeypatch.setenv("FORGE_EGRESS_PROXY_URL", server.url)
+        answer = httpx.get(f"{url(framework)}/{view}", headers=headers("invocation-7"), trust_env=False)
+    assert (answer.status_code, answer.text) == (200, "invocation-7")
+    [request] = server.received
+    assert request.headers["forge-proxy-authorization"] == "Forge as=app,id=invocation-7"
+    assert request.json == {"name": "board-42", "payload": "moved"}
+
+
+@pytest.mark.parametrize("framework", ["starlette", "fastapi"])
+def test_websockets(url: Callable[[str], str], monkeypatch: pytest.MonkeyPatch, framework: str) -> None:
+    ids = ["first", "second", None]
+    monkeypatch.setattr(web_apps, "meeting", Meeting(len(ids)))
+    address = url(framework).replace("http", "ws") + "/websocket"
+
+    def talk(id_: str | None) -> list[str | bytes]:
+        with connect(address, additional_headers=headers(id_), proxy=None) as websocket:
+            answers = []
+            for _ in range(2):
+                websocket.send("who?")
+                answers.append(websocket.recv())
+            return answers
+
+    with ThreadPoolExecutor(len(ids)) as executor:
+        assert list(executor.map(talk, ids)) == [[id_ or "none"] * 2 for id_ in ids]
+
+
+def test_background_tasks_see_it_and_the_lifespan_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(web_apps, "background", queue.Queue())
+    with web_apps.serve("starlette") as server:
+        assert web_apps.background.get(timeout=20) == "none"
+        assert httpx.get(f"{server.url}/background", headers=headers("first"), trust_env=False).text == "first"
+        assert [web_apps.background.get(timeout=20) for _ in range(2)] == ["first"] * 2
+
+
+def test_a_request_begun_in_the_context_of_the_one_before(url: Callable[[str], str]) -> None:
+    # Two requests at once on one connection: uvicorn starts the second as it ends the first.
+    first = b"GET /async HTTP/1.1\r\nHost: x\r\nX-Forge-Invocation-Id: first\r\n\r\n"
+    second = b"GET /async HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    address = httpx.URL(url("starlette"))
+    with socket.create_connection((address.host, address.port or 80), timeout=20) as connection:
+        connection.sendall(first + second)
+        with connection.makefile("rb") as answers:
+            text = answers.read().decode()
+    assert [part.partition("HTTP/1.1")[0] for part in text.split("\r\n\r\n")[1:]] == ["first " * 3, "none " * 3]
+
+
+def test_asgi_scopes() -> None:
+    seen_in: list[tuple[str, str]] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        seen_in.append((scope["type"], seen()))
+
+    async def run() -> None:
+        middleware = asgi.InvocationMiddleware(app)
+        pairs = [(b"x-forge-invocation-id", b"first"), (b"x-b3-traceid", b"463ac35c9f6413ad")]
+        receive: Any = None
+        with Invocation("outer").active():
+            for scope in (
+                {"type": "http", "headers": pairs},
+                {"type": "websocket", "headers": pairs},
+                {"type": "http", "headers": []},
+                {"type": "websocket"},
+                {"type": "lifespan"},
+            ):
+                await middleware(scope, receive, receive)
+                assert seen() == "outer"
+
+    asyncio.run(run())
+    assert seen_in == [
+        ("http", "first"),
+        ("websocket", "first"),
+        ("http", "none"),
+        ("websocket", "none"),
+        ("lifespan", "outer"),
+    ]
+
+
+class Body:
+    """A response that works when it begins, at each chunk, and when it is closed."""
+
+    def __init__(self) -> None:
+        self.closed: list[str] = []
+
+    def __iter__(self) -> Iterator[bytes]:
+        self.begun = seen()
+        return self._chunks()
+
+    def _chunks(self) -> Iterator[bytes]:
+        try:
+            for _ in range(2):
+                yield seen().encode()
+        finally:
+            self.closed.append(seen())
+
+    def close(self) -> None:
+        self.closed.append(seen())
+
+
+def call(app: Any, id_: str | None = "first") -> Any:
+    environ: dict[str, Any] = {}
+    setup_testing_defaults(environ)
+    if id_:
+        environ["HTTP_X_FORGE_INVOCATION_ID"] = id_
+    return wsgi.InvocationMiddleware(app)(environ, lambda status, headers, error=None: lambda chunk: None)
+
+
+def wsgi_app(body: Iterable[bytes]) -> Any:
+    def app(environ: Any, start_response: Any) -> Iterable[bytes]:
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return body
+
+    return app
+
+
+def test_wsgi_is_current_only_while_the_application_works() -> None:
+    body = Body()
+    response = call(wsgi_app(body))
+    for chunk in response:
+        assert chunk == b"first"
+        assert current_invocation() is None
+        # As a server may do that serves more requests in this thread.
+        assert list(call(wsgi_app(Body()), None)) == [b"none"] * 2
+    response.close()
+    assert current_invocation() is None
+    assert body.begun == "first"
+    assert body.closed == ["first"] * 2
+
+
+def test_wsgi_a_response_that_is_not_read_to_its_end() -> None:
+    body = Body()
+    response = call(wsgi_app(body))
+    chunks = iter(response)
+    assert next(chunks) == b"first"
+    response.close()
+    assert body.closed == ["first"]
+    del chunks, response
+    assert current_invocation() is None
+
+
+def test_wsgi_with_nothing_to_close() -> None:
+    response = call(wsgi_app([b"a", b"b"]))
+    assert list(response) == [b"a", b"b"]
+    response.close()
+
+
+@pytest.mark.parametrize("fails", ["app", "iter", "next", "close"])
+def test_wsgi_after_an_error(fails: str) -> None:
+    class Failing:
+        def __iter__(self) -> Iterator[bytes]:
+            if fails == "iter":
+                raise LookupError
+            return self
+
+        def __next__(self) -> bytes:
+            if fails == "next":
+                raise LookupError
+            raise StopIteration
+
+        def close(self) -> None:
+            raise LookupError
+
+    def app(environ: Any, start_response: Any) -> Iterable[bytes]:
+        if fails == "app":
+            raise LookupError
+        return Failing()
+
+    def run() -> None:
+        response = call(app)
+        list(response)
+        response.close()
+
+    with pytest.raises(LookupError):
+        run()
+    assert current_invocation() is None
+
+
+def test_wsgi_clears_what_another_left_in_the_thread() -> None:
+    with Invocation("outer").active():
+        assert list(call(wsgi_app(Body()), None)) == [b"none"] * 2
+        assert seen() == "outer"
+
+
+@pytest.mark.parametrize("chunks", [[b"moved"], [], [b"a", b"b"]])
+def test_wsgi_keeps_to_the_specification(chunks: list[bytes]) -> None:
+    # wsgiref's validator, as the application of the middleware and as its server.
+    middleware = validator(wsgi.InvocationMiddleware(validator(wsgi_app(chunks))))
+    environ: dict[str, Any] = {"HTTP_X_FORGE_INVOCATION_ID": "first", "QUERY_STRING": ""}
+    setup_testing_defaults(environ)
+    statuses: list[str] = []
+
+    def start_response(status: str, headers: list[tuple[str, str]], error: Any = None) -> Callable[[bytes], object]:
+        statuses.append(status)
+        return lambda chunk: None
+
+    response: Any = middleware(environ, start_response)
+    try:
+        assert list(response) == chunks
+    finally:
+        response.close()
+    assert statuses == ["200 OK"]
+
+
+def test_wsgi_in_the_threads_of_a_pool() -> None:
+    # Fewer threads than requests: each thread serves many, one after the other.
+    def request(number: int) -> tuple[list[bytes], str, int]:
+        id_ = f"invocation-{number}" if number % 3 else None
+        response = call(wsgi_app(Body()), id_)
+        seen_in_it = list(response)
+        response.close()
+        assert seen_in_it == [(id_ or "none").encode()] * 2
+        return seen_in_it, seen(), threading.get_ident()
+
+    with ThreadPoolExecutor(4) as executor:
+        results = list(executor.map(request, range(300)))
+    assert {afterwards for _, afterwards, _ in results} == {"none"}
+    assert len({thread for _, _, thread in results}) <= 4
+
+
+def test_the_middleware_and_the_logs_import_no_framework() -> None:
+    program = (
+        "import sys, forge_realtime.asgi, forge_realtime.wsgi, forge_realtime.logs\n"
+        "print(*{name.partition('.')[0] for name in sys.modules})"
+    )
+    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+    others = {"starlette", "fastapi", "flask", "werkzeug", "django", "asgiref", "uvicorn", "opentelemetry"}
+    assert others.isdisjoint(loaded)

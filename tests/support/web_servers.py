@@ -1,0 +1,76 @@
+"""Web applications, served on real sockets from a thread."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+from socketserver import ThreadingMixIn
+from types import TracebackType
+from typing import Any, Self
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
+from wsgiref.types import WSGIApplication
+
+import uvicorn
+
+
+class AsgiServer(uvicorn.Server):
+    """uvicorn; `url` is its address."""
+
+    def __init__(self, app: Any) -> None:
+        super().__init__(uvicorn.Config(app, log_config=None))
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
+        self.url = "http://{}:{}".format(*self._listener.getsockname())
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        self._ready.wait()
+        assert self.started
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.should_exit = True
+        self._thread.join()
+        self._listener.close()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._ready.set()
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self.serve(sockets=[self._listener]))
+        finally:
+            self._ready.set()
+
+
+class _Handler(WSGIRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+class WsgiServer(ThreadingMixIn, WSGIServer):
+    """wsgiref's, with a thread for each request; `url` is its address."""
+
+    request_queue_size = 128
+
+    def __init__(self, app: WSGIApplication) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.set_app(app)
+        self.url = f"http://127.0.0.1:{self.server_port}"
+        self._thread = threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.shutdown()
+        self._thread.join()
+        self.server_close()
