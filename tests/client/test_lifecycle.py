@@ -19,7 +19,6 @@ from forge_realtime import AsyncRealtimeClient, RealtimeClient, RetryPolicy, Usa
 from tests.support.callers import INVOCATION
 from tests.support.fault_server import PUBLISHED, Behaviour, Connection, FaultServer
 
-
 # For a machine that is busy with other things.
 PATIENT = RetryPolicy(attempt_timeout=30.0, deadline=30.0)
 

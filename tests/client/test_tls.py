@@ -1,0 +1,93 @@
+"""An https address: certificates are verified, and the deadline holds there too."""
+
+from __future__ import annotations
+
+import ssl
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import trustme
+from attrs import evolve
+
+from forge_realtime import Delivery, NoAnswerError, TimedOutError
+from tests.support.callers import QUICK, Caller
+
+ONCE = evolve(QUICK, delivery="at_most_once")
+
+
+class Sidecar(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    stopping: threading.Event
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        if b"trickle" in body:
+            self.wfile.write(b"HTTP/1.1 200 OK\r\n")
+            while not self.stopping.wait(0.01):
+                self.wfile.write(b"x")
+            return
+        self.send_response(200)
+        self.send_header("Content-Length", "15")
+        self.end_headers()
+        self.wfile.write(b'{"eventId":"e"}')
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+class Server(ThreadingHTTPServer):
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Clients that hang up are what is tested."""
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture
+def url(authority: trustme.CA) -> Iterator[str]:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(context)
+    stopping = threading.Event()
+    handler = type("Handler", (Sidecar,), {"stopping": stopping})
+    with Server(("127.0.0.1", 0), handler) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield f"https://localhost:{server.server_port}"
+        stopping.set()
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def trusted(authority: trustme.CA, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    authority.cert_pem.write_to_path(str(tmp_path / "authority.pem"))
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "authority.pem"))
+
+
+@pytest.mark.usefixtures("trusted")
+def test_publish(caller: Caller, url: str) -> None:
+    results = caller(url, *[lambda live: live.publish("c", "p")] * 3)
+    assert [(result.event_id, len(result.attempts)) for result in results] == [("e", 1)] * 3
+
+
+def test_a_certificate_that_is_not_trusted(caller: Caller, url: str) -> None:
+    [error] = caller(url, lambda live: live.publish("c", "p"), retry=ONCE)
+    assert type(error) is NoAnswerError
+    assert error.delivery is Delivery.NOT_SENT
+    assert "CERTIFICATE_VERIFY_FAILED" in str(error.__cause__)
+
+
+@pytest.mark.usefixtures("trusted")
+def test_the_deadline_holds_for_an_answer_byte_by_byte(caller: Caller, url: str) -> None:
+    began = time.monotonic()
+    [error] = caller(url, lambda live: live.publish("c", "trickle"), retry=evolve(ONCE, deadline=0.3))
+    assert time.monotonic() - began < 1.3
+    assert type(error) is TimedOutError
+    assert error.delivery is Delivery.UNKNOWN
