@@ -192,7 +192,9 @@ class AsyncShared(_Shared):
         Raises:
             httpx.RequestError: There was no answer, or not all of it.
         """
-        loop = self._loops.setdefault(asyncio.get_running_loop(), _Loop())
+        running = asyncio.get_running_loop()
+        if (loop := self._loops.get(running)) is None:
+            loop = self._loops[running] = _Loop()
         has_line = False
         try:
             async with asyncio.timeout(timeout):

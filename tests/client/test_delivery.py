@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -297,3 +298,64 @@ def test_connections_are_reused_by_siblings(caller: Caller) -> None:
     with FaultServer() as server:
         caller(server.url, publish, publish, publish)
         assert server.connections == 1
+
+
+def test_the_log_has_each_attempt_the_retries_and_the_giving_up(
+    caller: Caller, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "forge_realtime")
+    with FaultServer(answer(429, headers={"Retry-After": "0"}), answer(200, {}), answer(400)) as server:
+        caller(server.url, publish, publish)
+    lines = [(record.levelname, record.getMessage()) for record in caplog.records if record.name == "forge_realtime"]
+    assert [level for level, _ in lines] == ["DEBUG", "INFO", "DEBUG", "DEBUG", "WARNING"]
+    assert [text for _, text in lines[:4]] == [
+        "publish: attempt 1: rejected (RateLimitedError)",
+        "publish: attempt 1: rejected (RateLimitedError); trying again in 0.000 s",
+        "publish: attempt 2: accepted (200)",
+        "publish: attempt 1: rejected (RejectedError)",
+    ]
+    assert lines[4][1].startswith(
+        "publish: the platform refused the request (400); it was not carried out; 1 attempt in"
+    )
+
+
+DOCUMENTED = {
+    "RATE_LIMIT_EXCEEDED": {"code": "RATE_LIMIT_EXCEEDED", "message": "m"},
+    "INVALID_TOKEN": {"message": "Realtime token validation failed: INVALID_TOKEN"},
+    "TOKEN_EXPIRED": {"errors": [{"message": "Realtime token validation failed: TOKEN_EXPIRED."}]},
+    "CHANNEL_NAME_MISMATCH": {"errors": ["Realtime token validation failed: CHANNEL_NAME_MISMATCH"]},
+    "MISSING_PERMISSION": {"errors": [{"code": "MISSING_PERMISSION"}]},
+    "Unauthorized request": {"message": "Unauthorized request"},
+    "Error publishing event to channel": {"errors": [{"message": "Error publishing event to channel."}]},
+    "Error signing realtime token": {"message": "Error signing realtime token"},
+}
+
+
+@pytest.mark.parametrize("code", DOCUMENTED)
+@pytest.mark.parametrize("status", [200, 400])
+def test_documented_codes_are_an_attribute(caller: Caller, code: str, status: int) -> None:
+    body = DOCUMENTED[code]
+    with FaultServer(answer(status, body if status == 400 or "errors" in body else {"errors": [body]})) as server:
+        [error] = caller(server.url, publish)
+    assert (type(error), error.code, error.delivery) == (RejectedError, code, Delivery.REJECTED)
+
+
+@pytest.mark.parametrize(
+    "body", [{}, [], "x", {"errors": [[1]]}, {"code": 5, "message": 6}, {"message": "TOKEN_EXPIRED"}]
+)
+def test_no_code_in_an_answer_is_none(caller: Caller, body: object) -> None:
+    with FaultServer(answer(400, body)) as server:
+        [error] = caller(server.url, publish)
+    assert error.code is None
+
+
+def test_the_code_from_the_header(caller: Caller) -> None:
+    with FaultServer(answer(403, headers={"forge-proxy-error": "NEEDS_AUTHENTICATION_ERR"})) as server:
+        [error] = caller(server.url, publish)
+    assert error.code == "NEEDS_AUTHENTICATION_ERR"
+
+
+def test_the_body_of_an_error_is_bounded(caller: Caller) -> None:
+    with FaultServer(answer(400, b"x" * 1_000_000)) as server:
+        [error] = caller(server.url, publish)
+    assert error.body == b"x" * 65536
