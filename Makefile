@@ -9,13 +9,11 @@ BIN := .venv/bin
 # What pytest is given, for example: make test ARGS="tests/client -k retry"
 ARGS ?= tests
 
-GENERATOR := $(wildcard generator/*.py generator/*.yaml)
-# The folder itself too: it is newer when an overlay was removed.
-SPEC := spec/forge-containers-api.json spec/source.toml overlays/openapi $(wildcard overlays/openapi/*)
-PACKAGE := $(shell find overlays/forge_realtime emulator generated -type f -not -path '*/__pycache__/*')
+# Empty files that say when a step was last done; gone with the environment that it was done to.
+DONE := .venv/done
+# The folders too: they are newer when a file was removed.
+PACKAGE := $(shell find generated overlays/forge_realtime emulator -not -path '*/__pycache__*')
 
-# Empty files that say when a step was last done.
-DONE := .make
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help setup generate wheel demo test faults check upgrade clean
@@ -30,13 +28,13 @@ $(DONE)/setup: requirements.lock
 	$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock
 	@mkdir -p $(DONE) && touch $@
 
-generate: $(DONE)/generate ## Make the client in generated/ from the pinned document in spec/
-$(DONE)/generate: $(DONE)/setup $(GENERATOR) $(SPEC)
+generate: $(DONE)/setup ## Make the client in generated/ from the pinned document in spec/
 	$(BIN)/python -m generator generate
-	@touch $@
 
-wheel: $(DONE)/wheel ## Build the wheel into dist/ and install it into .venv
-$(DONE)/wheel: $(DONE)/generate $(PACKAGE) pyproject.toml README.md
+# In a make of its own, which sees what was generated.
+wheel: generate ## Build the wheel into dist/ and install it into .venv
+	@$(MAKE) --no-print-directory $(DONE)/wheel
+$(DONE)/wheel: $(DONE)/setup $(PACKAGE) spec/realtime.json pyproject.toml README.md
 	@rm -rf dist
 	$(BIN)/python -m hatchling build --target wheel
 	$(BIN)/python -m pip install --quiet --no-index --no-deps --force-reinstall dist/*.whl
@@ -69,4 +67,5 @@ upgrade: $(DONE)/setup ## Bring requirements.lock up to date with pyproject.toml
 	  --upgrade --no-emit-index-url --no-emit-find-links --no-header --quiet --output-file requirements.lock
 
 clean: ## Remove all that the other targets made, but for generated/
-	rm -rf .venv $(DONE) dist .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv dist .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -25,7 +25,7 @@ def lock_text(root: Path, made: Path) -> str:
     """The text of `generated.lock`.
 
     Args:
-        root: The repository, whose document, overlays and configuration are locked.
+        root: The repository, whose document, overlays and generator are locked.
         made: The repository, or a scratch folder laid out like it, holding the derived document and the code.
 
     Raises:
@@ -34,12 +34,20 @@ def lock_text(root: Path, made: Path) -> str:
     lock = {
         "document": _hashes(root, [root / DOCUMENT]),
         "overlays": _hashes(root, overlay_files(root / OVERLAYS)),
-        "configuration": _hashes(root, [root / CONFIG]),
+        "generator": _hashes(root, [root / CONFIG, *(root / CONFIG.parent).glob("*.py")]),
         "programs": tool_versions(),
         "derived": _hashes(made, [made / DERIVED]),
         "generated": hash_folder(made, GENERATED),
     }
     return json.dumps(lock, indent=2) + "\n"
+
+
+def is_as_locked(root: Path) -> bool:
+    """Whether all that goes in and all that came out is what `generated.lock` says."""
+    try:
+        return (root / LOCK).read_text(encoding="utf-8") == lock_text(root, root)
+    except (OSError, GeneratorError):
+        return False
 
 
 def hash_folder(base: Path, folder: Path) -> dict[str, str]:

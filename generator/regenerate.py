@@ -17,6 +17,7 @@ from generator.lock import (
     PACKAGE,
     SOURCE,
     hash_folder,
+    is_as_locked,
     lock_text,
     sha256,
 )
@@ -29,11 +30,15 @@ from generator.select import REALTIME_TAG, select
 def generate(root: Path) -> None:
     """Makes the derived document, the generated code and the lock, and prints what changed.
 
-    Outputs that come out as they are already are not touched.
+    Outputs that come out as they are already are not touched, and nothing is made where everything is as locked.
 
     Raises:
         GeneratorError: A step failed; no output was changed.
     """
+    _require_pinned(root)
+    if is_as_locked(root):
+        print(f"nothing changed: everything is as {LOCK} says")
+        return
     with tempfile.TemporaryDirectory(dir=root, prefix=".generate-") as folder:
         scratch = Path(folder)
         _make(root, scratch)
@@ -64,7 +69,7 @@ def check(root: Path) -> None:
         listed = "\n".join(wrong)
         raise GeneratorError(
             f"What is committed is not what the document, the overlays and the generator make:\n{listed}\n"
-            "Generated files are not edited by hand: run `make generate`, and commit what it changes."
+            f"Generated files are not edited by hand: remove {LOCK}, run `make generate`, and commit what it changes."
         )
     print("everything is as generated")
 

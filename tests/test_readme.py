@@ -17,7 +17,8 @@ EXAMPLES = re.findall(r"^```python\n(.*?)^```$", README, re.DOTALL | re.MULTILIN
 # What each example prints, or a part of it.
 PRINTS = [
     "PublishResult(event_id=None, event_timestamp=None,",
-    '{"moved":7}\n',
+    '{"type": "subscribed"}\nhello\n',
+    '{"moved":7}\n[503, 200]\n',
     "",
     "None\n",
     "",

@@ -15,6 +15,7 @@ from ._errors import EmulatorError
 
 
 @click.group()
+@click.version_option(package_name="forge-realtime")
 def cli() -> None:
     """Tools for developing with the Atlassian Forge Realtime API."""
 

@@ -19,7 +19,7 @@ class Operation:
     """One operation of the document.
 
     Attributes:
-        operation_id: Its `operationId`.
+        operation_id: Its `operationId`; where it has none, its method and path.
         method: The HTTP method, in capitals.
         path: The path, with the document's `{parameters}`.
         body: The schema of its JSON request body, or None when it takes no JSON.
@@ -67,7 +67,7 @@ def read_document(document: Mapping[str, Any]) -> Document:
     """Reads an OpenAPI 3 document.
 
     Raises:
-        EmulatorError: The document is not OpenAPI 3, names no authorization header, or has an operation without id.
+        EmulatorError: The document is not OpenAPI 3, or names no authorization header.
     """
     version = str(document.get("openapi", ""))
     if not version.startswith("3."):
@@ -94,14 +94,10 @@ def _authorization_header(document: Mapping[str, Any]) -> str:
 def _read_operation(
     document: Mapping[str, Any], version: str, method: str, path: str, item: Mapping[str, Any]
 ) -> Operation:
-    if "operationId" not in item:
-        raise EmulatorError(
-            f"{method.upper()} {path} has no operationId in the document. Give it one in overlays/openapi."
-        )
     body = _resolve(document, item.get("requestBody", {}))
     media = body.get("content", {}).get("application/json")
     return Operation(
-        operation_id=item["operationId"],
+        operation_id=item.get("operationId", f"{method.upper()} {path}"),
         method=method.upper(),
         path=path,
         body=None if media is None else Schema(media.get("schema", {}), document=document, openapi=version),

@@ -32,6 +32,8 @@ from ._errors import (
 from ._retry import RetryBudget, RetryPolicy, retry_after
 
 logger = logging.getLogger("forge_realtime")
+# What is logged is raised, too: without logging set up, it would only be printed once more.
+logger.addHandler(logging.NullHandler())
 
 P = ParamSpec("P")
 M = TypeVar("M")
@@ -164,7 +166,7 @@ def call_steps(
             error.attempts = tuple(attempts)
             if any(attempt.delivery is Delivery.UNKNOWN for attempt in attempts):
                 error.delivery = Delivery.UNKNOWN
-            error.args = (_message(name, error, reason, now - started),)
+            error.args = (_message(name, error, reason, now - started, request.url),)
             logger.warning("%s", error)
             raise error
         logger.info("%s: attempt %d: %s (%s); trying again in %.3f s", name, number, error.delivery.value, cause, wait)
@@ -196,7 +198,7 @@ def _result(
         message = f"the status {status} is not one that the API document lists"
         raise _answer_error(UnexpectedAnswerError, response, message, Delivery.UNKNOWN) from None
     except _PARSER_ERRORS:
-        message = f"the answer ({status}) is not JSON of the documented shape; see the error's body"
+        message = f"the answer ({status}) is not JSON of the documented shape"
         raise _answer_error(UnexpectedAnswerError, response, message, Delivery.UNKNOWN, retryable=True) from None
 
 
@@ -210,7 +212,8 @@ def _no_answer(error: httpx.RequestError, *, sent: bool) -> NoAnswerError:
     # ConnectTimeout: the aiohttp transport raises it for connections that break later, too.
     before = isinstance(error, (httpx.ConnectError, httpx.PoolTimeout))
     kind = TimedOutError if isinstance(error, httpx.TimeoutException) else NoAnswerError
-    no_answer = kind(f"no answer ({type(error).__name__})")
+    reason = f": {error}" if isinstance(error, (httpx.ConnectError, httpx.PoolTimeout)) and str(error) else ""
+    no_answer = kind(f"no answer ({type(error).__name__}{reason})")
     no_answer.delivery = Delivery.UNKNOWN if sent and not before else Delivery.NOT_SENT
     no_answer._retryable = True
     # These quote what was received, which can hold what was sent.
@@ -300,16 +303,23 @@ def _next_wait(
     return wait, ""
 
 
-def _message(name: str, error: ForgeRealtimeError, reason: str, elapsed: float) -> str:
+def _message(name: str, error: ForgeRealtimeError, reason: str, elapsed: float, url: httpx.URL) -> str:
     known = {
         Delivery.NOT_SENT: "it was not sent",
         Delivery.REJECTED: "it was not carried out",
         Delivery.UNKNOWN: "it may have been carried out",
     }[error.delivery]
-    tries = f"{len(error.attempts)} attempt{'s' if len(error.attempts) > 1 else ''} in {elapsed:.2f} s"
-    parts = [f"{name}: {error.args[0]}", known, tries, *([reason] if reason else [])]
+    parts = [f"{name}: {error.args[0]}", known]
+    parts.append(f"{len(error.attempts)} attempt{'s' if len(error.attempts) > 1 else ''} in {elapsed:.2f} s")
+    if reason:
+        parts.append(reason)
+    if isinstance(error, AnswerError) and error.body:
+        parts.append("what the platform says is in the error's body")
     if isinstance(error.__cause__, httpx.ConnectError):
-        parts.append("is the address in FORGE_EGRESS_PROXY_URL right, and does something listen there?")
+        origin = f"{url.scheme}://{url.netloc.decode()}"
+        parts.append(
+            f"is {origin} the right address (FORGE_EGRESS_PROXY_URL or base_url), and does something listen there?"
+        )
     return "; ".join(parts)
 
 

@@ -180,8 +180,11 @@ class _Client(Generic[AnyShared]):
             )
         try:
             generated = operation._get_kwargs(*args, **kwargs)
-        except AttributeError as error:
-            raise UsageError(f"{name}: body takes an object of the generated models: {error}") from error
+        except (AttributeError, TypeError) as error:
+            raise UsageError(
+                f"{name}: these are not its arguments ({str(error).replace('_get_kwargs()', name)}). A body is an object "
+                "of the generated models."
+            ) from error
         url = str(self._base_url).rstrip("/") + generated.pop("url")
         headers = {
             **generated.pop("headers", {}),

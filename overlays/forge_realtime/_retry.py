@@ -44,7 +44,7 @@ class RetryPolicy:
     delivery: Literal["at_least_once", "at_most_once"] = "at_least_once"
     deadline: float = 5.0
     attempt_timeout: float = 2.0
-    max_attempts: int = 4
+    max_attempts: int = 6
     backoff_initial: float = 0.1
     backoff_max: float = 2.0
     budget: float = 0.2

@@ -135,7 +135,11 @@ def refusals() -> dict[str, tuple[Any, str]]:
         "permissions as a string": (lambda live: live.sign_realtime_token("c", {}, "publish"), "permissions takes"),
         "another module": (lambda live: live.call(json), "call\\(\\) takes a generated operation"),
         "a function": (lambda live: live.call(publish.sync, body=None), "call\\(\\) takes a generated operation"),
-        "a dict in place of a model": (lambda live: live.call(publish, body={"name": "c"}), "publish: body takes"),
+        "a dict in place of a model": (
+            lambda live: live.call(publish, body={"name": "c"}),
+            "publish: these are not its arguments",
+        ),
+        "no argument": (lambda live: live.call(publish), "missing 1 required keyword-only argument: 'body'"),
         "publish for an installation": (
             lambda live: live.for_installation("installation-1").publish("c", "p"),
             "refuses it on behalf of an installation",

@@ -58,7 +58,7 @@ def test_failures_of_a_mock_are_classed_by_their_type(failure: type[httpx.Transp
         with pytest.raises(NoAnswerError) as caught:
             client.for_invocation(INVOCATION).publish("c", "p")
         assert caught.value.delivery is delivery
-        assert [attempt.error for attempt in caught.value.attempts] == [failure.__name__] * 4
+        assert [attempt.error for attempt in caught.value.attempts] == [failure.__name__] * 6
 
 
 def test_an_asgi_app() -> None:

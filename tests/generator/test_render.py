@@ -150,8 +150,8 @@ def _not_3(document: Document) -> None:
     ("change", "message"),
     [
         (_duplicate_titles, 'Attempted to generate duplicate models with name "Same"'),
-        (_titles_alike, "made 11 modules of 12 schemas: some have names too much alike"),
-        (_operations_alike, "made 2 modules of 3 operations: some have names too much alike"),
+        (_titles_alike, " schemas: some have names too much alike"),
+        (_operations_alike, " operations: some have names too much alike"),
         (
             _no_description,
             "$.paths['/forge/realtime/v1/token'].post.responses['200']: 'description' is a required property",
