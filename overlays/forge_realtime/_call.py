@@ -96,8 +96,12 @@ class WaitStep:
     seconds: float
 
 
+# Not every transport turns every error of the operating system or of TLS into one of httpx.
+FAILURES: Final = (httpx.RequestError, OSError)
+Failure: TypeAlias = httpx.RequestError | OSError
+
 # An attempt is answered with what came of it, a wait with None.
-Steps: TypeAlias = Generator[SendStep | WaitStep, httpx.Response | httpx.RequestError | None, T]
+Steps: TypeAlias = Generator[SendStep | WaitStep, httpx.Response | Failure | None, T]
 
 
 def call_steps(
@@ -207,11 +211,11 @@ def _attempt_request(request: httpx.Request, body: TrackedBody, timeout: float) 
     return httpx.Request(request.method, request.url, headers=request.headers, stream=body, extensions=extensions)
 
 
-def _no_answer(error: httpx.RequestError, *, sent: bool) -> NoAnswerError:
+def _no_answer(error: Failure, *, sent: bool) -> NoAnswerError:
     # These come before the first byte, also where a transport (a mock, say) reads the body ahead of sending it. Not so
     # ConnectTimeout: the aiohttp transport raises it for connections that break later, too.
     before = isinstance(error, (httpx.ConnectError, httpx.PoolTimeout))
-    kind = TimedOutError if isinstance(error, httpx.TimeoutException) else NoAnswerError
+    kind = TimedOutError if isinstance(error, httpx.TimeoutException | TimeoutError) else NoAnswerError
     reason = f": {error}" if isinstance(error, (httpx.ConnectError, httpx.PoolTimeout)) and str(error) else ""
     no_answer = kind(f"no answer ({type(error).__name__}{reason})")
     no_answer.delivery = Delivery.UNKNOWN if sent and not before else Delivery.NOT_SENT

@@ -16,7 +16,7 @@ from ._api.api.forge_realtime import publish as _publish
 from ._api.api.forge_realtime import publish_global as _publish_global
 from ._api.api.forge_realtime import sign_realtime_token as _sign_realtime_token
 from ._authorization import HEADER, Authorization
-from ._call import M, Operation, P, Steps, T, WaitStep, call_steps, operation_name
+from ._call import FAILURES, Failure, M, Operation, P, Steps, T, WaitStep, call_steps, operation_name
 from ._errors import Attempt, NoInvocationError, UsageError
 from ._invocation import Headers, Invocation, current_invocation
 from ._operations import (
@@ -321,7 +321,7 @@ class RealtimeClient(_Client[Shared]):
         self.close()
 
     def _run(self, steps: Steps[T]) -> T:
-        outcome: httpx.Response | httpx.RequestError | None = None
+        outcome: httpx.Response | Failure | None = None
         while True:
             try:
                 step = steps.send(outcome)
@@ -333,7 +333,7 @@ class RealtimeClient(_Client[Shared]):
             else:
                 try:
                     outcome = self._shared.send(step.request, step.timeout)
-                except httpx.RequestError as error:
+                except FAILURES as error:
                     outcome = error
 
 
@@ -405,7 +405,7 @@ class AsyncRealtimeClient(_Client[AsyncShared]):
         await self.aclose()
 
     async def _run(self, steps: Steps[T]) -> T:
-        outcome: httpx.Response | httpx.RequestError | None = None
+        outcome: httpx.Response | Failure | None = None
         while True:
             try:
                 step = steps.send(outcome)
@@ -417,7 +417,7 @@ class AsyncRealtimeClient(_Client[AsyncShared]):
             else:
                 try:
                     outcome = await self._shared.send(step.request, step.timeout)
-                except httpx.RequestError as error:
+                except FAILURES as error:
                     outcome = error
 
 

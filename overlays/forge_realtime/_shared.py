@@ -119,7 +119,7 @@ class Shared(_Shared):
         """Sends a request and reads the whole answer, within `timeout` seconds.
 
         Raises:
-            httpx.RequestError: There was no answer, or not all of it.
+            httpx.RequestError, OSError: There was no answer, or not all of it.
         """
         until = time.monotonic() + timeout
         if self._given is not None:
@@ -143,7 +143,7 @@ class Shared(_Shared):
                 response = _read(request, line.transport.handle_request(request))
             line.socket = watch.socket
             done = not watch.expired
-        except httpx.RequestError as error:
+        except (httpx.RequestError, OSError) as error:
             if watch.expired:
                 raise httpx.ReadTimeout("the time for this attempt is up") from error
             raise
@@ -190,7 +190,7 @@ class AsyncShared(_Shared):
         """Sends a request and reads the whole answer, within `timeout` seconds.
 
         Raises:
-            httpx.RequestError: There was no answer, or not all of it.
+            httpx.RequestError, OSError: There was no answer, or not all of it.
         """
         running = asyncio.get_running_loop()
         if (loop := self._loops.get(running)) is None:

@@ -48,9 +48,10 @@ def test_an_asynchronous_mock_transport() -> None:
         (httpx.PoolTimeout, Delivery.NOT_SENT),
         (httpx.ReadTimeout, Delivery.UNKNOWN),
         (httpx.RemoteProtocolError, Delivery.UNKNOWN),
+        (ConnectionResetError, Delivery.UNKNOWN),
     ],
 )
-def test_failures_of_a_mock_are_classed_by_their_type(failure: type[httpx.TransportError], delivery: Delivery) -> None:
+def test_failures_of_a_mock_are_classed_by_their_type(failure: type[Exception], delivery: Delivery) -> None:
     def fail(request: httpx.Request) -> httpx.Response:
         raise failure("mocked")
 
