@@ -54,14 +54,13 @@ class Watch:
 
 
 class Watchdog:
-    """Expires the watches of a client and its siblings when their time is up. Its thread starts with the first one."""
+    """Expires the watches of a client and its siblings when their time is up. Its thread lives while there are some."""
 
     def __init__(self) -> None:
         self._watches: set[Watch] = set()
         self._changed = threading.Condition()
         self._wakes = math.inf
         self._thread: threading.Thread | None = None
-        self._stopped = False
 
     def add(self, watch: Watch) -> None:
         with self._changed:
@@ -73,25 +72,22 @@ class Watchdog:
                 self._changed.notify()
 
     def remove(self, watch: Watch) -> None:
+        # The thread sleeps on: waking it for every exchange that is done in time would cost more than the exchange.
         with self._changed:
             self._watches.discard(watch)
-            if self._stopped and not self._watches:
-                self._changed.notify()
 
     def stop(self) -> None:
-        """Ends the thread as soon as nothing is watched."""
+        """Ends the thread at once if nothing is watched."""
         with self._changed:
-            self._stopped = True
             self._changed.notify()
 
     def _run(self) -> None:
         with self._changed:
-            while self._watches or not self._stopped:
+            while self._watches:
                 now = time.monotonic()
                 for watch in [watch for watch in self._watches if watch.until <= now]:
                     watch.expire()
                     self._watches.remove(watch)
-                # Left as it is when all exchanges are done early: so a thread that sleeps is not woken for each of them.
-                self._wakes = min((watch.until for watch in self._watches), default=math.inf)
-                self._changed.wait(None if self._wakes == math.inf else self._wakes - now)
+                self._wakes = min((watch.until for watch in self._watches), default=now)
+                self._changed.wait(self._wakes - now)
             self._thread = None
