@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from typing import Any, Final, ParamSpec, Protocol, TypeAlias, TypeVar, cast
 
 import httpx
-from attrs import frozen
+from attrs import evolve, frozen
 
 from ._api import Client
 from ._api.errors import UnexpectedStatus
@@ -137,7 +137,6 @@ def call_steps(
     while True:
         number = len(attempts) + 1
         began = time.monotonic()
-        # A wait can have taken longer than it should.
         timeout = max(0.001, min(policy.attempt_timeout, started + policy.deadline - began))
         body = TrackedBody(request.content)
         outcome = yield SendStep(_attempt_request(request, body, timeout), timeout)
@@ -166,16 +165,24 @@ def call_steps(
         attempts.append(Attempt(number, error.delivery, status, cause, now - began, wait))
         logger.debug("%s: attempt %d: %s (%s)", name, number, error.delivery.value, cause)
         _tell(policy, attempts[-1])
-        if wait is None:
-            error.attempts = tuple(attempts)
-            if any(attempt.delivery is Delivery.UNKNOWN for attempt in attempts):
-                error.delivery = Delivery.UNKNOWN
-            error.args = (_message(name, error, reason, now - started, request.url),)
-            logger.warning("%s", error)
-            raise error
-        logger.info("%s: attempt %d: %s (%s); trying again in %.3f s", name, number, error.delivery.value, cause, wait)
-        if wait > 0:
-            yield WaitStep(wait)
+        if wait is not None:
+            logger.info(
+                "%s: attempt %d: %s (%s); trying again in %.3f s", name, number, error.delivery.value, cause, wait
+            )
+            if wait > 0:
+                yield WaitStep(wait)
+            now = time.monotonic()
+            if now < started + policy.deadline:
+                continue
+            # The hook took its time, or the machine is busy.
+            attempts[-1] = evolve(attempts[-1], wait=None)
+            reason = f"the deadline of {policy.deadline:g} s has passed (RetryPolicy.deadline)"
+        error.attempts = tuple(attempts)
+        if any(attempt.delivery is Delivery.UNKNOWN for attempt in attempts):
+            error.delivery = Delivery.UNKNOWN
+        error.args = (_message(name, error, reason, now - started, request.url),)
+        logger.warning("%s", error)
+        raise error
 
 
 def operation_name(operation: object) -> str:

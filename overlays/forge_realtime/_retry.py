@@ -115,10 +115,10 @@ def _date(text: str) -> datetime | None:
     if not re.match(r"(Mon|Tue|Wed|Thu|Fri|Sat|Sun)[a-z]*,? ", text):
         return None
     try:
-        date = dateutil.parser.parse(text)
+        # HTTP dates are in GMT. For other zones dateutil warns, or returns dates that cannot be subtracted.
+        return dateutil.parser.parse(text, ignoretz=True).replace(tzinfo=UTC)
     except (ValueError, OverflowError):
         return None
-    return date if date.tzinfo else date.replace(tzinfo=UTC)
 
 
 def _is_number(value: object) -> bool:

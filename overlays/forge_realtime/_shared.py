@@ -137,6 +137,9 @@ class Shared(_Shared):
         line = self._idle.take() or _Line(httpx.HTTPTransport(verify=self._tls, limits=_LIMITS))
         done = False
         watch = Watch(self._watchdog, until, line.socket)
+        # What the wait for a connection left. Nothing else bounds connecting, when there is no socket to shut down yet.
+        left = max(0.001, until - time.monotonic())
+        request.extensions["timeout"] = dict.fromkeys(("connect", "read", "write", "pool"), left)
         request.extensions["trace"] = watch.trace
         try:
             with watch:
@@ -214,11 +217,11 @@ class AsyncShared(_Shared):
             response = await _aread(request, await line.transport.handle_async_request(request))
             done = True
         finally:
-            # httpcore has closed the connection itself when it is not done.
             if done and not self.closed:
                 loop.idle.give(line)
-            elif done:
-                await line.transport.aclose()
+            else:
+                # Shielded, as this call may be cancelled here once more.
+                await asyncio.shield(line.transport.aclose())
         while expired := loop.idle.take_expired():
             await expired.transport.aclose()
         return response
