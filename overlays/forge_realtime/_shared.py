@@ -10,12 +10,12 @@ import asyncio
 import os
 import socket
 import ssl
-import threading
 import time
 import weakref
 from collections import deque
 from collections.abc import Iterator
 from functools import cached_property
+from queue import Empty, SimpleQueue
 from typing import Final, Generic, TypeVar, cast
 
 import httpx
@@ -103,7 +103,10 @@ class Shared(_Shared):
         self._begin()
 
     def _begin(self) -> None:
-        self._free = threading.BoundedSemaphore(_CONNECTIONS)
+        # Not a semaphore, whose lock a KeyboardInterrupt can leave locked for ever.
+        self._free: SimpleQueue[None] = SimpleQueue()
+        for _ in range(_CONNECTIONS):
+            self._free.put(None)
         self._idle: _Idle[httpx.HTTPTransport] = _Idle()
         self._watchdog = Watchdog()
 
@@ -126,12 +129,14 @@ class Shared(_Shared):
             response = self._given.handle_request(request)
             response.stream = _BoundedStream(cast(httpx.SyncByteStream, response.stream), until)
             return _read(request, response)
-        if not self._free.acquire(timeout=timeout):
-            raise httpx.PoolTimeout(f"all {_CONNECTIONS} connections are in use")
+        try:
+            self._free.get(timeout=timeout)
+        except Empty:
+            raise httpx.PoolTimeout(f"all {_CONNECTIONS} connections are in use") from None
         try:
             return self._send_on_line(request, until)
         finally:
-            self._free.release()
+            self._free.put(None)
 
     def _send_on_line(self, request: httpx.Request, until: float) -> httpx.Response:
         line = self._idle.take() or _Line(httpx.HTTPTransport(verify=self._tls, limits=_LIMITS))
