@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import select
 import socket
 import struct
 import threading
@@ -34,22 +33,44 @@ class Connection:
 
     def __init__(self, peer: socket.socket, server: FaultServer) -> None:
         self.peer = peer
+        self.stopping = server.stopping
         self._server = server
 
-    def read(self) -> Received:
-        """Reads a whole request and records it."""
+    def read(self, *, publishes: bool = True) -> Received:
+        """Reads a whole request and records it.
+
+        Args:
+            publishes: Whether the server takes it, whatever it answers then; False: it is going to refuse it.
+        """
+        method, path, headers, start = self.read_head()
+        body = bytearray(start)
+        while len(body) < int(headers.get("content-length", "0")):
+            body += self._receive()
+        received = Received(method, path, headers, bytes(body))
+        self._server.received.append(received)
+        if publishes:
+            self._server.published.append(received)
+        return received
+
+    def wait_for_request(self) -> bool:
+        """Returns whether one begins; False: the client closed the connection."""
+        return bool(self.peer.recv(1, socket.MSG_PEEK))
+
+    def read_head(self) -> tuple[str, str, dict[str, str], bytes]:
+        """Reads a request to the end of its headers, or somewhat further, and records nothing."""
         data = b""
         while b"\r\n\r\n" not in data:
             data += self._receive()
-        head, _, body = data.partition(b"\r\n\r\n")
+        head, _, start = data.partition(b"\r\n\r\n")
         request_line, *lines = head.decode("latin-1").split("\r\n")
         headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-        while len(body) < int(headers.get("content-length", "0")):
-            body += self._receive()
         method, path, _ = request_line.split(" ")
-        received = Received(method, path, headers, body)
-        self._server.received.append(received)
-        return received
+        return method, path, headers, start
+
+    def drain(self) -> None:
+        """Reads, and forgets, until the other side closes."""
+        while self.peer.recv(65536):
+            pass
 
     def send(self, data: bytes) -> None:
         self.peer.sendall(data)
@@ -61,12 +82,16 @@ class Connection:
 
     def stall(self) -> None:
         """Says nothing until the other side gives up."""
-        select.select([self.peer], [], [])
+        self.peer.recv(1, socket.MSG_PEEK)
+
+    def leave(self) -> None:
+        """Neither reads nor writes until the server stops."""
+        self.stopping.wait()
 
     def trickle(self, data: bytes, interval: float) -> None:
         """Sends byte by byte until the other side gives up."""
         for byte in data:
-            if self._server.stopping.wait(interval):
+            if self.stopping.wait(interval):
                 return
             self.peer.sendall(bytes([byte]))
 
@@ -88,14 +113,40 @@ def http(status: int, body: bytes = b"", headers: Mapping[str, str] | None = Non
     return head.encode() + b"\r\n" + body
 
 
-def answer(status: int = 200, body: object = None, headers: Mapping[str, str] | None = None) -> Behaviour:
-    """Takes the request and answers; a body that is not bytes is sent as JSON."""
+def answer(
+    status: int = 200, body: object = None, headers: Mapping[str, str] | None = None, *, publishes: bool = True
+) -> Behaviour:
+    """Reads the request and answers; a body that is not bytes is sent as JSON."""
     content = body if isinstance(body, bytes) else json.dumps(body).encode() if body is not None else b""
 
     def behave(connection: Connection) -> bool:
-        connection.read()
+        connection.read(publishes=publishes)
         connection.send(http(status, content, {"Content-Type": "application/json", **(headers or {})}))
         return True
+
+    return behave
+
+
+def raw(*parts: bytes, publishes: bool = True) -> Behaviour:
+    """Reads the request, sends exactly these bytes, and closes."""
+
+    def behave(connection: Connection) -> bool:
+        connection.read(publishes=publishes)
+        for part in parts:
+            connection.send(part)
+        return False
+
+    return behave
+
+
+def slowly(head: bytes, tail: bytes, interval: float = 0.01) -> Behaviour:
+    """Reads the request, sends the head at once and the tail byte by byte."""
+
+    def behave(connection: Connection) -> bool:
+        connection.read()
+        connection.send(head)
+        connection.trickle(tail, interval)
+        return False
 
     return behave
 
@@ -108,14 +159,59 @@ def reset_before(connection: Connection) -> bool:
 reset_before.on_accept = True  # type: ignore[attr-defined]
 
 
+def reset_in_headers(connection: Connection) -> bool:
+    connection.peer.recv(20)
+    connection.reset()
+    return False
+
+
+def reset_in_body(connection: Connection) -> bool:
+    connection.read_head()
+    connection.peer.recv(1000)
+    connection.reset()
+    return False
+
+
+def close_in_body(connection: Connection) -> bool:
+    connection.read_head()
+    connection.peer.recv(1000)
+    return False
+
+
+def close_unread(connection: Connection) -> bool:
+    """What a client meets whose request crosses with the end of an idle connection."""
+    return False
+
+
 def reset_after(connection: Connection) -> bool:
     connection.read()
     connection.reset()
     return False
 
 
-def close_after(connection: Connection) -> bool:
+def reset_in_answer(connection: Connection) -> bool:
     connection.read()
+    connection.send(http(200, b'{"eventId":', {"Content-Length": "100"}))
+    connection.reset()
+    return False
+
+
+def refuse_early(connection: Connection) -> bool:
+    """Refuses a large request from its headers, and reads the rest of it only to let the client finish."""
+    connection.read_head()
+    connection.send(http(413, b"{}", {"Connection": "close"}))
+    connection.drain()
+    return False
+
+
+def never_read(connection: Connection) -> bool:
+    connection.leave()
+    return False
+
+
+def read_slowly(connection: Connection) -> bool:
+    while connection.peer.recv(1) and not connection.stopping.wait(0.005):
+        pass
     return False
 
 
@@ -125,49 +221,96 @@ def stall(connection: Connection) -> bool:
     return False
 
 
-def garbage(connection: Connection) -> bool:
+def stall_in_headers(connection: Connection) -> bool:
     connection.read()
-    connection.send(b"\x00\xff this is no HTTP \r\n\r\n")
+    connection.send(b"HTTP/1.1 200 OK\r\nContent-")
+    connection.stall()
     return False
 
 
-def truncated(connection: Connection) -> bool:
+def stall_in_body(connection: Connection) -> bool:
     connection.read()
     connection.send(http(200, b'{"eventId":', {"Content-Length": "100"}))
+    connection.stall()
     return False
 
 
-def trickled(connection: Connection) -> bool:
+def close_after(connection: Connection) -> bool:
     connection.read()
-    connection.send(http(200, b"", {"Content-Length": "100000"}))
-    connection.trickle(b"x" * 100_000, 0.01)
     return False
+
+
+def then_close(behaviour: Behaviour) -> Behaviour:
+    """Closes after that, without having said so."""
+
+    def behave(connection: Connection) -> bool:
+        behaviour(connection)
+        return False
+
+    return behave
+
+
+garbage = raw(b"\x00\xff this is no HTTP \r\n\r\n")
+truncated = raw(http(200, b'{"eventId":', {"Content-Length": "100"}))
+trickled = slowly(http(200, b"", {"Content-Length": "100000"}), b"x" * 100_000)
 
 
 PUBLISHED = answer(200, {"eventId": "event-1", "eventTimestamp": "1767225600000"})
 
 
 class FaultServer:
-    """Behaves once as each given behaviour says, and after the last one as `then`."""
+    """Behaves once as each given behaviour says, and after the last one as `then`.
 
-    def __init__(self, *behaviours: Behaviour, then: Behaviour = PUBLISHED) -> None:
+    Args:
+        *behaviours: Each for one request.
+        then: For all further requests; may be replaced while the server runs.
+        deaf: Whether no connection comes about, as when packets get lost, until `listen()` is called.
+    """
+
+    def __init__(self, *behaviours: Behaviour, then: Behaviour = PUBLISHED, deaf: bool = False) -> None:
+        # The record: the requests that arrived completely, and those of them that the server took.
         self.received: list[Received] = []
+        self.published: list[Received] = []
         self.connections = 0
         self.stopping = threading.Event()
-        self._script = deque(behaviours)
-        self._then = then
+        self.script = deque(behaviours)
+        self.then = then
         self._threads: list[threading.Thread] = []
         self._peers: list[socket.socket] = []
+        self._deaf = deaf
+        self._fillers: list[socket.socket] = []
+        self._acceptor = threading.Thread(target=self._accept, daemon=True)
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self._listener.getsockname()[1]}"
 
     def __enter__(self) -> Self:
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self._acceptor = threading.Thread(target=self._accept, daemon=True)
-        self._acceptor.start()
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=0 if self._deaf else 128)
+        if self._deaf:
+            self._fill_queue()
+        else:
+            self.listen()
         return self
+
+    def listen(self) -> None:
+        """Starts to accept connections."""
+        self._listener.listen(128)
+        self._acceptor.start()
+        for filler in self._fillers:
+            filler.close()
+
+    def _fill_queue(self) -> None:
+        # A kernel drops what asks for a connection when those that nobody has accepted yet fill the queue.
+        full = False
+        while not full:
+            filler = socket.socket()
+            filler.settimeout(0.05)
+            self._fillers.append(filler)
+            try:
+                filler.connect(self._listener.getsockname())
+            except TimeoutError:
+                full = True
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -175,8 +318,11 @@ class FaultServer:
         self.stopping.set()
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
-        self._acceptor.join()
+        if self._acceptor.ident:
+            self._acceptor.join()
         self._listener.close()
+        for filler in self._fillers:
+            filler.close()
         for peer in self._peers:
             with contextlib.suppress(OSError):
                 peer.shutdown(socket.SHUT_RDWR)
@@ -204,11 +350,10 @@ class FaultServer:
         with peer, contextlib.suppress(OSError, ValueError):
             goes_on = True
             while goes_on:
-                if not (self._script and hasattr(self._script[0], "on_accept")):
-                    select.select([peer], [], [])
-                    if not peer.recv(1, socket.MSG_PEEK):
-                        return
-                goes_on = (self._script.popleft() if self._script else self._then)(connection)
+                upcoming = self.script[0] if self.script else self.then
+                if not hasattr(upcoming, "on_accept") and not connection.wait_for_request():
+                    return
+                goes_on = (self.script.popleft() if self.script else self.then)(connection)
 
 
 def refused_url() -> str:

@@ -1,0 +1,134 @@
+"""Calls that stay in a phase until they are interrupted, and servers that show what became of a client afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import math
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+from forge_realtime import AsyncRealtimeClient, Attempt, RealtimeClient, RetryPolicy
+from tests.faults.matrix import LARGE, watched_for_leaks
+from tests.support.fault_server import Behaviour, Connection, FaultServer, answer, http
+
+# What the client allows at the same time.
+CONNECTIONS = 100
+PHASES = ["connecting", "sending", "waiting for the answer", "reading the body", "waiting between attempts"]
+
+
+class Calls:
+    """Lets a test wait until calls are in a phase, and makes them stay there."""
+
+    def __init__(self, phase: str) -> None:
+        self.phase = phase
+        self.payload = "interrupted" + "x" * LARGE * (phase == "sending")
+        # So long that none of it can be what ends a call here.
+        self.policy = RetryPolicy(deadline=60, attempt_timeout=60, budget=math.inf, on_attempt=self._on_attempt)
+        self._in_it = threading.Semaphore(0)
+
+    def server(self, times: int = 1) -> FaultServer:
+        behaviour: Behaviour = getattr(self, f"_{self.phase.replace(' ', '_')}")
+        return FaultServer(*[behaviour] * times, then=echo, deaf=self.phase == "connecting")
+
+    def wait(self, count: int = 1) -> None:
+        for _ in range(count):
+            assert self._in_it.acquire(timeout=30)
+
+    def there(self) -> None:
+        """Tells that one more is."""
+        self._in_it.release()
+
+    async def await_(self, count: int = 1) -> None:
+        await asyncio.to_thread(self.wait, count)
+
+    def _on_attempt(self, attempt: Attempt) -> None:
+        if attempt.wait is not None:
+            self.there()
+
+    _connecting = staticmethod(answer(500))
+    _waiting_between_attempts = staticmethod(answer(429, headers={"Retry-After": "30"}, publishes=False))
+
+    def _sending(self, connection: Connection) -> bool:
+        self.there()
+        connection.leave()
+        return False
+
+    def _waiting_for_the_answer(self, connection: Connection) -> bool:
+        body = connection.read().body
+        self.there()
+        connection.stall()
+        # Too late: the client has given up.
+        connection.send(echoed(body))
+        return True
+
+    def _reading_the_body(self, connection: Connection) -> bool:
+        whole = echoed(connection.read().body)
+        connection.send(whole[:-3])
+        self.there()
+        connection.stall()
+        connection.send(whole[-3:])
+        return True
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Learns from httpcore's log when a call begins to connect, and that nothing leaks."""
+        leaks: list[str] = []
+        log = logging.getLogger("httpcore.connection")
+        level = log.level
+        if self.phase == "connecting":
+            log.setLevel(logging.DEBUG)
+            log.addFilter(self._filter)
+        try:
+            with watched_for_leaks(leaks):
+                yield
+        finally:
+            log.removeFilter(self._filter)
+            log.setLevel(level)
+        assert not leaks
+
+    def _filter(self, record: logging.LogRecord) -> bool:
+        if "connect_tcp.started" in record.getMessage():
+            self.there()
+        return False
+
+
+def echo(connection: Connection) -> bool:
+    connection.send(echoed(connection.read().body))
+    return True
+
+
+def echoed(body: bytes) -> bytes:
+    return http(200, json.dumps({"eventId": json.loads(body)["payload"]}).encode())
+
+
+def all_together(count: int) -> Behaviour:
+    """Answers nobody until so many requests are in flight."""
+    everyone = threading.Barrier(count)
+
+    def behave(connection: Connection) -> bool:
+        body = connection.read().body
+        everyone.wait(30)
+        connection.send(echoed(body))
+        return True
+
+    return behave
+
+
+NUMBERS = [str(number) for number in range(CONNECTIONS)]
+
+
+def use_all_connections(live: RealtimeClient, server: FaultServer, count: int = CONNECTIONS) -> None:
+    server.then = all_together(count)
+    with ThreadPoolExecutor(count) as pool:
+        results = list(pool.map(lambda number: live.publish("board-42", number), NUMBERS[:count]))
+    assert [result.event_id for result in results] == NUMBERS[:count]
+
+
+async def use_all_connections_async(live: AsyncRealtimeClient, server: FaultServer) -> None:
+    server.then = all_together(CONNECTIONS)
+    results = await asyncio.gather(*[live.publish("board-42", number) for number in NUMBERS])
+    assert [result.event_id for result in results] == NUMBERS

@@ -1,0 +1,113 @@
+"""Connections kept alive, of which client and server can be of two minds; and the deadline of connecting."""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from forge_realtime import (
+    Delivery,
+    ForgeRealtimeError,
+    PublishResult,
+    RealtimeClient,
+    RetryPolicy,
+    TimedOutError,
+)
+from tests.faults.matrix import GOOD, MARGIN, watched_for_leaks
+from tests.faults.phases import CONNECTIONS, Calls
+from tests.support.callers import INVOCATION, Caller
+from tests.support.fault_server import Connection, FaultServer, answer
+
+ONCE = RetryPolicy(delivery="at_most_once", max_attempts=1)
+
+
+def publish(live: Any) -> Any:
+    return live.publish("board-42", "x")
+
+
+def test_the_server_closes_just_when_the_client_writes(caller: Caller) -> None:
+    go = threading.Event()
+    pause = 0.0
+
+    def close_on_signal(connection: Connection) -> bool:
+        GOOD(connection)
+        go.wait(10)
+        end = time.perf_counter() + pause
+        while time.perf_counter() < end:
+            pass
+        return False
+
+    def publish_at_the_same_time(live: Any) -> Any:
+        go.set()
+        return publish(live)
+
+    seen: set[tuple[Delivery, int]] = set()
+    leaks: list[str] = []
+    with watched_for_leaks(leaks):
+        for number in range(100):
+            pause = number % 50 * 0.00002
+            go.clear()
+            with FaultServer(close_on_signal) as server:
+                first, outcome = caller(server.url, publish, publish_at_the_same_time, retry=ONCE)
+            assert isinstance(first, PublishResult)
+            delivery = Delivery.ACCEPTED if isinstance(outcome, PublishResult) else outcome.delivery
+            received = len(server.received) - 1
+            # The server never takes a second request on that connection, so what it has it got on another one.
+            assert received == (delivery is Delivery.ACCEPTED)
+            seen.add((delivery, server.connections))
+    assert not leaks
+    assert seen
+    assert seen <= {(Delivery.ACCEPTED, 2), (Delivery.UNKNOWN, 1), (Delivery.NOT_SENT, 1)}
+
+
+def test_the_server_closes_on_a_request_that_it_does_not_read(caller: Caller) -> None:
+    """The other outcome of the race, which the test above may or may not meet."""
+
+    def close_unread(connection: Connection) -> bool:
+        connection.peer.recv(1)
+        return False
+
+    with FaultServer(GOOD, close_unread) as server:
+        first, outcome = caller(server.url, publish, publish, retry=ONCE)
+        assert server.connections == 1
+    assert isinstance(first, PublishResult)
+    assert outcome.delivery in (Delivery.UNKNOWN, Delivery.NOT_SENT)
+    assert len(server.received) == 1
+    with FaultServer(GOOD, close_unread) as server:
+        first, second = caller(server.url, publish, publish)
+        assert server.connections == 2
+    assert isinstance(second, PublishResult)
+    assert len(second.attempts) == len(server.received) == 2
+
+
+def test_waiting_for_a_connection_and_making_it_have_one_deadline() -> None:
+    """100 calls hang in connecting; the next gets the place of one of them, and hangs in connecting too."""
+    calls = Calls("connecting")
+    with (
+        calls.watching(),
+        calls.server() as server,
+        RealtimeClient(server.url, retry=RetryPolicy(attempt_timeout=0.6, max_attempts=1)) as client,
+        ThreadPoolExecutor(CONNECTIONS) as pool,
+    ):
+        live = client.for_invocation(INVOCATION)
+        hanging = [pool.submit(publish, live) for _ in range(CONNECTIONS)]
+        calls.wait(CONNECTIONS)
+        began = time.monotonic()
+        with pytest.raises(TimedOutError):
+            publish(live.with_options(retry=RetryPolicy(attempt_timeout=0.8, deadline=0.8, max_attempts=1)))
+        assert time.monotonic() - began < 0.8 + MARGIN
+        assert all(isinstance(call.exception(), TimedOutError) for call in hanging)
+
+
+def test_no_attempt_begins_after_the_deadline(caller: Caller) -> None:
+    def dawdle(attempt: object) -> None:
+        time.sleep(0.25)
+
+    with FaultServer(then=answer(500)) as server:
+        [error] = caller(server.url, publish, retry=RetryPolicy(deadline=0.2, backoff_initial=0, on_attempt=dawdle))
+    assert isinstance(error, ForgeRealtimeError)
+    assert len(server.received) == 1
