@@ -44,7 +44,7 @@ demo: wheel ## Publish to live subscribers on the embedded emulator, and show wh
 	$(BIN)/python tests/demo.py
 
 # Only the whole suite covers the whole overlay.
-COVERAGE := $(if $(filter tests,$(ARGS)),--cov)
+COVERAGE := $(if $(filter tests,$(ARGS)),--cov=forge_realtime)
 
 test: wheel ## Test the installed wheel; at least 98 % of the overlay's branches
 	$(BIN)/python -m pytest $(COVERAGE) $(ARGS)

@@ -390,14 +390,16 @@ def _judge(
 
     allowed = fault.delivery if fault.delivery_async is None or not asynchronous else fault.delivery_async
     allowed = allowed if isinstance(allowed, tuple) else (allowed,)
-    expect(delivery in allowed, f"delivery is {delivery.name}")
-    expect((type(error) if error else None) is fault.error, f"it raised {name}")
+    # With little time for an attempt, a busy machine may not even have begun to send.
+    timing = row.late if fault.timed else row.problems
+    expect(delivery in allowed, f"delivery is {delivery.name}", timing)
+    expect((type(error) if error else None) is fault.error, f"it raised {name}", timing)
 
     tries = fault.attempts if not (fault.delivery_async and asynchronous) else fault.attempts_async
     deliveries = [attempt.delivery for attempt in attempts]
     if tries is None:
         tries = AGAIN if attempts[0].delivery is NOT_SENT else IF_HARMLESS
-    expect(len(attempts) == tries[mode], f"{len(attempts)} attempts", row.late if fault.timed else row.problems)
+    expect(len(attempts) == tries[mode], f"{len(attempts)} attempts", timing)
     if mode == 1:
         expect(UNKNOWN not in deliveries[:-1], "tried again although it may have arrived")
         expect(published <= 1, f"published {published} times")
@@ -415,11 +417,7 @@ def _judge(
     if delivery is ACCEPTED:
         expect(published >= 1, "ACCEPTED, and the server did not publish it")
     if fault.record == "must":
-        expect(
-            received == len(attempts),
-            f"the server received {received} of {len(attempts)}",
-            row.late if fault.timed else row.problems,
-        )
+        expect(received == len(attempts), f"the server received {received} of {len(attempts)}", timing)
     expect(received == 0 or fault.record != "never", f"the server received {received}")
     expect(received <= len(attempts), f"the server received {received} of {len(attempts)}")
 

@@ -35,11 +35,9 @@ def repo(tmp_path: Path) -> Path:
     """A copy of what the generator reads and writes."""
     root = tmp_path / "repo"
     leave_out = shutil.ignore_patterns("__pycache__")
-    for folder in ("spec", "overlays/openapi", "generated"):
+    for folder in ("spec", "overlays/openapi", "generated", "generator"):
         shutil.copytree(REPOSITORY / folder, root / folder, ignore=leave_out)
-    (root / "generator").mkdir()
-    for file in ("generator/openapi-python-client.yaml", "generated.lock"):
-        shutil.copy2(REPOSITORY / file, root / file)
+    shutil.copy2(REPOSITORY / "generated.lock", root / "generated.lock")
     return root
 
 

@@ -57,7 +57,7 @@ def test_generate_from_nothing_makes_what_is_committed_and_again_changes_nothing
 
     before, folders = snapshot(repo), _folders(repo)
     result = run("--root", repo, "generate")
-    assert (result.code, result.out.splitlines()[-1]) == (0, "nothing changed")
+    assert (result.code, result.out) == (0, "nothing changed: everything is as generated.lock says\n")
     assert snapshot(repo) == before
     assert {name: time for name, time in _folders(repo).items() if name != "."} == {
         name: time for name, time in folders.items() if name != "."
@@ -67,6 +67,14 @@ def test_generate_from_nothing_makes_what_is_committed_and_again_changes_nothing
 
 def _folders(base: Path) -> dict[str, int]:
     return {str(path.relative_to(base)): path.stat().st_mtime_ns for path in [base, *base.rglob("*")] if path.is_dir()}
+
+
+def test_generate_mends_an_edit_by_hand(repo: Path, run: Run, fake_render: None) -> None:
+    committed = (repo / "generated/forge_realtime/_api/client.py").read_bytes()
+    (repo / "generated/forge_realtime/_api/client.py").write_text("edited", encoding="utf-8")
+    result = run("--root", repo, "generate")
+    assert (result.code, result.out.splitlines()[-1]) == (0, "changed: generated/forge_realtime/_api/client.py")
+    assert (repo / "generated/forge_realtime/_api/client.py").read_bytes() == committed
 
 
 def test_a_changed_overlay_changes_document_code_and_lock(repo: Path, run: Run) -> None:
@@ -142,7 +150,7 @@ def test_lock_holds_the_hash_of_everything(repo: Path, run: Run, snapshot: Snaps
 
     lock = json.loads(committed)
     assert lock.pop("programs") == {name: metadata.version(name) for name in ("openapi-python-client", "ruff")}
-    assert list(lock) == ["document", "overlays", "configuration", "derived", "generated"]
+    assert list(lock) == ["document", "overlays", "generator", "derived", "generated"]
     hashes = {name: stated for part in lock.values() for name, stated in part.items()}
     assert hashes == {name: hashlib.sha256((repo / name).read_bytes()).hexdigest() for name in hashes}
     assert hashes.keys() == {
@@ -252,6 +260,7 @@ def test_a_failure_while_rendering_leaves_no_scratch_folder(
         raise failure
 
     monkeypatch.setattr(subprocess, "run", interrupted)
+    (repo / "generated.lock").unlink()
     before, top = snapshot(repo), sorted(repo.iterdir())
     assert run("--root", repo, "generate").code == code
     assert snapshot(repo) == before
