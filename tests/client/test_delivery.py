@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
 
+import httpx
 import pytest
 from attrs import evolve
 
@@ -361,3 +362,34 @@ def test_the_body_of_an_error_is_bounded(caller: Caller) -> None:
     with FaultServer(answer(400, b"x" * 1_000_000)) as server:
         [error] = caller(server.url, publish)
     assert error.body == b"x" * 65536
+
+
+def test_no_free_connection_is_not_sent(caller: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("forge_realtime._shared._CONNECTIONS", 0)
+    with FaultServer() as server:
+        [error] = caller(server.url, publish, retry=evolve(ONCE, attempt_timeout=0.01, max_attempts=2))
+        assert server.connections == 0
+    assert type(error) is TimedOutError
+    assert error.delivery is Delivery.NOT_SENT
+    assert [attempt.error for attempt in error.attempts] == ["PoolTimeout"] * 2
+
+
+class Read:
+    """An operation without a body, as the generator makes it of a GET."""
+
+    __name__ = "api.read"
+
+    @staticmethod
+    def _get_kwargs(*, cursor: str) -> dict[str, Any]:
+        return {"method": "get", "url": "/v1/things", "params": {"cursor": cursor}}
+
+    @staticmethod
+    def _parse_response(*, client: Any, response: httpx.Response) -> str | None:
+        return response.text
+
+
+def test_a_reading_operation_is_tried_again_whatever_the_policy(caller: Caller) -> None:
+    with FaultServer(reset_after, then=answer(200, b"things")) as server:
+        [result] = caller(server.url, lambda live: live.call(Read(), cursor="ab"), retry=ONCE)
+    assert result == "things"
+    assert [(request.method, request.path) for request in server.received] == [("GET", "/v1/things?cursor=ab")] * 2

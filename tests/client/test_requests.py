@@ -228,6 +228,12 @@ def test_the_address_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> No
     assert server.received[0].path == "/prefix/forge/realtime/v1/publish"
 
 
+@pytest.mark.parametrize("client", [RealtimeClient, AsyncRealtimeClient])
+def test_a_policy_of_another_type(client: Any) -> None:
+    with pytest.raises(UsageError, match="retry takes a RetryPolicy"):
+        client("http://localhost:7072", retry=5)
+
+
 def test_siblings_change_nothing_in_each_other() -> None:
     with FaultServer() as server, RealtimeClient(server.url) as client:
         first = client.for_invocation({"x-forge-invocation-id": "first"})

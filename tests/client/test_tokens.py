@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -233,3 +234,46 @@ def test_nobody_waits_longer_than_the_deadline_for_another_call() -> None:
 
     with FaultServer(then=stall) as server:
         asyncio.run(run())
+
+
+def test_nobody_waits_longer_than_the_deadline_for_another_thread() -> None:
+    with (
+        FaultServer(then=stall) as server,
+        RealtimeClient(
+            server.url, retry=evolve(QUICK, attempt_timeout=1.0, max_attempts=1), cache_tokens=True
+        ) as client,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        live = client.for_invocation(INVOCATION)
+        first = pool.submit(sign, live)
+        while not server.received:
+            pass
+        with pytest.raises(TimedOutError, match="another call is still signing"):
+            sign(live.with_options(retry=evolve(QUICK, deadline=0.05)))
+        assert isinstance(first.exception(), TimedOutError)
+
+
+def test_waiting_calls_share_a_time_out() -> None:
+    async def run() -> list[Any]:
+        retry = evolve(QUICK, attempt_timeout=0.1, max_attempts=1)
+        async with AsyncRealtimeClient(server.url, retry=retry, cache_tokens=True) as client:
+            live = client.for_invocation(INVOCATION)
+            return await asyncio.gather(*[sign(live) for _ in range(3)], return_exceptions=True)
+
+    with FaultServer(then=stall) as server:
+        errors = asyncio.run(run())
+    assert [type(error) for error in errors] == [TimedOutError] * 3
+    assert {str(error) for error in errors} == {str(errors[0])}
+    assert "no answer" in str(errors[0])
+
+
+def test_the_cache_forgets_what_was_not_used_longest(caller: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("forge_realtime._tokens.TokenCache._MOST", 2)
+
+    def sign_for(channel: str) -> Any:
+        return lambda live: live.sign_realtime_token(channel, {})
+
+    with FaultServer(then=signing(3600)) as server:
+        caller(server.url, *map(sign_for, ["a", "b", "a", "c", "a", "b"]), cache_tokens=True)
+    signed = [json.loads(request.body)["channelName"] for request in server.received]
+    assert signed == ["a", "b", "c", "b"]

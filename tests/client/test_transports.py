@@ -16,10 +16,10 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from forge_realtime import AsyncRealtimeClient, Delivery, NoAnswerError, PublishResult, RealtimeClient
+from forge_realtime import AsyncRealtimeClient, Delivery, NoAnswerError, PublishResult, RealtimeClient, TimedOutError
 from forge_realtime_emulator import create_app
 from tests.support.callers import INVOCATION, QUICK, Caller
-from tests.support.fault_server import FaultServer, answer, refused_url, reset_after, stall
+from tests.support.fault_server import FaultServer, answer, refused_url, reset_after, stall, trickled
 
 BASE = "http://sidecar.test"
 
@@ -60,6 +60,15 @@ def test_failures_of_a_mock_are_classed_by_their_type(failure: type[Exception], 
             client.for_invocation(INVOCATION).publish("c", "p")
         assert caught.value.delivery is delivery
         assert [attempt.error for attempt in caught.value.attempts] == [failure.__name__] * 6
+
+
+def test_the_deadline_of_a_given_transport_is_kept_between_chunks() -> None:
+    transport = httpx.HTTPTransport(verify=False)
+    retry = evolve(QUICK, delivery="at_most_once", attempt_timeout=0.1)
+    with FaultServer(trickled) as server, RealtimeClient(server.url, transport=transport, retry=retry) as client:
+        with pytest.raises(TimedOutError) as caught:
+            client.for_invocation(INVOCATION).publish("c", "p")
+        assert caught.value.delivery is Delivery.UNKNOWN
 
 
 def test_an_asgi_app() -> None:
