@@ -6,6 +6,7 @@ import logging
 import time
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from threading import Event
 from typing import Any
 
 import httpx
@@ -393,3 +394,15 @@ def test_a_reading_operation_is_tried_again_whatever_the_policy(caller: Caller) 
         [result] = caller(server.url, lambda live: live.call(Read(), cursor="ab"), retry=ONCE)
     assert result == "things"
     assert [(request.method, request.path) for request in server.received] == [("GET", "/v1/things?cursor=ab")] * 2
+
+
+def test_a_slow_hook_counts_into_the_deadline(caller: Caller) -> None:
+    def linger(attempt: Attempt) -> None:
+        Event().wait(0.1)
+
+    retry = evolve(QUICK, deadline=0.1, backoff_initial=0, on_attempt=linger)
+    with FaultServer(then=answer(429)) as server:
+        [error] = caller(server.url, publish, retry=retry)
+    assert len(server.received) == 1
+    assert [attempt.wait for attempt in error.attempts] == [None]
+    assert "the deadline of 0.1 s has passed (RetryPolicy.deadline)" in str(error)

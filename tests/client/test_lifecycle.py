@@ -114,6 +114,33 @@ def test_a_forked_process_shares_no_socket() -> None:
     assert server.connections == 2
 
 
+ASYNC_FORK = """
+import asyncio, os, sys
+from forge_realtime import AsyncRealtimeClient
+
+client = AsyncRealtimeClient(sys.argv[1])
+live = client.for_invocation({"x-forge-invocation-id": "invocation-123"})
+loop = asyncio.new_event_loop()
+loop.run_until_complete(live.publish("c", "before"))
+child = os.fork()
+if child == 0:
+    asyncio.run(live.publish("c", "child"))
+    os._exit(0)
+status = os.waitpid(child, 0)[1]
+loop.run_until_complete(live.publish("c", "parent"))
+loop.run_until_complete(client.aclose())
+loop.close()
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
+
+
+def test_a_forked_process_shares_no_socket_with_asyncio() -> None:
+    with FaultServer() as server:
+        subprocess.run([sys.executable, "-W", "ignore", "-c", ASYNC_FORK, server.url], check=True, timeout=20)
+    assert payloads(server) == ["before", "child", "parent"]
+    assert server.connections == 2
+
+
 class HeldAnswer:
     """Answers when it is told to."""
 
@@ -217,3 +244,23 @@ def test_an_idle_connection_is_closed_after_a_while(monkeypatch: pytest.MonkeyPa
         live.publish("c", "p")
         server.wait_for_closed_connections()
     assert server.connections == 2
+
+
+def test_an_idle_connection_is_closed_after_a_while_with_asyncio(monkeypatch: pytest.MonkeyPatch) -> None:
+    both = threading.Barrier(2)
+
+    def answer_together(connection: Connection) -> bool:
+        both.wait()
+        return PUBLISHED(connection)
+
+    async def run() -> None:
+        async with AsyncRealtimeClient(server.url) as client:
+            live = client.for_invocation(INVOCATION)
+            await asyncio.gather(live.publish("c", "a"), live.publish("c", "b"))
+            monkeypatch.setattr("forge_realtime._shared._IDLE_SECONDS", 0.0)
+            await live.publish("c", "p")
+            await asyncio.to_thread(server.wait_for_closed_connections)
+
+    with FaultServer(answer_together, answer_together) as server:
+        asyncio.run(run())
+        assert server.connections == 2

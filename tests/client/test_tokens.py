@@ -21,9 +21,10 @@ from forge_realtime import (
     InvalidTokenError,
     NoAnswerError,
     RealtimeClient,
+    RealtimeToken,
     TimedOutError,
 )
-from forge_realtime._tokens import check_token
+from forge_realtime._tokens import TokenCache, check_token
 from tests.support.callers import INVOCATION, QUICK, Caller
 from tests.support.fault_server import Behaviour, Connection, FaultServer, answer, refused_url, stall
 from tests.support.tokens import encode, token
@@ -277,3 +278,23 @@ def test_the_cache_forgets_what_was_not_used_longest(caller: Caller, monkeypatch
         caller(server.url, *map(sign_for, ["a", "b", "a", "c", "a", "b"]), cache_tokens=True)
     signed = [json.loads(request.body)["channelName"] for request in server.received]
     assert signed == ["a", "b", "c", "b"]
+
+
+def test_an_interrupted_signature_is_taken_over_by_a_thread_that_waits() -> None:
+    cache, signing_began, waiting = TokenCache(), threading.Event(), threading.Event()
+    signed = RealtimeToken(token=token("c"), expires_at=None, attempts=())
+
+    def interrupted() -> RealtimeToken:
+        signing_began.set()
+        waiting.wait()
+        raise KeyboardInterrupt
+
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(cache.get, "key", interrupted, 5.0)
+        signing_began.wait()
+        second = pool.submit(cache.get, "key", lambda: signed, 5.0)
+        # The second waits for the first once it can no longer be the one that signs.
+        waiting.set()
+        assert second.result() is signed
+        with pytest.raises(KeyboardInterrupt):
+            first.result()

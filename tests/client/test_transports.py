@@ -62,6 +62,12 @@ def test_failures_of_a_mock_are_classed_by_their_type(failure: type[Exception], 
         assert [attempt.error for attempt in caught.value.attempts] == [failure.__name__] * 6
 
 
+def test_a_given_transport_on_a_socket() -> None:
+    transport = httpx.HTTPTransport(verify=False)
+    with FaultServer() as server, RealtimeClient(server.url, transport=transport) as client:
+        assert client.for_invocation(INVOCATION).publish("c", "p").event_id == "event-1"
+
+
 def test_the_deadline_of_a_given_transport_is_kept_between_chunks() -> None:
     transport = httpx.HTTPTransport(verify=False)
     retry = evolve(QUICK, delivery="at_most_once", attempt_timeout=0.1)
