@@ -88,7 +88,7 @@ class Calls:
         finally:
             log.removeFilter(self._filter)
             log.setLevel(level)
-        assert not leaks
+        assert not leaks, leaks
 
     def _filter(self, record: logging.LogRecord) -> bool:
         if "connect_tcp.started" in record.getMessage():
