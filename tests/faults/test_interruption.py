@@ -226,6 +226,9 @@ def test_the_keyboard_interrupts_the_wait_for_a_connection() -> None:
         use_all_connections(live, server)
 
 
+@pytest.mark.skip(
+    reason="known defect (issue 3): about one Ctrl-C in 1,000 leaves the watchdog's or httpcore's lock locked"
+)
 @pytest.mark.timeout(30)
 @pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
 def test_the_keyboard_interrupts_at_any_moment() -> None:
