@@ -431,7 +431,9 @@ def _checked_base_url(base_url: str | None) -> httpx.URL:
         )
     try:
         url = httpx.URL(text)
-    except (httpx.InvalidURL, TypeError):
+        # As connecting does.
+        url.host.encode("idna")
+    except (httpx.InvalidURL, TypeError, UnicodeError):
         url = httpx.URL()
     if url.scheme not in ("http", "https") or not url.host or url.userinfo or url.query or url.fragment:
         raise UsageError(

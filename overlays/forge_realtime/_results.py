@@ -58,12 +58,14 @@ def epoch_or_iso(value: str | float | None, *, per_second: int) -> datetime | No
         return None
     try:
         number = float(value)
+    except OverflowError:
+        return None
     except ValueError:
         try:
             moment = dateutil.parser.isoparse(str(value))
-        except ValueError:
+            return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+        except (ValueError, OverflowError):
             return None
-        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
     try:
         return datetime.fromtimestamp(number / per_second, UTC) if math.isfinite(number) else None
     except (ValueError, OverflowError, OSError):

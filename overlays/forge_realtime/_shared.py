@@ -268,15 +268,29 @@ def _read(request: httpx.Request, response: httpx.Response) -> httpx.Response:
     response.request = request
     try:
         response.read()
+    except httpx.RequestError:
+        if response.status_code < 400:
+            raise
+        # Its status says all that is needed.
+        return httpx.Response(response.status_code, headers=_without_encoding(response.headers), request=request)
     finally:
         response.close()
     return response
+
+
+def _without_encoding(headers: httpx.Headers) -> list[tuple[str, str]]:
+    return [(name, value) for name, value in headers.multi_items() if name != "content-encoding"]
 
 
 async def _aread(request: httpx.Request, response: httpx.Response) -> httpx.Response:
     response.request = request
     try:
         await response.aread()
+    except httpx.RequestError:
+        if response.status_code < 400:
+            raise
+        # Its status says all that is needed.
+        return httpx.Response(response.status_code, headers=_without_encoding(response.headers), request=request)
     finally:
         await response.aclose()
     return response

@@ -197,6 +197,7 @@ def test_no_invocation() -> None:
         "http://localhost/?x=1",
         "http://[::1",
         "nonsense",
+        "http://a..b",
     ],
 )
 def test_addresses_that_are_none(client: Any, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
