@@ -5,6 +5,7 @@ Exit code 0 only if every event arrived exactly as it was sent.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import time
@@ -46,6 +47,11 @@ class Demo:
         self.arrived.append(same)
         return result
 
+    def expect_no_more(self, subscription: Subscription) -> None:
+        with contextlib.suppress(TimeoutError):
+            show("WRONG", f"arrived once more: {subscription.receive(timeout=0).payload}")
+            self.arrived[-1] = False
+
 
 def main() -> int:
     demo = Demo()
@@ -76,6 +82,8 @@ def main() -> int:
                 {"moved": 8},
                 board,
             )
+            demo.expect_no_more(board)
+            demo.expect_no_more(news)
 
         print("\n   sign a token for the channel team, with the claims {'team': 'red'}")
         signed = live.sign_realtime_token("team", {"team": "red"})

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from forge_realtime import RetryPolicy
 from forge_realtime_emulator import Emulator
 
 ROOT = Path(__file__).parent.parent
@@ -42,6 +43,17 @@ def test_example(example: str, prints: str) -> None:
     assert run.stderr == ""
     assert run.returncode == 0
     assert prints in run.stdout
+
+
+def test_the_defaults_are_those_of_the_policy() -> None:
+    policy = RetryPolicy()
+    for stated in (
+        f"{policy.deadline:g} s for a whole call with all its waits, {policy.attempt_timeout:g} s for one attempt",
+        f"{policy.max_attempts} attempts, random waits",
+        f"bound doubles from {policy.backoff_initial:g} s up to {policy.backoff_max:g} s",
+        f'`"{policy.delivery}"`, the default, sends an `UNKNOWN` event again',
+    ):
+        assert stated in " ".join(README.split())
 
 
 def test_the_folder_map_is_the_tree() -> None:

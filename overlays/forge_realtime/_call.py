@@ -7,6 +7,7 @@ asyncio, and decide nothing themselves.
 from __future__ import annotations
 
 import logging
+import math
 import re
 import time
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
@@ -204,13 +205,12 @@ def _result(
     try:
         # None is here the documented answer without a body: an undocumented status raises.
         return convert(cast(M, operation._parse_response(client=_STRICT, response=response)), attempts)
-    # Both chains are cut because such an error can quote the body.
     except UnexpectedStatus:
-        message = f"the status {status} is not one that the API document lists"
-        raise _answer_error(UnexpectedAnswerError, response, message, Delivery.UNKNOWN) from None
+        message, retryable = f"the status {status} is not one that the API document lists", False
     except _PARSER_ERRORS:
-        message = f"the answer ({status}) is not JSON of the documented shape"
-        raise _answer_error(UnexpectedAnswerError, response, message, Delivery.UNKNOWN, retryable=True) from None
+        message, retryable = f"the answer ({status}) is not JSON of the documented shape", True
+    # Raised outside of the handlers: those errors can quote the body.
+    raise _answer_error(UnexpectedAnswerError, response, message, Delivery.UNKNOWN, retryable=retryable)
 
 
 def _attempt_request(request: httpx.Request, body: TrackedBody, timeout: float) -> httpx.Request:
@@ -222,9 +222,13 @@ def _no_answer(error: Failure, *, sent: bool) -> NoAnswerError:
     # These come before the first byte, also where a transport (a mock, say) reads the body ahead of sending it. Not so
     # ConnectTimeout: the aiohttp transport raises it for connections that break later, too.
     before = isinstance(error, (httpx.ConnectError, httpx.PoolTimeout))
-    kind = TimedOutError if isinstance(error, httpx.TimeoutException | TimeoutError) else NoAnswerError
-    reason = f": {error}" if isinstance(error, (httpx.ConnectError, httpx.PoolTimeout)) and str(error) else ""
-    no_answer = kind(f"no answer ({type(error).__name__}{reason})")
+    reason = f": {error}" if before and str(error) else ""
+    no_answer: NoAnswerError
+    if isinstance(error, httpx.TimeoutException | TimeoutError):
+        what = "no answer" if sent else "not sent"
+        no_answer = TimedOutError(f"{what} in time ({type(error).__name__}{reason})")
+    else:
+        no_answer = NoAnswerError(f"no answer ({type(error).__name__}{reason})")
     no_answer.delivery = Delivery.UNKNOWN if sent and not before else Delivery.NOT_SENT
     no_answer._retryable = True
     # These quote what was received, which can hold what was sent.
@@ -309,7 +313,7 @@ def _next_wait(
     if wait >= left:
         who = "backing off" if asked is None else "the wait that the server asks for"
         return None, f"{who}, {wait:.3g} s, would pass the deadline of {policy.deadline:g} s (RetryPolicy.deadline)"
-    if not budget.withdraw():
+    if policy.budget != math.inf and not budget.withdraw():
         return None, "the client's retry budget is spent (RetryPolicy.budget)"
     return wait, ""
 

@@ -165,7 +165,8 @@ class _Client(Generic[AnyShared]):
     def _request(self, operation: Operation[P, M], *args: P.args, **kwargs: P.kwargs) -> httpx.Request:
         if self._shared.closed:
             raise UsageError(
-                "This client is closed. Make one client for the life of the process and close it at the end."
+                "This client is closed: its close(), that of a sibling or the end of a `with` block closes all of them. "
+                "Make one client for the life of the process and close it at the end."
             )
         if not (callable(getattr(operation, "_get_kwargs", None)) and hasattr(operation, "_parse_response")):
             raise UsageError(

@@ -48,8 +48,9 @@ def sign_realtime_token_request(
     encode_json(claims, "claims")
     checked: list[Permission] | Unset = UNSET
     if permissions is not None:
-        checked = list(permissions)
-        if isinstance(permissions, str) or not all(permission in ("subscribe", "publish") for permission in checked):
+        a_list = isinstance(permissions, Iterable) and not isinstance(permissions, str)
+        checked = list(permissions) if a_list else []
+        if not (a_list and all(permission in ("subscribe", "publish") for permission in checked)):
             raise UsageError("permissions takes a list of 'subscribe' and 'publish'; leave it out to grant both.")
     return SignRealtimeTokenRequest(
         channel_name=_channel(channel), claims=RealtimeTokenClaims.from_dict(claims), permissions=checked
@@ -84,11 +85,19 @@ def encode_json(value: object, what: str) -> bytes:
         UsageError: The value cannot be JSON; names `what`, never the value.
     """
     try:
-        return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+        return json.dumps(value, default=_plain, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
     except (TypeError, ValueError, RecursionError) as error:
         reason = "it holds a lone surrogate" if isinstance(error, UnicodeError) else str(error)
     # Raised outside of the handler: the error of the encoder can hold the value.
     raise UsageError(f"{what} cannot be encoded as JSON ({reason}). Convert it to str, numbers, lists and dicts first.")
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray | memoryview):
+        return list(value)
+    raise TypeError(f"Object of type {type(value).__name__} is not JSON serializable")
 
 
 def _channel(channel: str) -> str:
@@ -114,7 +123,7 @@ def _token(token: str | RealtimeToken | None, channel: str) -> str | Unset:
 def _context_overrides(names: Sequence[str] | None) -> list[str] | Unset:
     if names is None:
         return UNSET
-    if isinstance(names, str) or not all(isinstance(name, str) for name in names):
+    if not isinstance(names, Sequence) or isinstance(names, str) or not all(isinstance(name, str) for name in names):
         raise UsageError("context_overrides takes a list of names, such as ['issue'].")
     return list(names)
 

@@ -13,7 +13,7 @@ import ssl
 import time
 import weakref
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from functools import cached_property
 from queue import Empty, SimpleQueue
 from typing import Final, Generic, TypeVar, cast
@@ -26,8 +26,9 @@ from ._tokens import TokenCache
 from ._watchdog import Watch, Watchdog
 
 _CONNECTIONS: Final = 100
-_LIMITS: Final = httpx.Limits(max_connections=1, max_keepalive_connections=1)
-_IDLE_SECONDS: Final = 30.0
+_IDLE_SECONDS: Final = 5.0
+_LIMITS: Final = httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=_IDLE_SECONDS)
+_ANSWER_BYTES: Final = 16 * 1024 * 1024
 
 AnyTransport = TypeVar("AnyTransport", httpx.HTTPTransport, httpx.AsyncHTTPTransport)
 
@@ -39,6 +40,11 @@ class _Line(Generic[AnyTransport]):
     transport: AnyTransport
     socket: socket.socket | None = None
     idle_since: float = 0.0
+
+    def abandon(self) -> None:
+        """Closes the connection past its transport, whose locks somebody may hold for ever."""
+        if self.socket is not None:
+            self.socket.close()
 
 
 class _Idle(Generic[AnyTransport]):
@@ -113,9 +119,8 @@ class Shared(_Shared):
     def renew(self) -> None:
         super().renew()
         while line := self._idle.take():
-            # Not by the transport, whose locks may be held by a thread that is not in this process.
-            if line.socket is not None:
-                line.socket.close()
+            # A thread that is not in this process may hold them.
+            line.abandon()
         self._begin()
 
     def send(self, request: httpx.Request, timeout: float) -> httpx.Response:
@@ -126,9 +131,7 @@ class Shared(_Shared):
         """
         until = time.monotonic() + timeout
         if self._given is not None:
-            response = self._given.handle_request(request)
-            response.stream = _BoundedStream(cast(httpx.SyncByteStream, response.stream), until)
-            return _read(request, response)
+            return _exchange(self._given, request, until)
         try:
             self._free.get(timeout=timeout)
         except Empty:
@@ -140,7 +143,6 @@ class Shared(_Shared):
 
     def _send_on_line(self, request: httpx.Request, until: float) -> httpx.Response:
         line = self._idle.take() or _Line(httpx.HTTPTransport(verify=self._tls, limits=_LIMITS))
-        done = False
         watch = Watch(self._watchdog, until, line.socket)
         # What the wait for a connection left. Nothing else bounds connecting, when there is no socket to shut down yet.
         left = max(0.001, until - time.monotonic())
@@ -148,18 +150,26 @@ class Shared(_Shared):
         request.extensions["trace"] = watch.trace
         try:
             with watch:
-                response = _read(request, line.transport.handle_request(request))
-            line.socket = watch.socket
-            done = not watch.expired
+                response = _exchange(line.transport, request, until)
+            # What was cut at the end of its time can look complete.
+            if watch.expired and response.status_code < 400:
+                raise _timed_out()
         except (httpx.RequestError, OSError) as error:
-            if watch.expired:
-                raise httpx.ReadTimeout("the time for this attempt is up") from error
+            line.transport.close()
+            if watch.expired and not isinstance(error, httpx.TimeoutException):
+                raise _timed_out() from error
             raise
-        finally:
-            if done and not self.closed:
-                self._idle.give(line)
-            else:
-                line.transport.close()
+        except BaseException:
+            # An interrupt can leave the transport locked, and come in the midst of the end of the watch.
+            self._watchdog.remove(watch)
+            line.socket = watch.socket
+            line.abandon()
+            raise
+        line.socket = watch.socket
+        if watch.expired or self.closed:
+            line.transport.close()
+        else:
+            self._idle.give(line)
         while expired := self._idle.take_expired():
             expired.transport.close()
         return response
@@ -201,25 +211,26 @@ class AsyncShared(_Shared):
             httpx.RequestError, OSError: There was no answer, or not all of it.
         """
         running = asyncio.get_running_loop()
+        until = running.time() + timeout
+        if self._given is not None:
+            return await _aexchange(self._given, request, until)
         if (loop := self._loops.get(running)) is None:
             loop = self._loops[running] = _Loop()
-        has_line = False
         try:
-            async with asyncio.timeout(timeout):
-                if self._given is not None:
-                    return await _aread(request, await self._given.handle_async_request(request))
-                async with loop.free:
-                    has_line = True
-                    return await self._send_on_line(loop, request)
+            async with asyncio.timeout_at(until):
+                await loop.free.acquire()
         except TimeoutError:
-            kind = httpx.ReadTimeout if has_line or self._given is not None else httpx.PoolTimeout
-            raise kind("the time for this attempt is up") from None
+            raise httpx.PoolTimeout(f"all {_CONNECTIONS} connections are in use") from None
+        try:
+            return await self._send_on_line(loop, request, until)
+        finally:
+            loop.free.release()
 
-    async def _send_on_line(self, loop: _Loop, request: httpx.Request) -> httpx.Response:
+    async def _send_on_line(self, loop: _Loop, request: httpx.Request, until: float) -> httpx.Response:
         line = loop.idle.take() or _Line(httpx.AsyncHTTPTransport(verify=self._tls, limits=_LIMITS))
         done = False
         try:
-            response = await _aread(request, await line.transport.handle_async_request(request))
+            response = await _aexchange(line.transport, request, until)
             done = True
         finally:
             if done and not self.closed:
@@ -247,53 +258,96 @@ class _Loop:
         self.idle: _Idle[httpx.AsyncHTTPTransport] = _Idle()
 
 
+class AnswerTooLargeError(httpx.ReadError):
+    """An answer of more than 16 MiB, which no operation gives."""
+
+
 class _BoundedStream(httpx.SyncByteStream):
-    """An answer's body that ends in a timeout when it has not arrived in time, however steadily it trickles."""
+    """An answer's body that ends in an error when it is too long, or not there in time, however steadily it trickles."""
 
     def __init__(self, stream: httpx.SyncByteStream, until: float) -> None:
         self._stream = stream
         self._until = until
 
     def __iter__(self) -> Iterator[bytes]:
+        size = 0
         for chunk in self._stream:
             if time.monotonic() > self._until:
-                raise httpx.ReadTimeout("the time for this attempt is up")
+                raise _timed_out()
+            size = _checked_size(size + len(chunk))
             yield chunk
 
     def close(self) -> None:
         self._stream.close()
 
 
-def _read(request: httpx.Request, response: httpx.Response) -> httpx.Response:
+class _BoundedAsyncStream(httpx.AsyncByteStream):
+    """An answer's body that ends in an error when it is too long."""
+
+    def __init__(self, stream: httpx.AsyncByteStream) -> None:
+        self._stream = stream
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        size = 0
+        async for chunk in self._stream:
+            size = _checked_size(size + len(chunk))
+            yield chunk
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
+def _exchange(transport: httpx.BaseTransport, request: httpx.Request, until: float) -> httpx.Response:
+    response = transport.handle_request(request)
     response.request = request
+    response.stream = _BoundedStream(cast(httpx.SyncByteStream, response.stream), until)
     try:
         response.read()
-    except httpx.RequestError:
+    except (httpx.RequestError, OSError):
         if response.status_code < 400:
             raise
-        # Its status says all that is needed.
-        return httpx.Response(response.status_code, headers=_without_encoding(response.headers), request=request)
+        return _without_body(response)
     finally:
         response.close()
     return response
 
 
-def _without_encoding(headers: httpx.Headers) -> list[tuple[str, str]]:
-    return [(name, value) for name, value in headers.multi_items() if name != "content-encoding"]
-
-
-async def _aread(request: httpx.Request, response: httpx.Response) -> httpx.Response:
-    response.request = request
+async def _aexchange(transport: httpx.AsyncBaseTransport, request: httpx.Request, until: float) -> httpx.Response:
     try:
-        await response.aread()
-    except httpx.RequestError:
-        if response.status_code < 400:
-            raise
-        # Its status says all that is needed.
-        return httpx.Response(response.status_code, headers=_without_encoding(response.headers), request=request)
+        async with asyncio.timeout_at(until):
+            response = await transport.handle_async_request(request)
+    except TimeoutError:
+        raise _timed_out() from None
+    response.request = request
+    response.stream = _BoundedAsyncStream(cast(httpx.AsyncByteStream, response.stream))
+    try:
+        async with asyncio.timeout_at(until):
+            await response.aread()
+    except (httpx.RequestError, OSError) as error:
+        if response.status_code >= 400:
+            return _without_body(response)
+        if isinstance(error, TimeoutError):
+            raise _timed_out() from None
+        raise
     finally:
         await response.aclose()
     return response
+
+
+def _without_body(response: httpx.Response) -> httpx.Response:
+    """A refusal whose body cannot be read. Its status says all that is needed."""
+    headers = [(name, value) for name, value in response.headers.multi_items() if name != "content-encoding"]
+    return httpx.Response(response.status_code, headers=headers, request=response.request)
+
+
+def _timed_out() -> httpx.ReadTimeout:
+    return httpx.ReadTimeout("the time for this attempt is up")
+
+
+def _checked_size(size: int) -> int:
+    if size > _ANSWER_BYTES:
+        raise AnswerTooLargeError("the answer is too large")
+    return size
 
 
 _living: weakref.WeakSet[_Shared] = weakref.WeakSet()

@@ -11,6 +11,7 @@ import math
 import socket
 import threading
 import time
+from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import Any, Self
 
@@ -28,6 +29,7 @@ class Watch:
         self.until = until
         self.socket = connected
         self.expired = False
+        self.expiring = threading.Lock()
 
     def trace(self, event: str, info: dict[str, Any]) -> None:
         """Learns of a new socket. https://www.encode.io/httpcore/extensions/#trace"""
@@ -54,40 +56,68 @@ class Watch:
 
 
 class Watchdog:
-    """Expires the watches of a client and its siblings when their time is up. Its thread lives while there are some."""
+    """Expires the watches of a client and its siblings when their time is up. Its thread lives while there are some.
+
+    With locks and queues in C only: a KeyboardInterrupt can leave a Condition locked for ever.
+    """
 
     def __init__(self) -> None:
         self._watches: set[Watch] = set()
-        self._changed = threading.Condition()
+        self._wake: SimpleQueue[None] = SimpleQueue()
         self._wakes = math.inf
         self._thread: threading.Thread | None = None
+        self._starting = threading.Lock()
 
     def add(self, watch: Watch) -> None:
-        with self._changed:
-            self._watches.add(watch)
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="forge-realtime-watchdog", daemon=True)
-                self._thread.start()
-            elif watch.until < self._wakes:
-                self._changed.notify()
+        self._watches.add(watch)
+        if not self._running():
+            with self._starting:
+                if not self._running():
+                    self._thread = threading.Thread(target=self._run, name="forge-realtime-watchdog", daemon=True)
+                    self._thread.start()
+        elif watch.until < self._wakes:
+            self._wake.put(None)
 
     def remove(self, watch: Watch) -> None:
         # The thread sleeps on: waking it for every exchange that is done in time would cost more than the exchange.
-        with self._changed:
+        # Not while it expires this one: the socket could be in other use by then.
+        with watch.expiring:
             self._watches.discard(watch)
 
     def stop(self) -> None:
         """Ends the thread at once if nothing is watched."""
-        with self._changed:
-            self._changed.notify()
+        self._wake.put(None)
+
+    def _running(self) -> bool:
+        # One that was interrupted at its start is there, but not alive.
+        thread = self._thread
+        return thread is not None and thread.is_alive()
 
     def _run(self) -> None:
-        with self._changed:
+        while self._watches:
+            self._thread = threading.current_thread()
             while self._watches:
-                now = time.monotonic()
-                for watch in [watch for watch in self._watches if watch.until <= now]:
-                    watch.expire()
-                    self._watches.remove(watch)
-                self._wakes = min((watch.until for watch in self._watches), default=now)
-                self._changed.wait(self._wakes - now)
+                wait = self._expire_due()
+                with contextlib.suppress(Empty):
+                    self._wake.get(timeout=wait)
+            # Whoever adds a watch from here on sees that there is no thread.
             self._thread = None
+        # For a second thread, which an interrupt at the start of this one can have made.
+        self._wake.put(None)
+
+    def _expire_due(self) -> float:
+        """Returns the seconds until the next one is due; 0 if there is none."""
+        # Until that is known, whoever adds a watch wakes the thread up.
+        self._wakes = math.inf
+        now = time.monotonic()
+        nearest = math.inf
+        for watch in self._watches.copy():
+            if watch.until > now:
+                nearest = min(nearest, watch.until)
+                continue
+            with watch.expiring:
+                if watch in self._watches:
+                    watch.expire()
+                    self._watches.discard(watch)
+        self._wakes = nearest
+        return 0 if nearest == math.inf else nearest - now

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from threading import Event
@@ -20,6 +22,7 @@ from forge_realtime import (
     NoAnswerError,
     PublishResult,
     RateLimitedError,
+    RealtimeClient,
     RealtimeToken,
     RejectedError,
     RetryPolicy,
@@ -27,7 +30,7 @@ from forge_realtime import (
     TimedOutError,
     UnexpectedAnswerError,
 )
-from tests.support.callers import QUICK, Caller
+from tests.support.callers import INVOCATION, QUICK, Caller
 from tests.support.fault_server import (
     Behaviour,
     FaultServer,
@@ -78,14 +81,18 @@ UNKNOWN: dict[str, tuple[Behaviour, type[ForgeRealtimeError]]] = {
     "an id of another type": (answer(200, {"eventId": 5}), UnexpectedAnswerError),
     "a time of another type": (answer(200, {"eventId": "e", "eventTimestamp": [1]}), UnexpectedAnswerError),
 }
-SECONDS = 0.15  # for an attempt
+
+
+def patience(case: str) -> float:
+    """Seconds for an attempt: few only where nothing else ends it."""
+    return 0.15 if UNKNOWN[case][1] is TimedOutError else 10
 
 
 @pytest.mark.parametrize("case", UNKNOWN)
 def test_unknown_at_most_once_is_not_sent_again(caller: Caller, case: str) -> None:
     behaviour, kind = UNKNOWN[case]
     with FaultServer(behaviour) as server:
-        [error] = caller(server.url, publish, retry=evolve(ONCE, attempt_timeout=SECONDS))
+        [error] = caller(server.url, publish, retry=evolve(ONCE, attempt_timeout=patience(case), deadline=20))
     assert type(error) is kind
     assert error.delivery is Delivery.UNKNOWN
     assert "it may have been carried out" in str(error)
@@ -98,7 +105,7 @@ def test_unknown_at_most_once_is_not_sent_again(caller: Caller, case: str) -> No
 def test_unknown_at_least_once_is_sent_again(caller: Caller, case: str) -> None:
     behaviour, _ = UNKNOWN[case]
     with FaultServer(behaviour) as server:
-        [result] = caller(server.url, publish, retry=evolve(QUICK, attempt_timeout=SECONDS))
+        [result] = caller(server.url, publish, retry=evolve(QUICK, attempt_timeout=patience(case), deadline=20))
     assert result.event_id == "event-1"
     assert deliveries(result.attempts) == ["UNKNOWN", "ACCEPTED"]
     first, second = server.received
@@ -109,7 +116,7 @@ def test_unknown_at_least_once_is_sent_again(caller: Caller, case: str) -> None:
 def test_tokens_are_signed_again_whatever_the_policy(caller: Caller, case: str) -> None:
     behaviour, _ = UNKNOWN[case]
     with FaultServer(behaviour, then=TOKEN) as server:
-        [result] = caller(server.url, sign, retry=evolve(ONCE, attempt_timeout=SECONDS))
+        [result] = caller(server.url, sign, retry=evolve(ONCE, attempt_timeout=patience(case), deadline=20))
     # An answer without a token is not one, whatever it says of events.
     assert isinstance(result, RealtimeToken)
     assert deliveries(result.attempts) == ["UNKNOWN", "ACCEPTED"]
@@ -158,7 +165,9 @@ def test_rejected_with_retry_after_is_tried_again_after_that_wait(
     caller: Caller, status: int, retry: RetryPolicy
 ) -> None:
     with FaultServer(answer(status, {"code": "X"}, {"Retry-After": "0.2"})) as server:
+        began = time.monotonic()
         [result] = caller(server.url, publish, retry=retry)
+        assert time.monotonic() - began >= 0.2
     rejected, accepted = result.attempts
     assert (rejected.delivery, rejected.status, rejected.wait) == (Delivery.REJECTED, status, 0.2)
     assert (accepted.delivery, accepted.status, accepted.wait) == (Delivery.ACCEPTED, 200, None)
@@ -257,7 +266,7 @@ def test_the_deadline_bounds_all_attempts_together(caller: Caller) -> None:
         elapsed = time.monotonic() - began
     assert type(error) is TimedOutError
     assert 0.3 < elapsed < 1.5
-    assert len(error.attempts) == 3
+    assert len(error.attempts) >= 2
 
 
 def test_max_attempts(caller: Caller) -> None:
@@ -272,6 +281,32 @@ def test_the_retry_budget_is_shared_by_siblings(caller: Caller) -> None:
         outcomes = caller(server.url, *[publish] * 40, retry=evolve(QUICK, budget=0, backoff_initial=0))
     assert len(server.received) == 40 + 100
     assert "retry budget" in str(outcomes[-1])
+
+
+def test_each_call_adds_to_the_retry_budget(caller: Caller) -> None:
+    with FaultServer(then=answer(500)) as server:
+        # The first finds the 100 that there are at the start, and never are more.
+        caller(server.url, *[publish] * 80, retry=evolve(QUICK, budget=0.5, backoff_initial=0))
+    assert len(server.received) == 80 + 100 + 79 // 2
+
+
+def test_an_infinite_retry_budget(caller: Caller) -> None:
+    with FaultServer(then=answer(500)) as server:
+        caller(server.url, *[publish] * 30, retry=evolve(QUICK, budget=math.inf, backoff_initial=0))
+    assert len(server.received) == 30 * 6
+
+
+def test_the_retry_budget_bounds_calls_at_the_same_time() -> None:
+    retry = evolve(QUICK, budget=0, backoff_initial=0)
+    with (
+        FaultServer(then=answer(500)) as server,
+        RealtimeClient(server.url, retry=retry) as client,
+        ThreadPoolExecutor(8) as pool,
+    ):
+        live = client.for_invocation(INVOCATION)
+        calls = [pool.submit(publish, live) for _ in range(40)]
+        assert {type(call.exception()) for call in calls} == {ServerFailedError}
+    assert len(server.received) == 40 + 100
 
 
 def test_the_hook_sees_every_attempt(caller: Caller) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections import UserDict, deque
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -53,6 +55,8 @@ def test_publish(caller: Caller) -> None:
         (1.5, "1.5"),
         (True, "true"),
         (None, "null"),
+        (MappingProxyType({"a": UserDict(b=deque([1]))}), '{"a":{"b":[1]}}'),
+        (range(3), "[0,1,2]"),
     ],
 )
 def test_payloads(caller: Caller, payload: Any, text: str) -> None:
@@ -89,7 +93,7 @@ def test_sign_realtime_token(caller: Caller) -> None:
     with FaultServer(then=answer(200, {"token": "a.b.c", "expiresAt": 1767225600})) as server:
         [result, _] = caller(
             server.url,
-            lambda live: live.sign_realtime_token("c", {"team": "red"}),
+            lambda live: live.sign_realtime_token("c", UserDict(team="red")),
             lambda live: live.sign_realtime_token("c", {}, permissions=["subscribe"]),
         )
     assert [request.path for request in server.received] == ["/forge/realtime/v1/token"] * 2
@@ -127,6 +131,8 @@ def refusals() -> dict[str, tuple[Any, str]]:
             lambda live: live.publish("c", "p", context_overrides="issue"),
             r"context_overrides takes a list of names, such as \['issue'\]",
         ),
+        "overrides that are no list": (lambda live: live.publish("c", "p", context_overrides=5), "context_overrides"),
+        "permissions that are no list": (lambda live: live.sign_realtime_token("c", {}, 5), "permissions takes a list"),
         "overrides of another type": (lambda live: live.publish("c", "p", context_overrides=[1]), "context_overrides"),
         "claims of another type": (lambda live: live.sign_realtime_token("c", ["red"]), "claims must be a mapping"),
         "claims with other names": (lambda live: live.sign_realtime_token("c", {1: 2}), "claims must be a mapping"),

@@ -103,7 +103,11 @@ def calls() -> dict[str, Any]:
 
 def spoken(error: Exception, live: Any) -> str:
     """All that one may come to see of a failure."""
+    chain: list[BaseException | None] = [error]
+    while (last := chain[-1]) is not None:
+        chain.append(last.__cause__ or last.__context__)
     parts = [
+        repr(chain),
         str(error),
         repr(error),
         *traceback.format_exception(error),

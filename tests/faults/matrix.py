@@ -154,6 +154,7 @@ def head(*fields: str, code: int = 200) -> bytes:
 
 EMPTY = "Content-Length: 0"
 LENGTH = f"Content-Length: {len(BODY)}"
+LONG = "Content-Length: 10000"
 CHUNKED = head("Transfer-Encoding: chunked")
 HINTS = b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>\r\n\r\n"
 
@@ -213,6 +214,7 @@ FAULTS = (
     too_slow("byte by byte from the first", slowly(b"", head("X: " + "x" * 10_000))),
     too_slow("byte by byte in the headers", slowly(head()[:-2], b"X: " + b"x" * 10_000)),
     too_slow("byte by byte in the body", trickled),
+    too_slow("a whole body of no stated length, then byte by byte", slowly(head() + BODY, b" " * 10_000)),
     too_slow("byte by byte in chunks", slowly(CHUNKED, b"1\r\nx\r\n" * 10_000)),
     too_slow("103 for ever", slowly(b"", HINTS * 10_000, 0.0001)),
     # Refusals, of which the server knows when to come again.
@@ -240,6 +242,7 @@ FAULTS = (
     refused("503, a date that is past", refusal(503, Retry_After=HOUR_EARLIER, Date=NOON), attempts=AGAIN, wait=0),
     # Refusals for good.
     refused("400", refusal(400)),
+    refused("400, byte by byte in the body", slowly(head(LONG, code=400), b" " * 10_000, publishes=False), timed=True),
     refused("errors in a 200", answer(200, {"errors": [{"code": "TOKEN_EXPIRED"}]}, publishes=False)),
     # Failures after which the event may have been published.
     failed("500", status(500)),
@@ -250,6 +253,7 @@ FAULTS = (
     failed("504", status(504)),
     failed("520", status(520)),
     failed("502 with 10 MB of HTML", answer(502, b"<html>" + b"x" * TEN_MEGABYTES)),
+    failed("502 with 20 MB of HTML", answer(502, b"<html>" + b"x" * LARGE)),
     # Answers that cannot be read.
     no_answer("garbage", garbage),
     no_answer("10 MB of garbage", raw(b"x" * TEN_MEGABYTES)),
@@ -258,6 +262,7 @@ FAULTS = (
     no_answer("a length below zero", raw(head("Content-Length: -5") + BODY)),
     no_answer("a length of 10**400", raw(head(f"Content-Length: {10**400}") + BODY)),
     no_answer("gzip that is none", answer(200, BODY, {"Content-Encoding": "gzip"})),
+    no_answer("a JSON answer of 20 MB", answer(200, {**FIELDS, "unknown": "x" * LARGE})),
     no_answer("101", raw(head("Upgrade: websocket", "Connection: upgrade", code=101))),
     unreadable("an HTML page", answer(200, b"<!doctype html><p>Log in", {"Content-Type": "text/html"})),
     unreadable("an empty 200", answer(200)),
@@ -350,8 +355,9 @@ def _async(row: Row, server: FaultServer, url: str, mode: int, policy: RetryPoli
             except Exception as error:  # noqa: BLE001 (it is what _judge finds wrong)
                 outcome = error
             seconds = time.monotonic() - began
-        # A body whose sending was given up is finalized in a turn of the loop of its own.
-        await asyncio.sleep(0)
+        # A body whose sending or reading was given up is finalized in turns of the loop of its own.
+        for _ in range(10):
+            await asyncio.sleep(0)
         if tasks := asyncio.all_tasks() - {asyncio.current_task()}:
             row.problems.append(f"left {len(tasks)} tasks")
         return outcome, seconds

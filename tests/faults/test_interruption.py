@@ -6,6 +6,7 @@ import asyncio
 
 # The first connection imports it: interrupted in that, Python would leave the file of the module open.
 import encodings.idna  # noqa: F401
+import gc
 import random
 import signal
 import sys
@@ -226,9 +227,6 @@ def test_the_keyboard_interrupts_the_wait_for_a_connection() -> None:
         use_all_connections(live, server)
 
 
-@pytest.mark.skip(
-    reason="known defect (issue 3): about one Ctrl-C in 1,000 leaves the watchdog's or httpcore's lock locked"
-)
 @pytest.mark.timeout(30)
 @pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
 def test_the_keyboard_interrupts_at_any_moment() -> None:
@@ -248,6 +246,8 @@ def test_the_keyboard_interrupts_at_any_moment() -> None:
         while not done.wait(random.uniform(0, 0.002)):
             signal.pthread_kill(main, signal.SIGINT)
 
+    # An interrupt in the finalizer of what another test left could not be raised.
+    gc.collect()
     before = signal.signal(signal.SIGINT, handle)
     thread = threading.Thread(target=interrupt)
     try:

@@ -139,11 +139,11 @@ def raw(*parts: bytes, publishes: bool = True) -> Behaviour:
     return behave
 
 
-def slowly(head: bytes, tail: bytes, interval: float = 0.01) -> Behaviour:
+def slowly(head: bytes, tail: bytes, interval: float = 0.01, *, publishes: bool = True) -> Behaviour:
     """Reads the request, sends the head at once and the tail byte by byte."""
 
     def behave(connection: Connection) -> bool:
-        connection.read()
+        connection.read(publishes=publishes)
         connection.send(head)
         connection.trickle(tail, interval)
         return False
@@ -156,7 +156,8 @@ def reset_before(connection: Connection) -> bool:
     return False
 
 
-reset_before.on_accept = True  # type: ignore[attr-defined]
+# With the connection, before there is a request.
+ON_ACCEPT: tuple[Behaviour, ...] = (reset_before,)
 
 
 def reset_in_headers(connection: Connection) -> bool:
@@ -351,7 +352,7 @@ class FaultServer:
             goes_on = True
             while goes_on:
                 upcoming = self.script[0] if self.script else self.then
-                if not hasattr(upcoming, "on_accept") and not connection.wait_for_request():
+                if upcoming not in ON_ACCEPT and not connection.wait_for_request():
                     return
                 goes_on = (self.script.popleft() if self.script else self.then)(connection)
 
