@@ -151,13 +151,17 @@ def slowly(head: bytes, tail: bytes, interval: float = 0.01, *, publishes: bool 
     return behave
 
 
-def reset_before(connection: Connection) -> bool:
-    connection.reset()
-    return False
+class ResetBefore:
+    """Begins with the connection, before there is a request."""
+
+    on_accept = True
+
+    def __call__(self, connection: Connection) -> bool:
+        connection.reset()
+        return False
 
 
-# With the connection, before there is a request.
-ON_ACCEPT: tuple[Behaviour, ...] = (reset_before,)
+reset_before = ResetBefore()
 
 
 def reset_in_headers(connection: Connection) -> bool:
@@ -352,7 +356,7 @@ class FaultServer:
             goes_on = True
             while goes_on:
                 upcoming = self.script[0] if self.script else self.then
-                if upcoming not in ON_ACCEPT and not connection.wait_for_request():
+                if not hasattr(upcoming, "on_accept") and not connection.wait_for_request():
                     return
                 goes_on = (self.script.popleft() if self.script else self.then)(connection)
 
