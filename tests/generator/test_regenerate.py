@@ -4,7 +4,9 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import subprocess
+import sys
 import tempfile
 import tomllib
 from collections.abc import Callable
@@ -266,6 +268,24 @@ def test_a_failure_while_rendering_leaves_no_scratch_folder(
     assert snapshot(repo) == before
     assert sorted(repo.iterdir()) == top
     assert list(scratch.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_leaves_everything_as_it_was(repo: Path, repository: Path, snapshot: Snapshot, number: int) -> None:
+    (repo / "generated.lock").unlink()
+    before, top = snapshot(repo), sorted(repo.iterdir())
+    process = subprocess.Popen(
+        [sys.executable, "-u", "-m", "generator", "--root", repo, "generate"], cwd=repository, stdout=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    with process.stdout as output:
+        # Printed before it renders.
+        while not output.readline().startswith(b"patch:"):
+            assert process.poll() is None
+        process.send_signal(number)
+        assert process.wait(60) == 130
+    assert snapshot(repo) == before
+    assert sorted(repo.iterdir()) == top
 
 
 def _failing_replace(monkeypatch: pytest.MonkeyPatch, call: int, failure: BaseException, after: bool) -> None:
