@@ -110,7 +110,7 @@ class _Client(Generic[AnyShared]):
         return sibling
 
     def _call_steps(self, operation: Operation[P, T], *args: P.args, **kwargs: P.kwargs) -> Steps[T]:
-        return self._steps(operation, lambda model, _: model, *args, **kwargs)
+        return self._steps(operation, self._request(operation, *args, **kwargs), lambda model, _: model)
 
     def _publish_steps(
         self,
@@ -119,30 +119,27 @@ class _Client(Generic[AnyShared]):
         token: str | RealtimeToken | None,
         context_overrides: Sequence[str] | None,
     ) -> Steps[PublishResult]:
-        request = publish_request(channel, payload, token, context_overrides)
-        return self._steps(_publish, publish_result, body=request)
+        body = publish_request(channel, payload, token, context_overrides)
+        return self._steps(_publish, self._request(_publish, body=body), publish_result)
 
     def _publish_global_steps(
         self, channel: str, payload: Payload, token: str | RealtimeToken | None
     ) -> Steps[PublishResult]:
-        return self._steps(_publish_global, publish_result, body=publish_global_request(channel, payload, token))
+        body = publish_global_request(channel, payload, token)
+        return self._steps(_publish_global, self._request(_publish_global, body=body), publish_result)
 
     def _sign_steps(
         self, channel: str, claims: Mapping[str, Any], permissions: Iterable[Permission] | None
-    ) -> tuple[Steps[RealtimeToken], str, bytes]:
+    ) -> tuple[Steps[RealtimeToken], tuple[str, bytes]]:
         """The steps, and what makes the token the one that it is."""
-        request = sign_realtime_token_request(channel, claims, permissions)
-        steps = self._steps(_sign_realtime_token, realtime_token, body=request)
-        return steps, self._acting("sign_realtime_token").header, encode_json(request.to_dict(), "claims")
+        body = sign_realtime_token_request(channel, claims, permissions)
+        request = self._request(_sign_realtime_token, body=body)
+        key = (request.headers[HEADER], request.content)
+        return self._steps(_sign_realtime_token, request, realtime_token), key
 
     def _steps(
-        self,
-        operation: Operation[P, M],
-        convert: Callable[[M, tuple[Attempt, ...]], T],
-        *args: P.args,
-        **kwargs: P.kwargs,
+        self, operation: Operation[P, M], request: httpx.Request, convert: Callable[[M, tuple[Attempt, ...]], T]
     ) -> Steps[T]:
-        request = self._request(operation, *args, **kwargs)
         return call_steps(
             operation,
             request,
@@ -194,7 +191,7 @@ class _Client(Generic[AnyShared]):
             HEADER: acting.header,
         }
         if "json" in generated:
-            generated["content"] = encode_json(generated.pop("json"), "the request")
+            generated["content"] = encode_json(generated.pop("json"), f"the body of {name}")
         request = httpx.Request(url=url, headers=headers, **generated)
         request.read()
         return request
@@ -287,10 +284,10 @@ class RealtimeClient(_Client[Shared]):
             UsageError: Something was refused before it was sent, for example claims that cannot be JSON.
             ForgeRealtimeError: The call failed. Signing is tried again in every case in which it may help.
         """
-        steps, *key = self._sign_steps(channel, claims, permissions)
+        steps, key = self._sign_steps(channel, claims, permissions)
         if self._shared.tokens is None:
             return self._run(steps)
-        return self._shared.tokens.get(tuple(key), lambda: self._run(steps), self._retry.deadline)
+        return self._shared.tokens.get(key, lambda: self._run(steps), self._retry.deadline)
 
     def call(self, operation: Operation[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Calls any generated operation, with header, retries and errors as the named ones have them.
@@ -384,10 +381,10 @@ class AsyncRealtimeClient(_Client[AsyncShared]):
         self, channel: str, claims: Mapping[str, Any], permissions: Iterable[Permission] | None = None
     ) -> RealtimeToken:
         """As `RealtimeClient.sign_realtime_token`."""
-        steps, *key = self._sign_steps(channel, claims, permissions)
+        steps, key = self._sign_steps(channel, claims, permissions)
         if self._shared.tokens is None:
             return await self._run(steps)
-        return await self._shared.tokens.aget(tuple(key), lambda: self._run(steps), self._retry.deadline)
+        return await self._shared.tokens.aget(key, lambda: self._run(steps), self._retry.deadline)
 
     async def call(self, operation: Operation[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """As `RealtimeClient.call`."""

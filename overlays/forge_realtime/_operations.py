@@ -45,7 +45,6 @@ def sign_realtime_token_request(
 ) -> SignRealtimeTokenRequest:
     if not isinstance(claims, Mapping) or not all(isinstance(name, str) for name in claims):
         raise UsageError("claims must be a mapping with names of type str, such as {'team': 'red'}.")
-    encode_json(claims, "claims")
     checked: list[Permission] | Unset = UNSET
     if permissions is not None:
         a_list = isinstance(permissions, Iterable) and not isinstance(permissions, str)
