@@ -24,6 +24,7 @@ PRINTS = [
     "None\n",
     "",
     "",
+    '"msg": "the board is open"',
     "",
     "",
 ]

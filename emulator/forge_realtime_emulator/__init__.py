@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ._emulator import Emulator
     from ._errors import EmulatorError, SubscriptionClosed, SubscriptionRefused
     from ._records import RecordedEvent, RecordedRequest
+    from ._settings import Settings
     from ._subscription import ReceivedEvent, Subscription
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "ReceivedEvent",
     "RecordedEvent",
     "RecordedRequest",
+    "Settings",
     "Subscription",
     "SubscriptionClosed",
     "SubscriptionRefused",
@@ -43,6 +45,7 @@ _HOMES = {
     "ReceivedEvent": "_subscription",
     "RecordedEvent": "_records",
     "RecordedRequest": "_records",
+    "Settings": "_settings",
     "Subscription": "_subscription",
     "SubscriptionClosed": "_errors",
     "SubscriptionRefused": "_errors",

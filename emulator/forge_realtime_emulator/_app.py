@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-import json
+import asyncio
+import contextlib
 import logging
+import socket
+import struct
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
@@ -14,55 +17,64 @@ from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
+from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from ._authorization import Authorization, parse_authorization
+from ._control import Control
 from ._document import Operation, load_document, read_document
 from ._errors import Refused
+from ._faults import Fault
 from ._origin import OwnOriginOnly
+from ._reading import invalid, parse_json, read_body
 from ._records import RecordedRequest
-from ._sidecar import Sidecar
-from ._subscribers import serve_subscriber
-from ._tokens import TOKEN_LIFETIME
-
-BODY_LIMIT = 1024 * 1024
-"""Bytes that a request's body may have. What Atlassian allows is not known."""
+from ._settings import Settings
+from ._sidecar import Answer, Sidecar
+from ._subscribers import serve_subscriber, stream_subscriber
 
 _log = logging.getLogger("forge_realtime_emulator")
 
 
-def create_app(document: Mapping[str, Any] | None = None, *, token_lifetime: int = TOKEN_LIFETIME) -> Starlette:
+def create_app(document: Mapping[str, Any] | None = None, settings: Settings | None = None) -> Starlette:
     """Makes the emulator as an ASGI application, for a server of one's own. `Emulator` brings a server with it.
 
     Args:
         document: The OpenAPI document; by default the derived one that is shipped with the package.
-        token_lifetime: Whole seconds that a signed token is valid; with 0 every token has already expired.
+        settings: How it behaves; by default `Settings()`.
 
     Raises:
         EmulatorError: The document cannot be used.
-        ValueError: The lifetime is negative.
     """
-    sidecar = Sidecar(read_document(load_document() if document is None else document), token_lifetime)
-
-    async def faults(request: Request) -> Response:
-        try:
-            sidecar.faults.add(_parse_json(request, await _read_body(request)))
-        except ValueError as error:
-            return _refusal_response(Refused(400, "INVALID_FAULT", f"Invalid fault: {error}."))
-        return JSONResponse({})
+    sidecar = Sidecar(read_document(load_document() if document is None else document), settings or Settings())
 
     async def subscribe(websocket: WebSocket) -> None:
         await serve_subscriber(websocket, sidecar)
+
+    async def stream(request: Request) -> Response:
+        return await stream_subscriber(request, sidecar)
+
+    async def context(request: Request) -> Response:
+        header = sidecar.document.header
+        return JSONResponse(
+            sidecar.invocation_context(parse_authorization(header, request.headers.getlist(header))).body
+        )
+
+    async def installations(request: Request) -> Response:
+        size, cursor = (request.query_params.get(*default) for default in (("pageSize", "100"), ("cursor", "0")))
+        if not (size.isdecimal() and 1 <= int(size) <= 100 and cursor.isdecimal()):
+            raise invalid("pageSize must be a whole number from 1 to 100, and cursor one that an answer gave")
+        return JSONResponse(sidecar.installations(int(size), int(cursor)).body)
 
     async def refused(_: Request, error: Exception) -> Response:
         assert isinstance(error, Refused)
         return _refusal_response(error)
 
-    async def unrouted(_: Request, error: Exception) -> Response:
+    async def unrouted(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         known = ", ".join(f"{operation.method} {operation.path}" for operation in sidecar.document.operations.values())
         message = f"The document has no such operation. It has {known}."
         code = HTTPStatus(error.status_code).name
+        _log.info("%-20s %d  %s %s", "-", error.status_code, request.method, request.url.path)
         return JSONResponse({"code": code, "message": message}, error.status_code, headers=error.headers)
 
     async def disconnected(_: Request, __: Exception) -> Response:
@@ -72,8 +84,13 @@ def create_app(document: Mapping[str, Any] | None = None, *, token_lifetime: int
         Route(operation.path, OperationEndpoint(operation, sidecar).serve, methods=[operation.method])
         for operation in sidecar.document.operations.values()
     ]
-    routes.append(Route("/_emulator/faults", faults, methods=["POST"]))
-    routes.append(WebSocketRoute("/_emulator/subscribe", subscribe))
+    routes += [
+        Route("/invocation/context", context),
+        Route("/v1/installations", installations),
+        *Control(sidecar).routes(),
+        Route("/_emulator/subscribe", stream),
+        WebSocketRoute("/_emulator/subscribe", subscribe),
+    ]
     app = Starlette(
         routes=routes,
         middleware=[Middleware(OwnOriginOnly)],
@@ -81,6 +98,8 @@ def create_app(document: Mapping[str, Any] | None = None, *, token_lifetime: int
     )
     app.router.redirect_slashes = False
     app.state.sidecar = sidecar
+    # Of its server, for faults that end them.
+    app.state.connections = set()
     return app
 
 
@@ -93,80 +112,139 @@ class OperationEndpoint:
 
     async def serve(self, request: Request) -> Response:
         """Answers one call. A fault that waits for it comes before everything else."""
+        call = _Call(request, self._operation, self._sidecar)
+        await call.read()
+        fault = self._sidecar.faults.take(**call.described())
+        if fault is not None and fault.delay:
+            await asyncio.sleep(fault.delay)
+        if fault is None or fault.only_delays:
+            return self._respond(call, call.carry_out(), fault)
+        if fault.delivered and isinstance(refused := call.carry_out(), Refused):
+            # It cannot be delivered: then there is no duplicate to be had.
+            return self._respond(call, refused, None)
+        return self._respond(call, fault.refusal, fault)
+
+    def _respond(self, call: _Call, outcome: Answer | Refused, fault: Fault | None) -> Response:
+        settings = self._sidecar.settings
         name = self._operation.operation_id
-        header = self._sidecar.document.header
-        fault = self._sidecar.faults.take(name)
-        authorization: Authorization | None = None
-        body: Any = None
-        try:
-            raw = await _read_body(request)
-            authorization = parse_authorization(header, request.headers.getlist(header))
-            body = self._read(request, raw)
-            if fault is not None:
-                raise fault
-            answer = self._sidecar.answer(name, authorization, body)
-        except Refused as refused:
-            refusal = fault or refused
-        except RecursionError:
-            refusal = fault or _invalid("the JSON is nested too deeply")
+        bad = fault.answer if fault is not None else None
+        response: Response
+        if isinstance(outcome, Answer):
+            status = 200
+            reached = "" if outcome.delivered is None else f"  reached {outcome.delivered} subscriber(s)"
+            _log.info("%-20s 200%s", name, reached)
+            response = JSONResponse(outcome.body)
+            call.record(200, None, fault)
         else:
-            delivered = answer.delivered
-            _log.info("%-20s 200%s", name, "" if delivered is None else f"  reached {delivered} subscriber(s)")
-            self._record(request, 200, authorization, body)
-            return JSONResponse(answer.body)
-        _log.info("%-20s %d  %s: %s", name, refusal.status, refusal.code, refusal.message)
-        self._record(request, refusal.status, authorization, body)
-        return _refusal_response(refusal)
+            status = {None: outcome.status, "reset": 0}.get(bad, 200)
+            if outcome.logical and settings.errors_in_200:
+                status = 200
+            _log.info("%-20s %s  %s: %s", name, status or "reset", outcome.code, outcome.message)
+            response = _refusal_response(outcome) if status >= 400 else _errors_response(outcome)
+            call.record(status, outcome, fault)
+        return _Bad(bad) if bad is not None else response
 
-    def _read(self, request: Request, raw: bytes) -> Any:
-        schema = self._operation.body
-        if schema is None or not (raw or self._operation.body_required):
-            return None
-        body = _parse_json(request, raw)
-        problem = schema.problem(body)
-        if problem is not None:
-            raise _invalid(problem)
-        return body
 
-    def _record(self, request: Request, status: int, authorization: Authorization | None, body: Any) -> None:
-        headers = {name: ", ".join(request.headers.getlist(name)) for name in request.headers}
-        self._sidecar.requests.append(
-            RecordedRequest(self._operation.operation_id, status, authorization, headers, body)
+class _Call:
+    def __init__(self, request: Request, operation: Operation, sidecar: Sidecar) -> None:
+        self._request = request
+        self._operation = operation
+        self._sidecar = sidecar
+        self._authorization: Authorization | None = None
+        self._body: Any = None
+        self._refused: Refused | None = None
+
+    async def read(self) -> None:
+        header = self._sidecar.document.header
+        try:
+            raw = await read_body(self._request)
+            self._authorization = parse_authorization(header, self._request.headers.getlist(header))
+            schema = self._operation.body
+            if schema is not None and (raw or self._operation.body_required):
+                body = parse_json(self._request, raw)
+                if problem := schema.problem(body):
+                    raise invalid(problem)
+                self._body = body
+        except Refused as refused:
+            self._refused = refused
+        except RecursionError:
+            self._refused = invalid("the JSON is nested too deeply")
+
+    def described(self) -> dict[str, str | None]:
+        """What a fault may ask for."""
+        body = self._body if isinstance(self._body, dict) else {}
+        installation = None
+        if self._authorization is not None:
+            with contextlib.suppress(Refused):
+                installation = self._sidecar.installation(self._authorization)
+        return {
+            "operation": self._operation.operation_id,
+            "channel": body.get("name", body.get("channelName")),
+            "installation": installation,
+        }
+
+    def carry_out(self) -> Answer | Refused:
+        if self._refused is not None or self._authorization is None:
+            return self._refused or invalid("it has no authorization")
+        try:
+            return self._sidecar.answer(self._operation.operation_id, self._authorization, self._body)
+        except Refused as refused:
+            return refused
+        except RecursionError:
+            return invalid("the JSON is nested too deeply")
+
+    def record(self, status: int, refusal: Refused | None, fault: Fault | None) -> None:
+        headers = {name: ", ".join(self._request.headers.getlist(name)) for name in self._request.headers}
+        self._sidecar.record(
+            RecordedRequest(
+                operation=self._operation.operation_id,
+                status=status,
+                authorization=self._authorization,
+                headers=headers,
+                body=self._body,
+                code=None if refusal is None else refusal.code,
+                message=None if refusal is None else refusal.message,
+                fault=fault is not None,
+                at=self._sidecar.clock.now(),
+            )
         )
 
 
-async def _read_body(request: Request) -> bytes:
-    body = bytearray()
-    size = 0
-    async for chunk in request.stream():
-        # What is over the limit is read and dropped: a sender that is cut off would not see the answer.
-        size += len(chunk)
-        if size <= BODY_LIMIT:
-            body += chunk
-    if size > BODY_LIMIT:
-        message = f"The request body has {size} bytes; the emulator takes up to {BODY_LIMIT}. Send a smaller payload."
-        raise Refused(413, "PAYLOAD_TOO_LARGE", message)
-    return bytes(body)
+class _Bad(Response):
+    """An answer that a client cannot read, or none."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(b"<!doctype html><title>Not JSON</title>", media_type="text/html")
+        self._kind = kind
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._kind == "not-json":
+            await super().__call__(scope, receive, send)
+            return
+        if self._kind == "truncated":
+            headers = [(b"content-type", b"application/json"), (b"content-length", b"1000")]
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            await send({"type": "http.response.body", "body": b'{"eventId": "', "more_body": True})
+        for connection in list(scope["app"].state.connections):
+            if connection.client == tuple(scope["client"]):
+                _end(connection.transport, reset=self._kind == "reset")
+        while (await receive())["type"] != "http.disconnect":
+            pass
 
 
-def _parse_json(request: Request, raw: bytes) -> Any:
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type != "application/json":
-        raise _invalid("the header Content-Type must be application/json")
-    try:
-        return json.loads(raw.decode("utf-8"), parse_constant=_refuse_constant)
-    except UnicodeDecodeError as error:
-        raise _invalid("the body is not UTF-8") from error
-    except ValueError as error:
-        raise _invalid("the body is not valid JSON") from error
+def _end(transport: asyncio.Transport, *, reset: bool) -> None:
+    if reset:
+        # Closing sends RST in place of FIN.
+        linger = struct.pack("ii", 1, 0)
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        transport.abort()
+    else:
+        transport.close()
 
 
-def _refuse_constant(_: str) -> None:
-    raise ValueError("NaN and Infinity are not JSON")
-
-
-def _invalid(problem: str) -> Refused:
-    return Refused(400, "INVALID_REQUEST", f"Invalid request: {problem}.")
+def _errors_response(refusal: Refused) -> Response:
+    errors = [{"code": refusal.code, "message": refusal.message}]
+    return JSONResponse({"eventId": None, "eventTimestamp": None, "errors": errors})
 
 
 def _refusal_response(refusal: Refused) -> Response:

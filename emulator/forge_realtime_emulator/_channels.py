@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
-import uuid
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-
-from ._records import RecordedEvent
+from typing import Any
 
 QUEUE_LIMIT = 1024
 """Events that may wait for one subscriber before it is closed as too slow."""
+
+REPLAY_LIMIT = 10_000
+"""Events that are kept to be replayed, of all channels together; the oldest go first."""
 
 GOING_AWAY = 1001
 TRY_AGAIN_LATER = 1013
@@ -27,18 +28,46 @@ class Address:
         installation: Nothing is delivered across installations.
         channel: The channel's name, case-sensitive.
         is_global: Scoped events reach only scoped subscriptions, global ones only global subscriptions.
-        context: Module and Atlassian context; None when global, or replaced by `overrides`.
-        overrides: The context overrides, or None when there are none. They must match exactly. Whether their order
-            matters is not known; here it does not. `[]` is an address of its own and reaches no global subscription.
-        claims: The token's claims as canonical JSON, or None without a token.
+        scope: What has to be equal beside that, readable: `module default-module` with the parts of the product context
+            in the default scope, `overrides` with the names and values of the context overrides; empty when global.
+        claims: The token's claims as canonical JSON, or None without a token; hidden in the repr.
     """
 
     installation: str
     channel: str
     is_global: bool
-    context: str | None
-    overrides: frozenset[str] | None
+    scope: str
     claims: str | None = field(repr=False)
+
+    def to_json(self) -> dict[str, Any]:
+        """As the console shows it."""
+        return {
+            "installation": self.installation,
+            "channel": self.channel,
+            "isGlobal": self.is_global,
+            "scope": self.scope,
+            "claims": None if self.claims is None else json.loads(self.claims),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class _Event:
+    address: Address
+    payload: str
+    event_id: str
+    at: float
+
+    @property
+    def message(self) -> str:
+        return json.dumps(
+            {
+                "type": "event",
+                "channel": self.address.channel,
+                "payload": self.payload,
+                "eventId": self.event_id,
+                "eventTimestamp": str(int(self.at * 1000)),
+            }
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +84,14 @@ class Close:
 
 
 class Subscriber:
-    """The messages that wait for one subscriber, at most `QUEUE_LIMIT`."""
+    """The messages that wait for one subscriber, at most `QUEUE_LIMIT`.
 
-    def __init__(self) -> None:
+    Args:
+        first: What it gets before all others; that does not count as waiting.
+    """
+
+    def __init__(self, first: Iterable[str]) -> None:
+        self._first = deque(first)
         self._queue: asyncio.Queue[str | Close] = asyncio.Queue(QUEUE_LIMIT)
         self._closed = False
 
@@ -76,58 +110,75 @@ class Subscriber:
     def close(self, code: int, reason: str) -> None:
         """Drops what waits, and has the connection closed."""
         self._closed = True
+        self._first.clear()
         while not self._queue.empty():
             self._queue.get_nowait()
         self._queue.put_nowait(Close(code, reason))
 
     async def next(self) -> str | Close:
         """Waits for the next message, or for the end."""
-        return await self._queue.get()
+        return self._first.popleft() if self._first else await self._queue.get()
 
 
 class Channels:
-    """All subscribers by address."""
+    """All subscribers by address, and the events that can be replayed.
 
-    def __init__(self) -> None:
+    Args:
+        changed: Called when somebody has subscribed or gone.
+    """
+
+    def __init__(self, changed: Callable[[], object]) -> None:
         self._subscribers: dict[Address, list[Subscriber]] = {}
+        self._past: deque[_Event] = deque(maxlen=REPLAY_LIMIT)
+        self._changed = changed
 
     @contextmanager
-    def subscriber(self, address: Address) -> Iterator[Subscriber]:
-        """A subscriber that gets the events of one address until the context ends."""
-        subscriber = Subscriber()
+    def subscriber(self, address: Address, since: float | None = None) -> Iterator[Subscriber]:
+        """A subscriber that gets the events of one address until the context ends.
+
+        Args:
+            address: Where it listens.
+            since: From when on it gets what was published before, in seconds of the emulator's clock; None: nothing.
+        """
+        first = [json.dumps({"type": "subscribed"})]
+        if since is not None:
+            first += [event.message for event in self._past if event.at >= since and event.address == address]
+        subscriber = Subscriber(first)
         self._subscribers.setdefault(address, []).append(subscriber)
+        self._changed()
         try:
             yield subscriber
         finally:
-            self._subscribers[address].remove(subscriber)
-            if not self._subscribers[address]:
-                del self._subscribers[address]
+            # No longer there when all were closed.
+            if subscriber in (there := self._subscribers.get(address, [])):
+                there.remove(subscriber)
+                if not there:
+                    del self._subscribers[address]
+                self._changed()
 
-    def publish(self, address: Address, payload: str) -> RecordedEvent:
-        """Queues an event for every subscriber at the address. It never waits for any of them."""
-        event_id = str(uuid.uuid4())
-        timestamp = str(time.time_ns() // 1_000_000)
-        message = json.dumps(
-            {
-                "type": "event",
-                "channel": address.channel,
-                "payload": payload,
-                "eventId": event_id,
-                "eventTimestamp": timestamp,
-            }
-        )
-        delivered = sum(subscriber.offer(message) for subscriber in self._subscribers.get(address, []))
-        return RecordedEvent(
-            channel=address.channel,
-            payload=payload,
-            is_global=address.is_global,
-            event_id=event_id if delivered else None,
-            event_timestamp=timestamp if delivered else None,
-            delivered=delivered,
-        )
+    def deliver(self, address: Address, payload: str, event_id: str, at: float) -> int:
+        """Queues an event for every subscriber at the address, never waiting for any, and keeps it for replay.
 
-    def close(self) -> None:
-        """Closes every subscriber, because the emulator stops."""
+        Returns:
+            How many it was queued for.
+        """
+        event = _Event(address, payload, event_id, at)
+        self._past.append(event)
+        subscribers = self._subscribers.get(address)
+        if not subscribers:
+            return 0
+        message = event.message
+        return sum(subscriber.offer(message) for subscriber in subscribers)
+
+    def live(self) -> dict[Address, int]:
+        """How many subscribers there are, by address."""
+        return {address: len(subscribers) for address, subscribers in self._subscribers.items()}
+
+    def close(self, reason: str) -> None:
+        """Closes every subscriber, and forgets what could be replayed."""
+        self._past.clear()
         for subscribers in self._subscribers.values():
             for subscriber in subscribers:
-                subscriber.close(GOING_AWAY, "The emulator stopped.")
+                subscriber.close(GOING_AWAY, reason)
+        self._subscribers = {}
+        self._changed()

@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import logging
 import socket
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import uvicorn
-from starlette.types import ASGIApp
+from starlette.applications import Starlette
 
-from ._app import BODY_LIMIT, create_app
-from ._channels import Channels
+from ._app import create_app
 from ._errors import EmulatorError
+from ._reading import BODY_LIMIT
 from ._records import RecordedEvent, RecordedRequest
+from ._settings import Settings
 from ._sidecar import Sidecar
 from ._subscription import Subscription, open_subscription
-from ._tokens import TOKEN_LIFETIME
+from ._why_not import why_not
 
 _THREAD_NAME = "forge-realtime-emulator-"
 
@@ -40,11 +42,12 @@ class Emulator:
         host: The address to listen on; by default only this machine can connect.
         port: The port to listen on; 0 takes a free one at each start.
         document: The OpenAPI document; by default the derived one that is shipped with the package.
-        token_lifetime: Whole seconds that a signed token is valid; with 0 every token has already expired.
+        contexts: Invocations and installations, in the form that `register` takes; they stay after `reset()`.
+        settings: How it behaves; by default `Settings()`.
 
     Raises:
         EmulatorError: The document cannot be used.
-        ValueError: The lifetime is negative.
+        ValueError: The contexts are not of that form.
     """
 
     def __init__(
@@ -53,12 +56,15 @@ class Emulator:
         port: int = 0,
         *,
         document: Mapping[str, Any] | None = None,
-        token_lifetime: int = TOKEN_LIFETIME,
+        contexts: Mapping[str, Any] | None = None,
+        settings: Settings | None = None,
     ) -> None:
         self._host = host
         self._port = port
-        self._app = create_app(document, token_lifetime=token_lifetime)
+        self._app = create_app(document, settings)
         self._sidecar: Sidecar = self._app.state.sidecar
+        if contexts is not None:
+            self._sidecar.keep(contexts)
         self._server: _Server | None = None
 
     def __enter__(self) -> Self:
@@ -81,7 +87,7 @@ class Emulator:
         """
         if self._server is not None:
             raise EmulatorError(f"The emulator already runs at {self.url}. Stop it before starting it again.")
-        server = _Server(self._app, self._sidecar.channels, _listen(self._host, self._port))
+        server = _Server(self._app, _listen(self._host, self._port))
         server.start()
         self._server = server
 
@@ -115,21 +121,92 @@ class Emulator:
         return list(self._sidecar.events)
 
     def fail_next(
-        self, times: int = 1, *, status: int, retry_after: int | None = None, operation: str | None = None
+        self,
+        times: int = 1,
+        *,
+        status: int | None = None,
+        retry_after: int | None = None,
+        answer: Literal["reset", "truncated", "not-json"] | None = None,
+        delay: float | None = None,
+        delivered: bool = False,
+        operation: str | None = None,
+        channel: str | None = None,
+        installation: str | None = None,
     ) -> None:
-        """Has the next calls answered with an error, before anything is delivered.
+        """Has the next calls answered otherwise. Give `status`, `answer` or `delay`, or `delay` with one of the two.
 
         Args:
             times: How many calls.
             status: The HTTP status, 400 to 599.
-            retry_after: Whole seconds for the `Retry-After` header, or None for no such header.
+            retry_after: Whole seconds for the `Retry-After` header, or None for no such header; with a status.
+            answer: `"reset"` the connection, a `"truncated"` body, or one that is `"not-json"`.
+            delay: Seconds before the answer; alone, the call gets its own answer, late.
+            delivered: Whether the call is carried out all the same: how duplicates come about.
             operation: The only `operationId` that it is for, or None for every one.
+            channel: The only channel that it is for.
+            installation: The only installation that it is for.
 
         Raises:
             ValueError: An argument is out of range, or the document has no such operation.
         """
-        fault = {"times": times, "status": status, "retryAfter": retry_after, "operation": operation}
+        fault = {
+            "times": times,
+            "status": status,
+            "retryAfter": retry_after,
+            "answer": answer,
+            "delay": delay,
+            "delivered": delivered or None,
+            "operation": operation,
+            "channel": channel,
+            "installation": installation,
+        }
         self._sidecar.faults.add({name: value for name, value in fault.items() if value is not None})
+        self._in_loop(self._sidecar.feed.changed)
+
+    def register(
+        self,
+        *,
+        invocations: Mapping[str, Mapping[str, Any]] | None = None,
+        installations: Sequence[str] | None = None,
+        default: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Registers what ids stand for. It is forgotten at `reset()`.
+
+        Args:
+            invocations: A context for each invocation id, such as `{"invocation-123": {"installation": "i-1", "module":
+                "panel", "context": {"project": "DEMO", "issue": "DEMO-1"}, "account": "user-123", "fromUi": True}}`.
+                What is left out is as in the default context.
+            installations: Further ids of installations.
+            default: The context of all ids that are not registered, and of subscribers that name none.
+
+        Raises:
+            ValueError: It is not of that form; nothing was registered.
+        """
+        given = {"invocations": invocations, "installations": installations, "default": default}
+        registry = {name: value for name, value in given.items() if value is not None}
+        self._in_loop(lambda: self._sidecar.contexts.register(registry))
+
+    def advance(self, seconds: float) -> None:
+        """Puts the clock of tokens, the limit and replay forward.
+
+        Raises:
+            ValueError: It is no number of seconds, or negative.
+        """
+        self._in_loop(lambda: self._sidecar.clock.advance(seconds))
+
+    def reset(self) -> None:
+        """Forgets everything but the settings and contexts of the start, and closes all subscriptions."""
+        self._in_loop(self._sidecar.reset)
+
+    def change(self, **settings: Any) -> None:
+        """Changes settings, until `reset()`: for example `change(limit=None)`.
+
+        Raises:
+            TypeError: There is no such setting.
+            ValueError: A value makes no sense.
+        """
+        self._sidecar.settings = dataclasses.replace(self._sidecar.settings, **settings)
+        self._in_loop(self._sidecar.feed.changed)
 
     def subscribe(
         self,
@@ -138,6 +215,8 @@ class Emulator:
         is_global: bool = False,
         token: str | None = None,
         context_overrides: Sequence[str] | None = None,
+        replay_seconds: float | None = None,
+        invocation: str | None = None,
     ) -> AbstractContextManager[Subscription]:
         """Subscribes for the length of a with statement, over a real WebSocket.
 
@@ -146,17 +225,34 @@ class Emulator:
             is_global: Whether to get what is published globally, instead of what is published in scope.
             token: A realtime token that the emulator signed, or None.
             context_overrides: The context that replaces the default scope, for example `["issue"]`, or None.
+            replay_seconds: For how many seconds back to get the events published before, or None.
+            invocation: The registered invocation in whose context the subscriber is; None: the default one.
 
         Raises:
             EmulatorError: The emulator does not run; on entering, `SubscriptionRefused`.
         """
-        return open_subscription(
-            f"ws{self.url.removeprefix('http')}/_emulator/subscribe",
-            channel,
-            is_global=is_global,
-            token=token,
-            context_overrides=context_overrides,
-        )
+        if token is not None and not isinstance(token, str):
+            raise TypeError("token takes the token's text: that of what sign_realtime_token returned is its .token.")
+        options = {"token": token, "contextOverrides": context_overrides, "replaySeconds": replay_seconds}
+        subscription: dict[str, Any] = {
+            "channel": channel,
+            "isGlobal": is_global,
+            "options": {name: value for name, value in options.items() if value is not None},
+        }
+        if invocation is not None:
+            subscription["invocation"] = invocation
+        address = f"ws{self.url.removeprefix('http')}/_emulator/subscribe"
+        return open_subscription(address, subscription, self._explained)
+
+    def _explained(self, subscription: Mapping[str, Any]) -> Callable[[], str]:
+        address, since = self._sidecar.address_of_page(subscription, "subscribe"), self._sidecar.clock.now()
+        return lambda: why_not(self._sidecar, address, since)
+
+    def _in_loop(self, change: Callable[[], object]) -> None:
+        if self._server is None:
+            change()
+        else:
+            self._server.in_loop(change)
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -179,7 +275,7 @@ def _listen(host: str, port: int) -> socket.socket:
 class _Server(uvicorn.Server):
     """uvicorn in a thread, which stops promptly even when a subscriber does not read."""
 
-    def __init__(self, app: ASGIApp, channels: Channels, listener: socket.socket) -> None:
+    def __init__(self, app: Starlette, listener: socket.socket) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
@@ -193,7 +289,8 @@ class _Server(uvicorn.Server):
         for name in ("uvicorn.error", "uvicorn.access"):
             logging.getLogger(name).addFilter(_is_worth_logging)
         self.port: int = listener.getsockname()[1]
-        self._channels = channels
+        self._sidecar: Sidecar = app.state.sidecar
+        app.state.connections = self.server_state.connections
         self._listener = listener
         self._settled = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"{_THREAD_NAME}{self.port}", daemon=True)
@@ -210,6 +307,14 @@ class _Server(uvicorn.Server):
             self._loop.call_soon_threadsafe(self._begin_stop)
         self._thread.join()
 
+    def in_loop(self, change: Callable[[], object]) -> None:
+        """Runs something where everything else runs, and returns when it is done."""
+
+        async def run() -> None:
+            change()
+
+        asyncio.run_coroutine_threadsafe(run(), self._loop).result()
+
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self._loop = asyncio.get_running_loop()
@@ -224,7 +329,8 @@ class _Server(uvicorn.Server):
 
     def _begin_stop(self) -> None:
         self.should_exit = True
-        self._channels.close()
+        self._sidecar.channels.close("The emulator stopped.")
+        self._sidecar.feed.close()
         self._loop.call_later(_ABORT_AFTER, self._abort)
 
     def _abort(self) -> None:

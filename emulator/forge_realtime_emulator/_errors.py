@@ -48,10 +48,14 @@ class Refused(Exception):
         code: The `code` of the answer.
         message: The `message` of the answer. It names fields and never repeats a value.
         retry_after: Whole seconds for the `Retry-After` header, or None for no such header.
+        logical: Whether it is a failure of the operation itself, which a 200 with `errors` may tell as well.
     """
 
-    def __init__(self, status: int, code: str, message: str, *, retry_after: int | None = None) -> None:
+    def __init__(
+        self, status: int, code: str, message: str, *, retry_after: int | None = None, logical: bool = False
+    ) -> None:
         super().__init__(message)
+        self.logical = logical
         self.status = status
         self.code = code
         self.message = message

@@ -1,4 +1,4 @@
-"""What the emulator remembers of calls and events, for tests to look at."""
+"""What the emulator remembers of calls and events, for tests and for the console to look at."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ._authorization import Authorization
+from ._channels import Address
 
 RECORD_LIMIT = 10_000
 """Calls and events that are remembered; the oldest go first."""
@@ -18,10 +19,14 @@ class RecordedRequest:
 
     Attributes:
         operation: The `operationId`.
-        status: The HTTP status that was answered.
+        status: The HTTP status that was answered; 0 when a fault reset the connection.
         authorization: What the authorization header said, or None when it was refused.
         headers: The request's headers by lower-case name; hidden in the repr.
         body: The JSON body, or None when the call was refused before its body was read; hidden in the repr.
+        code: The code of the failure that was answered, or None.
+        message: The message of it, or None.
+        fault: Whether a fault made the answer.
+        at: Seconds since the epoch, by the emulator's clock.
     """
 
     operation: str
@@ -29,6 +34,34 @@ class RecordedRequest:
     authorization: Authorization | None
     headers: Mapping[str, str] = field(repr=False)
     body: Any = field(repr=False)
+    code: str | None = None
+    message: str | None = field(default=None, repr=False)
+    fault: bool = False
+    at: float = 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """As the console shows it. Ids and payloads are in it: it stays on this machine."""
+        authorization = self.authorization
+        said = None
+        if authorization is not None:
+            said = {
+                "id": authorization.invocation_id,
+                "installationId": authorization.installation_id,
+                "as": authorization.acts_as,
+                "accountId": authorization.account_id,
+            }
+        body = self.body if isinstance(self.body, dict) else {}
+        return {
+            "kind": "request",
+            "at": self.at,
+            "operation": self.operation,
+            "status": self.status,
+            "authorization": said,
+            "channel": body.get("name", body.get("channelName")),
+            "code": self.code,
+            "message": self.message,
+            "fault": self.fault,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,17 +69,38 @@ class RecordedEvent:
     """One event that a publish operation accepted.
 
     Attributes:
-        channel: The channel's name.
+        address: Where it was published to.
         payload: The payload exactly as published; hidden in the repr.
-        is_global: Whether it was published globally.
         event_id: The id that was answered, or None when nobody got the event.
         event_timestamp: Epoch milliseconds as a string, or None when nobody got the event.
         delivered: How many subscribers got the event.
+        at: Seconds since the epoch, by the emulator's clock.
     """
 
-    channel: str
+    address: Address = field(repr=False)
     payload: str = field(repr=False)
-    is_global: bool
     event_id: str | None
     event_timestamp: str | None
     delivered: int
+    at: float
+
+    @property
+    def channel(self) -> str:
+        """The channel's name."""
+        return self.address.channel
+
+    @property
+    def is_global(self) -> bool:
+        """Whether it was published globally."""
+        return self.address.is_global
+
+    def to_json(self) -> dict[str, Any]:
+        """As the console shows it. The payload is in it: it stays on this machine."""
+        return {
+            "kind": "event",
+            "at": self.at,
+            **self.address.to_json(),
+            "payload": self.payload,
+            "eventId": self.event_id,
+            "delivered": self.delivered,
+        }

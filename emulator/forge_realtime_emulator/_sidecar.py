@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import json
+import uuid
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from ._authorization import Authorization
 from ._channels import Address, Channels
+from ._clock import Clock
+from ._contexts import OVERRIDES, Context, Contexts
 from ._document import Document
 from ._errors import Refused
 from ._faults import Faults
+from ._feed import Feed
+from ._limit import Limit
 from ._records import RECORD_LIMIT, RecordedEvent, RecordedRequest
+from ._schema import Schema
+from ._settings import Settings
 from ._tokens import Permission, Tokens
-
-# Which invocation belongs where is not registered yet: all share one installation and one module context.
-_INSTALLATION = "default"
-_CONTEXT = "default"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,75 +33,289 @@ class Answer:
         delivered: How many subscribers got the event, or None when the operation publishes nothing.
     """
 
-    body: Mapping[str, Any] = field(repr=False)
+    body: Any = field(repr=False)
     delivered: int | None = None
 
 
+_PUBLICATION = Schema(
+    {
+        "type": "object",
+        "required": ["channel", "payload"],
+        "additionalProperties": False,
+        "properties": {
+            "channel": {"type": "string"},
+            "payload": {"type": "string"},
+            "isGlobal": {"type": "boolean"},
+            "invocation": {"type": "string"},
+            "options": {
+                "type": "object",
+                "additionalProperties": False,
+                "properties": {
+                    "token": {"type": "string"},
+                    "contextOverrides": {"type": "array", "items": {"type": "string"}},
+                },
+            },
+        },
+    }
+)
+
+
 class Sidecar:
-    """The state behind the endpoints: tokens, channels, faults and records.
+    """The state behind the endpoints.
 
     Args:
         document: Which operations there are.
-        token_lifetime: Whole seconds that a signed token is valid.
+        settings: How it behaves, at the start and after each reset.
     """
 
-    def __init__(self, document: Document, token_lifetime: int) -> None:
+    def __init__(self, document: Document, settings: Settings) -> None:
         self.document = document
-        self.channels = Channels()
-        self.faults = Faults(document.operations)
+        self.clock = Clock()
+        self.feed = Feed()
+        self.channels = Channels(self.feed.changed)
+        self.faults = Faults([*document.operations])
         self.requests: deque[RecordedRequest] = deque(maxlen=RECORD_LIMIT)
         self.events: deque[RecordedEvent] = deque(maxlen=RECORD_LIMIT)
-        self._tokens = Tokens(token_lifetime)
+        self._given = settings
+        self._registered: Any = {}
+        self._tokens = Tokens()
+        self._begin()
+
+    def _begin(self) -> None:
+        self.settings = self._given
+        self.contexts = Contexts()
+        self.contexts.register(self._registered)
+        self._limit = Limit()
+
+    def keep(self, registry: Any) -> None:
+        """Registers contexts that stay after a reset.
+
+        Raises:
+            ValueError: It is not of the form that `Contexts.register` takes.
+        """
+        self.contexts.register(registry)
+        self._registered = registry
+
+    def reset(self) -> None:
+        """Forgets everything but the settings and contexts of the start, and closes all subscriptions."""
+        self.channels.close("The emulator was reset.")
+        self.faults.clear()
+        self.requests.clear()
+        self.events.clear()
+        self.clock = Clock()
+        self._begin()
+        self.feed.changed()
+
+    def installation(self, authorization: Authorization) -> str:
+        """The installation that a call is made for.
+
+        Raises:
+            Refused: Its id is not registered, and the emulator is strict.
+        """
+        if authorization.invocation_id is not None:
+            return self.contexts.invocation(authorization.invocation_id, self.settings).installation
+        return self.contexts.installation(authorization.installation_id or "", self.settings)
 
     def answer(self, operation_id: str, authorization: Authorization, body: Any) -> Answer:
         """Does what an operation does; one that is not emulated answers `{}`.
 
         Raises:
-            Refused: The call is against a documented rule that its schema cannot say.
+            Refused: The call is against a documented rule that its schema cannot say, or over the limit.
         """
+        installation = self.installation(authorization)
         match operation_id:
             case "publish":
-                if authorization.installation_id is not None:
-                    raise Refused(
-                        400,
-                        "INVALID_REQUEST",
-                        "Publish needs the id of an invocation that came from a UI context and cannot be done on"
-                        " behalf of an installationId. Send id=<invocation id>, or publish to a global channel.",
-                    )
-                return self._publish(body, is_global=False)
+                return self._publish(body, self._scoped(body, authorization))
             case "publish_global":
-                return self._publish(body, is_global=True)
+                return self._publish(body, self._global(body, installation, "publish"))
             case "sign_realtime_token":
-                token, expires_at = self._tokens.sign(body["channelName"], body["claims"], body.get("permissions"))
-                return Answer({"token": token, "expiresAt": expires_at})
+                return self._sign(body, authorization, installation)
             case _:
                 return Answer({})
 
-    def address(self, channel: str, is_global: bool, options: Mapping[str, Any], permission: Permission) -> Address:
-        """Where an event goes to, or where a subscriber listens.
-
-        Args:
-            channel: The channel's name.
-            is_global: Whether it is a global channel; its address has no context, so context overrides do not count.
-            options: `token` and `contextOverrides`, both optional.
-            permission: What the token must allow.
+    def invocation_context(self, authorization: Authorization) -> Answer:
+        """Answers `GET /invocation/context`.
 
         Raises:
-            Refused: The token does not allow it.
+            Refused: It is asked for on behalf of an installation, or the invocation is not known.
         """
+        if authorization.invocation_id is None:
+            raise _against("the context is that of an invocation. Send id=<invocation id>")
+        context = self.contexts.invocation(authorization.invocation_id, self.settings)
+        app = {
+            "id": "ari:cloud:ecosystem::app/emulated",
+            "installationId": context.installation,
+            "environment": {"type": "DEVELOPMENT", "id": "ari:cloud:ecosystem::environment/emulated"},
+            "module": {"key": context.module, "type": context.module_type},
+        }
+        user = {"enabled": context.account is not None}
+        return Answer({"app": app, "context": {"cloudId": "emulated", "moduleKey": context.module, "userAccess": user}})
+
+    def installations(self, page_size: int, cursor: int) -> Answer:
+        """Answers `GET /v1/installations`: the registered ones, or the default one when there is none."""
+        known = self.contexts.installations or [self.contexts.default.installation]
+        end = cursor + page_size
+        page = [{"id": id_, "installationContext": "ari:cloud:jira::site/emulated"} for id_ in known[cursor:end]]
+        return Answer({"installations": page, "cursor": str(end) if end < len(known) else None})
+
+    def page(self, invocation: str | None) -> Context:
+        """The context of a page in a browser: that of an invocation, or the default one.
+
+        Raises:
+            Refused: It is not registered, and the emulator is strict.
+        """
+        return self.contexts.default if invocation is None else self.contexts.invocation(invocation, self.settings)
+
+    def subscription(self, subscription: Mapping[str, Any]) -> tuple[Address, float | None]:
+        """Where a subscriber listens, and from when on events are replayed to it.
+
+        Args:
+            subscription: As the subscriber's first message, checked.
+
+        Raises:
+            Refused: Its token does not allow it, or it is over the limit.
+        """
+        address = self.address_of_page(subscription, "subscribe")
+        self._count(address.installation)
+        replay = subscription.get("options", {}).get("replaySeconds")
+        if replay is None:
+            return address, None
+        return address, self.clock.now() - min(replay, self.settings.replay_retention)
+
+    def publish_from_page(self, publication: Any) -> RecordedEvent:
+        """Publishes as a front end does.
+
+        Args:
+            publication: `{"channel", "payload"}`, and optionally `isGlobal`, `invocation` and `options`.
+
+        Raises:
+            ValueError: It is not.
+            Refused: Its token does not allow it, or it is over the limit.
+        """
+        if problem := _PUBLICATION.problem(publication):
+            raise ValueError(problem)
+        address = self.address_of_page(publication, "publish")
+        self._count(address.installation)
+        return self._deliver(address, publication["payload"])
+
+    def address_of_page(self, described: Mapping[str, Any], permission: Permission) -> Address:
+        """Where a page in a browser publishes or listens.
+
+        Args:
+            described: `channel`, and optionally `isGlobal`, `invocation` and `options`.
+            permission: What its token must allow.
+
+        Raises:
+            Refused: The token does not allow it, or the invocation is not registered and the emulator is strict.
+        """
+        context = self.page(described.get("invocation"))
+        options = described.get("options", {})
+        scope = None if described.get("isGlobal") else self._scope(context, options.get("contextOverrides"))
+        return self._address(context.installation, described["channel"], scope, options, permission)
+
+    def _deliver(self, address: Address, payload: str) -> RecordedEvent:
+        event_id = str(uuid.uuid4())
+        now = self.clock.now()
+        delivered = self.channels.deliver(address, payload, event_id, now)
+        event = RecordedEvent(
+            address=address,
+            payload=payload,
+            event_id=event_id if delivered else None,
+            event_timestamp=str(int(now * 1000)) if delivered else None,
+            delivered=delivered,
+            at=now,
+        )
+        self.events.append(event)
+        self.feed.send(event)
+        return event
+
+    def record(self, request: RecordedRequest) -> None:
+        """Remembers a call."""
+        self.requests.append(request)
+        self.feed.send(request)
+
+    def state(self) -> dict[str, Any]:
+        """All that the console shows beside calls and events."""
+        return {
+            "kind": "state",
+            "now": self.clock.now(),
+            "limit": self.settings.limit,
+            "rates": self._limit.rates(self.clock.now()),
+            "channels": [
+                {**address.to_json(), "subscribers": subscribers}
+                for address, subscribers in self.channels.live().items()
+            ],
+            "faults": self.faults.waiting(),
+            "contexts": self.contexts.to_json(),
+            "operations": [*self.document.operations],
+        }
+
+    def _publish(self, body: Mapping[str, Any], address: Address) -> Answer:
+        self._count(address.installation)
+        event = self._deliver(address, body["payload"])
+        return Answer({"eventId": event.event_id, "eventTimestamp": event.event_timestamp}, event.delivered)
+
+    def _scoped(self, body: Mapping[str, Any], authorization: Authorization) -> Address:
+        if authorization.invocation_id is None:
+            raise _against(
+                "publish needs the id of an invocation that came from a UI context and cannot be done on behalf of an"
+                " installationId. Send id=<invocation id>, or publish to a global channel"
+            )
+        context = self.contexts.invocation(authorization.invocation_id, self.settings)
+        if not context.from_ui:
+            raise _against(
+                "publish needs an invocation that came from a UI context, and this one did not. Publish to a global"
+                " channel"
+            )
+        options = body.get("options", {})
+        scope = self._scope(context, options.get("contextOverrides"))
+        return self._address(context.installation, body["name"], scope, options, "publish")
+
+    def _global(self, body: Mapping[str, Any], installation: str, permission: Permission) -> Address:
+        return self._address(installation, body["name"], None, body.get("options", {}), permission)
+
+    def _sign(self, body: Mapping[str, Any], authorization: Authorization, installation: str) -> Answer:
+        if authorization.invocation_id is None and not self.settings.token_by_installation:
+            raise _against("the emulator was told to refuse tokens on behalf of an installationId")
+        self._count(installation)
+        expires_at = int(self.clock.now()) + self.settings.token_lifetime
+        token = self._tokens.sign(body["channelName"], body["claims"], body.get("permissions"), expires_at)
+        return Answer({"token": token, "expiresAt": expires_at})
+
+    def _scope(self, context: Context, overrides: Sequence[str] | None) -> str | None:
+        """What has to be equal between publisher and subscriber; None stands for a global channel."""
+        if overrides is None:
+            return _spelt(f"module {context.module}", {name: context.product[name] for name in sorted(context.product)})
+        for name in overrides:
+            if name not in OVERRIDES:
+                raise _against(f"options.contextOverrides: must be of {', '.join(OVERRIDES)}")
+        if not overrides and self.settings.empty_overrides_are_global:
+            return None
+        names = dict.fromkeys(overrides if self.settings.overrides_in_order else sorted(overrides))
+        return _spelt("overrides", {name: context.product.get(name) for name in names})
+
+    def _address(
+        self, installation: str, channel: str, scope: str | None, options: Mapping[str, Any], permission: Permission
+    ) -> Address:
         token = options.get("token")
-        overrides = None if is_global else options.get("contextOverrides")
+        claims = None
+        if token is not None:
+            claims = self._tokens.verify(token, channel=channel, permission=permission, now=self.clock.now())
         return Address(
-            installation=_INSTALLATION,
+            installation=installation,
             channel=channel,
-            is_global=is_global,
-            context=_CONTEXT if not is_global and overrides is None else None,
-            overrides=None if overrides is None else frozenset(overrides),
-            claims=None if token is None else self._tokens.verify(token, channel=channel, permission=permission),
+            is_global=scope is None,
+            scope=scope or "",
+            claims=claims,
         )
 
-    def _publish(self, body: Mapping[str, Any], *, is_global: bool) -> Answer:
-        address = self.address(body["name"], is_global, body.get("options", {}), "publish")
-        event = self.channels.publish(address, body["payload"])
-        self.events.append(event)
-        return Answer({"eventId": event.event_id, "eventTimestamp": event.event_timestamp}, event.delivered)
+    def _count(self, installation: str) -> None:
+        self._limit.count(installation, self.clock.now(), self.settings.limit, self.settings.limit_retry_after)
+
+
+def _spelt(kind: str, parts: Mapping[str, str | None]) -> str:
+    return " ".join([kind, *(f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in parts.items())])
+
+
+def _against(rule: str) -> Refused:
+    return Refused(400, "INVALID_REQUEST", f"Invalid request: {rule}.", logical=True)

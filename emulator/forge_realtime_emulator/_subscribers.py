@@ -1,27 +1,37 @@
-"""The WebSocket endpoint for subscribers, `/_emulator/subscribe`.
+"""The endpoints for subscribers, `/_emulator/subscribe`: over a WebSocket, and as Server-Sent Events.
 
-The protocol is JSON in text frames, one subscription per connection, with the names that the front end's bridge uses:
+The WebSocket's protocol is JSON in text frames, one subscription per connection, with the names that the front end's
+bridge uses:
 
-1. The subscriber sends one message, and then nothing more:
-   `{"channel": "board-42", "isGlobal": false, "options": {"token": "…", "contextOverrides": ["issue"]}}`.
-   Only `channel` is required; a global subscription takes no `contextOverrides`.
-2. The emulator answers `{"type": "subscribed"}`. Whatever is published after that arrives.
+1. The subscriber sends one message, and then nothing more: `{"channel": "board-42", "isGlobal": false, "invocation":
+   "invocation-123", "options": {"token": "…", "contextOverrides": ["issue"], "replaySeconds": 60}}`.
+   Only `channel` is required; a global subscription takes no `contextOverrides`. `invocation` says in which registered
+   context the subscriber is; without it, in the default one.
+2. The emulator answers `{"type": "subscribed"}`, and then sends what is to be replayed. Whatever is published after that
+   arrives.
 3. For every event comes
    `{"type": "event", "channel": "board-42", "payload": "…", "eventId": "…", "eventTimestamp": "1789000000000"}`,
    in the order of publishing; `payload` is the string exactly as published.
 
 Whatever goes wrong is answered `{"type": "error", "code": "…", "message": "…"}` before the connection is closed with
-code 1008. Other close codes: 1001 the emulator stopped, 1007 a frame was not UTF-8, 1009 a frame was over 1 MiB,
-1013 the subscriber read too slowly. A token is checked when subscribing; whether a subscription ends when its token
-expires is not known, and here it goes on.
+code 1008. Other close codes: 1001 the emulator stopped or was reset, 1007 a frame was not UTF-8, 1009 a frame was over
+1 MiB, 1013 the subscriber read too slowly. A token is checked when subscribing; whether a subscription ends when its
+token expires is not known, and here it goes on.
+
+Server-Sent Events: `GET /_emulator/subscribe?channel=board-42&isGlobal=true&invocation=…&token=…&contextOverrides=issue,project
+&replaySeconds=60`. Each of those messages comes as the data of one; the last one, when the emulator ends the stream, is
+`{"type": "closed", "code": 1013, "reason": "…"}`. What is refused is answered with a status and `{"code", "message"}`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
 from typing import Any
 
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
 from starlette.types import Message
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
@@ -31,6 +41,8 @@ from ._schema import Schema
 from ._sidecar import Sidecar
 
 _POLICY_VIOLATION = 1008
+_PING = 15.0
+"""Seconds between comments in a quiet stream, by which both sides notice a dead connection."""
 
 _SUBSCRIPTION = Schema(
     {
@@ -40,12 +52,14 @@ _SUBSCRIPTION = Schema(
         "properties": {
             "channel": {"type": "string"},
             "isGlobal": {"type": "boolean"},
+            "invocation": {"type": "string"},
             "options": {
                 "type": "object",
                 "additionalProperties": False,
                 "properties": {
                     "token": {"type": "string"},
                     "contextOverrides": {"type": "array", "items": {"type": "string"}},
+                    "replaySeconds": {"type": "number", "minimum": 0},
                 },
             },
         },
@@ -61,18 +75,61 @@ async def serve_subscriber(websocket: WebSocket, sidecar: Sidecar) -> None:
         if first["type"] == "websocket.disconnect":
             return
         try:
-            subscription = _read(first)
-            is_global = subscription.get("isGlobal", False)
-            options = subscription.get("options", {})
-            address = sidecar.address(subscription["channel"], is_global, options, "subscribe")
-            with sidecar.channels.subscriber(address) as subscriber:
-                subscriber.offer(json.dumps({"type": "subscribed"}))
+            address, since = sidecar.subscription(_read(first))
+            with sidecar.channels.subscriber(address, since) as subscriber:
                 await _deliver(websocket, subscriber)
         except Refused as refusal:
             await websocket.send_json({"type": "error", "code": refusal.code, "message": refusal.message})
             await websocket.close(_POLICY_VIOLATION, refusal.code)
     except WebSocketDisconnect:
         pass
+
+
+async def stream_subscriber(request: Request, sidecar: Sidecar) -> Response:
+    """Serves one stream of Server-Sent Events.
+
+    Raises:
+        Refused: The query is no subscription, or it is not accepted.
+    """
+    address, since = sidecar.subscription(_read_query(request))
+
+    async def stream() -> AsyncIterator[str]:
+        with sidecar.channels.subscriber(address, since) as subscriber:
+            while True:
+                try:
+                    async with asyncio.timeout(_PING):
+                        message = await subscriber.next()
+                except TimeoutError:
+                    yield ": still here\n\n"
+                    continue
+                if not isinstance(message, str):
+                    yield _sse(json.dumps({"type": "closed", "code": message.code, "reason": message.reason}))
+                    return
+                yield _sse(message)
+
+    return StreamingResponse(stream(), media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+
+
+def _sse(data: str) -> str:
+    # JSON has no line breaks in it.
+    return f"data: {data}\n\n"
+
+
+def _read_query(request: Request) -> dict[str, Any]:
+    query = dict(request.query_params)
+    subscription: dict[str, Any] = {name: query.pop(name) for name in ("channel", "invocation") if name in query}
+    options: dict[str, Any] = {name: query.pop(name) for name in ("token",) if name in query}
+    try:
+        if "isGlobal" in query:
+            subscription["isGlobal"] = {"true": True, "false": False}[query.pop("isGlobal")]
+        if "replaySeconds" in query:
+            options["replaySeconds"] = float(query.pop("replaySeconds"))
+    except (KeyError, ValueError):
+        raise _invalid("isGlobal is true or false, and replaySeconds a number") from None
+    if "contextOverrides" in query:
+        names = query.pop("contextOverrides")
+        options["contextOverrides"] = names.split(",") if names else []
+    return _checked({**subscription, "options": options, **query})
 
 
 def _read(message: Message) -> dict[str, Any]:
@@ -83,8 +140,11 @@ def _read(message: Message) -> dict[str, Any]:
         subscription = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise _invalid("the first message is not valid JSON") from error
-    problem = _SUBSCRIPTION.problem(subscription)
-    if problem is not None:
+    return _checked(subscription)
+
+
+def _checked(subscription: Any) -> dict[str, Any]:
+    if problem := _SUBSCRIPTION.problem(subscription):
         raise _invalid(problem)
     if subscription.get("isGlobal") and "contextOverrides" in subscription.get("options", {}):
         raise _invalid("options.contextOverrides: a global subscription has no context; leave it out")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -45,9 +45,10 @@ class Subscription:
         channel: The channel's name.
     """
 
-    def __init__(self, channel: str, connection: ClientConnection) -> None:
+    def __init__(self, channel: str, connection: ClientConnection, why_not: Callable[[], str]) -> None:
         self.channel = channel
         self._connection = connection
+        self._why_not = why_not
 
     def receive(self, timeout: float = 5.0) -> ReceivedEvent:
         """Waits for the next event.
@@ -63,45 +64,32 @@ class Subscription:
             message = _receive(self._connection, timeout)
         except TimeoutError:
             raise TimeoutError(
-                f"No event on channel {self.channel!r} within {timeout} s. Look at emulator.events and"
-                " emulator.requests: scope, context overrides and token claims must match the publisher's exactly."
+                f"No event on channel {self.channel!r} within {timeout:g} s.\n{self._why_not()}"
             ) from None
         return ReceivedEvent(message["channel"], message["payload"], message["eventId"], message["eventTimestamp"])
 
 
 @contextmanager
 def open_subscription(
-    address: str,
-    channel: str,
-    *,
-    is_global: bool,
-    token: str | None,
-    context_overrides: Sequence[str] | None,
+    address: str, subscription: Mapping[str, Any], explained: Callable[[Mapping[str, Any]], Callable[[], str]]
 ) -> Iterator[Subscription]:
     """Subscribes, and unsubscribes when the context ends.
 
     Args:
         address: The WebSocket address of the endpoint.
-        channel: The channel's name.
-        is_global: Whether to get what is published globally, instead of what is published in scope.
-        token: A realtime token, or None.
-        context_overrides: The context that replaces the default scope, or None.
+        subscription: The first message.
+        explained: Called when the subscription has begun; what it returns says why no event came.
 
     Raises:
         SubscriptionRefused: The emulator did not accept it.
     """
-    options: dict[str, Any] = {}
-    if token is not None:
-        options["token"] = token
-    if context_overrides is not None:
-        options["contextOverrides"] = list(context_overrides)
     # No proxy: the emulator is local. No limits: whoever reads here decides how slowly.
     with connect(address, proxy=None, compression=None, max_size=None, max_queue=None, logger=_wire_log) as connection:
-        connection.send(json.dumps({"channel": channel, "isGlobal": is_global, "options": options}))
+        connection.send(json.dumps(subscription))
         answer = _receive(connection, _ANSWER_TIMEOUT)
         if answer["type"] == "error":
             raise SubscriptionRefused(answer["code"], answer["message"])
-        yield Subscription(channel, connection)
+        yield Subscription(subscription["channel"], connection, explained(subscription))
 
 
 def _receive(connection: ClientConnection, timeout: float) -> dict[str, Any]:

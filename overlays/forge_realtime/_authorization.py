@@ -43,7 +43,7 @@ class Authorization:
         if (self.invocation_id is None) == (self.installation_id is None):
             raise UsageError(
                 "Give exactly one of invocation_id and installation_id: a call is made either for the invocation that "
-                "the container answers or for an installation."
+                "the container answers (for_invocation) or for an installation (for_installation), and its id is a string."
             )
         if self.as_ not in ("app", "user", None):
             raise UsageError("as_ must be 'app', 'user' or None.")

@@ -154,7 +154,7 @@ def call_steps(
                 error = answer_error
             else:
                 logger.debug("%s: attempt %d: accepted (%d)", name, number, status)
-                _tell(policy, accepted)
+                _tell(name, policy, accepted)
                 return result
         else:
             assert outcome is not None
@@ -165,7 +165,7 @@ def call_steps(
         cause = type(error if status else outcome).__name__
         attempts.append(Attempt(number, error.delivery, status, cause, now - began, wait))
         logger.debug("%s: attempt %d: %s (%s)", name, number, error.delivery.value, cause)
-        _tell(policy, attempts[-1])
+        _tell(name, policy, attempts[-1])
         if wait is not None:
             logger.info(
                 "%s: attempt %d: %s (%s); trying again in %.3f s", name, number, error.delivery.value, cause, wait
@@ -204,7 +204,11 @@ def _result(
         raise _answer_error(RejectedError, response, "the platform reported errors in its answer", Delivery.REJECTED)
     try:
         # None is here the documented answer without a body: an undocumented status raises.
-        return convert(cast(M, operation._parse_response(client=_STRICT, response=response)), attempts)
+        model = cast(M, operation._parse_response(client=_STRICT, response=response))
+        if hasattr(model, "to_dict") and not isinstance(body, dict):
+            # Models take an empty list for an empty object.
+            raise TypeError
+        return convert(model, attempts)
     except UnexpectedStatus:
         message, retryable = f"the status {status} is not one that the API document lists", False
     except _PARSER_ERRORS:
@@ -330,14 +334,21 @@ def _message(name: str, error: ForgeRealtimeError, reason: str, elapsed: float, 
         parts.append(reason)
     if isinstance(error, AnswerError) and error.body:
         parts.append("what the platform says is in the error's body")
-    if isinstance(error.__cause__, httpx.ConnectError):
+    if isinstance(error.__cause__, httpx.ConnectError | httpx.ConnectTimeout) or (
+        isinstance(error, AnswerError) and error.status in (404, 405)
+    ):
         origin = f"{url.scheme}://{url.netloc.decode()}"
         parts.append(
-            f"is {origin} the right address (FORGE_EGRESS_PROXY_URL or base_url), and does something listen there?"
+            f"is {origin} the right address (FORGE_EGRESS_PROXY_URL or base_url), and does the sidecar listen there?"
         )
     return "; ".join(parts)
 
 
-def _tell(policy: RetryPolicy, attempt: Attempt) -> None:
-    if policy.on_attempt is not None:
+def _tell(name: str, policy: RetryPolicy, attempt: Attempt) -> None:
+    if policy.on_attempt is None:
+        return
+    try:
         policy.on_attempt(attempt)
+    except Exception:
+        # What became of the event must not be lost over it.
+        logger.exception("%s: RetryPolicy.on_attempt failed", name)

@@ -155,8 +155,10 @@ class _Client(Generic[AnyShared]):
         if invocation := current_invocation():
             return Authorization(invocation_id=invocation.id)
         raise NoInvocationError(
-            f"{name}: on whose behalf? Add forge_realtime.asgi.InvocationMiddleware (or wsgi) to the app, or call it on "
-            "client.for_invocation(request.headers); outside of a request, on client.for_installation(installation_id)."
+            f"{name}: no invocation is current here. In a request, add forge_realtime.asgi.InvocationMiddleware (or wsgi) "
+            "to the app, or call it on client.for_invocation(request.headers). In a thread, executor or queue worker, enter "
+            "`with invocation.active()` with the request's current_invocation(). Where there is none, use "
+            "client.for_installation(installation_id), which publishes to global channels."
         )
 
     def _request(self, operation: Operation[P, M], *args: P.args, **kwargs: P.kwargs) -> httpx.Request:
@@ -211,7 +213,7 @@ class RealtimeClient(_Client[Shared]):
             claims and permissions, until a tenth of its life is left.
 
     Raises:
-        UsageError: The address is missing or is not an http(s) URL.
+        UsageError: The address is missing or is not an http(s) URL, or an argument is of another type.
     """
 
     def __init__(
@@ -223,6 +225,8 @@ class RealtimeClient(_Client[Shared]):
         cache_tokens: bool = False,
     ) -> None:
         super().__init__(base_url, retry)
+        if transport is not None and not isinstance(transport, httpx.BaseTransport):
+            raise UsageError("transport takes an httpx.BaseTransport, such as httpx.HTTPTransport().")
         self._shared = Shared(self._base_url, transport, cache_tokens)
 
     def publish(
@@ -346,7 +350,7 @@ class AsyncRealtimeClient(_Client[AsyncShared]):
         cache_tokens: Whether `sign_realtime_token` keeps what it signed, as `RealtimeClient` describes it.
 
     Raises:
-        UsageError: The address is missing or is not an http(s) URL.
+        UsageError: The address is missing or is not an http(s) URL, or an argument is of another type.
     """
 
     def __init__(
@@ -358,6 +362,8 @@ class AsyncRealtimeClient(_Client[AsyncShared]):
         cache_tokens: bool = False,
     ) -> None:
         super().__init__(base_url, retry)
+        if transport is not None and not isinstance(transport, httpx.AsyncBaseTransport):
+            raise UsageError("transport takes an httpx.AsyncBaseTransport, such as httpx.AsyncHTTPTransport().")
         self._shared = AsyncShared(self._base_url, transport, cache_tokens)
 
     async def publish(

@@ -8,6 +8,7 @@ import re
 import threading
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from inspect import iscoroutinefunction
 from typing import Literal
 
 import dateutil.parser
@@ -35,7 +36,8 @@ class RetryPolicy:
         backoff_max: The highest bound of such a wait.
         budget: Retries that each call adds to those the client may still make, all its siblings together; it starts
             with, and never holds more than, 100. `math.inf`: no bound.
-        on_attempt: Called after each attempt, in the thread or task of the call. What it raises ends the call.
+        on_attempt: A plain function, called after each attempt in the thread or task of the call. What it raises is
+            logged, and changes nothing.
 
     Raises:
         UsageError: A value makes no sense.
@@ -56,15 +58,15 @@ class RetryPolicy:
         for name in ("deadline", "attempt_timeout"):
             if not (_is_number(value := getattr(self, name)) and 0 < value < math.inf):
                 raise UsageError(f"RetryPolicy: {name} must be a positive, finite number of seconds.")
-        if not (isinstance(self.max_attempts, int) and self.max_attempts >= 1):
+        if not (type(self.max_attempts) is int and self.max_attempts >= 1):
             raise UsageError("RetryPolicy: max_attempts must be a whole number of at least 1.")
         for name in ("backoff_initial", "backoff_max"):
             if not (_is_number(value := getattr(self, name)) and 0 <= value < math.inf):
                 raise UsageError(f"RetryPolicy: {name} must be a finite number of seconds, 0 or more.")
         if not (_is_number(self.budget) and self.budget >= 0):
             raise UsageError("RetryPolicy: budget must be a number of retries per call, 0 or more.")
-        if self.on_attempt is not None and not callable(self.on_attempt):
-            raise UsageError("RetryPolicy: on_attempt must be callable with one Attempt.")
+        if self.on_attempt is not None and (not callable(self.on_attempt) or iscoroutinefunction(self.on_attempt)):
+            raise UsageError("RetryPolicy: on_attempt must be a plain function (not async) of one Attempt.")
 
     def backoff(self, attempt: int) -> float:
         """A random wait in seconds after the attempt with this number (from 1)."""

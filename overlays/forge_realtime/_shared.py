@@ -317,6 +317,8 @@ async def _aexchange(transport: httpx.AsyncBaseTransport, request: httpx.Request
         async with asyncio.timeout_at(until):
             response = await transport.handle_async_request(request)
     except TimeoutError:
+        if not getattr(request.stream, "sent", True):
+            raise httpx.ConnectTimeout("no connection in time") from None
         raise _timed_out() from None
     response.request = request
     response.stream = _BoundedAsyncStream(cast(httpx.AsyncByteStream, response.stream))

@@ -78,6 +78,7 @@ UNKNOWN: dict[str, tuple[Behaviour, type[ForgeRealtimeError]]] = {
     "an empty body": (answer(200), UnexpectedAnswerError),
     "invalid UTF-8": (answer(200, b'{"eventId": "\xff\xfe"}'), UnexpectedAnswerError),
     "a list": (answer(200, ["event-1"]), UnexpectedAnswerError),
+    "an empty list": (answer(200, []), UnexpectedAnswerError),
     "an id of another type": (answer(200, {"eventId": 5}), UnexpectedAnswerError),
     "a time of another type": (answer(200, {"eventId": "e", "eventTimestamp": [1]}), UnexpectedAnswerError),
 }
@@ -131,6 +132,22 @@ def test_no_connection_is_not_sent_and_tried_again(caller: Caller) -> None:
     assert "it was not sent" in str(error)
     assert "Connection refused" in str(error) or "All connection attempts failed" in str(error)
     assert f"is {url} the right address (FORGE_EGRESS_PROXY_URL or base_url)" in str(error)
+
+
+@pytest.mark.parametrize("status", [404, 405])
+def test_another_server_at_the_address(caller: Caller, status: int) -> None:
+    with FaultServer(answer(status)) as server:
+        [error] = caller(server.url, publish)
+        assert f"is {server.url} the right address" in str(error)
+
+
+def test_no_connection_in_time_is_named_so(caller: Caller) -> None:
+    with FaultServer(deaf=True) as server:
+        url = server.url
+        [error] = caller(url, publish, retry=evolve(ONCE, attempt_timeout=0.1, max_attempts=1))
+    assert (error.delivery, [attempt.error for attempt in error.attempts]) == (Delivery.NOT_SENT, ["ConnectTimeout"])
+    assert "publish: not sent in time (ConnectTimeout); it was not sent" in str(error)
+    assert f"is {url} the right address" in str(error)
 
 
 def test_a_reset_before_the_request_is_sent_again_at_least_once(caller: Caller) -> None:
@@ -315,6 +332,17 @@ def test_the_hook_sees_every_attempt(caller: Caller) -> None:
         [result] = caller(server.url, publish, retry=evolve(QUICK, on_attempt=seen.append))
     assert tuple(seen) == result.attempts
     assert [attempt.number for attempt in seen] == [1, 2]
+
+
+def test_a_hook_that_fails_changes_nothing(caller: Caller, caplog: pytest.LogCaptureFixture) -> None:
+    def fail(attempt: Attempt) -> None:
+        raise ZeroDivisionError
+
+    with FaultServer(answer(429)) as server:
+        [result] = caller(server.url, publish, retry=evolve(QUICK, on_attempt=fail))
+    assert deliveries(result.attempts) == ["REJECTED", "ACCEPTED"]
+    failed = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert [record.getMessage() for record in failed] == ["publish: RetryPolicy.on_attempt failed"] * 2
 
 
 def test_an_idle_connection_that_the_server_closed_is_no_error(caller: Caller) -> None:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any
 
+import httpx
 import pytest
 from forge_realtime._api.api.forge_realtime import publish
 from forge_realtime._api.models import PublishAnswer, PublishRequest
@@ -190,7 +191,7 @@ def test_no_invocation() -> None:
     with (
         FaultServer() as server,
         RealtimeClient(server.url) as client,
-        pytest.raises(NoInvocationError, match=r"publish: on whose behalf\? .*for_invocation\(request.headers\)"),
+        pytest.raises(NoInvocationError, match=r"publish: no invocation is current.*for_invocation\(request.headers\)"),
     ):
         client.publish("c", "p")
 
@@ -243,6 +244,25 @@ def test_the_address_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_policy_of_another_type(client: Any) -> None:
     with pytest.raises(UsageError, match="retry takes a RetryPolicy"):
         client("http://localhost:7072", retry=5)
+
+
+@pytest.mark.parametrize(
+    ("client", "transport"),
+    [
+        (RealtimeClient, httpx.AsyncHTTPTransport()),
+        (RealtimeClient, httpx.Client),
+        (AsyncRealtimeClient, httpx.HTTPTransport()),
+    ],
+)
+def test_a_transport_of_another_type(client: Any, transport: Any) -> None:
+    with pytest.raises(UsageError, match=r"transport takes an httpx\.(Async)?BaseTransport"):
+        client("http://localhost:7072", transport=transport)
+
+
+def test_an_installation_that_is_none() -> None:
+    client: Any = RealtimeClient("http://localhost:7072")
+    with pytest.raises(UsageError, match=r"for an installation \(for_installation\), and its id is a string"):
+        client.for_installation(None)
 
 
 def test_siblings_change_nothing_in_each_other() -> None:

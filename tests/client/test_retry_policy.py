@@ -7,8 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forge_realtime import RetryPolicy, UsageError
+from forge_realtime import Attempt, RetryPolicy, UsageError
 from forge_realtime._retry import RetryBudget, retry_after
+
+
+async def wait_a_while(attempt: Attempt) -> None: ...
 
 
 @pytest.mark.parametrize(
@@ -27,7 +30,9 @@ from forge_realtime._retry import RetryBudget, retry_after
         {"budget": -1},
         {"budget": math.nan},
         {"budget": True},
+        {"max_attempts": True},
         {"on_attempt": 5},
+        {"on_attempt": wait_a_while},
     ],
 )
 def test_settings_that_make_no_sense_are_named(settings: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from forge_realtime_emulator import Emulator
+from forge_realtime_emulator import Emulator, Settings
 from tests.emulator.api import Api
 
 
@@ -20,7 +20,7 @@ def client() -> Iterator[httpx.Client]:
 
 @pytest.fixture(scope="session")
 def emulator() -> Iterator[Emulator]:
-    with Emulator() as emulator:
+    with Emulator(settings=Settings(limit=None)) as emulator:
         yield emulator
 
 

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from websockets.sync.client import connect
 
-from forge_realtime_emulator import Emulator, Subscription, SubscriptionClosed, SubscriptionRefused, _channels
+from forge_realtime_emulator import Emulator, Settings, Subscription, SubscriptionClosed, SubscriptionRefused, _channels
 from tests.emulator.api import Api
 
 
@@ -146,7 +146,7 @@ def test_permissions_are_enforced(
 
 
 def test_token_checks_have_their_order_codes_and_message(api_of: Callable[[Emulator], Api], channel: str) -> None:
-    with Emulator() as emulator, Emulator(token_lifetime=0) as expiring:
+    with Emulator() as emulator, Emulator(settings=Settings(token_lifetime=0)) as expiring:
         api, expired = api_of(emulator), api_of(expiring)
         forged = api.sign(channel)[:-4] + "AAAA"
         for token in ["", "x", "a.b.c", "\ud800", "\u20ac.\u20ac.\u20ac", "W1tb" * 50_000 + ".e30.x", forged]:
@@ -203,6 +203,7 @@ def test_concurrent_publishers_give_all_subscribers_one_order(api: Api, channel:
 
 
 def test_nothing_arrives_after_unsubscribing(own: Api, channel: str) -> None:
+    own.emulator.change(limit=None)
     with own.emulator.subscribe(channel):
         pass
     answers = [delivered(own.publish(channel)) for _ in range(200)]
@@ -213,6 +214,7 @@ def test_a_slow_subscriber_is_closed_with_the_reason_and_delays_nobody(
     own: Api, channel: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_channels, "QUEUE_LIMIT", 20)
+    own.emulator.change(limit=None)
     large = "x" * 900_000
     with own.emulator.subscribe(channel) as fast, _unread(own.emulator, channel) as slow:
         published = 0
@@ -237,4 +239,4 @@ def _unread(emulator: Emulator, channel: str) -> Iterator[Subscription]:
     with connect(address, proxy=None, compression=None, max_size=None, max_queue=1) as connection:
         connection.send(json.dumps({"channel": channel}))
         assert json.loads(connection.recv()) == {"type": "subscribed"}
-        yield Subscription(channel, connection)
+        yield Subscription(channel, connection, str)

@@ -60,7 +60,12 @@ def test_a_fault_comes_before_the_checks(own: Api) -> None:
 
 
 BAD = [
-    ({}, "missing status"),
+    ({}, "say what the call gets: status, answer or delay"),
+    ({"times": 2}, "say what the call gets: status, answer or delay"),
+    ({"status": 500, "answer": "reset"}, "give either status or answer"),
+    ({"delay": 1, "retryAfter": 1}, "retryAfter goes with a status"),
+    ({"answer": "none"}, 'answer: must be one of "reset", "truncated", "not-json"'),
+    ({"delay": -1}, "delay: must be at least 0"),
     ([], "must be of type object"),
     ({"status": "429"}, "status: must be of type integer"),
     ({"status": True}, "status: must be of type integer"),
@@ -69,7 +74,7 @@ BAD = [
     ({"status": 429, "retryAfter": -1}, "retryAfter: must be at least 0"),
     ({"status": 429, "retryAfter": 0.5}, "retryAfter: must be of type integer"),
     ({"status": 429, "times": 0}, "times: must be at least 1"),
-    ({"status": 429, "delay": 1}, "allowed are status, retryAfter, times, operation"),
+    ({"status": 429, "wait": 1}, "allowed are status, retryAfter, answer, delay, delivered, times, operation"),
     ({"status": 429, "operation": "nix"}, "must be one of publish, publish_global, sign_realtime_token"),
 ]
 
@@ -78,7 +83,7 @@ BAD = [
 def test_a_wrong_fault_is_refused_with_what_is_wrong(own: Api, fault: Any, problem: str) -> None:
     answer = own.post(FAULTS, fault)
     assert answer.status_code == 400
-    assert answer.json()["code"] == "INVALID_FAULT"
+    assert answer.json()["code"] == "INVALID_REQUEST"
     assert problem in answer.json()["message"]
     assert statuses(own, 1) == [200]
 

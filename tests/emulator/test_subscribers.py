@@ -61,7 +61,7 @@ def test_only_the_channel_is_required(api: Api, channel: str) -> None:
         ('{"channel": "x", "options": []}', "options: must be of type object"),
         ('{"channel": "x", "options": {"token": 1}}', "options.token: must be of type string"),
         ('{"channel": "x", "options": {"replay": 1}}', "allowed are token, contextOverrides"),
-        ('{"channel": "x", "name": "x"}', "allowed are channel, isGlobal, options"),
+        ('{"channel": "x", "name": "x"}', "allowed are channel, isGlobal, invocation, options"),
         ('{"channel": "x", "isGlobal": true, "options": {"contextOverrides": []}}', "has no context; leave it out"),
     ],
 )

@@ -1,0 +1,118 @@
+"""The emulator's own endpoints, under `/_emulator`: for the console, for other processes, and for curl.
+
+* `GET /_emulator/state`: what is registered, who is subscribed, the current rate, the faults that wait
+* `GET /_emulator/feed`: Server-Sent Events, each a JSON object with `kind`: `state`, `request` or `event`; the records of
+  the last hundred calls and events come first
+* `POST /_emulator/faults`: adds a fault; `DELETE`: drops those that wait
+* `POST /_emulator/contexts`: registers contexts
+* `POST /_emulator/clock`: `{"advance": 3600}`, seconds
+* `POST /_emulator/limit`: `{"limit": 50}`, or null for none
+* `POST /_emulator/publish`: publishes as a front end does: `{"channel": "…", "payload": "…", "isGlobal": true,
+  "invocation": "…", "options": {"token": "…", "contextOverrides": ["issue"]}}`; answers `{"eventId", "eventTimestamp"}`
+* `POST /_emulator/reset`: forgets everything but the settings and contexts of the start
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import BaseRoute, Route
+
+from ._errors import Refused
+from ._reading import read_json
+from ._sidecar import Sidecar
+
+_PAST = 100
+_PULSE = 1.0
+"""Seconds between states in a quiet feed: the current rate falls without an event."""
+
+
+class Control:
+    """The endpoints over one sidecar."""
+
+    def __init__(self, sidecar: Sidecar) -> None:
+        self._sidecar = sidecar
+
+    def routes(self) -> list[BaseRoute]:
+        """The routes."""
+        return [
+            Route("/_emulator/state", self._state),
+            Route("/_emulator/feed", self._feed),
+            Route("/_emulator/faults", self._changing(self._sidecar.faults.add), methods=["POST"]),
+            Route("/_emulator/faults", self._clear_faults, methods=["DELETE"]),
+            Route("/_emulator/contexts", self._changing(self._register), methods=["POST"]),
+            Route("/_emulator/clock", self._changing(self._advance), methods=["POST"]),
+            Route("/_emulator/limit", self._changing(self._limit), methods=["POST"]),
+            Route("/_emulator/publish", self._changing(self._publish), methods=["POST"]),
+            Route("/_emulator/reset", self._reset, methods=["POST"]),
+        ]
+
+    def _changing(self, change: Callable[[Any], Any]) -> Callable[[Request], Awaitable[Response]]:
+        async def endpoint(request: Request) -> Response:
+            body = await read_json(request)
+            try:
+                answer = change(body)
+            except ValueError as error:
+                raise Refused(400, "INVALID_REQUEST", f"Invalid request: {error}.") from None
+            self._sidecar.feed.changed()
+            return JSONResponse(answer or {})
+
+        return endpoint
+
+    async def _state(self, _: Request) -> Response:
+        return JSONResponse(self._sidecar.state())
+
+    async def _clear_faults(self, _: Request) -> Response:
+        self._sidecar.faults.clear()
+        self._sidecar.feed.changed()
+        return JSONResponse({})
+
+    async def _reset(self, _: Request) -> Response:
+        self._sidecar.reset()
+        return JSONResponse({})
+
+    async def _feed(self, _: Request) -> Response:
+        return StreamingResponse(self._stream(), media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+
+    async def _stream(self) -> AsyncIterator[str]:
+        with self._sidecar.feed.reader() as reader:
+            for record in self._past():
+                yield _sse(record)
+            while not self._sidecar.feed.closed:
+                yield _sse(self._sidecar.state())
+                for record in await reader.next(_PULSE):
+                    yield _sse(record)
+
+    def _past(self) -> Iterator[dict[str, Any]]:
+        for record in [*self._sidecar.requests][-_PAST:]:
+            yield record.to_json()
+        for event in [*self._sidecar.events][-_PAST:]:
+            yield event.to_json()
+
+    def _advance(self, body: Any) -> None:
+        self._sidecar.clock.advance(_only(body, "advance"))
+
+    def _limit(self, body: Any) -> None:
+        self._sidecar.settings = dataclasses.replace(self._sidecar.settings, limit=_only(body, "limit"))
+
+    def _publish(self, body: Any) -> dict[str, Any]:
+        event = self._sidecar.publish_from_page(body)
+        return {"eventId": event.event_id, "eventTimestamp": event.event_timestamp}
+
+    def _register(self, body: Any) -> None:
+        self._sidecar.contexts.register(body)
+
+
+def _only(body: Any, name: str) -> Any:
+    if not isinstance(body, dict) or list(body) != [name]:
+        raise ValueError(f'expected {{"{name}": …}}')
+    return body[name]
+
+
+def _sse(data: dict[str, Any]) -> str:
+    return f"data: {json.dumps(data)}\n\n"

@@ -1,0 +1,69 @@
+"""Reading request bodies, up to a limit."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from starlette.requests import Request
+
+from ._errors import Refused
+
+BODY_LIMIT = 1024 * 1024
+"""Bytes that a request's body may have. What Atlassian allows is not known."""
+
+
+async def read_json(request: Request) -> Any:
+    """Reads a body of JSON.
+
+    Raises:
+        Refused: It is too large, or no JSON.
+    """
+    return parse_json(request, await read_body(request))
+
+
+async def read_body(request: Request) -> bytes:
+    """Reads a body.
+
+    Raises:
+        Refused: It is too large.
+    """
+    body = bytearray()
+    size = 0
+    async for chunk in request.stream():
+        # What is over the limit is read and dropped: a sender that is cut off would not see the answer.
+        size += len(chunk)
+        if size <= BODY_LIMIT:
+            body += chunk
+    if size > BODY_LIMIT:
+        message = f"The request body has {size} bytes; the emulator takes up to {BODY_LIMIT}. Send a smaller payload."
+        raise Refused(413, "PAYLOAD_TOO_LARGE", message)
+    return bytes(body)
+
+
+def parse_json(request: Request, raw: bytes) -> Any:
+    """Parses a body.
+
+    Raises:
+        Refused: It is no JSON, or does not say that it is.
+    """
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type != "application/json":
+        raise invalid("the header Content-Type must be application/json")
+    try:
+        return json.loads(raw.decode("utf-8"), parse_constant=_refuse_constant)
+    except UnicodeDecodeError as error:
+        raise invalid("the body is not UTF-8") from error
+    except RecursionError as error:
+        raise invalid("the JSON is nested too deeply") from error
+    except ValueError as error:
+        raise invalid("the body is not valid JSON") from error
+
+
+def invalid(problem: str) -> Refused:
+    """A request that the emulator cannot take."""
+    return Refused(400, "INVALID_REQUEST", f"Invalid request: {problem}.")
+
+
+def _refuse_constant(_: str) -> None:
+    raise ValueError("NaN and Infinity are not JSON")

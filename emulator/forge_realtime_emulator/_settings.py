@@ -1,0 +1,51 @@
+"""What a user can set, above all where Atlassian leaves the platform's behaviour unknown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How the emulator behaves. Each default is the reading that finds most mistakes.
+
+    Attributes:
+        limit: Operations per second and installation: publish, subscribe and sign together (documented: 50). None: no
+            limit, for load tests.
+        limit_retry_after: Whole seconds in the `Retry-After` of an answer over the limit. None, the default: no such
+            header; Atlassian does not say whether there is one.
+        strict: Whether an invocation or installation that is not registered is refused; else it is taken as the default
+            context.
+        token_lifetime: Whole seconds that a signed token is valid; with 0 every token has already expired. Unknown.
+        token_by_installation: Whether a token may be signed on behalf of an installation. Unknown.
+        replay_retention: Seconds for which events are kept to be replayed; more cannot be asked for. Unknown.
+        overrides_in_order: Whether the order of context overrides matters. Unknown.
+        empty_overrides_are_global: Whether the context overrides `[]` are the same as a global channel. Documented as
+            "equivalent"; whether the two reach each other is unknown.
+        errors_in_200: Whether a logical failure, such as a token that is refused, is answered 200 with `errors` in the
+            body; else it is a 4xx. Unknown.
+
+    Raises:
+        ValueError: A value makes no sense; names it.
+    """
+
+    limit: int | None = field(default=50)
+    limit_retry_after: int | None = None
+    strict: bool = False
+    token_lifetime: int = 3600
+    token_by_installation: bool = True
+    replay_retention: int = 300
+    overrides_in_order: bool = False
+    empty_overrides_are_global: bool = False
+    errors_in_200: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("limit", "limit_retry_after", "token_lifetime", "replay_retention"):
+            value, least = getattr(self, name), 1 if name == "limit" else 0
+            optional = name in ("limit", "limit_retry_after")
+            if (value is None and optional) or (type(value) is int and value >= least):
+                continue
+            raise ValueError(f"{name} must be a whole number of at least {least}{' or None' if optional else ''}.")
+        for setting in fields(self):
+            if setting.type == "bool" and not isinstance(getattr(self, setting.name), bool):
+                raise ValueError(f"{setting.name} must be True or False.")
