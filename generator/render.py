@@ -18,6 +18,10 @@ from generator.references import METHODS, reached_components
 from generator.select import require_openapi_3
 
 
+# Another one, if it happens to be installed, would word what is wrong otherwise.
+os.environ["OPENAPI_SPEC_VALIDATOR_SCHEMA_VALIDATOR_BACKEND"] = "jsonschema"
+
+
 def render(document: Document, config: Path, output: Path) -> None:
     """Renders a document into a new folder.
 
