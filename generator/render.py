@@ -17,7 +17,6 @@ from generator.document import Document, GeneratorError, canonical_json
 from generator.references import METHODS, reached_components
 from generator.select import require_openapi_3
 
-
 # Another one, if it happens to be installed, would word what is wrong otherwise.
 os.environ["OPENAPI_SPEC_VALIDATOR_SCHEMA_VALIDATOR_BACKEND"] = "jsonschema"
 

@@ -113,6 +113,7 @@ def call_steps(
     policy: RetryPolicy,
     budget: RetryBudget,
     duplicate_harmless: bool,
+    started: float,
 ) -> Steps[T]:
     """Makes a call.
 
@@ -124,6 +125,7 @@ def call_steps(
         policy: When to try again.
         budget: Shared by all calls of a client and its siblings.
         duplicate_harmless: Whether the request may be repeated although an earlier one may have been carried out.
+        started: When the call began, in seconds of `time.monotonic()`.
 
     Returns:
         The result.
@@ -133,7 +135,6 @@ def call_steps(
     """
     name = operation_name(operation)
     budget.deposit(policy.budget)
-    started = time.monotonic()
     attempts: list[Attempt] = []
     while True:
         number = len(attempts) + 1

@@ -147,6 +147,7 @@ class _Client(Generic[AnyShared]):
             policy=self._retry,
             budget=self._shared.budget,
             duplicate_harmless=request.method in _IDEMPOTENT or operation is _SIGN_REALTIME_TOKEN,
+            started=time.monotonic(),
         )
 
     def _acting(self, name: str) -> Authorization:

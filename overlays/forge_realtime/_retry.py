@@ -16,6 +16,8 @@ from attrs import field, frozen
 
 from ._errors import Attempt, UsageError
 
+_DAY = 86_400.0
+
 
 @frozen(kw_only=True)
 class RetryPolicy:
@@ -56,13 +58,13 @@ class RetryPolicy:
         if self.delivery not in ("at_least_once", "at_most_once"):
             raise UsageError("RetryPolicy: delivery must be 'at_least_once' or 'at_most_once'.")
         for name in ("deadline", "attempt_timeout"):
-            if not (_is_number(value := getattr(self, name)) and 0 < value < math.inf):
-                raise UsageError(f"RetryPolicy: {name} must be a positive, finite number of seconds.")
+            if not (_is_number(value := getattr(self, name)) and 0 < value <= _DAY):
+                raise UsageError(f"RetryPolicy: {name} must be a positive number of seconds, a day at most.")
         if not (type(self.max_attempts) is int and self.max_attempts >= 1):
             raise UsageError("RetryPolicy: max_attempts must be a whole number of at least 1.")
         for name in ("backoff_initial", "backoff_max"):
-            if not (_is_number(value := getattr(self, name)) and 0 <= value < math.inf):
-                raise UsageError(f"RetryPolicy: {name} must be a finite number of seconds, 0 or more.")
+            if not (_is_number(value := getattr(self, name)) and 0 <= value <= _DAY):
+                raise UsageError(f"RetryPolicy: {name} must be a number of seconds, 0 or more and a day at most.")
         if not (_is_number(self.budget) and self.budget >= 0):
             raise UsageError("RetryPolicy: budget must be a number of retries per call, 0 or more.")
         if self.on_attempt is not None and (not callable(self.on_attempt) or iscoroutinefunction(self.on_attempt)):

@@ -13,10 +13,8 @@ import ssl
 import time
 import weakref
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
-from functools import cached_property
 from queue import Empty, SimpleQueue
-from typing import Final, Generic, TypeVar, cast
+from typing import Final, Generic, TypeVar
 
 import httpx
 from attrs import define
@@ -81,12 +79,16 @@ class _Shared:
         self.tokens = TokenCache() if cache_tokens else None
         self.closed = False
         self._https = base_url.scheme == "https"
+        self._context: ssl.SSLContext | None = None
         _living.add(self)
 
-    @cached_property
+    @property
     def _tls(self) -> ssl.SSLContext:
-        # Loading the certificates to verify with takes some 15 ms, and a sidecar with plain http never uses them.
-        return httpx.create_ssl_context(verify=self._https)
+        # Loading the certificates to verify with takes some 15 ms, and a sidecar with plain http never uses them. Without
+        # a lock, which a fork could leave locked: a context too many does no harm.
+        if self._context is None:
+            self._context = httpx.create_ssl_context(verify=self._https)
+        return self._context
 
     def renew(self) -> None:
         """Starts anew in a forked process: sockets and locks are the parent's."""
@@ -157,7 +159,8 @@ class Shared(_Shared):
         except (httpx.RequestError, OSError) as error:
             line.transport.close()
             if watch.expired and not isinstance(error, httpx.TimeoutException):
-                raise _timed_out() from error
+                # Not from the error, which can quote what was received.
+                raise _timed_out() from None
             raise
         except BaseException:
             # An interrupt can leave the transport locked, and come in the midst of the end of the watch.
@@ -166,10 +169,12 @@ class Shared(_Shared):
             line.abandon()
             raise
         line.socket = watch.socket
-        if watch.expired or self.closed:
+        if watch.expired:
             line.transport.close()
         else:
             self._idle.give(line)
+        if self.closed:
+            self._close_idle()
         while expired := self._idle.take_expired():
             expired.transport.close()
         return response
@@ -180,6 +185,9 @@ class Shared(_Shared):
         self._watchdog.stop()
         if self._given is not None:
             self._given.close()
+        self._close_idle()
+
+    def _close_idle(self) -> None:
         while line := self._idle.take():
             line.transport.close()
 
@@ -196,13 +204,13 @@ class AsyncShared(_Shared):
     def __init__(self, base_url: httpx.URL, transport: httpx.AsyncBaseTransport | None, cache_tokens: bool) -> None:
         super().__init__(base_url, cache_tokens)
         self._given = transport
-        self._loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Loop] = weakref.WeakKeyDictionary()
+        self._loops: dict[asyncio.AbstractEventLoop, _Loop] = {}
 
     def renew(self) -> None:
         super().renew()
         # Kept, not collected: closing them would take their sockets out of the parent's selector.
         self._inherited = self._loops
-        self._loops = weakref.WeakKeyDictionary()
+        self._loops = {}
 
     async def send(self, request: httpx.Request, timeout: float) -> httpx.Response:
         """Sends a request and reads the whole answer, within `timeout` seconds.
@@ -215,6 +223,8 @@ class AsyncShared(_Shared):
         if self._given is not None:
             return await _aexchange(self._given, request, until)
         if (loop := self._loops.get(running)) is None:
+            for closed in [former for former in list(self._loops) if former.is_closed()]:
+                self._loops.pop(closed, None)
             loop = self._loops[running] = _Loop()
         try:
             async with asyncio.timeout_at(until):
@@ -262,54 +272,22 @@ class AnswerTooLargeError(httpx.ReadError):
     """An answer of more than 16 MiB, which no operation gives."""
 
 
-class _BoundedStream(httpx.SyncByteStream):
-    """An answer's body that ends in an error when it is too long, or not there in time, however steadily it trickles."""
-
-    def __init__(self, stream: httpx.SyncByteStream, until: float) -> None:
-        self._stream = stream
-        self._until = until
-
-    def __iter__(self) -> Iterator[bytes]:
-        size = 0
-        for chunk in self._stream:
-            if time.monotonic() > self._until:
-                raise _timed_out()
-            size = _checked_size(size + len(chunk))
-            yield chunk
-
-    def close(self) -> None:
-        self._stream.close()
-
-
-class _BoundedAsyncStream(httpx.AsyncByteStream):
-    """An answer's body that ends in an error when it is too long."""
-
-    def __init__(self, stream: httpx.AsyncByteStream) -> None:
-        self._stream = stream
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        size = 0
-        async for chunk in self._stream:
-            size = _checked_size(size + len(chunk))
-            yield chunk
-
-    async def aclose(self) -> None:
-        await self._stream.aclose()
-
-
 def _exchange(transport: httpx.BaseTransport, request: httpx.Request, until: float) -> httpx.Response:
     response = transport.handle_request(request)
     response.request = request
-    response.stream = _BoundedStream(cast(httpx.SyncByteStream, response.stream), until)
+    body = bytearray()
     try:
-        response.read()
+        for chunk in response.iter_bytes():
+            if time.monotonic() > until:
+                raise _timed_out()
+            _add(body, chunk)
     except (httpx.RequestError, OSError):
+        # The status of a refusal says all that is needed.
         if response.status_code < 400:
             raise
-        return _without_body(response)
     finally:
         response.close()
-    return response
+    return _whole(response, body)
 
 
 async def _aexchange(transport: httpx.AsyncBaseTransport, request: httpx.Request, until: float) -> httpx.Response:
@@ -321,35 +299,33 @@ async def _aexchange(transport: httpx.AsyncBaseTransport, request: httpx.Request
             raise httpx.ConnectTimeout("no connection in time") from None
         raise _timed_out() from None
     response.request = request
-    response.stream = _BoundedAsyncStream(cast(httpx.AsyncByteStream, response.stream))
+    body = bytearray()
     try:
         async with asyncio.timeout_at(until):
-            await response.aread()
+            async for chunk in response.aiter_bytes():
+                _add(body, chunk)
     except (httpx.RequestError, OSError) as error:
-        if response.status_code >= 400:
-            return _without_body(response)
-        if isinstance(error, TimeoutError):
-            raise _timed_out() from None
-        raise
+        if response.status_code < 400:
+            raise (_timed_out() if isinstance(error, TimeoutError) else error) from None
     finally:
         await response.aclose()
-    return response
+    return _whole(response, body)
 
 
-def _without_body(response: httpx.Response) -> httpx.Response:
-    """A refusal whose body cannot be read. Its status says all that is needed."""
-    headers = [(name, value) for name, value in response.headers.multi_items() if name != "content-encoding"]
-    return httpx.Response(response.status_code, headers=headers, request=response.request)
+def _add(body: bytearray, chunk: bytes) -> None:
+    body += chunk
+    if len(body) > _ANSWER_BYTES:
+        raise AnswerTooLargeError("the answer is too large")
+
+
+def _whole(response: httpx.Response, body: bytearray) -> httpx.Response:
+    """The answer with its body, decoded."""
+    headers = [(name, value) for name, value in response.headers.raw if name.lower() != b"content-encoding"]
+    return httpx.Response(response.status_code, headers=headers, content=bytes(body), request=response.request)
 
 
 def _timed_out() -> httpx.ReadTimeout:
     return httpx.ReadTimeout("the time for this attempt is up")
-
-
-def _checked_size(size: int) -> int:
-    if size > _ANSWER_BYTES:
-        raise AnswerTooLargeError("the answer is too large")
-    return size
 
 
 _living: weakref.WeakSet[_Shared] = weakref.WeakSet()

@@ -84,61 +84,67 @@ class TokenCache:
         Args:
             key: All that makes the token what it is.
             sign: Signs it.
-            timeout: Seconds to wait for another call that is signing it.
+            timeout: Seconds to wait for other calls that are signing it.
         """
-        while (found := self._find(key)) is not None:
-            if isinstance(found, RealtimeToken):
-                return found
+        until = time.monotonic() + timeout
+        while (token := self._find(key)) is None:
+            ours: Future[RealtimeToken | None] = Future()
             try:
-                token = found.result(timeout)
-            except TimeoutError as error:
-                raise _still_signing(error) from None
+                if (theirs := self._register(key, ours)) is ours:
+                    token = sign()
+                    self._keep(key, token)
+                    ours.set_result(token)
+                else:
+                    try:
+                        token = theirs.result(max(0, until - time.monotonic()))
+                    except TimeoutError as error:
+                        raise _still_signing(error) from error.__cause__
+            except BaseException as error:
+                self._let_go(key, ours, error)
+                raise
             if token is not None:
                 return token
-        try:
-            token = sign()
-        except BaseException as error:
-            self._fail(key, error)
-            raise
-        return self._keep(key, token)
+        return token
 
     async def aget(self, key: Hashable, sign: Callable[[], Awaitable[RealtimeToken]], timeout: float) -> RealtimeToken:
         """As `get`."""
-        while (found := self._find(key)) is not None:
-            if isinstance(found, RealtimeToken):
-                return found
+        until = time.monotonic() + timeout
+        while (token := self._find(key)) is None:
+            ours: Future[RealtimeToken | None] = Future()
             try:
-                async with asyncio.timeout(timeout):
-                    token = await asyncio.wrap_future(found)
-            except TimeoutError as error:
-                raise _still_signing(error) from None
+                if (theirs := self._register(key, ours)) is ours:
+                    token = await sign()
+                    self._keep(key, token)
+                    ours.set_result(token)
+                else:
+                    try:
+                        async with asyncio.timeout(max(0, until - time.monotonic())):
+                            token = await asyncio.wrap_future(theirs)
+                    except TimeoutError as error:
+                        raise _still_signing(error) from error.__cause__
+            except BaseException as error:
+                self._let_go(key, ours, error)
+                raise
             if token is not None:
                 return token
-        try:
-            token = await sign()
-        except BaseException as error:
-            self._fail(key, error)
-            raise
-        return self._keep(key, token)
+        return token
 
-    def _find(self, key: Hashable) -> RealtimeToken | Future[RealtimeToken | None] | None:
-        """The token, or what another call is about to give, or None: then the caller has to sign it."""
+    def _find(self, key: Hashable) -> RealtimeToken | None:
         with self._lock:
-            if key in self._tokens:
-                token, renew_at = self._tokens[key]
-                if time.time() < renew_at:
-                    self._tokens.move_to_end(key)
-                    return token
-                del self._tokens[key]
-            if key in self._signing:
-                return self._signing[key]
-            future: Future[RealtimeToken | None] = Future()
-            # From now on nobody who waits for it can cancel it.
-            future.set_running_or_notify_cancel()
-            self._signing[key] = future
-            return None
+            token, renew_at = self._tokens.get(key, (None, 0.0))
+            if token is None or time.time() >= renew_at:
+                return None
+            self._tokens.move_to_end(key)
+            return token
 
-    def _keep(self, key: Hashable, token: RealtimeToken) -> RealtimeToken:
+    def _register(self, key: Hashable, ours: Future[RealtimeToken | None]) -> Future[RealtimeToken | None]:
+        """What this call is to wait for: what another one is signing, or else its own."""
+        # From now on nobody who waits for it can cancel it.
+        ours.set_running_or_notify_cancel()
+        with self._lock:
+            return self._signing.setdefault(key, ours)
+
+    def _keep(self, key: Hashable, token: RealtimeToken) -> None:
         now = time.time()
         with self._lock:
             if token.expires_at is not None:
@@ -146,21 +152,22 @@ class TokenCache:
                 self._tokens[key] = (token, now + 0.9 * (token.expires_at.timestamp() - now))
             if len(self._tokens) > self._MOST:
                 self._tokens.popitem(last=False)
-            future = self._signing.pop(key)
-        future.set_result(token)
-        return token
+            del self._signing[key]
 
-    def _fail(self, key: Hashable, error: BaseException) -> None:
+    def _let_go(self, key: Hashable, ours: Future[RealtimeToken | None], error: BaseException) -> None:
+        """Has nobody wait for this call any longer."""
         with self._lock:
-            future = self._signing.pop(key)
-        if isinstance(error, Exception):
-            future.set_exception(error)
-        else:
-            # This call was interrupted, which is no business of the others: one of them signs it.
-            future.set_result(None)
+            if self._signing.get(key) is ours:
+                del self._signing[key]
+        if not ours.done():
+            if isinstance(error, Exception):
+                ours.set_exception(error)
+            else:
+                # This call was interrupted, which is no business of the others: one of them signs it.
+                ours.set_result(None)
 
 
-def _still_signing(error: TimeoutError) -> TimeoutError:
+def _still_signing(error: TimeoutError) -> TimedOutError:
     if isinstance(error, TimedOutError):
         # That is what the other call ended with.
         return error

@@ -7,6 +7,7 @@ ever, so at the end of its time the socket is shut down from a thread beside.
 from __future__ import annotations
 
 import contextlib
+import errno
 import math
 import socket
 import threading
@@ -33,6 +34,9 @@ class Watch:
 
     def trace(self, event: str, info: dict[str, Any]) -> None:
         """Learns of a new socket. https://www.encode.io/httpcore/extensions/#trace"""
+        if event == "connection.start_tls.started":
+            # Connecting has used some of it.
+            info["timeout"] = max(0.001, self.until - time.monotonic())
         if event in ("connection.connect_tcp.complete", "connection.start_tls.complete"):
             self.socket = info["return_value"].get_extra_info("socket")
             if self.expired:
@@ -43,7 +47,8 @@ class Watch:
         self.expired = True
         if self.socket is not None:
             with contextlib.suppress(OSError):
-                self.socket.shutdown(socket.SHUT_RDWR)
+                # Past TLS, which would go on in plain text in the thread that uses it.
+                socket.socket.shutdown(self.socket, socket.SHUT_RDWR)
 
     def __enter__(self) -> Self:
         self._watchdog.add(self)
@@ -74,7 +79,11 @@ class Watchdog:
             with self._starting:
                 if not self._running():
                     self._thread = threading.Thread(target=self._run, name="forge-realtime-watchdog", daemon=True)
-                    self._thread.start()
+                    try:
+                        self._thread.start()
+                    except RuntimeError as error:
+                        self._watches.discard(watch)
+                        raise OSError(errno.EAGAIN, str(error)) from None
         elif watch.until < self._wakes:
             self._wake.put(None)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -15,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from forge_realtime import AsyncRealtimeClient, RealtimeClient, RetryPolicy, UsageError
+from forge_realtime import AsyncRealtimeClient, Delivery, NoAnswerError, RealtimeClient, RetryPolicy, UsageError
 from tests.support.callers import INVOCATION
 from tests.support.fault_server import PUBLISHED, Behaviour, Connection, FaultServer
 
@@ -82,6 +83,38 @@ def test_an_event_loop_that_was_left_open_does_not_hang_the_next_one() -> None:
             second.close()
     assert len(server.received) == 3
     assert server.connections == 2
+
+
+def test_many_event_loops_one_after_the_other_leave_nothing() -> None:
+    with FaultServer() as server, warnings.catch_warnings():
+        # Nobody can close a connection of a loop that is closed.
+        warnings.simplefilter("ignore", ResourceWarning)
+        client = AsyncRealtimeClient(server.url)
+        live = client.for_invocation(INVOCATION)
+        asyncio.run(live.publish("c", "p"))
+        gc.collect()
+        before = len(os.listdir("/dev/fd"))
+        for _ in range(20):
+            asyncio.run(live.publish("c", "p"))
+            gc.collect()
+        # The server has an end of each connection, too.
+        assert len(os.listdir("/dev/fd")) <= before + 2
+        asyncio.run(client.aclose())
+        gc.collect()
+
+
+def test_a_thread_that_cannot_start_is_an_error_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with FaultServer() as server, RealtimeClient(server.url, retry=RetryPolicy(max_attempts=1)) as client:
+        live = client.for_invocation(INVOCATION)
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", refuse)
+            with pytest.raises(NoAnswerError) as caught:
+                live.publish("c", "p")
+        assert caught.value.delivery is Delivery.NOT_SENT
+        assert live.publish("c", "p").event_id == "event-1"
 
 
 FORK = """

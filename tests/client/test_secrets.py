@@ -56,6 +56,13 @@ def echo_in_the_status_line(connection: Connection) -> bool:
     return False
 
 
+def echo_and_stop_reading(connection: Connection) -> bool:
+    *_, start = connection.read_head()
+    connection.send(b"HTTP/1.1 200 OK\r\n" + (start or connection.peer.recv(100))[:100] + b"\r\n\r\n")
+    connection.leave()
+    return False
+
+
 def echo_as_errors(connection: Connection) -> bool:
     body = b'{"errors": [{"code": "' + SECRET.encode() + b' x", "message": "' + SECRET.encode() + b'"}]}'
     connection.read()
@@ -75,6 +82,7 @@ FAULTS: dict[str, Behaviour] = {
     "not HTTP": echo_as_no_http,
     "no status line": echo_in_the_status_line,
     "errors": echo_as_errors,
+    "stops reading": echo_and_stop_reading,
     "no gzip": echo_as_gzip,
     "reset": reset_after,
     "close": close_after,

@@ -5,11 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import linecache
+import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from types import FrameType
 from typing import Any
 
+import httpx
 import pytest
 from attrs import evolve
 from hypothesis import given
@@ -265,7 +270,55 @@ def test_waiting_calls_share_a_time_out() -> None:
         errors = asyncio.run(run())
     assert [type(error) for error in errors] == [TimedOutError] * 3
     assert {str(error) for error in errors} == {str(errors[0])}
+    assert isinstance(errors[0].__cause__, httpx.ReadTimeout)
     assert "no answer" in str(errors[0])
+
+
+@pytest.mark.parametrize("line", range(40))
+def test_an_interrupt_at_any_line_of_the_cache_blocks_nobody(line: int) -> None:
+    cache = TokenCache()
+    signed = RealtimeToken(token=token("c"), expires_at=datetime.now(UTC) + timedelta(hours=1), attempts=())
+    left = line
+
+    def trace(frame: FrameType, event: str, _: Any) -> Any:
+        nonlocal left
+        if not frame.f_code.co_filename.endswith("_tokens.py"):
+            return None
+        if event == "line":
+            left -= 1
+            # Python looks for signals after a call, not on its way to releasing a lock.
+            releasing = cache._lock.locked() and "with " in linecache.getline(frame.f_code.co_filename, frame.f_lineno)
+            if left == 0 and not releasing:
+                raise KeyboardInterrupt
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        with contextlib.suppress(KeyboardInterrupt):
+            cache.get("key", lambda: signed, 5.0)
+    finally:
+        sys.settrace(before)
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(cache.get, "key", lambda: signed, 1.0).result(5) is signed
+
+
+def test_waiting_for_another_signature_counts_into_the_deadline() -> None:
+    async def run() -> None:
+        async with AsyncRealtimeClient(server.url, cache_tokens=True) as client:
+            live = client.for_invocation(INVOCATION).with_options(retry=evolve(QUICK, deadline=0.4))
+            first, second = asyncio.create_task(sign(live)), asyncio.create_task(sign(live))
+            while not server.received:
+                await asyncio.sleep(0)
+            began = time.monotonic()
+            asyncio.get_running_loop().call_later(0.2, first.cancel)
+            with pytest.raises(TimedOutError):
+                await second
+            assert time.monotonic() - began < 0.55
+            assert first.cancelled()
+
+    with FaultServer(then=stall) as server:
+        asyncio.run(run())
 
 
 def test_the_cache_forgets_what_was_not_used_longest(caller: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
