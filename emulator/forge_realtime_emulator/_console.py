@@ -14,7 +14,7 @@ from starlette.routing import Route
 
 def console_route() -> Route:
     """The route of the page. Its policy lets it run what is in it, and talk to the emulator, and nothing else."""
-    page = files(__package__).joinpath("console.html").read_text(encoding="utf-8")
+    page = files("forge_realtime_emulator").joinpath("console.html").read_text(encoding="utf-8")
     policy = "; ".join(
         [
             "default-src 'none'",

@@ -27,6 +27,7 @@ from starlette.routing import BaseRoute, Route
 from ._errors import Refused
 from ._feed import START, Record
 from ._reading import read_json
+from ._records import RecordedEvent, RecordedRequest
 from ._sidecar import Sidecar
 
 _PAST = 100
@@ -92,8 +93,10 @@ class Control:
 
     def _past(self) -> list[Record]:
         # All at once: what happens while it is sent waits for the reader, and would be in both.
-        past = [*[*self._sidecar.events][-_PAST:], *[*self._sidecar.requests][-_PAST:]]
-        return [START, *sorted(past, key=lambda record: record.at)]
+        events, requests = [*self._sidecar.events][-_PAST:], [*self._sidecar.requests][-_PAST:]
+        past: list[RecordedEvent | RecordedRequest] = [*events, *requests]
+        past.sort(key=lambda record: record.at)
+        return [START, *past]
 
     def _advance(self, body: Any) -> None:
         self._sidecar.clock.advance(_only(body, "advance"))
