@@ -21,6 +21,7 @@ from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from ._authorization import Authorization, parse_authorization
+from ._console import console_route
 from ._control import Control
 from ._document import Operation, load_document, read_document
 from ._errors import Refused
@@ -87,6 +88,7 @@ def create_app(document: Mapping[str, Any] | None = None, settings: Settings | N
     routes += [
         Route("/invocation/context", context),
         Route("/v1/installations", installations),
+        console_route(),
         *Control(sidecar).routes(),
         Route("/_emulator/subscribe", stream),
         WebSocketRoute("/_emulator/subscribe", subscribe),

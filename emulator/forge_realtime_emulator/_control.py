@@ -1,8 +1,9 @@
 """The emulator's own endpoints, under `/_emulator`: for the console, for other processes, and for curl.
 
 * `GET /_emulator/state`: what is registered, who is subscribed, the current rate, the faults that wait
-* `GET /_emulator/feed`: Server-Sent Events, each a JSON object with `kind`: `state`, `request` or `event`; the records of
-  the last hundred calls and events come first
+* `GET /_emulator/feed`: Server-Sent Events, each a JSON object with `kind`: `start`, `state`, `request` or `event`. After
+  `start`, which comes again after a reset, everything that was read before is void; the records of the last hundred
+  calls and events follow, oldest first
 * `POST /_emulator/faults`: adds a fault; `DELETE`: drops those that wait
 * `POST /_emulator/contexts`: registers contexts
 * `POST /_emulator/clock`: `{"advance": 3600}`, seconds
@@ -16,7 +17,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from starlette.requests import Request
@@ -24,7 +25,9 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
 from ._errors import Refused
+from ._feed import START, Record
 from ._reading import read_json
+from ._records import RecordedEvent, RecordedRequest
 from ._sidecar import Sidecar
 
 _PAST = 100
@@ -81,18 +84,19 @@ class Control:
 
     async def _stream(self) -> AsyncIterator[str]:
         with self._sidecar.feed.reader() as reader:
-            for record in self._past():
-                yield _sse(record)
+            for past in self._past():
+                yield _sse(past.to_json())
             while not self._sidecar.feed.closed:
                 yield _sse(self._sidecar.state())
                 for record in await reader.next(_PULSE):
                     yield _sse(record)
 
-    def _past(self) -> Iterator[dict[str, Any]]:
-        for record in [*self._sidecar.requests][-_PAST:]:
-            yield record.to_json()
-        for event in [*self._sidecar.events][-_PAST:]:
-            yield event.to_json()
+    def _past(self) -> list[Record]:
+        # All at once: what happens while it is sent waits for the reader, and would be in both.
+        events, requests = [*self._sidecar.events][-_PAST:], [*self._sidecar.requests][-_PAST:]
+        past: list[RecordedEvent | RecordedRequest] = [*events, *requests]
+        past.sort(key=lambda record: record.at)
+        return [START, *past]
 
     def _advance(self, body: Any) -> None:
         self._sidecar.clock.advance(_only(body, "advance"))

@@ -316,6 +316,7 @@ class _Server(uvicorn.Server):
         asyncio.run_coroutine_threadsafe(run(), self._loop).result()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        self._sidecar.feed.open()
         await super().startup(sockets)
         self._loop = asyncio.get_running_loop()
         self._settled.set()

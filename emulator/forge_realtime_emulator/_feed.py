@@ -17,6 +17,15 @@ class Record(Protocol):
     def to_json(self) -> dict[str, Any]: ...
 
 
+class _Start:
+    def to_json(self) -> dict[str, Any]:
+        return {"kind": "start"}
+
+
+START = _Start()
+"""Tells the reader that nothing happened before."""
+
+
 class Reader:
     """What waits for one console."""
 
@@ -65,6 +74,10 @@ class Feed:
         """Hands a record to all readers."""
         for reader in self._readers:
             reader.wake(record)
+
+    def open(self) -> None:
+        """Lets streams begin, again after `close`."""
+        self.closed = False
 
     def close(self) -> None:
         """Ends all streams."""

@@ -16,7 +16,7 @@ from ._contexts import OVERRIDES, Context, Contexts
 from ._document import Document
 from ._errors import Refused
 from ._faults import Faults
-from ._feed import Feed
+from ._feed import START, Feed
 from ._limit import Limit
 from ._records import RECORD_LIMIT, RecordedEvent, RecordedRequest
 from ._schema import Schema
@@ -104,7 +104,7 @@ class Sidecar:
         self.events.clear()
         self.clock = Clock()
         self._begin()
-        self.feed.changed()
+        self.feed.send(START)
 
     def installation(self, authorization: Authorization) -> str:
         """The installation that a call is made for.
@@ -248,6 +248,7 @@ class Sidecar:
             "faults": self.faults.waiting(),
             "contexts": self.contexts.to_json(),
             "operations": [*self.document.operations],
+            "overrides": [*OVERRIDES],
         }
 
     def _publish(self, body: Mapping[str, Any], address: Address) -> Answer:

@@ -1,0 +1,74 @@
+"""The feed that the console reads."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+
+from forge_realtime_emulator import Emulator
+from tests.emulator.api import Api
+
+
+@contextmanager
+def feed(emulator: Emulator) -> Iterator[Iterator[dict[str, Any]]]:
+    with httpx.stream("GET", f"{emulator.url}/_emulator/feed", trust_env=False) as answer:
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        yield (json.loads(line.removeprefix("data: ")) for line in answer.iter_lines() if line)
+
+
+def until_state(messages: Iterator[dict[str, Any]]) -> list[str]:
+    kinds = []
+    for message in messages:
+        kinds.append(message["kind"])
+        if kinds[-1] == "state":
+            break
+    return kinds
+
+
+def test_it_starts_with_what_happened_in_its_order(own: Api, channel: str) -> None:
+    own.publish(channel)
+    own.publish(channel, "x", "Forge installationId=i")
+    own.publish(channel)
+    with feed(own.emulator) as messages:
+        assert until_state(messages) == ["start", "event", "request", "request", "event", "request", "state"]
+
+
+def test_it_goes_on_with_what_happens_each_once(own: Api, channel: str) -> None:
+    with feed(own.emulator) as messages:
+        assert until_state(messages) == ["start", "state"]
+        own.publish(channel, "new")
+        assert [message["payload"] for message in [next(messages)] if message["kind"] == "event"] == ["new"]
+        assert next(message["status"] for message in messages if message["kind"] == "request") == 200
+
+
+def test_the_past_is_bounded(own: Api, channel: str) -> None:
+    own.emulator.change(limit=None)
+    for number in range(102):
+        own.publish(channel, str(number))
+    with feed(own.emulator) as messages:
+        kinds = until_state(messages)
+    assert (kinds.count("event"), kinds.count("request")) == (100, 100)
+
+
+def test_it_starts_anew_after_a_reset(own: Api, channel: str) -> None:
+    own.publish(channel)
+    with feed(own.emulator) as messages:
+        assert until_state(messages) == ["start", "event", "request", "state"]
+        own.emulator.reset()
+        assert until_state(messages) == ["start", "state"]
+
+
+def test_it_ends_with_the_emulator_and_can_be_read_after_the_next_start(api_of: Callable[[Emulator], Api]) -> None:
+    emulator = Emulator()
+    for _ in range(2):
+        emulator.start()
+        with feed(emulator) as messages:
+            assert until_state(messages) == ["start", "state"]
+            api_of(emulator).post("/_emulator/clock", {"advance": 1})
+            assert next(messages)["kind"] == "state"
+            emulator.stop()
+            assert all(message["kind"] == "state" for message in messages)
