@@ -98,6 +98,11 @@ class Emulator:
             server.stop()
 
     @property
+    def is_running(self) -> bool:
+        """Whether it has been started and not stopped."""
+        return self._server is not None
+
+    @property
     def url(self) -> str:
         """The base URL, for `FORGE_EGRESS_PROXY_URL`: for example `http://127.0.0.1:43121`.
 
