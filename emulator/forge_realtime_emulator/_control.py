@@ -20,11 +20,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
-from ._errors import Refused
-from ._reading import read_json
+from ._json import JSONResponse, invalid, read_json
 from ._sidecar import Sidecar
 
 _PAST = 100
@@ -58,7 +57,7 @@ class Control:
             try:
                 answer = change(body)
             except ValueError as error:
-                raise Refused(400, "INVALID_REQUEST", f"Invalid request: {error}.") from None
+                raise invalid(str(error).removesuffix(".")) from None
             self._sidecar.feed.changed()
             return JSONResponse(answer or {})
 
@@ -81,7 +80,8 @@ class Control:
 
     async def _stream(self) -> AsyncIterator[str]:
         with self._sidecar.feed.reader() as reader:
-            for record in self._past():
+            # At once: what happens from here on, the reader gets.
+            for record in [*self._past()]:
                 yield _sse(record)
             while not self._sidecar.feed.closed:
                 yield _sse(self._sidecar.state())
