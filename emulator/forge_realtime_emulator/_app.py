@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import re
 import socket
 import struct
 from collections.abc import Mapping
@@ -15,7 +16,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket
@@ -24,16 +25,18 @@ from ._authorization import Authorization, parse_authorization
 from ._console import console_route
 from ._control import Control
 from ._document import Operation, load_document, read_document
-from ._errors import Refused
+from ._errors import EmulatorError, Refused
 from ._faults import Fault
+from ._json import JSONResponse, invalid, parse_json, read_body
 from ._origin import OwnOriginOnly
-from ._reading import invalid, parse_json, read_body
 from ._records import RecordedRequest
 from ._settings import Settings
 from ._sidecar import Answer, Sidecar
 from ._subscribers import serve_subscriber, stream_subscriber
 
 _log = logging.getLogger("forge_realtime_emulator")
+
+_NUMBER = re.compile("[0-9]{1,9}")
 
 
 def create_app(document: Mapping[str, Any] | None = None, settings: Settings | None = None) -> Starlette:
@@ -62,7 +65,7 @@ def create_app(document: Mapping[str, Any] | None = None, settings: Settings | N
 
     async def installations(request: Request) -> Response:
         size, cursor = (request.query_params.get(*default) for default in (("pageSize", "100"), ("cursor", "0")))
-        if not (size.isdecimal() and 1 <= int(size) <= 100 and cursor.isdecimal()):
+        if not (_NUMBER.fullmatch(size) and 1 <= int(size) <= 100 and _NUMBER.fullmatch(cursor)):
             raise invalid("pageSize must be a whole number from 1 to 100, and cursor one that an answer gave")
         return JSONResponse(sidecar.installations(int(size), int(cursor)).body)
 
@@ -100,8 +103,8 @@ def create_app(document: Mapping[str, Any] | None = None, settings: Settings | N
     )
     app.router.redirect_slashes = False
     app.state.sidecar = sidecar
-    # Of its server, for faults that end them.
-    app.state.connections = set()
+    # Of `Emulator`'s server, for faults that end them.
+    app.state.connections = None
     return app
 
 
@@ -117,8 +120,9 @@ class OperationEndpoint:
         call = _Call(request, self._operation, self._sidecar)
         await call.read()
         fault = self._sidecar.faults.take(**call.described())
-        if fault is not None and fault.delay:
-            await asyncio.sleep(fault.delay)
+        if fault is not None and fault.delay and not await self._sidecar.faults.delay(fault.delay):
+            ended = "The emulator stopped or was reset while this call was delayed; nothing was done."
+            return _refusal_response(Refused(503, "DELAY_ENDED", ended))
         if fault is None or fault.only_delays:
             return self._respond(call, call.carry_out(), fault)
         if fault.delivered and isinstance(refused := call.carry_out(), Refused):
@@ -223,11 +227,16 @@ class _Bad(Response):
         if self._kind == "not-json":
             await super().__call__(scope, receive, send)
             return
+        connections = scope["app"].state.connections
+        if connections is None:
+            raise EmulatorError(
+                f"The fault {self._kind!r} ends a connection, which only the server of Emulator can do."
+            )
         if self._kind == "truncated":
             headers = [(b"content-type", b"application/json"), (b"content-length", b"1000")]
             await send({"type": "http.response.start", "status": 200, "headers": headers})
             await send({"type": "http.response.body", "body": b'{"eventId": "', "more_body": True})
-        for connection in list(scope["app"].state.connections):
+        for connection in list(connections):
             if connection.client == tuple(scope["client"]):
                 _end(connection.transport, reset=self._kind == "reset")
         while (await receive())["type"] != "http.disconnect":

@@ -101,6 +101,7 @@ class Contexts:
             raise ValueError(problem)
         if "default" in registry:
             self.default = _context(registry["default"], Context())
+            self._add_installation(self.default.installation)
         for id_, described in registry.get("invocations", {}).items():
             context = _context(described, self.default)
             self.invocations[id_] = context

@@ -21,12 +21,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
-from ._errors import Refused
 from ._feed import START, Record
-from ._reading import read_json
+from ._json import JSONResponse, invalid, read_json
 from ._records import RecordedEvent, RecordedRequest
 from ._sidecar import Sidecar
 
@@ -61,7 +60,7 @@ class Control:
             try:
                 answer = change(body)
             except ValueError as error:
-                raise Refused(400, "INVALID_REQUEST", f"Invalid request: {error}.") from None
+                raise invalid(str(error).removesuffix(".")) from None
             self._sidecar.feed.changed()
             return JSONResponse(answer or {})
 
@@ -84,7 +83,8 @@ class Control:
 
     async def _stream(self) -> AsyncIterator[str]:
         with self._sidecar.feed.reader() as reader:
-            for past in self._past():
+            # At once: what happens from here on, the reader gets.
+            for past in [*self._past()]:
                 yield _sse(past.to_json())
             while not self._sidecar.feed.closed:
                 yield _sse(self._sidecar.state())

@@ -19,7 +19,7 @@ from starlette.applications import Starlette
 
 from ._app import create_app
 from ._errors import EmulatorError
-from ._reading import BODY_LIMIT
+from ._json import BODY_LIMIT
 from ._records import RecordedEvent, RecordedRequest
 from ._settings import Settings
 from ._sidecar import Sidecar
@@ -96,6 +96,11 @@ class Emulator:
         server, self._server = self._server, None
         if server is not None:
             server.stop()
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it has been started and not stopped."""
+        return self._server is not None
 
     @property
     def url(self) -> str:
@@ -319,6 +324,7 @@ class _Server(uvicorn.Server):
         self._sidecar.feed.open()
         await super().startup(sockets)
         self._loop = asyncio.get_running_loop()
+        self._sidecar.feed.closed = False
         self._settled.set()
 
     def _run(self) -> None:
@@ -332,6 +338,7 @@ class _Server(uvicorn.Server):
         self.should_exit = True
         self._sidecar.channels.close("The emulator stopped.")
         self._sidecar.feed.close()
+        self._sidecar.faults.end_delays()
         self._loop.call_later(_ABORT_AFTER, self._abort)
 
     def _abort(self) -> None:

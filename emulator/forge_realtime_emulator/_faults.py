@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import threading
 from collections.abc import Collection
 from typing import Any
@@ -38,7 +40,7 @@ class Fault:
     """
 
     def __init__(self, described: dict[str, Any]) -> None:
-        self.status: int | None = described.get("status")
+        self.status: int | None = _whole(described.get("status"))
         """The status to answer, or None."""
         self.answer: str | None = described.get("answer")
         """`reset`, `truncated` or `not-json`, or None."""
@@ -46,7 +48,7 @@ class Fault:
         """Seconds before the answer."""
         self.delivered: bool = described.get("delivered", False)
         """Whether the call is carried out all the same."""
-        self.retry_after: int | None = described.get("retryAfter")
+        self.retry_after: int | None = _whole(described.get("retryAfter"))
         """Whole seconds for the `Retry-After` header, or None for no such header."""
 
     @property
@@ -60,8 +62,14 @@ class Fault:
         status = self.status or 500
         code = "RATE_LIMIT_EXCEEDED" if status == 429 else "INJECTED_FAULT"
         what = "it was carried out all the same" if self.delivered else "nothing was delivered"
-        message = f"The emulator was asked to answer this call with status {status}; {what}."
+        answer = f"with status {status}" if self.answer is None else f"so: {self.answer}"
+        message = f"The emulator was asked to answer this call {answer}; {what}."
         return Refused(status, code, message, retry_after=self.retry_after)
+
+
+def _whole(number: float | None) -> int | None:
+    # 503.0 is an integer too, says JSON Schema.
+    return None if number is None else int(number)
 
 
 class Faults:
@@ -75,6 +83,7 @@ class Faults:
         self._operations = operations
         self._lock = threading.Lock()
         self._waiting: list[dict[str, Any]] = []
+        self._delays: set[asyncio.Future[None]] = set()
 
     def add(self, fault: Any) -> None:
         """Puts a fault in the row.
@@ -118,6 +127,25 @@ class Faults:
                         self._waiting.remove(fault)
                     return Fault(fault)
         return None
+
+    async def delay(self, seconds: float) -> bool:
+        """Waits; False when `end_delays` ended it. Both run in one event loop."""
+        ended = asyncio.get_running_loop().create_future()
+        self._delays.add(ended)
+        try:
+            async with asyncio.timeout(seconds):
+                await ended
+        except TimeoutError:
+            return True
+        finally:
+            self._delays.remove(ended)
+        return False
+
+    def end_delays(self) -> None:
+        """Ends the delays of all calls: the emulator stops, or forgets them."""
+        for ended in self._delays:
+            with contextlib.suppress(asyncio.InvalidStateError):
+                ended.set_result(None)
 
     def waiting(self) -> list[dict[str, Any]]:
         """The faults that wait, in the form in which they were added."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import re
 import uuid
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -36,6 +38,8 @@ class Answer:
     body: Any = field(repr=False)
     delivered: int | None = None
 
+
+_KEY = re.compile(r"[\w.:/-]+")
 
 _PUBLICATION = Schema(
     {
@@ -94,12 +98,13 @@ class Sidecar:
             ValueError: It is not of the form that `Contexts.register` takes.
         """
         self.contexts.register(registry)
-        self._registered = registry
+        self._registered = copy.deepcopy(registry)
 
     def reset(self) -> None:
         """Forgets everything but the settings and contexts of the start, and closes all subscriptions."""
         self.channels.close("The emulator was reset.")
         self.faults.clear()
+        self.faults.end_delays()
         self.requests.clear()
         self.events.clear()
         self.clock = Clock()
@@ -286,7 +291,9 @@ class Sidecar:
     def _scope(self, context: Context, overrides: Sequence[str] | None) -> str | None:
         """What has to be equal between publisher and subscriber; None stands for a global channel."""
         if overrides is None:
-            return _spelt(f"module {context.module}", {name: context.product[name] for name in sorted(context.product)})
+            # Quoted where it could be taken for something else.
+            module = context.module if _KEY.fullmatch(context.module) else json.dumps(context.module)
+            return _spelt(f"module {module}", {name: context.product[name] for name in sorted(context.product)})
         for name in overrides:
             if name not in OVERRIDES:
                 raise _against(f"options.contextOverrides: must be of {', '.join(OVERRIDES)}")

@@ -37,6 +37,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from ._channels import Subscriber
 from ._errors import Refused
+from ._json import parse
 from ._schema import Schema
 from ._sidecar import Sidecar
 
@@ -123,8 +124,8 @@ def _read_query(request: Request) -> dict[str, Any]:
         if "isGlobal" in query:
             subscription["isGlobal"] = {"true": True, "false": False}[query.pop("isGlobal")]
         if "replaySeconds" in query:
-            options["replaySeconds"] = float(query.pop("replaySeconds"))
-    except (KeyError, ValueError):
+            options["replaySeconds"] = parse(query.pop("replaySeconds"))
+    except (KeyError, ValueError, RecursionError):
         raise _invalid("isGlobal is true or false, and replaySeconds a number") from None
     if "contextOverrides" in query:
         names = query.pop("contextOverrides")
@@ -137,7 +138,7 @@ def _read(message: Message) -> dict[str, Any]:
     if text is None:
         raise _invalid("the first message must be a text frame")
     try:
-        subscription = json.loads(text)
+        subscription = parse(text)
     except (ValueError, RecursionError) as error:
         raise _invalid("the first message is not valid JSON") from error
     return _checked(subscription)

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterator
 
 from ._channels import Address
-from ._records import RecordedEvent
+from ._records import RecordedEvent, RecordedRequest
 from ._sidecar import Sidecar
 
 _SHOWN = 5
@@ -23,23 +23,46 @@ def why_not(sidecar: Sidecar, address: Address, since: float) -> str:
     Returns:
         What was published meanwhile that is like it, with what differs, and the calls that failed. No payload, no claim.
     """
-    events = [event for event in list(sidecar.events) if event.at >= since]
-    missed = [event for event in events if event.address != address]
+    events, calls = list(sidecar.events), list(sidecar.requests)
+    return "\n".join([*_of_events(events, address, since), *_of_calls(calls, since)])
+
+
+def _of_events(events: list[RecordedEvent], address: Address, since: float) -> Iterator[str]:
+    after = [event for event in events if event.at >= since]
+    missed = [event for event in after if event.address != address]
     near = [event for event in missed if _is_near(event.channel, address.channel)]
-    lines = [f"  {_called(event)}: {'; '.join(_differences(event.address, address))}" for event in near[-_SHOWN:]]
-    if lines:
-        lines.insert(0, "Published since it was subscribed, but not to it:")
+    if here := len(after) - len(missed):
+        yield f"Since it was subscribed, {here} event(s) were published to it, and all that have arrived were received."
+    elif not after:
+        yield "Since it was subscribed, nothing was published."
+    if not here and (early := sum(event.address == address for event in events)):
+        yield (
+            f"Before it was subscribed, {early} event(s) were published to it. Subscribe first, or ask for them:"
+            " subscribe(..., replay_seconds=60)."
+        )
+    if near:
+        yield "Published since it was subscribed, but not to it:"
+        for event in near[-_SHOWN:]:
+            yield f"  {_called(event)}: {'; '.join(_differences(event.address, address))}."
     elif missed:
         channels = ", ".join(sorted({repr(event.channel) for event in missed}))
-        lines.append(f"Since it was subscribed, events were published only on {channels}.")
-    elif events:
-        lines.append("All events that were published to it have been received.")
-    else:
-        lines.append("Since it was subscribed, nothing was published.")
-    failed = [call for call in list(sidecar.requests) if call.at >= since and call.code is not None]
+        yield f"Since it was subscribed, events were published on {channels}, which is not like its channel."
+
+
+def _of_calls(calls: list[RecordedRequest], since: float) -> Iterator[str]:
+    after = [call for call in calls if call.at >= since]
+    failed = [call for call in after if call.code is not None]
+    if failed:
+        yield "Calls that failed since it was subscribed:"
     for call in failed[-_SHOWN:]:
-        lines.append(f"  A call of {call.operation} was answered {call.status or 'by a reset'}: {call.code}.")
-    return "\n".join(lines)
+        channel = call.to_json()["channel"]
+        on = f" on {channel!r}" if isinstance(channel, str) else ""
+        yield f"  {call.operation}{on}, answered {call.status or 'by a reset'}: {call.code}: {call.message}"
+    if not after:
+        yield (
+            "No call came either. Does the code under test send to the emulator's url"
+            " (FORGE_EGRESS_PROXY_URL, read when its client is made)?"
+        )
 
 
 def _is_near(published: str, subscribed: str) -> bool:
@@ -51,18 +74,46 @@ def _called(event: RecordedEvent) -> str:
 
 
 def _differences(published: Address, subscribed: Address) -> Iterator[str]:
-    if published.channel != subscribed.channel:
-        yield f"the subscription is on {subscribed.channel!r} (names are case-sensitive)"
+    if published.channel.lower() == subscribed.channel.lower() != published.channel:
+        yield f"the subscription is on {subscribed.channel!r}, and names are case-sensitive"
+    elif published.channel != subscribed.channel:
+        yield f"the subscription is on {subscribed.channel!r}"
     if published.installation != subscribed.installation:
-        yield f"in the installation {published.installation}, and the subscription is in {subscribed.installation}"
+        yield (
+            f"it is in the installation {published.installation!r}, and the subscription in"
+            f" {subscribed.installation!r} (subscribe with the invocation= whose installation is meant)"
+        )
     if published.is_global != subscribed.is_global:
-        yield f"the subscription is {'global' if subscribed.is_global else 'scoped'}; the two never meet"
+        yield (
+            "the subscription is global, and gets only what publish_global sends"
+            if subscribed.is_global
+            else "the subscription is scoped, and gets only what publish sends (is_global=True gets this)"
+        )
     elif published.scope != subscribed.scope:
-        yield f"in the scope '{published.scope}', and the subscription is in '{subscribed.scope}'"
+        yield from _of_scopes(published.scope, subscribed.scope)
     if published.claims != subscribed.claims:
-        have = {True: "without a token", False: "with a token"}
-        if (published.claims is None) == (subscribed.claims is None):
-            yield "the claims of the two tokens differ"
+        if published.claims is not None and subscribed.claims is not None:
+            yield "the claims of the two tokens differ; they have to be equal, values and all"
         else:
-            published_has, subscribed_has = have[published.claims is None], have[subscribed.claims is None]
-            yield f"published {published_has}, and the subscription is {subscribed_has}"
+            having, lacking = ("the event", "the subscription")
+            if published.claims is None:
+                having, lacking = lacking, having
+            yield f"{having} has a token and {lacking} has none; both need one with equal claims, or neither"
+
+
+def _of_scopes(published: str, subscribed: str) -> Iterator[str]:
+    yield f"it was published in {_spoken(published)}, and the subscription is in {_spoken(subscribed)}"
+    if _has_overrides(published) != _has_overrides(subscribed):
+        yield "both sides have to give the same context overrides, or none"
+    else:
+        yield "each side is in the context of its invocation, as registered, or in the default one"
+
+
+def _has_overrides(scope: str) -> bool:
+    return scope.partition(" ")[0] == "overrides"
+
+
+def _spoken(scope: str) -> str:
+    if _has_overrides(scope):
+        return f"the context overrides [{scope.removeprefix('overrides').strip()}]"
+    return f"the default scope [{scope}]"

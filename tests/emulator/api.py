@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import AbstractContextManager
 from typing import Any
 
 import httpx
@@ -28,6 +29,14 @@ class Api:
             kwargs["content"] = json.dumps(body)
             headers = {"Content-Type": "application/json", **headers}
         return self._client.post(self.emulator.url + path, headers=headers, **kwargs)
+
+    def get(self, path: str, authorization: str | None = None) -> httpx.Response:
+        headers = {"forge-proxy-authorization": authorization} if authorization else {}
+        return self._client.get(self.emulator.url + path, headers=headers)
+
+    def stream(self, query: str) -> AbstractContextManager[httpx.Response]:
+        """Subscribes over Server-Sent Events."""
+        return self._client.stream("GET", f"{self.emulator.url}/_emulator/subscribe?{query}", timeout=10)
 
     def publish(
         self, channel: str, payload: str = "x", authorization: str = "Forge id=inv-1", **options: Any

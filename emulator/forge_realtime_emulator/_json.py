@@ -1,16 +1,25 @@
-"""Reading request bodies, up to a limit."""
+"""JSON: reading it from request bodies, up to a limit, and writing it in answers."""
 
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
+from starlette import responses
 from starlette.requests import Request
 
 from ._errors import Refused
 
 BODY_LIMIT = 1024 * 1024
 """Bytes that a request's body may have. What Atlassian allows is not known."""
+
+
+class JSONResponse(responses.JSONResponse):
+    """An answer of JSON in ASCII: text that UTF-8 cannot encode, such as half of a surrogate pair, passes as well."""
+
+    def render(self, content: Any) -> bytes:
+        return json.dumps(content).encode("ascii")
 
 
 async def read_json(request: Request) -> Any:
@@ -51,7 +60,7 @@ def parse_json(request: Request, raw: bytes) -> Any:
     if media_type != "application/json":
         raise invalid("the header Content-Type must be application/json")
     try:
-        return json.loads(raw.decode("utf-8"), parse_constant=_refuse_constant)
+        return parse(raw.decode("utf-8"))
     except UnicodeDecodeError as error:
         raise invalid("the body is not UTF-8") from error
     except RecursionError as error:
@@ -60,9 +69,26 @@ def parse_json(request: Request, raw: bytes) -> Any:
         raise invalid("the body is not valid JSON") from error
 
 
+def parse(text: str) -> Any:
+    """Parses JSON, and nothing that is not.
+
+    Raises:
+        ValueError: It is no JSON, or a number in it is beyond every bound.
+        RecursionError: It is nested too deeply.
+    """
+    return json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
+
+
 def invalid(problem: str) -> Refused:
     """A request that the emulator cannot take."""
     return Refused(400, "INVALID_REQUEST", f"Invalid request: {problem}.")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError("a number is out of range")
+    return number
 
 
 def _refuse_constant(_: str) -> None:

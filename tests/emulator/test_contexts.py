@@ -1,0 +1,268 @@
+"""Invocations and installations: what is registered, and what follows from it for scopes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from forge_realtime_emulator import Emulator, EmulatorError, Settings, SubscriptionRefused
+from forge_realtime_emulator._contexts import OVERRIDES, Context, read_contexts
+from forge_realtime_emulator._document import load_document, read_document
+from forge_realtime_emulator._sidecar import Sidecar
+from tests.emulator.api import Api
+
+PANEL = {"installation": "i-1", "module": "panel", "moduleType": "jira:issuePanel", "account": "user-123"}
+REGISTRY = {
+    "issue-1": {**PANEL, "context": {"project": "DEMO", "issue": "DEMO-1"}},
+    "issue-1-too": {**PANEL, "context": {"issue": "DEMO-1", "project": "DEMO"}, "account": "user-456"},
+    "issue-2": {**PANEL, "context": {"project": "DEMO", "issue": "DEMO-2"}},
+    "page": {**PANEL, "module": "page", "context": {"project": "DEMO", "issue": "DEMO-1"}},
+    "elsewhere": {**PANEL, "installation": "i-2", "context": {"project": "DEMO", "issue": "DEMO-1"}},
+    "timer": {**PANEL, "fromUi": False},
+}
+
+
+@pytest.fixture
+def registered(own: Api) -> Api:
+    own.emulator.register(invocations=REGISTRY)
+    return own
+
+
+def reaches(api: Api, publisher: str, subscriber: str, overrides: list[str] | None = None) -> bool:
+    options = {} if overrides is None else {"contextOverrides": overrides}
+    with api.emulator.subscribe("x", invocation=subscriber, context_overrides=overrides):
+        answer = api.publish("x", authorization=f"Forge as=app,id={publisher}", **options)
+    assert answer.status_code == 200, answer.text
+    return answer.json()["eventId"] is not None
+
+
+@pytest.mark.parametrize(
+    ("subscriber", "same"),
+    [("issue-1", True), ("issue-1-too", True), ("issue-2", False), ("page", False), ("elsewhere", False)],
+)
+def test_the_default_scope_is_installation_module_and_product_context(
+    registered: Api, subscriber: str, same: bool
+) -> None:
+    assert reaches(registered, "issue-1", subscriber) is same
+
+
+@pytest.mark.parametrize(
+    ("overrides", "subscriber", "same"),
+    [
+        (["issue"], "issue-1-too", True),
+        (["issue"], "page", True),
+        (["issue"], "issue-2", False),
+        (["project"], "issue-2", True),
+        (["project", "issue"], "issue-2", False),
+        (["project"], "elsewhere", False),
+        ([], "issue-2", True),
+        ([], "elsewhere", False),
+        (["board"], "issue-2", True),
+    ],
+)
+def test_overrides_replace_the_scope_and_compare_values(
+    registered: Api, overrides: list[str], subscriber: str, same: bool
+) -> None:
+    assert reaches(registered, "issue-1", subscriber, overrides) is same
+
+
+@pytest.mark.parametrize("name", ["Issue", "site", "", "\ud800"])
+def test_an_unknown_override_is_refused_on_both_sides(registered: Api, name: str) -> None:
+    answer = registered.publish("x", contextOverrides=["issue", name])
+    assert answer.status_code == 400
+    assert answer.json()["message"] == (
+        "Invalid request: options.contextOverrides: must be of board, issue, project, content, space, repository,"
+        " pullRequest."
+    )
+    with pytest.raises(SubscriptionRefused, match="must be of board") as refused:
+        registered.emulator.subscribe("x", context_overrides=[name]).__enter__()
+    assert refused.value.code == "INVALID_REQUEST"
+
+
+def test_global_events_stay_in_their_installation(registered: Api) -> None:
+    with (
+        registered.emulator.subscribe("x", is_global=True, invocation="elsewhere") as other,
+        registered.emulator.subscribe("x", is_global=True, invocation="issue-2") as same,
+    ):
+        registered.publish_global("x", "by an invocation", authorization="Forge id=issue-1")
+        registered.publish_global("x", "by an installation", authorization="Forge installationId=i-1")
+        registered.publish_global("x", "of the other", authorization="Forge installationId=i-2")
+        assert [same.receive().payload, same.receive().payload] == ["by an invocation", "by an installation"]
+        assert other.receive().payload == "of the other"
+
+
+def test_publish_needs_an_invocation_from_a_ui(registered: Api) -> None:
+    for authorization, problem in [
+        ("Forge id=timer", "an invocation that came from a UI context, and this one did not"),
+        ("Forge installationId=i-1", "cannot be done on behalf of an installationId"),
+    ]:
+        answer = registered.publish("x", authorization=authorization)
+        assert (answer.status_code, answer.json()["code"]) == (400, "INVALID_REQUEST")
+        assert problem in answer.json()["message"]
+        assert registered.publish_global("x", authorization=authorization).status_code == 200
+        body = {"channelName": "x", "claims": {}}
+        assert registered.post("/forge/realtime/v1/token", body, authorization).status_code == 200
+
+
+def test_what_is_not_registered_is_in_the_default_context(own: Api) -> None:
+    own.emulator.register(default={"installation": "i-1", "module": "m", "context": {"space": "S"}})
+    own.emulator.register(invocations={"known": {}, "other": {"context": {}}})
+    assert own.emulator.subscribe("x")
+    assert reaches(own, "nobody-knows-me", "known")
+    assert not reaches(own, "nobody-knows-me", "other")
+    own.publish_global("x", authorization="Forge installationId=nobody-knows-me")
+    assert own.emulator.events[-1].address.installation == "i-1"
+
+
+def test_strict_refuses_what_is_not_registered(registered: Api) -> None:
+    registered.emulator.change(strict=True)
+    body = {"channelName": "x", "claims": {}}
+    for authorization, what in [("Forge id=no", "invocation"), ("Forge installationId=no", "installation")]:
+        for answer in (
+            registered.publish_global("x", authorization=authorization),
+            registered.post("/forge/realtime/v1/token", body, authorization),
+        ):
+            assert (answer.status_code, answer.json()["code"]) == (401, "UNAUTHORIZED")
+            assert answer.json()["message"].startswith(f"Unauthorized request: this {what} is not registered")
+    assert registered.publish("x", authorization="Forge id=no").status_code == 401
+    with pytest.raises(SubscriptionRefused, match="this invocation is not registered"):
+        registered.emulator.subscribe("x", invocation="no").__enter__()
+    with registered.emulator.subscribe("x", invocation="issue-1"):
+        assert registered.publish("x", authorization="Forge id=issue-1").json()["eventId"]
+    # A page that names no invocation is in the default context, which there always is.
+    with registered.emulator.subscribe("x"):
+        pass
+    assert registered.publish_global("x", authorization="Forge installationId=i-2").status_code == 200
+
+
+def test_contexts_of_the_start_stay_and_others_go_at_reset(own: Api) -> None:
+    given: dict[str, Any] = {"invocations": {"a": {"installation": "i-1"}}}
+    with Emulator(contexts=given, settings=Settings(strict=True)) as emulator:
+        given["invocations"]["b"] = {}
+        emulator.register(invocations={"c": {}}, installations=["i-9"])
+        emulator.reset()
+        known = emulator.subscribe("x", invocation="a")
+        with known:
+            pass
+        for id_ in ("b", "c"):
+            with pytest.raises(SubscriptionRefused):
+                emulator.subscribe("x", invocation=id_).__enter__()
+
+
+@pytest.mark.parametrize(
+    ("registry", "problem"),
+    [
+        ({"invocations": {"a": {"installation": ""}}}, r"invocations.a.installation: breaks the schema's rule 'minLen"),
+        ({"invocations": {"a": {"instalation": "i"}}}, "invocations.a: has an unknown key; allowed are installation"),
+        ({"invocations": {"a": {"context": {"site": "s"}}}}, "allowed are board, issue, project"),
+        ({"invocations": {"a": {"fromUi": "no"}}}, "fromUi: must be of type boolean"),
+        ({"installations": ["i", 1]}, r"installations\[1\]: must be of type string"),
+        ({"default": []}, "default: must be of type object"),
+    ],
+)
+def test_what_is_malformed_is_refused_whole(own: Api, registry: Any, problem: str) -> None:
+    registry = {"invocations": {}, **registry}
+    registry["invocations"]["good"] = {"installation": "i-1"}
+    with pytest.raises(ValueError, match=problem):
+        own.emulator.register(**registry)
+    with pytest.raises(ValueError, match=problem):
+        Emulator(contexts=registry)
+    answer = own.post("/_emulator/contexts", registry)
+    assert (answer.status_code, answer.json()["code"]) == (400, "INVALID_REQUEST")
+    assert own.emulator.register() is None
+    assert own.get("/_emulator/state").json()["contexts"]["invocations"] == {}
+
+
+def test_a_file_of_contexts_is_read_or_its_fault_said(tmp_path: Path) -> None:
+    path = tmp_path / "contexts.json"
+    path.write_text('{"installations": ["i-1"]}', encoding="utf-8")
+    assert read_contexts(path) == {"installations": ["i-1"]}
+    for bad in (b"{", b"\xff", b"[" * 100_000):
+        path.write_bytes(bad)
+        with pytest.raises(EmulatorError, match=r"contexts\.json: cannot be read as JSON"):
+            read_contexts(path)
+    with pytest.raises(EmulatorError, match="No such file"):
+        read_contexts(tmp_path / "none.json")
+
+
+def test_the_context_of_an_invocation(registered: Api) -> None:
+    answer = registered.get("/invocation/context", "Forge id=issue-1")
+    assert answer.status_code == 200
+    body = answer.json()
+    assert body["app"]["installationId"] == "i-1"
+    assert body["app"]["module"] == {"key": "panel", "type": "jira:issuePanel"}
+    assert set(body["app"]) == {"id", "installationId", "environment", "module"}
+    assert set(body["app"]["environment"]) == {"type", "id"}
+    assert body["context"] == {
+        "cloudId": body["context"]["cloudId"],
+        "moduleKey": "panel",
+        "userAccess": {"enabled": True},
+    }
+    anybody = registered.get("/invocation/context", "Forge as=app,id=nobody-knows-me").json()
+    assert (anybody["app"]["installationId"], anybody["context"]["userAccess"]) == (
+        "default-installation",
+        {"enabled": False},
+    )
+    assert registered.get("/invocation/context", "Forge installationId=i-1").status_code == 400
+    assert registered.get("/invocation/context", None).status_code == 401
+    registered.emulator.change(strict=True)
+    assert registered.get("/invocation/context", "Forge id=nobody-knows-me").status_code == 401
+
+
+def test_installations_are_listed_page_by_page(own: Api) -> None:
+    assert [entry["id"] for entry in own.get("/v1/installations").json()["installations"]] == ["default-installation"]
+    own.emulator.register(
+        installations=[f"i-{number}" for number in range(5)], invocations={"a": {"installation": "j"}}
+    )
+    ids, cursor = [], "0"
+    while cursor is not None:
+        page = own.get(f"/v1/installations?pageSize=2&cursor={cursor}").json()
+        assert 0 < len(page["installations"]) <= 2
+        ids += [entry["id"] for entry in page["installations"]]
+        cursor = page["cursor"]
+    assert sorted(ids) == ["i-0", "i-1", "i-2", "i-3", "i-4", "j"]
+    everything = own.get("/v1/installations").json()
+    assert ([entry["id"] for entry in everything["installations"]], everything["cursor"]) == (ids, None)
+    assert own.get("/v1/installations?cursor=99").json() == {"installations": [], "cursor": None}
+
+
+def test_a_registered_default_installation_is_listed(own: Api) -> None:
+    own.emulator.register(default={"installation": "mine"}, installations=["other"])
+    listed = own.get("/v1/installations").json()["installations"]
+    assert [entry["id"] for entry in listed] == ["mine", "other"]
+
+
+@pytest.mark.parametrize(
+    "query", ["pageSize=0", "pageSize=101", "pageSize=x", "pageSize=-1", "cursor=x", "cursor=", "cursor=" + "9" * 5000]
+)
+def test_a_page_that_cannot_be_is_refused(own: Api, query: str) -> None:
+    answer = own.get(f"/v1/installations?{query}")
+    assert (answer.status_code, answer.json()["code"]) == (400, "INVALID_REQUEST")
+
+
+modules = st.text(min_size=1, max_size=8) | st.sampled_from(["m", 'm issue="1"', 'm issue="1" project="2"'])
+products = st.dictionaries(st.sampled_from(OVERRIDES), st.sampled_from(["1", "2", 'x" board="1']), max_size=3)
+contexts = st.builds(Context, module=modules, product=products)
+overriding = st.none() | st.lists(st.sampled_from(OVERRIDES), max_size=3)
+SIDECAR = Sidecar(read_document(load_document()), Settings())
+
+
+def parts(context: Context, overrides: list[str] | None) -> Any:
+    if overrides is None:
+        return context.module, context.product
+    return None, {name: context.product.get(name) for name in overrides}
+
+
+@given(first=contexts, second=contexts, one=overriding, other=overriding)
+@settings(max_examples=300)
+def test_scopes_are_equal_exactly_when_their_parts_are(
+    first: Context, second: Context, one: list[str] | None, other: list[str] | None
+) -> None:
+    def scope(context: Context, overrides: list[str] | None) -> str | None:
+        return SIDECAR._scope(context, overrides)  # pyright: ignore[reportPrivateUsage]
+
+    assert (scope(first, one) == scope(second, other)) == (parts(first, one) == parts(second, other))

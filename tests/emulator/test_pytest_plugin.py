@@ -1,0 +1,146 @@
+"""The pytest plugin, in test runs of its own: once as it is in every run, then used."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from forge_realtime import RealtimeClient
+from forge_realtime_emulator import Emulator
+
+EXTRA = ["click", "jwt", "openapi_schema_validator", "starlette", "uvicorn", "websockets"]
+
+
+def run(folder: Path, test: str, *arguments: str, missing: tuple[str, ...] = ()) -> str:
+    """Runs a test file with the plugin as its entry point loads it, and no other but those named."""
+    folder.joinpath("test_it.py").write_text(test, encoding="utf-8")
+    # What is None in sys.modules cannot be imported.
+    code = f"import sys; sys.modules.update(dict.fromkeys({missing!r})); import pytest; sys.exit(pytest.main())"
+    command = [sys.executable, "-c", code, "-p", "forge_realtime", "-W", "error", "--color=no", *arguments]
+    environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_ADDOPTS": ""}
+    environment.pop("PYTEST_XDIST_WORKER", None)
+    done = subprocess.run(command, cwd=folder, env=environment, check=False, capture_output=True, text=True, timeout=60)
+    return done.stdout + done.stderr
+
+
+def test_a_test_publishes_and_sees_the_event_arrive(forge_realtime: Emulator) -> None:
+    with RealtimeClient() as realtime, forge_realtime.subscribe("board-42") as subscription:
+        forge_realtime.fail_next(status=503)
+        live = realtime.for_invocation({"x-forge-invocation-id": "invocation-123"})
+        live.publish("board-42", {"moved": 7})
+        assert subscription.receive().payload == '{"moved":7}'
+    assert [request.status for request in forge_realtime.requests] == [503, 200]
+    assert [event.delivered for event in forge_realtime.events] == [1]
+
+
+FRESH = """
+import os
+import pytest
+
+seen = []
+
+@pytest.mark.parametrize("round", range(3))
+def test_fresh(forge_realtime, round):
+    assert os.environ["FORGE_EGRESS_PROXY_URL"] == forge_realtime.url
+    assert forge_realtime.requests == forge_realtime.events == []
+    seen.append(forge_realtime)
+    assert len({id(emulator) for emulator in seen}) == 1
+    forge_realtime.fail_next(status=503, times=5)
+    forge_realtime.change(limit=None, strict=True)
+    if round == 1:
+        forge_realtime.stop()
+
+def test_the_variable_is_as_before():
+    assert os.environ["FORGE_EGRESS_PROXY_URL"] == "http://before.example"
+"""
+
+
+def test_each_test_finds_it_fresh_and_the_variable_is_put_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORGE_EGRESS_PROXY_URL", "http://before.example")
+    assert " 4 passed" in run(tmp_path, FRESH)
+
+
+SETTINGS = """
+import pytest
+from forge_realtime_emulator import Settings
+
+@pytest.fixture(scope="session")
+def forge_realtime_settings():
+    return Settings(strict=True)
+
+def test_strict(forge_realtime):
+    import httpx
+    answer = httpx.get(forge_realtime.url + "/invocation/context", headers={"forge-proxy-authorization": "Forge id=i"})
+    assert answer.status_code == 401
+"""
+
+
+def test_the_settings_are_a_fixture_to_define_anew(tmp_path: Path) -> None:
+    assert " 1 passed" in run(tmp_path, SETTINGS)
+
+
+WORKERS = """
+import os
+import pytest
+
+@pytest.mark.parametrize("number", range(8))
+def test_of_a_worker(forge_realtime, number):
+    assert forge_realtime.requests == []
+    with forge_realtime.subscribe("x") as subscription, pytest.raises(TimeoutError):
+        subscription.receive(timeout=0)
+    print(os.environ["PYTEST_XDIST_WORKER"], forge_realtime.url)
+"""
+
+
+def test_each_worker_of_xdist_has_its_own(tmp_path: Path) -> None:
+    output = run(tmp_path, WORKERS, "-p", "xdist", "-n", "2", "--dist", "each", "-rP")
+    assert " 16 passed" in output
+    urls = dict(re.findall(r"^(gw\d) (http://127.0.0.1:\d+)$", output, re.MULTILINE))
+    assert set(urls) == {"gw0", "gw1"}
+    assert len(set(urls.values())) == 2
+
+
+UNUSED = f"""
+import sys
+import threading
+
+def test_nothing_was_imported():
+    names = {{name for name in sys.modules if name.startswith("forge_realtime")}}
+    assert names == {{"forge_realtime_emulator", "forge_realtime_emulator.pytest_plugin"}}
+    assert not {{name for name in {EXTRA} if sys.modules.get(name)}}
+    assert threading.active_count() == 1
+"""
+
+
+def test_a_run_that_does_not_use_it_pays_nothing(tmp_path: Path) -> None:
+    assert " 1 passed" in run(tmp_path, UNUSED)
+
+
+def test_without_the_extra_other_tests_run(tmp_path: Path) -> None:
+    assert " 1 passed" in run(tmp_path, UNUSED, missing=(*EXTRA, "httpx", "attr", "attrs"))
+
+
+@pytest.mark.parametrize("missing", [name for name in EXTRA if name != "click"])
+def test_without_the_extra_the_fixture_says_what_to_install(tmp_path: Path, missing: str) -> None:
+    output = run(tmp_path, "def test_it(forge_realtime): pass\ndef test_other(): pass\n", missing=(missing,))
+    assert " 1 passed, 1 error" in output
+    assert "needs the emulator extra: pip install 'forge-realtime[emulator]'" in output
+    assert "Traceback" not in output
+
+
+def test_the_fixtures_are_explained(tmp_path: Path) -> None:
+    output = run(tmp_path, "", "--fixtures")
+    assert re.search(r"^forge_realtime -- .*\n    An `Emulator` as new, for this test", output, re.MULTILINE)
+    assert re.search(r"^forge_realtime_settings \[session scope\]", output, re.MULTILINE)
+
+
+def test_a_missing_event_is_explained(tmp_path: Path) -> None:
+    test = "def test_it(forge_realtime):\n    with forge_realtime.subscribe('board-42') as s: s.receive(timeout=0.01)\n"
+    output = run(tmp_path, test)
+    assert re.search(r"^E +TimeoutError: No event on channel .board-42. within 0.01 s\.$", output, re.MULTILINE)
+    assert re.search(r"^E +Since it was subscribed, nothing was published", output, re.MULTILINE)

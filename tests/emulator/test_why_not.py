@@ -1,0 +1,161 @@
+"""What is said when an expected event did not come: each near match, and what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.emulator.api import Api
+
+
+def why(api: Api, publish: Callable[[], object], channel: str = "board-42", **subscription: Any) -> str:
+    """What a subscriber is told that has got nothing."""
+    with api.emulator.subscribe(channel, **subscription) as subscribed:
+        publish()
+        with pytest.raises(TimeoutError) as timeout:
+            subscribed.receive(timeout=0)
+    said = str(timeout.value)
+    first, _, rest = said.partition("\n")
+    assert first == f"No event on channel '{channel}' within 0 s."
+    return rest
+
+
+def test_nothing_was_published_and_nothing_called(own: Api) -> None:
+    said = why(own, lambda: None)
+    assert said.startswith("Since it was subscribed, nothing was published.\nNo call came either.")
+    assert "FORGE_EGRESS_PROXY_URL" in said
+
+
+def test_nothing_was_published_but_something_called(own: Api) -> None:
+    assert why(own, lambda: own.sign("board-42")) == "Since it was subscribed, nothing was published."
+
+
+@pytest.mark.parametrize(
+    ("channel", "difference"),
+    [
+        ("Board-42", "the subscription is on 'board-42', and names are case-sensitive"),
+        ("board_42", "the subscription is on 'board-42'."),
+    ],
+)
+def test_the_channel_is_spelt_otherwise(own: Api, channel: str, difference: str) -> None:
+    said = why(own, lambda: own.publish(channel))
+    assert said.startswith("Published since it was subscribed, but not to it:\n")
+    assert f"  publish on '{channel}': {difference}" in said
+
+
+def test_the_channel_is_quite_another(own: Api) -> None:
+    said = why(own, lambda: (own.publish("news"), own.publish_global("alerts")))
+    assert said == (
+        "Since it was subscribed, events were published on 'alerts', 'news', which is not like its channel."
+    )
+
+
+def test_scoped_and_global(own: Api) -> None:
+    said = why(own, lambda: own.publish("board-42"), is_global=True)
+    assert "publish on 'board-42': the subscription is global, and gets only what publish_global sends." in said
+    said = why(own, lambda: own.publish_global("board-42"))
+    assert "publish_global on 'board-42': the subscription is scoped, and gets only what publish sends" in said
+    assert "(is_global=True gets this)" in said
+
+
+def test_the_default_scope_differs(own: Api) -> None:
+    own.emulator.register(invocations={"inv-1": {"module": "panel", "context": {"issue": "DEMO-1"}}})
+    said = why(own, lambda: own.publish("board-42"))
+    assert (
+        'published in the default scope [module panel issue="DEMO-1"],'
+        " and the subscription is in the default scope [module default-module];"
+        " each side is in the context of its invocation, as registered, or in the default one."
+    ) in said
+
+
+def test_the_overrides_differ(own: Api) -> None:
+    own.emulator.register(default={"context": {"issue": "DEMO-1", "project": "DEMO"}})
+    said = why(own, lambda: own.publish("board-42", contextOverrides=["project"]), context_overrides=["issue"])
+    assert 'published in the context overrides [project="DEMO"]' in said
+    assert 'the subscription is in the context overrides [issue="DEMO-1"]' in said
+
+
+def test_only_one_side_has_overrides(own: Api) -> None:
+    said = why(own, lambda: own.publish("board-42"), context_overrides=[])
+    assert "in the default scope [module default-module], and the subscription is in the context overrides []" in said
+    assert "both sides have to give the same context overrides, or none" in said
+
+
+def test_the_installation_differs(own: Api) -> None:
+    own.emulator.register(invocations={"inv-1": {"installation": "i-1"}})
+    said = why(own, lambda: own.publish("board-42"))
+    assert "it is in the installation 'i-1', and the subscription in 'default-installation'" in said
+    assert "invocation=" in said
+
+
+def test_the_claims_differ_and_are_not_shown(own: Api) -> None:
+    red, blue = own.sign("board-42", {"team": "secret-red"}), own.sign("board-42", {"team": "secret-blue"})
+    said = why(own, lambda: own.publish("board-42", "secret", token=red), token=blue)
+    assert "publish on 'board-42': the claims of the two tokens differ" in said
+    assert "secret" not in said
+
+
+def test_only_one_side_has_a_token(own: Api) -> None:
+    token = own.sign("board-42")
+    said = why(own, lambda: own.publish("board-42", token=token))
+    assert "the event has a token and the subscription has none; both need one with equal claims, or neither" in said
+    said = why(own, lambda: own.publish("board-42"), token=token)
+    assert "the subscription has a token and the event has none" in said
+
+
+def test_all_differences_are_said_together(own: Api) -> None:
+    said = why(own, lambda: own.publish("Board-42"), is_global=True, token=own.sign("board-42"))
+    for part in ("case-sensitive", "the subscription is global", "has a token"):
+        assert part in said
+
+
+def test_it_was_published_too_early(own: Api) -> None:
+    own.publish("board-42")
+    own.emulator.advance(1)
+    said = why(own, lambda: None)
+    assert "Before it was subscribed, 1 event(s) were published to it. Subscribe first, or ask for them" in said
+    assert "replay_seconds" in said
+
+
+def test_all_that_came_was_received(own: Api) -> None:
+    with own.emulator.subscribe("board-42") as subscription:
+        own.publish("board-42")
+        own.publish("news")
+        subscription.receive()
+        with pytest.raises(
+            TimeoutError, match=r"1 event\(s\) were published to it, and all that have arrived were rec"
+        ):
+            subscription.receive(timeout=0)
+
+
+def test_calls_that_failed_are_told_with_their_reasons(own: Api) -> None:
+    expired = own.sign("board-42")
+    own.emulator.advance(4000)
+
+    def fail() -> None:
+        own.publish("board-42", token=expired)
+        own.publish("board-42", authorization="Forge installationId=i-1")
+        own.emulator.fail_next(status=503)
+        own.publish("board-42")
+        own.post("/forge/realtime/v1/publish", {"name": "board-42"}, None)
+
+    said = why(own, fail)
+    assert "publish on 'board-42', answered 400: TOKEN_EXPIRED: Realtime token validation failed: TOKEN_EXPIRED" in said
+    assert "answered 400: INVALID_REQUEST: Invalid request: publish needs the id of an invocation" in said
+    assert "answered 503: INJECTED_FAULT: The emulator was asked to answer this call with status 503" in said
+    assert "publish, answered 401: UNAUTHORIZED: Unauthorized request: the header" in said
+
+
+def test_of_many_only_the_last_are_told(own: Api) -> None:
+    own.emulator.change(limit=None)
+    said = why(own, lambda: [own.publish(f"board-42{letter}") for letter in "abcdefghij"])
+    assert [line.split("'")[1] for line in said.splitlines()[1:]] == [f"board-42{letter}" for letter in "fghij"]
+
+
+def test_what_was_before_the_subscription_is_not_told(own: Api) -> None:
+    own.publish("Board-42")
+    own.publish("board-42", authorization="Forge installationId=i-1")
+    own.emulator.advance(1)
+    assert "Board" not in why(own, lambda: None)
