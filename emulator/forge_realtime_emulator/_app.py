@@ -8,7 +8,7 @@ import logging
 import re
 import socket
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -22,13 +22,14 @@ from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from ._authorization import Authorization, parse_authorization
+from ._bridge import Bridge
 from ._console import console_route
 from ._control import Control
 from ._document import Operation, load_document, read_document
 from ._errors import EmulatorError, Refused
 from ._faults import Fault
 from ._json import JSONResponse, invalid, parse_json, read_body
-from ._origin import OwnOriginOnly
+from ._origin import RefuseOrigins, parse_origin
 from ._records import RecordedRequest
 from ._settings import Settings
 from ._sidecar import Answer, Sidecar
@@ -39,15 +40,24 @@ _log = logging.getLogger("forge_realtime_emulator")
 _NUMBER = re.compile("[0-9]{1,9}")
 
 
-def create_app(document: Mapping[str, Any] | None = None, settings: Settings | None = None) -> Starlette:
+def create_app(
+    document: Mapping[str, Any] | None = None,
+    settings: Settings | None = None,
+    *,
+    service: str | None = None,
+    origins: Iterable[str] = (),
+) -> Starlette:
     """Makes the emulator as an ASGI application, for a server of one's own. `Emulator` brings a server with it.
 
     Args:
         document: The OpenAPI document; by default the derived one that is shipped with the package.
         settings: How it behaves; by default `Settings()`.
+        service: The base URL of the app's service, for `invokeService()` in a browser.
+        origins: The origins of the pages that may load `/bridge.js` and use it.
 
     Raises:
         EmulatorError: The document cannot be used.
+        ValueError: The service is no URL, or an origin is none.
     """
     sidecar = Sidecar(read_document(load_document() if document is None else document), settings or Settings())
 
@@ -93,12 +103,13 @@ def create_app(document: Mapping[str, Any] | None = None, settings: Settings | N
         Route("/v1/installations", installations),
         console_route(),
         *Control(sidecar).routes(),
+        *Bridge(sidecar, service).routes(),
         Route("/_emulator/subscribe", stream),
         WebSocketRoute("/_emulator/subscribe", subscribe),
     ]
     app = Starlette(
         routes=routes,
-        middleware=[Middleware(OwnOriginOnly)],
+        middleware=[Middleware(RefuseOrigins, origins=[parse_origin(origin) for origin in origins])],
         exception_handlers={Refused: refused, HTTPException: unrouted, ClientDisconnect: disconnected},
     )
     app.router.redirect_slashes = False

@@ -29,7 +29,15 @@ def cli() -> None:
     type=click.IntRange(0, 65535),
     help="Port to listen on; 0 takes a free one.",
 )
-def emulate(host: str, port: int) -> None:
+@click.option("--service", metavar="URL", help="Where the app's service is, for invokeService() in a browser.")
+@click.option(
+    "--origin",
+    "origins",
+    metavar="URL",
+    multiple=True,
+    help="Where the app's front end is served, to let it use /bridge.js; can be given several times.",
+)
+def emulate(host: str, port: int, service: str | None, origins: tuple[str, ...]) -> None:
     """Run a local stand-in for the egress sidecar until Ctrl-C.
 
     It answers the Realtime operations, checks every call, and delivers events to WebSocket subscribers.
@@ -43,12 +51,14 @@ def emulate(host: str, port: int) -> None:
                 err=True,
             )
         _print_calls()
-        with Emulator(host, port) as emulator:
+        with Emulator(host, port, service=service, origins=origins) as emulator:
+            if service or origins:
+                click.echo(f'In the page, before its bundle: <script src="{emulator.url}/bridge.js"></script>')
             click.echo(f"The emulator listens at {emulator.url} (Ctrl-C ends it). In the app's shell:")
             click.echo(f"export FORGE_EGRESS_PROXY_URL={emulator.url}")
             while True:
                 time.sleep(3600)
-    except EmulatorError as error:
+    except (EmulatorError, ValueError) as error:
         raise click.ClickException(str(error)) from error
     except KeyboardInterrupt:
         pass

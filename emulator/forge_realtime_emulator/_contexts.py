@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,9 @@ from ._settings import Settings
 
 OVERRIDES = ("board", "issue", "project", "content", "space", "repository", "pullRequest")
 """The documented parts of the context: Jira's, Confluence's, Bitbucket's."""
+
+INVOKED_LIMIT = 1000
+"""Invocations that are kept, of those that a page caused. How long the platform knows one is not known."""
 
 _TEXT = {"type": "string", "minLength": 1}
 _CONTEXT: dict[str, Any] = {
@@ -85,6 +89,7 @@ class Contexts:
         self.default = Context()
         self.invocations: dict[str, Context] = {}
         self.installations: list[str] = []
+        self._invoked: deque[str] = deque()
 
     def register(self, registry: Any) -> None:
         """Adds contexts, and replaces those of the same ids.
@@ -110,9 +115,12 @@ class Contexts:
             self._add_installation(installation)
 
     def invoke(self, context: Context) -> str:
-        """Registers a new invocation, and returns its id."""
+        """Registers a new invocation, and returns its id. Only the last ones are kept, `INVOKED_LIMIT` of them."""
         id_ = f"invocation-{uuid4()}"
         self.invocations[id_] = context
+        self._invoked.append(id_)
+        if len(self._invoked) > INVOKED_LIMIT:
+            self.invocations.pop(self._invoked.popleft(), None)
         return id_
 
     def invocation(self, id_: str, settings: Settings) -> Context:

@@ -9,7 +9,7 @@ import logging
 import socket
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -44,10 +44,12 @@ class Emulator:
         document: The OpenAPI document; by default the derived one that is shipped with the package.
         contexts: Invocations and installations, in the form that `register` takes; they stay after `reset()`.
         settings: How it behaves; by default `Settings()`.
+        service: The base URL of the app's service, such as `http://localhost:8080`, for `invokeService()` in a browser.
+        origins: The origins of the pages that may use `/bridge.js`, such as `["http://localhost:5173"]`.
 
     Raises:
         EmulatorError: The document cannot be used.
-        ValueError: The contexts are not of that form.
+        ValueError: The contexts are not of that form, the service is no URL, or an origin is none.
     """
 
     def __init__(
@@ -58,10 +60,12 @@ class Emulator:
         document: Mapping[str, Any] | None = None,
         contexts: Mapping[str, Any] | None = None,
         settings: Settings | None = None,
+        service: str | None = None,
+        origins: Iterable[str] = (),
     ) -> None:
         self._host = host
         self._port = port
-        self._app = create_app(document, settings)
+        self._app = create_app(document, settings, service=service, origins=origins)
         self._sidecar: Sidecar = self._app.state.sidecar
         if contexts is not None:
             self._sidecar.keep(contexts)

@@ -1,38 +1,106 @@
-"""Refusing web pages that are not the emulator's own."""
+"""Which web pages may talk to the emulator: its own, and to the bridge's endpoints those of the origins that were named."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
-from starlette.datastructures import Headers
-from starlette.responses import JSONResponse
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+SHARED = {
+    "/bridge.js": "GET",
+    "/_emulator/context": "GET",
+    "/_emulator/invoke": "POST",
+    "/_emulator/publish": "POST",
+    "/_emulator/subscribe": "GET",
+}
+"""What a page of an allowed origin may do: what bridge.js needs, and nothing that controls the emulator."""
+
+_PREFLIGHT_SECONDS = 600
 
 
-class OwnOriginOnly:
-    """ASGI middleware that answers 403 to a browser's HTTP or WebSocket request from another origin.
+class RefuseOrigins:
+    """ASGI middleware that answers 403 to a browser's HTTP or WebSocket request from an origin that is not allowed.
 
     Only browsers send `Origin`; services and test clients pass. Without this, any page that a developer has open could
     read events and inject faults. The own origin is the one of the `Host` header, if that names an IP address or
     localhost: a host with a domain name could be another page's, pointed at this machine (DNS rebinding).
+
+    Args:
+        app: The application.
+        origins: The allowed origins, as `parse_origin` returns them.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, origins: Iterable[str] = ()) -> None:
         self._app = app
+        self._origins = frozenset(origins)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = Headers(scope=scope)
         origin = headers.get("origin")
+        method = SHARED.get(scope.get("path", ""))
+        if scope["type"] == "http" and method is not None:
+            send = _with_headers(send, {"Vary": "Origin"})
         if origin is None or _is_own(origin, headers.get("host", "")):
             await self._app(scope, receive, send)
-            return
-        message = (
-            "The emulator refuses a web page of another origin. Open the page from the emulator's own address,"
-            " by IP address or as localhost, or send no Origin header."
-        )
-        refusal = JSONResponse({"code": "CROSS_ORIGIN", "message": message}, status_code=403)
-        await refusal(scope, receive, send)
+        elif method is None or origin not in self._origins:
+            await _refusal()(scope, receive, send)
+        elif scope["type"] == "http":
+            send = _with_headers(send, {"Access-Control-Allow-Origin": origin})
+            answer = _preflight(method) if scope["method"] == "OPTIONS" else self._app
+            await answer(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+
+def parse_origin(text: str) -> str:
+    """Brings an origin into the form in which browsers send it.
+
+    Raises:
+        ValueError: It is no origin.
+    """
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError:
+        parts, port = urlsplit(""), None
+    host = parts.hostname or ""
+    if parts.scheme not in ("http", "https") or not host or text.rstrip("/") != f"{parts.scheme}://{parts.netloc}":
+        raise ValueError(f"An origin is scheme, host and port, such as http://localhost:5173, and not {text!r}.")
+    if "@" in parts.netloc or "*" in host:
+        raise ValueError("An origin has no user and no wildcard: name each one, such as http://localhost:5173.")
+    suffix = "" if port in (None, {"http": 80, "https": 443}[parts.scheme]) else f":{port}"
+    return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}{suffix}"
+
+
+def _refusal() -> Response:
+    message = (
+        "The emulator refuses a web page of another origin. Open the page from the emulator's own address, by IP address"
+        " or as localhost, or send no Origin header. The front end of an app, which uses /bridge.js, is let in by"
+        " emulate --origin URL or Emulator(origins=[URL])."
+    )
+    return JSONResponse({"code": "CROSS_ORIGIN", "message": message}, status_code=403)
+
+
+def _preflight(method: str) -> Response:
+    headers = {
+        "Access-Control-Allow-Methods": method,
+        "Access-Control-Allow-Headers": "Content-Type",
+        "Access-Control-Max-Age": str(_PREFLIGHT_SECONDS),
+    }
+    return Response(status_code=204, headers=headers)
+
+
+def _with_headers(send: Send, added: dict[str, str]) -> Send:
+    async def sending(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            MutableHeaders(scope=message).update(added)
+        await send(message)
+
+    return sending
 
 
 def _is_own(origin: str, host: str) -> bool:

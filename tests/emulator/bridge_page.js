@@ -1,0 +1,16 @@
+// Gives the tests what @forge/bridge gives to an app.
+
+import { invoke, invokeRemote, invokeService, realtime, view } from "@forge/bridge";
+
+const subscriptions = {};
+window.bridge = { invoke, invokeRemote, invokeService, realtime, view };
+window.events = {};
+
+// Collects the events of a subscription under a name.
+window.listen = async (name, channel, { isGlobal = false, ...options } = {}) => {
+  const subscribe = isGlobal ? realtime.subscribeGlobal : realtime.subscribe;
+  const events = (window.events[name] = []);
+  subscriptions[name] = await subscribe(channel, (payload) => events.push(payload), options);
+};
+
+window.unlisten = (name) => subscriptions[name].unsubscribe();

@@ -1,0 +1,524 @@
+"""An app's front end with the official `@forge/bridge`, in Chromium, against the emulator."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import http.server
+import json
+import os
+import re
+import shutil
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from playwright.sync_api import Browser, Error, Page, expect
+
+from forge_realtime import RealtimeClient
+from forge_realtime_emulator import Emulator, Settings
+from tests.examples.progress import service
+from tests.support.browser import open_browser, require
+from tests.support.web_servers import AsgiServer
+
+FRONTEND = Path(service.__file__).parent / "frontend"
+HERE = Path(__file__).parent
+
+Open = Callable[..., Page]
+
+
+class Site:
+    """The pages of a front end, served as a dev server does: from an origin that is not the emulator's."""
+
+    def __init__(self, frontend: Path, folder: Path) -> None:
+        self._frontend = frontend
+        self._folder = folder
+        handler = functools.partial(_Quiet, directory=str(folder))
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self.origin = f"http://localhost:{self._server.server_port}"
+        self.other_origin = f"http://127.0.0.1:{self._server.server_port}"
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+    def app(self, emulator: Emulator) -> str:
+        """Builds the example app as its developer does; returns the path of its page."""
+        _run("node", "build.mjs", str(self._folder / "app"), emulator.url, folder=self._frontend)
+        return "/app/index.html"
+
+    def bundle(self) -> None:
+        command = ["npx", "esbuild", str(HERE / "bridge_page.js"), "--bundle", "--log-level=warning"]
+        _run(*command, f"--outfile={self._folder / 'bridge_page.js'}", folder=self._frontend)
+
+    def page(self, bridge: str) -> str:
+        """Writes a page that loads a bridge.js and then the bundle of the tests; returns its path."""
+        name = f"{uuid4()}.html"
+        html = f'<!doctype html><link rel="icon" href="data:,"><script src="{bridge}"></script>'
+        html += '<script src="bridge_page.js"></script>'
+        (self._folder / name).write_text(html, encoding="utf-8")
+        return f"/{name}"
+
+
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+def _run(*command: str, folder: Path) -> None:
+    # esbuild finds packages for a file outside of their folder by NODE_PATH.
+    environment = {**os.environ, "NODE_PATH": str(folder / "node_modules")}
+    run = subprocess.run(command, cwd=folder, env=environment, check=False, capture_output=True, text=True, timeout=100)
+    assert run.returncode == 0, f"{' '.join(command)}\n{run.stdout}{run.stderr}"
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    require("node", "npm", "chromium")
+    frontend = tmp_path_factory.mktemp("frontend")
+    shutil.copytree(FRONTEND, frontend, ignore=shutil.ignore_patterns("node_modules", "dist"), dirs_exist_ok=True)
+    _run("npm", "ci", folder=frontend)
+    with closing(Site(frontend, tmp_path_factory.mktemp("site"))) as site:
+        site.bundle()
+        yield site
+    shutil.rmtree(frontend)  # pytest keeps the folders of three runs, and this one has 118 MB.
+
+
+@pytest.fixture(scope="module")
+def browser(site: Site) -> Iterator[Browser]:
+    with open_browser() as browser:
+        yield browser
+
+
+@pytest.fixture
+def emulator(site: Site) -> Iterator[Emulator]:
+    with Emulator(origins=[site.origin], settings=Settings(limit=None)) as emulator:
+        yield emulator
+
+
+@pytest.fixture
+def open_page(browser: Browser) -> Iterator[Callable[[str], Page]]:
+    """Opens pages that close with the test, and fails it when one of them had an error that nothing caught."""
+    errors: list[str] = []
+    with closing(browser.new_context()) as context:
+        context.set_default_timeout(20_000)
+
+        def open_page(url: str) -> Page:
+            page = context.new_page()
+            page.on("pageerror", lambda error: errors.append(str(error)))
+            page.goto(url)
+            return page
+
+        yield open_page
+    assert errors == []
+
+
+@pytest.fixture
+def opened(site: Site, emulator: Emulator, open_page: Callable[[str], Page]) -> Open:
+    """Opens a page with the bundle of the tests."""
+
+    def opened(*, script: str = "", query: str = "", origin: str = site.origin) -> Page:
+        return open_page(f"{origin}{site.page(f'{emulator.url}/bridge.js{script}')}{query}")
+
+    return opened
+
+
+@pytest.fixture
+def page(opened: Open) -> Page:
+    return opened()
+
+
+def listen(page: Page, name: str, channel: str, **options: Any) -> None:
+    page.evaluate("arguments => window.listen(...arguments)", [name, channel, options])
+
+
+def call(page: Page, function: str, *arguments: Any) -> Any:
+    """Calls a function of @forge/bridge, such as `realtime.publish`."""
+    return page.evaluate(f"arguments => window.bridge.{function}(...arguments)", list(arguments))
+
+
+def events(page: Page, name: str, count: int) -> list[Any]:
+    """Waits for so many events."""
+    page.wait_for_function("([name, count]) => window.events[name].length >= count", arg=[name, count])
+    received: list[Any] = page.evaluate("name => window.events[name]", name)
+    return received
+
+
+@pytest.fixture
+def back_end(emulator: Emulator) -> Iterator[RealtimeClient]:
+    with RealtimeClient(emulator.url) as client:
+        yield client.for_invocation({"x-forge-invocation-id": "invocation-123"})
+
+
+def test_the_example_app_shows_the_progress_of_its_container(
+    site: Site, open_page: Callable[[str], Page], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "STEP_SECONDS", 0.05)
+    server = AsgiServer(service.app)
+    with Emulator(service=server.url, origins=[site.origin]) as emulator:
+        monkeypatch.setenv("FORGE_EGRESS_PROXY_URL", emulator.url)
+        with server:
+            page = open_page(f"{site.origin}{site.app(emulator)}?invocation=invocation-123")
+            bar, button = page.get_by_role("progressbar", name="Progress"), page.get_by_role("button")
+            expect(bar).to_have_js_property("value", 0)
+            page.evaluate(
+                """() => {
+                    window.shown = [];
+                    const note = () => window.shown.push(document.getElementById("status").textContent);
+                    new MutationObserver(note).observe(document.getElementById("status"), { childList: true });
+                }"""
+            )
+            for _ in range(2):
+                button.click()
+                expect(page.get_by_role("status")).to_have_text("The report is ready.")
+                expect(bar).to_have_js_property("value", 1)
+                expect(page.locator("#percent")).to_have_text("100 %")
+                expect(button).to_have_attribute("aria-disabled", "false")
+            once = ["Starting…", *(f"{step}…" for step in service.STEPS), "The report is ready."]
+            assert page.evaluate("window.shown") == [*once, *once]
+            calls = emulator.requests
+    assert [call.status for call in calls] == [200] * 2 * (len(service.STEPS) + 1)
+    # Each click was an invocation of its own.
+    assert len({call.authorization.invocation_id for call in calls if call.authorization}) == 2
+
+
+def test_the_example_app_says_what_is_wrong(site: Site, open_page: Callable[[str], Page]) -> None:
+    with Emulator(origins=[site.origin]) as emulator:
+        page = open_page(f"{site.origin}{site.app(emulator)}")
+        page.get_by_role("button").click()
+        expect(page.get_by_role("status")).to_contain_text("emulate --service")
+        expect(page.get_by_role("button")).to_have_attribute("aria-disabled", "false")
+
+
+def test_a_front_end_subscribes_and_unsubscribes(
+    page: Page, emulator: Emulator, back_end: RealtimeClient, channel: str
+) -> None:
+    listen(page, "scoped", channel)
+    listen(page, "global", channel, isGlobal=True)
+    # A string stays one unless it is the JSON of an object or array; the client sends anything else as JSON.
+    for payload in ("text", "42", "null", {"a": [1, None]}, [1], '{"b": 2}', ""):
+        back_end.publish(channel, payload)
+    assert events(page, "scoped", 7) == ["text", "42", "null", {"a": [1, None]}, [1], {"b": 2}, ""]
+    back_end.publish_global(channel, "to all")
+    assert events(page, "global", 1) == ["to all"]
+
+    page.evaluate("window.unlisten('scoped')")
+    back_end.publish(channel, "too late")
+    back_end.publish_global(channel, "last")
+    assert events(page, "global", 2) == ["to all", "last"]
+    assert len(events(page, "scoped", 7)) == 7
+
+
+def test_to_unsubscribe_twice_is_no_error(page: Page, channel: str) -> None:
+    listen(page, "a", channel)
+    page.evaluate("Promise.all([window.unlisten('a'), window.unlisten('a')])")
+    page.evaluate("window.unlisten('a')")
+
+
+@pytest.mark.parametrize("suffix", ["", "Global"])
+def test_a_front_end_publishes(page: Page, emulator: Emulator, channel: str, suffix: str) -> None:
+    nobody = call(page, f"realtime.publish{suffix}", channel, "x")
+    assert nobody == {"eventId": None, "eventTimestamp": None}
+    listen(page, "a", channel, isGlobal=bool(suffix))
+    for payload in ("text", {"a": 1}, '"quoted"'):
+        result = call(page, f"realtime.publish{suffix}", channel, payload)
+        assert result == {
+            "eventId": emulator.events[-1].event_id,
+            "eventTimestamp": emulator.events[-1].event_timestamp,
+        }
+    assert events(page, "a", 3) == ["text", {"a": 1}, '"quoted"']
+    assert [event.payload for event in emulator.events] == ["x", "text", '{"a":1}', '"quoted"']
+    assert {event.address.is_global for event in emulator.events} == {bool(suffix)}
+
+
+def test_what_was_published_before_is_replayed_on_request(page: Page, back_end: RealtimeClient, channel: str) -> None:
+    back_end.publish(channel, "before")
+    listen(page, "with", channel, replaySeconds=60)
+    listen(page, "without", channel)
+    back_end.publish(channel, "after")
+    assert events(page, "with", 2) == ["before", "after"]
+    assert events(page, "without", 1) == ["after"]
+
+
+def test_a_token_admits_to_what_is_published_with_the_same_claims(
+    page: Page, back_end: RealtimeClient, channel: str
+) -> None:
+    red, blue = (back_end.sign_realtime_token(channel, {"team": team}) for team in ("red", "blue"))
+    listen(page, "red", channel, token=red.token)
+    listen(page, "without", channel)
+    back_end.publish(channel, "to blue", token=blue)
+    call(page, "realtime.publish", channel, "to red", {"token": red.token})
+    back_end.publish(channel, "to those without")
+    assert events(page, "red", 1) == ["to red"]
+    assert events(page, "without", 1) == ["to those without"]
+
+
+def test_a_token_without_the_permission_is_refused(page: Page, back_end: RealtimeClient, channel: str) -> None:
+    to_publish = back_end.sign_realtime_token(channel, {}, permissions=["publish"])
+    with pytest.raises(Error, match="MISSING_PERMISSION"):
+        listen(page, "a", channel, token=to_publish.token)
+    to_subscribe = back_end.sign_realtime_token(channel, {}, permissions=["subscribe"])
+    result = call(page, "realtime.publish", channel, "x", {"token": to_subscribe.token})
+    assert result["eventId"] is None
+    assert result["eventTimestamp"] is None
+    assert [re.match("[A-Z_]+", error)[0] for error in result["errors"]] == ["MISSING_PERMISSION"]  # type: ignore[index]
+
+
+def test_over_the_limit_both_are_refused(page: Page, emulator: Emulator, channel: str) -> None:
+    emulator.change(limit=1)
+    call(page, "realtime.publish", channel, "x")
+    assert call(page, "realtime.publish", channel, "x")["errors"][0].startswith("RATE_LIMIT_EXCEEDED: ")
+    with pytest.raises(Error, match="RATE_LIMIT_EXCEEDED"):
+        listen(page, "a", channel)
+
+
+def test_context_overrides_reach_across_modules(opened: Open, emulator: Emulator, channel: str) -> None:
+    issue = {"project": "DEMO", "issue": "DEMO-1"}
+    emulator.register(invocations={name: {"module": name, "context": issue} for name in ("panel", "page")})
+    panel, other = (opened(script=f"?invocation={name}") for name in ("panel", "page"))
+    listen(panel, "issue", channel, contextOverrides=["issue"])
+    listen(panel, "scoped", channel)
+    call(other, "realtime.publish", channel, "other module")
+    call(other, "realtime.publish", channel, "same issue", {"contextOverrides": ["issue"]})
+    call(panel, "realtime.publish", channel, "same module")
+    assert events(panel, "issue", 1) == ["same issue"]
+    assert events(panel, "scoped", 1) == ["same module"]
+
+
+def test_a_page_is_in_the_context_of_its_invocation(opened: Open, emulator: Emulator, channel: str) -> None:
+    emulator.register(
+        invocations={
+            f"invocation-{number}": {"context": {"project": "DEMO", "issue": f"DEMO-{number}"}, "account": "user-123"}
+            for number in (1, 2)
+        }
+    )
+    # Its own query comes first, and then that of the page.
+    one = opened(script="?invocation=invocation-1", query="?invocation=invocation-2")
+    two = opened(query="?invocation=invocation-2")
+    for page in (one, two):
+        listen(page, "a", channel)
+    call(one, "realtime.publish", channel, "from one")
+    call(two, "realtime.publish", channel, "from two")
+    assert events(one, "a", 1) == ["from one"]
+    assert events(two, "a", 1) == ["from two"]
+    assert [event.delivered for event in emulator.events] == [1, 1]
+
+    context = call(two, "view.getContext")
+    assert context["accountId"] == "user-123"
+    assert context["moduleKey"] == "default-module"
+    assert context["extension"] == {
+        "type": "jira:issuePanel",
+        "project": {"key": "DEMO"},
+        "issue": {"key": "DEMO-2"},
+    }
+
+
+def test_the_default_context_has_no_account(page: Page) -> None:
+    context = call(page, "view.getContext")
+    assert "accountId" not in context
+    assert context["locale"] == "en-US"
+    assert context["extension"] == {"type": "jira:issuePanel"}
+
+
+def test_an_unknown_invocation_is_refused_when_the_emulator_is_strict(
+    opened: Open, emulator: Emulator, channel: str
+) -> None:
+    emulator.change(strict=True)
+    page = opened(query="?invocation=unknown")
+    for attempt in (lambda: listen(page, "a", channel), lambda: call(page, "view.getContext")):
+        with pytest.raises(Error, match="not registered"):
+            attempt()
+    assert "not registered" in call(page, "realtime.publish", channel, "x")["errors"][0]
+    assert call(page, "invokeService", {"path": "/", "method": "GET"})["code"] == "UNAUTHORIZED"
+
+
+def test_a_lost_connection_is_made_anew(page: Page, emulator: Emulator, channel: str) -> None:
+    listen(page, "a", channel)
+    call(page, "realtime.publish", channel, "one")
+    port = int(emulator.url.rpartition(":")[2])
+    emulator.stop()
+    with Emulator(port=port, origins=emulator_origins(page), settings=Settings(limit=None)) as restarted:
+        # What is published until the page is back is replayed to it.
+        with RealtimeClient(restarted.url) as client:
+            live = client.for_invocation({"x-forge-invocation-id": "invocation-123"})
+            live.publish(channel, "two")
+            assert events(page, "a", 2) == ["one", "two"]
+            live.publish(channel, "three")
+        assert events(page, "a", 3) == ["one", "two", "three"]
+
+
+def emulator_origins(page: Page) -> list[str]:
+    return [page.evaluate("location.origin")]
+
+
+def test_what_is_replayed_to_a_page_that_is_back_arrives_once_and_nothing_older(
+    page: Page, emulator: Emulator, back_end: RealtimeClient, channel: str
+) -> None:
+    back_end.publish(channel, "before the subscription")
+    listen(page, "a", channel)
+    for text in ("one", "two"):
+        back_end.publish(channel, text)
+    assert events(page, "a", 2) == ["one", "two"]
+    # Its connection is lost, and nothing else.
+    emulator._in_loop(lambda: lose_connections(emulator))
+    back_end.publish(channel, "three")
+    assert events(page, "a", 3) == ["one", "two", "three"]
+    back_end.publish(channel, "four")
+    assert events(page, "a", 4) == ["one", "two", "three", "four"]
+
+
+def lose_connections(emulator: Emulator) -> None:
+    for connection in list(emulator._app.state.connections):
+        if hasattr(connection, "handshake_complete"):
+            connection.transport.abort()
+
+
+def test_a_subscription_that_cannot_be_renewed_ends(
+    page: Page, emulator: Emulator, back_end: RealtimeClient, channel: str
+) -> None:
+    emulator.change(token_lifetime=60)
+    token = back_end.sign_realtime_token(channel, {}).token
+    listen(page, "a", channel, token=token)
+    emulator.advance(120)
+    with page.expect_console_message(lambda message: "TOKEN_EXPIRED" in message.text) as ended:
+        emulator._in_loop(lambda: lose_connections(emulator))
+    assert ended.value.type == "error"
+    assert token not in ended.value.text
+    page.evaluate("window.unlisten('a')")
+
+
+def test_a_subscription_waits_when_it_is_renewed_over_the_limit(
+    page: Page, emulator: Emulator, back_end: RealtimeClient, channel: str
+) -> None:
+    listen(page, "a", channel)
+    emulator.change(limit=1)
+    back_end.publish(channel, "one")
+    assert events(page, "a", 1) == ["one"]
+    emulator._in_loop(lambda: lose_connections(emulator))
+    emulator.change(limit=None)
+    back_end.publish(channel, "two")
+    assert events(page, "a", 2) == ["one", "two"]
+
+
+def test_unsubscribed_while_the_connection_is_lost_it_stays_so(
+    page: Page, emulator: Emulator, channel: str, site: Site
+) -> None:
+    listen(page, "a", channel)
+    port = int(emulator.url.rpartition(":")[2])
+    emulator.stop()
+    page.evaluate("window.unlisten('a')")
+    with Emulator(port=port, origins=[site.origin]):
+        listen(page, "b", channel)
+        call(page, "realtime.publish", channel, "x")
+        assert events(page, "b", 1) == ["x"]
+        assert events(page, "a", 0) == []
+
+
+def test_the_service_is_called_as_the_platform_does(
+    site: Site, open_page: Callable[[str], Page], echo: AsgiServer
+) -> None:
+    contexts = {"invocations": {"invocation-1": {"context": {"issue": "DEMO-1"}}}}
+    with Emulator(service=f"{echo.url}/base/", origins=[site.origin], contexts=contexts) as emulator:
+        page = open_page(f"{site.origin}{site.page(f'{emulator.url}/bridge.js?invocation=invocation-1')}")
+        sent = {
+            "path": "/a%20b?c=d&c=e",
+            "method": "PUT",
+            "headers": {"X-Own": "1", "X-Forge-Invocation-Id": "forged", "Connection": "x-hop", "X-Hop": "1"},
+            "body": {"n": [1, "ü"]},
+        }
+        answer = call(page, "invokeService", sent)
+        assert answer["status"] == 201
+        assert answer["headers"]["x-answer"] == "one,two"
+        assert "transfer-encoding" not in answer["headers"]
+        got = answer["body"]
+        assert (got["method"], got["path"], got["query"]) == ("PUT", "/base/a%20b", "c=d&c=e")
+        assert got["body"] == '{"n": [1, "\\u00fc"]}'
+        headers = got["headers"]
+        assert headers["x-own"] == "1"
+        assert headers["content-type"] == "application/json"
+        assert "x-hop" not in headers
+        assert re.fullmatch("invocation-[0-9a-f-]{36}", headers["x-forge-invocation-id"])
+        assert base64.b64decode(headers["x-forge-invocation-log-attributes"], validate=True)
+        assert re.fullmatch("[0-9a-f]{32}", headers["x-b3-traceid"])
+        assert re.fullmatch("[0-9a-f]{16}", headers["x-b3-spanid"])
+        # The invocation is registered, with the context of the page.
+        with RealtimeClient(emulator.url) as client, emulator.subscribe("board", invocation="invocation-1") as there:
+            client.for_invocation(headers).publish("board", "moved")
+            assert there.receive(timeout=5).payload == "moved"
+
+        second = call(page, "invokeService", {"path": "/", "method": "POST", "body": '{"a": 1}'})["body"]
+        assert second["body"] == '{"a": 1}'
+        assert second["headers"]["content-type"] == "application/json"
+        assert second["headers"]["x-forge-invocation-id"] != headers["x-forge-invocation-id"]
+        assert call(page, "invokeService", {"path": "/text", "method": "GET"})["body"] == "plain"
+        missing = call(page, "invokeService", {"path": "/missing", "method": "DELETE"})
+        assert missing["status"] == 404
+        assert "body" not in missing
+
+
+@pytest.fixture
+def echo() -> Iterator[AsgiServer]:
+    async def answer(scope: Any, receive: Any, send: Any) -> None:
+        body = (await receive())["body"]
+        path = scope["path"].removeprefix("/base")
+        told = {
+            "method": scope["method"],
+            "path": scope["raw_path"].decode(),
+            "query": scope["query_string"].decode(),
+            "headers": {name.decode(): value.decode() for name, value in scope["headers"]},
+            "body": body.decode(),
+        }
+        status, kind, content = {
+            "/text": (200, b"text/plain", b"plain"),
+            "/missing": (404, b"application/json", b""),
+        }.get(path, (201, b"application/json; charset=utf-8", json.dumps(told).encode()))
+        headers = [(b"content-type", kind), (b"x-answer", b"one"), (b"x-answer", b"two")]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": content})
+
+    with AsgiServer(answer) as server:
+        yield server
+
+
+def test_every_other_command_is_named(page: Page) -> None:
+    for function, arguments, expected in [
+        ("view.createHistory", [], "does not have the command createHistory"),
+        ("invoke", ["key"], "invokeService, and neither invoke nor invokeRemote"),
+        ("invokeRemote", [{"path": "/", "method": "GET"}], "invokeService, and neither invoke nor invokeRemote"),
+    ]:
+        with pytest.raises(Error, match=expected):
+            call(page, function, *arguments)
+
+
+def test_a_page_of_an_origin_that_was_not_named_gets_nothing(opened: Open, site: Site, channel: str) -> None:
+    page = opened(origin=site.other_origin)
+    service_call = {"path": "/", "method": "GET"}
+    for attempt in (
+        lambda: listen(page, "a", channel),
+        lambda: call(page, "realtime.publish", channel, "x"),
+        lambda: call(page, "view.getContext"),
+        lambda: call(page, "invokeService", service_call),
+    ):
+        with pytest.raises(Error, match=f"emulate --origin {site.other_origin}"):
+            attempt()
+
+
+def test_an_allowed_page_cannot_control_the_emulator(page: Page, emulator: Emulator) -> None:
+    for path, method in [("state", "GET"), ("reset", "POST"), ("faults", "DELETE"), ("contexts", "POST")]:
+        with pytest.raises(Error, match="Failed to fetch"):
+            page.evaluate(f"fetch('{emulator.url}/_emulator/{path}', {{ method: '{method}' }})")
+
+
+def test_it_must_be_loaded_as_a_script(emulator: Emulator, site: Site, browser: Browser) -> None:
+    with closing(browser.new_page()) as page:
+        page.goto(f"{site.origin}{site.page(f'{emulator.url}/bridge.js')}")
+        with pytest.raises(Error, match="must be loaded by <script"):
+            page.evaluate(f"import('{emulator.url}/bridge.js')")
