@@ -189,8 +189,12 @@ async def _gone(request: Request) -> None:
 
 
 def _checked(service: str) -> str:
-    parts = urlsplit(service)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+    try:
+        parts = urlsplit(service)
+        is_base = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_base = False
+    if not is_base or "?" in service or "#" in service:
         raise ValueError(f"The service is given by its base URL, such as http://localhost:8080, and not {service!r}.")
     return service.rstrip("/")
 

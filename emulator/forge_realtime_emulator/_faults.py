@@ -40,7 +40,7 @@ class Fault:
     """
 
     def __init__(self, described: dict[str, Any]) -> None:
-        self.status: int | None = _whole(described.get("status"))
+        self.status: int | None = described.get("status")
         """The status to answer, or None."""
         self.answer: str | None = described.get("answer")
         """`reset`, `truncated` or `not-json`, or None."""
@@ -48,7 +48,7 @@ class Fault:
         """Seconds before the answer."""
         self.delivered: bool = described.get("delivered", False)
         """Whether the call is carried out all the same."""
-        self.retry_after: int | None = _whole(described.get("retryAfter"))
+        self.retry_after: int | None = described.get("retryAfter")
         """Whole seconds for the `Retry-After` header, or None for no such header."""
 
     @property
@@ -65,11 +65,6 @@ class Fault:
         answer = f"with status {status}" if self.answer is None else f"so: {self.answer}"
         message = f"The emulator was asked to answer this call {answer}; {what}."
         return Refused(status, code, message, retry_after=self.retry_after)
-
-
-def _whole(number: float | None) -> int | None:
-    # 503.0 is an integer too, says JSON Schema.
-    return None if number is None else int(number)
 
 
 class Faults:

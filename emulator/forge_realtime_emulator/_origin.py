@@ -15,9 +15,9 @@ SHARED = {
     "/_emulator/context": "GET",
     "/_emulator/invoke": "POST",
     "/_emulator/publish": "POST",
-    "/_emulator/subscribe": "GET",
 }
-"""What a page of an allowed origin may do: what bridge.js needs, and nothing that controls the emulator."""
+"""What a page of an allowed origin may ask: what bridge.js needs, and nothing that controls the emulator. It may open
+WebSockets too; there are none but those of subscribers."""
 
 _PREFLIGHT_SECONDS = 600
 
@@ -41,19 +41,20 @@ class RefuseOrigins:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = Headers(scope=scope)
         origin = headers.get("origin")
-        method = SHARED.get(scope.get("path", ""))
-        if scope["type"] == "http" and method is not None:
+        is_websocket = scope["type"] == "websocket"
+        method = None if is_websocket else SHARED.get(scope["path"])
+        if method is not None:
             send = _with_headers(send, {"Vary": "Origin"})
         if origin is None or _is_own(origin, headers.get("host", "")):
             await self._app(scope, receive, send)
-        elif method is None or origin not in self._origins:
+        elif origin not in self._origins or (method is None and not is_websocket):
             await _refusal()(scope, receive, send)
-        elif scope["type"] == "http":
+        elif method is None:
+            await self._app(scope, receive, send)
+        else:
             send = _with_headers(send, {"Access-Control-Allow-Origin": origin})
             answer = _preflight(method) if scope["method"] == "OPTIONS" else self._app
             await answer(scope, receive, send)
-        else:
-            await self._app(scope, receive, send)
 
 
 def parse_origin(text: str) -> str:

@@ -34,9 +34,15 @@ class Api:
         headers = {"forge-proxy-authorization": authorization} if authorization else {}
         return self._client.get(self.emulator.url + path, headers=headers)
 
+    def delete(self, path: str) -> httpx.Response:
+        return self._client.delete(self.emulator.url + path)
+
+    def get_stream(self, path: str) -> AbstractContextManager[httpx.Response]:
+        return self._client.stream("GET", self.emulator.url + path, timeout=10)
+
     def stream(self, query: str) -> AbstractContextManager[httpx.Response]:
         """Subscribes over Server-Sent Events."""
-        return self._client.stream("GET", f"{self.emulator.url}/_emulator/subscribe?{query}", timeout=10)
+        return self.get_stream(f"/_emulator/subscribe?{query}")
 
     def publish(
         self, channel: str, payload: str = "x", authorization: str = "Forge id=inv-1", **options: Any

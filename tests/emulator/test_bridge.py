@@ -31,6 +31,9 @@ HERE = Path(__file__).parent
 
 Open = Callable[..., Page]
 
+# The packages of the front end have to come first.
+pytestmark = pytest.mark.timeout(300)
+
 
 class Site:
     """The pages of a front end, served as a dev server does: from an origin that is not the emulator's."""
@@ -76,7 +79,7 @@ class _Quiet(http.server.SimpleHTTPRequestHandler):
 def _run(*command: str, folder: Path) -> None:
     # esbuild finds packages for a file outside of their folder by NODE_PATH.
     environment = {**os.environ, "NODE_PATH": str(folder / "node_modules")}
-    run = subprocess.run(command, cwd=folder, env=environment, check=False, capture_output=True, text=True, timeout=100)
+    run = subprocess.run(command, cwd=folder, env=environment, check=False, capture_output=True, text=True, timeout=250)
     assert run.returncode == 0, f"{' '.join(command)}\n{run.stdout}{run.stderr}"
 
 
@@ -269,7 +272,7 @@ def test_a_token_without_the_permission_is_refused(page: Page, back_end: Realtim
     result = call(page, "realtime.publish", channel, "x", {"token": to_subscribe.token})
     assert result["eventId"] is None
     assert result["eventTimestamp"] is None
-    assert [re.match("[A-Z_]+", error)[0] for error in result["errors"]] == ["MISSING_PERMISSION"]  # type: ignore[index]
+    assert [error.partition(":")[0] for error in result["errors"]] == ["MISSING_PERMISSION"]
 
 
 def test_over_the_limit_both_are_refused(page: Page, emulator: Emulator, channel: str) -> None:
@@ -340,12 +343,12 @@ def test_an_unknown_invocation_is_refused_when_the_emulator_is_strict(
     assert call(page, "invokeService", {"path": "/", "method": "GET"})["code"] == "UNAUTHORIZED"
 
 
-def test_a_lost_connection_is_made_anew(page: Page, emulator: Emulator, channel: str) -> None:
+def test_a_lost_connection_is_made_anew(page: Page, emulator: Emulator, site: Site, channel: str) -> None:
     listen(page, "a", channel)
     call(page, "realtime.publish", channel, "one")
     port = int(emulator.url.rpartition(":")[2])
     emulator.stop()
-    with Emulator(port=port, origins=emulator_origins(page), settings=Settings(limit=None)) as restarted:
+    with Emulator(port=port, origins=[site.origin]) as restarted:
         # What is published until the page is back is replayed to it.
         with RealtimeClient(restarted.url) as client:
             live = client.for_invocation({"x-forge-invocation-id": "invocation-123"})
@@ -353,10 +356,6 @@ def test_a_lost_connection_is_made_anew(page: Page, emulator: Emulator, channel:
             assert events(page, "a", 2) == ["one", "two"]
             live.publish(channel, "three")
         assert events(page, "a", 3) == ["one", "two", "three"]
-
-
-def emulator_origins(page: Page) -> list[str]:
-    return [page.evaluate("location.origin")]
 
 
 def test_what_is_replayed_to_a_page_that_is_back_arrives_once_and_nothing_older(
@@ -367,8 +366,7 @@ def test_what_is_replayed_to_a_page_that_is_back_arrives_once_and_nothing_older(
     for text in ("one", "two"):
         back_end.publish(channel, text)
     assert events(page, "a", 2) == ["one", "two"]
-    # Its connection is lost, and nothing else.
-    emulator._in_loop(lambda: lose_connections(emulator))
+    lose_connections(emulator)
     back_end.publish(channel, "three")
     assert events(page, "a", 3) == ["one", "two", "three"]
     back_end.publish(channel, "four")
@@ -376,9 +374,14 @@ def test_what_is_replayed_to_a_page_that_is_back_arrives_once_and_nothing_older(
 
 
 def lose_connections(emulator: Emulator) -> None:
-    for connection in list(emulator._app.state.connections):
-        if hasattr(connection, "handshake_complete"):
-            connection.transport.abort()
+    """Cuts those of the subscribers, and forgets nothing."""
+
+    def cut() -> None:
+        for connection in list(emulator._app.state.connections):
+            if (connection.scope or {}).get("type") == "websocket":
+                connection.transport.abort()
+
+    emulator._in_loop(cut)
 
 
 def test_a_subscription_that_cannot_be_renewed_ends(
@@ -389,23 +392,10 @@ def test_a_subscription_that_cannot_be_renewed_ends(
     listen(page, "a", channel, token=token)
     emulator.advance(120)
     with page.expect_console_message(lambda message: "TOKEN_EXPIRED" in message.text) as ended:
-        emulator._in_loop(lambda: lose_connections(emulator))
+        lose_connections(emulator)
     assert ended.value.type == "error"
     assert token not in ended.value.text
     page.evaluate("window.unlisten('a')")
-
-
-def test_a_subscription_waits_when_it_is_renewed_over_the_limit(
-    page: Page, emulator: Emulator, back_end: RealtimeClient, channel: str
-) -> None:
-    listen(page, "a", channel)
-    emulator.change(limit=1)
-    back_end.publish(channel, "one")
-    assert events(page, "a", 1) == ["one"]
-    emulator._in_loop(lambda: lose_connections(emulator))
-    emulator.change(limit=None)
-    back_end.publish(channel, "two")
-    assert events(page, "a", 2) == ["one", "two"]
 
 
 def test_unsubscribed_while_the_connection_is_lost_it_stays_so(
@@ -489,13 +479,12 @@ def echo() -> Iterator[AsgiServer]:
 
 
 def test_every_other_command_is_named(page: Page) -> None:
-    for function, arguments, expected in [
-        ("view.createHistory", [], "does not have the command createHistory"),
-        ("invoke", ["key"], "invokeService, and neither invoke nor invokeRemote"),
-        ("invokeRemote", [{"path": "/", "method": "GET"}], "invokeService, and neither invoke nor invokeRemote"),
-    ]:
-        with pytest.raises(Error, match=expected):
-            call(page, function, *arguments)
+    with pytest.raises(Error, match="does not have the command createHistory"):
+        call(page, "view.createHistory")
+    with pytest.raises(Error, match="has invokeService, and neither invoke nor invokeRemote"):
+        call(page, "invoke", "key")
+    with pytest.raises(Error, match="has invokeService, and neither invoke nor invokeRemote"):
+        call(page, "invokeRemote", {"path": "/", "method": "GET"})
 
 
 def test_a_page_of_an_origin_that_was_not_named_gets_nothing(opened: Open, site: Site, channel: str) -> None:

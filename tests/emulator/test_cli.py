@@ -93,6 +93,29 @@ def test_another_host_than_loopback_is_warned_about() -> None:
     assert errors.startswith("Warning: with --host 0.0.0.0 other machines can connect")
 
 
+def test_a_front_end_and_a_service_can_be_named(client: httpx.Client) -> None:
+    origins = ["http://localhost:5173", "http://127.0.0.1:5173"]
+    arguments = [argument for origin in origins for argument in ("--origin", origin)]
+    with emulate("--port", "0", "--service", "http://127.0.0.1:1", *arguments) as process:
+        line = process.stdout.readline()
+        url = line.partition('<script src="')[2].partition('/bridge.js"></script>')[0]
+        assert exported(process) == url
+        for origin in origins:
+            answer = client.post(
+                f"{url}/_emulator/invoke", json={"path": "/", "method": "GET"}, headers={"Origin": origin}
+            )
+            assert answer.headers["access-control-allow-origin"] == origin
+            assert "http://127.0.0.1:1" in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("argument", ["--origin", "--service"])
+def test_a_bad_address_is_said_clearly(argument: str) -> None:
+    run = _run(*COMMAND, "emulate", "--port", "0", argument, "localhost:5173")
+    assert run.returncode == 1
+    assert "such as http://localhost:" in run.stderr
+    assert "Traceback" not in run.stderr
+
+
 def test_the_help_says_what_it_does() -> None:
     for arguments in ([], ["emulate"]):
         run = _run(*COMMAND, *arguments, "--help")

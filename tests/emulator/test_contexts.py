@@ -16,7 +16,7 @@ from forge_realtime_emulator._sidecar import Sidecar
 from tests.emulator.api import Api
 
 PANEL = {"installation": "i-1", "module": "panel", "moduleType": "jira:issuePanel", "account": "user-123"}
-REGISTRY = {
+REGISTRY: dict[str, dict[str, Any]] = {
     "issue-1": {**PANEL, "context": {"project": "DEMO", "issue": "DEMO-1"}},
     "issue-1-too": {**PANEL, "context": {"issue": "DEMO-1", "project": "DEMO"}, "account": "user-456"},
     "issue-2": {**PANEL, "context": {"project": "DEMO", "issue": "DEMO-2"}},
@@ -33,7 +33,7 @@ def registered(own: Api) -> Api:
 
 
 def reaches(api: Api, publisher: str, subscriber: str, overrides: list[str] | None = None) -> bool:
-    options = {} if overrides is None else {"contextOverrides": overrides}
+    options: dict[str, Any] = {} if overrides is None else {"contextOverrides": overrides}
     with api.emulator.subscribe("x", invocation=subscriber, context_overrides=overrides):
         answer = api.publish("x", authorization=f"Forge as=app,id={publisher}", **options)
     assert answer.status_code == 200, answer.text
@@ -173,7 +173,7 @@ def test_what_is_malformed_is_refused_whole(own: Api, registry: Any, problem: st
         Emulator(contexts=registry)
     answer = own.post("/_emulator/contexts", registry)
     assert (answer.status_code, answer.json()["code"]) == (400, "INVALID_REQUEST")
-    assert own.emulator.register() is None
+    own.emulator.register()
     assert own.get("/_emulator/state").json()["contexts"]["invocations"] == {}
 
 
@@ -263,6 +263,6 @@ def test_scopes_are_equal_exactly_when_their_parts_are(
     first: Context, second: Context, one: list[str] | None, other: list[str] | None
 ) -> None:
     def scope(context: Context, overrides: list[str] | None) -> str | None:
-        return SIDECAR._scope(context, overrides)  # pyright: ignore[reportPrivateUsage]
+        return SIDECAR._scope(context, overrides)
 
     assert (scope(first, one) == scope(second, other)) == (parts(first, one) == parts(second, other))

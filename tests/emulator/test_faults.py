@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+import asyncio
+import errno
+import json
+import socket
+import time
+from collections.abc import Callable
+from threading import Thread
+from typing import Any, Literal
 
+import httpx
 import pytest
 
+from forge_realtime_emulator import EmulatorError, create_app
 from tests.emulator.api import Api
 
 FAULTS = "/_emulator/faults"
@@ -69,6 +78,7 @@ BAD = [
     ([], "must be of type object"),
     ({"status": "429"}, "status: must be of type integer"),
     ({"status": True}, "status: must be of type integer"),
+    ({"status": 503.0}, "status: must be of type integer"),
     ({"status": 200}, "status: must be at least 400"),
     ({"status": 600}, "status: must be at most 599"),
     ({"status": 429, "retryAfter": -1}, "retryAfter: must be at least 0"),
@@ -102,3 +112,192 @@ def test_from_python_a_wrong_fault_is_a_value_error(own: Api) -> None:
         own.emulator.fail_next(0, status=500)
     with pytest.raises(ValueError, match="operation: must be one of"):
         own.emulator.fail_next(status=500, operation="nix")
+
+
+def raw_publish(api: Api, channel: str = "faults") -> bytes:
+    """All bytes of the answer to a publish; what ends the connection otherwise is raised."""
+    body = json.dumps({"name": channel, "payload": "x"}).encode()
+    head = (
+        "POST /forge/realtime/v1/publish HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(body)}\r\nforge-proxy-authorization: Forge id=inv-1\r\n\r\n"
+    )
+    received = b""
+    with socket.create_connection(("127.0.0.1", int(api.emulator.url.rpartition(":")[2])), timeout=10) as connection:
+        connection.sendall(head.encode() + body)
+        while chunk := connection.recv(65536):
+            received += chunk
+    return received
+
+
+def test_reset_is_a_real_one(own: Api) -> None:
+    own.emulator.fail_next(answer="reset")
+    with pytest.raises(ConnectionResetError) as reset:
+        raw_publish(own)
+    assert reset.value.errno == errno.ECONNRESET
+    assert [(call.status, call.code, call.fault) for call in own.emulator.requests] == [(0, "INJECTED_FAULT", True)]
+    assert own.emulator.events == []
+    assert statuses(own, 1) == [200]
+
+
+def test_reset_ends_no_other_connection(own: Api) -> None:
+    with own.emulator.subscribe("faults") as subscription:
+        own.emulator.fail_next(answer="reset")
+        with pytest.raises(ConnectionResetError):
+            raw_publish(own)
+        own.publish("faults", "later")
+        assert subscription.receive().payload == "later"
+
+
+def test_truncated_ends_in_the_midst_of_the_body(own: Api) -> None:
+    own.emulator.fail_next(2, answer="truncated")
+    head, _, body = raw_publish(own).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200")
+    assert b"content-length: 1000" in head
+    assert body == b'{"eventId": "'
+    with pytest.raises(httpx.RemoteProtocolError):
+        own.publish("faults")
+    assert [(call.status, call.code) for call in own.emulator.requests] == [(200, "INJECTED_FAULT")] * 2
+
+
+def test_not_json_is_a_page(own: Api) -> None:
+    own.emulator.fail_next(answer="not-json")
+    answer = own.publish("faults")
+    assert (answer.status_code, answer.headers["content-type"].partition(";")[0]) == (200, "text/html")
+    with pytest.raises(ValueError, match="Expecting value"):
+        answer.json()
+    assert statuses(own, 1) == [200]
+
+
+@pytest.mark.parametrize("answer", [None, "reset", "truncated", "not-json"])
+def test_delivered_makes_a_duplicate_of_what_is_sent_again(
+    own: Api, channel: str, answer: Literal["reset", "truncated", "not-json"] | None
+) -> None:
+    own.emulator.fail_next(status=None if answer else 503, answer=answer, delivered=True)
+    with own.emulator.subscribe(channel) as subscription:
+        try:
+            assert own.publish(channel, "twice").text[:5] != '{"eve'
+        except httpx.TransportError:
+            assert answer in ("reset", "truncated")
+        assert own.publish(channel, "twice").status_code == 200
+        first, second = subscription.receive(), subscription.receive()
+    assert (first.payload, second.payload) == ("twice", "twice")
+    assert first.event_id != second.event_id
+    assert [event.delivered for event in own.emulator.events] == [1, 1]
+    assert [call.fault for call in own.emulator.requests] == [True, False]
+
+
+def test_what_cannot_be_delivered_is_refused_as_ever(own: Api) -> None:
+    own.emulator.fail_next(status=503, delivered=True)
+    answer = own.publish("faults", token="x")
+    assert (answer.status_code, answer.json()["code"]) == (400, "INVALID_TOKEN")
+    assert not own.emulator.requests[-1].fault
+    assert statuses(own, 1) == [200]
+
+
+def test_a_delay_alone_is_the_calls_own_answer_late(own: Api, channel: str) -> None:
+    own.emulator.fail_next(delay=0.2)
+    with own.emulator.subscribe(channel):
+        began = time.monotonic()
+        assert own.publish(channel).json()["eventId"] is not None
+        assert time.monotonic() - began >= 0.2
+    assert [(call.status, call.fault) for call in own.emulator.requests] == [(200, True)]
+
+
+def test_a_delay_goes_before_another_fault(own: Api) -> None:
+    own.emulator.fail_next(delay=0.2, status=429, retry_after=3)
+    began = time.monotonic()
+    answer = own.publish("faults")
+    assert time.monotonic() - began >= 0.2
+    assert (answer.status_code, answer.headers["retry-after"]) == (429, "3")
+    own.emulator.fail_next(delay=0.1, answer="reset")
+    with pytest.raises(ConnectionResetError):
+        raw_publish(own)
+
+
+def test_a_delayed_call_delays_no_other(own: Api, channel: str) -> None:
+    own.emulator.fail_next(delay=30, channel="slow")
+    with own.emulator.subscribe(channel) as subscription:
+        with pytest.raises(httpx.ReadTimeout):
+            own.post("/forge/realtime/v1/publish", {"name": "slow", "payload": "x"}, timeout=0.2)
+        assert own.publish(channel).status_code == 200
+        assert subscription.receive().payload == "x"
+
+
+@pytest.mark.parametrize("end", ["reset", "stop"])
+def test_a_delayed_call_ends_with_the_emulator_and_leaves_no_trace(own: Api, end: str) -> None:
+    own.emulator.fail_next(delay=3600)
+    answers: list[httpx.Response] = []
+    caller = Thread(target=lambda: answers.append(own.publish("faults")))
+    caller.start()
+    while own.get("/_emulator/state").json()["faults"]:
+        pass
+    began = time.monotonic()
+    getattr(own.emulator, end)()
+    caller.join()
+    assert time.monotonic() - began < 2
+    assert [(answer.status_code, answer.json()["code"]) for answer in answers] == [(503, "DELAY_ENDED")]
+    assert (own.emulator.requests, own.emulator.events) == ([], [])
+
+
+def test_by_channel_by_installation_and_both(own: Api) -> None:
+    own.emulator.register(invocations={"a": {"installation": "i-a"}, "b": {"installation": "i-b"}})
+    own.emulator.fail_next(10, status=501, channel="x", installation="i-a")
+    own.emulator.fail_next(10, status=502, channel="x")
+    own.emulator.fail_next(10, status=503, installation="i-a")
+    own.emulator.fail_next(10, status=504, operation="sign_realtime_token", channel="y", installation="i-b")
+
+    def status(call: Callable[..., httpx.Response], channel: str, id_: str) -> int:
+        return call(channel, authorization=f"Forge id={id_}").status_code
+
+    assert status(own.publish, "x", "a") == 501
+    assert status(own.publish_global, "x", "a") == 501
+    assert own.publish_global("x", authorization="Forge installationId=i-a").status_code == 501
+    assert status(own.publish, "x", "b") == 502
+    assert status(own.publish, "y", "a") == 503
+    assert status(own.publish, "y", "b") == status(own.publish, "X", "b") == 200
+    body = {"channelName": "y", "claims": {}}
+    assert own.post("/forge/realtime/v1/token", body, "Forge id=b").status_code == 504
+    assert own.post("/forge/realtime/v1/token", body, "Forge id=c").status_code == 200
+
+
+def test_a_fault_by_installation_passes_calls_that_name_none(own: Api) -> None:
+    own.emulator.fail_next(status=503, installation="default-installation")
+    assert own.post("/forge/realtime/v1/publish", {"name": "x", "payload": "x"}, None).status_code == 401
+    own.emulator.change(strict=True)
+    assert own.publish("x").status_code == 401
+    own.emulator.change(strict=False)
+    assert own.publish("x").status_code == 503
+
+
+@pytest.mark.parametrize("how", ["delete", "reset"])
+def test_faults_that_wait_can_be_dropped(own: Api, how: str) -> None:
+    own.emulator.fail_next(5, status=503)
+    if how == "reset":
+        own.emulator.reset()
+    else:
+        assert own.delete(FAULTS).status_code == 200
+    assert statuses(own, 1) == [200]
+
+
+def test_what_a_fault_answers_says_so(own: Api) -> None:
+    own.emulator.fail_next(status=500, delivered=True)
+    assert own.publish("faults").json()["message"] == (
+        "The emulator was asked to answer this call with status 500; it was carried out all the same."
+    )
+    own.emulator.fail_next(answer="not-json")
+    own.publish("faults")
+    assert own.emulator.requests[-1].message == (
+        "The emulator was asked to answer this call so: not-json; nothing was delivered."
+    )
+
+
+def test_a_server_of_ones_own_cannot_end_connections_and_says_so() -> None:
+    async def fail() -> None:
+        transport = httpx.ASGITransport(create_app())
+        header = {"forge-proxy-authorization": "Forge id=inv-1"}
+        async with httpx.AsyncClient(transport=transport, base_url="http://emulator", headers=header) as client:
+            assert (await client.post(FAULTS, json={"answer": "reset"})).status_code == 200
+            await client.post("/forge/realtime/v1/publish", json={"name": "x", "payload": "x"})
+
+    with pytest.raises(EmulatorError, match="'reset' ends a connection, which only the server of Emulator"):
+        asyncio.run(fail())

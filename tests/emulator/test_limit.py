@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from types import SimpleNamespace
 
 import httpx
@@ -67,7 +68,7 @@ def test_each_installation_has_its_own(limited: Api) -> None:
     limited.emulator.register(invocations={"a": {"installation": "i-a"}, "b": {"installation": "i-b"}})
     limited.emulator.change(limit=2)
     for id_ in ("a", "b"):
-        assert statuses(lambda id_=id_: limited.publish("x", authorization=f"Forge id={id_}"), 3) == [200, 200, 429]
+        assert statuses(partial(limited.publish, "x", authorization=f"Forge id={id_}"), 3) == [200, 200, 429]
     assert limited.publish_global("x", authorization="Forge installationId=i-a").status_code == 429
 
 

@@ -21,10 +21,10 @@ OVERRIDES = ["board", "issue", "project", "content", "space", "repository", "pul
 class Invocation:
     """The authorization that every call gets; schemathesis leaves it out and breaks it by itself."""
 
-    def get(self, _: schemathesis.Case, __: schemathesis.AuthContext) -> str:
+    def get(self, _: schemathesis.Case[Any], __: schemathesis.AuthContext) -> str:
         return "Forge as=app,id=invocation-123"
 
-    def set(self, case: schemathesis.Case, data: str, _: schemathesis.AuthContext) -> None:
+    def set(self, case: schemathesis.Case[Any], data: str, _: schemathesis.AuthContext) -> None:
         case.headers["forge-proxy-authorization"] = data
 
 
@@ -42,7 +42,7 @@ def mend(body: Any, api: Api) -> None:
 
 @SCHEMA.parametrize()
 @hypothesis.settings(max_examples=40, deadline=None, derandomize=True, database=None)
-def test_every_answer_is_as_the_document_says(case: schemathesis.Case, api: Api) -> None:
+def test_every_answer_is_as_the_document_says(case: schemathesis.Case[Any], api: Api) -> None:
     mend(case.body, api)
     answer = case.call(base_url=api.emulator.url)
     # The document lists answers of success only (overlays/openapi/30-failures.yaml).
@@ -51,7 +51,8 @@ def test_every_answer_is_as_the_document_says(case: schemathesis.Case, api: Api)
 
 
 def test_all_operations_are_tried() -> None:
-    assert {operation.ok().label for operation in SCHEMA.get_all_operations()} == {
+    operations: Any = SCHEMA.get_all_operations()
+    assert {operation.ok().label for operation in operations} == {
         "POST /forge/realtime/v1/publish",
         "POST /forge/realtime/v1/publish/global",
         "POST /forge/realtime/v1/token",

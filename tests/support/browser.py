@@ -28,6 +28,7 @@ def require(*programs: str) -> None:
 def open_browser() -> Iterator[Browser]:
     """Chromium, without a window. While it is open, the thread has an event loop: no asyncio.run() in it."""
     require("chromium")
+    expect.set_options(timeout=20_000)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=_ARGUMENTS)
         # The machine may have more to do.

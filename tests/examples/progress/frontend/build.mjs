@@ -2,17 +2,18 @@
 // node build.mjs FOLDER EMULATOR   the same for a browser beside the emulator: only the bridge is added
 
 import { mkdir, readFile, writeFile } from "node:fs/promises";
+import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
 
 const [folder, emulator] = process.argv.slice(2);
-const here = (name) => new URL(name, import.meta.url);
+const here = (name) => fileURLToPath(new URL(name, import.meta.url));
 
 await mkdir(folder, { recursive: true });
 let page = await readFile(here("index.html"), "utf8");
 if (emulator) page = page.replace("<script", `<script src="${emulator}/bridge.js"></script>\n    <script`);
 await writeFile(`${folder}/index.html`, page);
 await build({
-  entryPoints: [here("main.js").pathname],
+  entryPoints: [here("main.js")],
   bundle: true,
   minify: true,
   outfile: `${folder}/main.js`,

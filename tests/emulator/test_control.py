@@ -1,0 +1,276 @@
+"""The emulator's own endpoints, which the console and other processes use."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from forge_realtime_emulator import Emulator, Settings
+from tests.emulator.api import Api
+
+
+def state(api: Api) -> Any:
+    answer = api.get("/_emulator/state")
+    assert answer.status_code == 200
+    return answer.json()
+
+
+def feed(answer: httpx.Response) -> Iterator[Any]:
+    return (json.loads(line.removeprefix("data: ")) for line in answer.iter_lines() if line)
+
+
+def watch(api: Api) -> Any:
+    return api.get_stream("/_emulator/feed")
+
+
+def test_the_state_shows_all_but_calls_and_events(own: Api) -> None:
+    own.emulator.register(invocations={"a": {"installation": "i-a", "context": {"issue": "1"}}})
+    token = own.sign("x", {"team": "red"})
+    own.emulator.fail_next(3, status=503, channel="y")
+    with (
+        own.emulator.subscribe("x", invocation="a", token=token),
+        own.emulator.subscribe("x", invocation="a", token=token),
+        own.emulator.subscribe("g", is_global=True),
+    ):
+        now = state(own)
+    assert now["kind"] == "state"
+    assert now["limit"] == 50
+    assert now["operations"] == ["publish", "publish_global", "sign_realtime_token"]
+    assert now["faults"] == [{"times": 3, "status": 503, "channel": "y"}]
+    assert now["contexts"]["invocations"]["a"]["context"] == {"issue": "1"}
+    assert now["contexts"]["installations"] == ["i-a"]
+    assert sorted(now["channels"], key=lambda channel: channel["channel"]) == [
+        {
+            "installation": "default-installation",
+            "channel": "g",
+            "isGlobal": True,
+            "scope": "",
+            "claims": None,
+            "subscribers": 1,
+        },
+        {
+            "installation": "i-a",
+            "channel": "x",
+            "isGlobal": False,
+            "scope": 'module default-module issue="1"',
+            "claims": {"team": "red"},
+            "subscribers": 2,
+        },
+    ]
+    own.emulator.advance(1)
+    assert state(own)["rates"] == {"default-installation": 0, "i-a": 0}
+
+
+def test_contexts_can_be_registered_as_they_are_shown(own: Api) -> None:
+    invocation = {
+        "installation": "i-a",
+        "module": "panel",
+        "moduleType": "jira:issuePanel",
+        "context": {"issue": "1"},
+        "account": "user-123",
+        "fromUi": False,
+    }
+    given = {"invocations": {"a": invocation}, "installations": ["i-a", "i-b"], "default": invocation}
+    assert own.post("/_emulator/contexts", given).json() == {}
+    shown = state(own)["contexts"]
+    assert shown == given
+    own.emulator.reset()
+    assert own.post("/_emulator/contexts", shown).status_code == 200
+    assert state(own)["contexts"] == shown
+
+
+def test_the_clock_goes_forward(own: Api) -> None:
+    before = state(own)["now"]
+    token = own.sign("x")
+    assert own.post("/_emulator/clock", {"advance": 3601.5}).status_code == 200
+    assert 3601 < state(own)["now"] - before < 3700
+    assert own.publish("x", token=token).json()["code"] == "TOKEN_EXPIRED"
+    own.emulator.reset()
+    assert state(own)["now"] - before < 3600
+
+
+@pytest.mark.parametrize("seconds", [-1, "1", None, True, 1e10, [1]])
+def test_the_clock_takes_seconds_only(own: Api, seconds: Any) -> None:
+    before = state(own)["now"]
+    answer = own.post("/_emulator/clock", {"advance": seconds})
+    assert answer.status_code == 400
+    assert answer.json()["message"] == ("Invalid request: the clock is advanced by a number of seconds, 0 or more.")
+    with pytest.raises(ValueError, match="a number of seconds"):
+        own.emulator.advance(seconds)
+    assert state(own)["now"] - before < 60
+
+
+def test_the_limit_can_be_set(own: Api) -> None:
+    assert own.post("/_emulator/limit", {"limit": 1}).status_code == 200
+    assert [own.publish("x").status_code for _ in range(2)] == [200, 429]
+    assert own.post("/_emulator/limit", {"limit": None}).status_code == 200
+    assert state(own)["limit"] is None
+    assert own.publish("x").status_code == 200
+    answer = own.post("/_emulator/limit", {"limit": 0})
+    assert answer.status_code == 400
+    assert answer.json()["message"] == "Invalid request: limit must be a whole number of at least 1 or None."
+
+
+@pytest.mark.parametrize(("path", "name"), [("/_emulator/clock", "advance"), ("/_emulator/limit", "limit")])
+@pytest.mark.parametrize("body", [{}, [], "advance", {"nothing": 1}, {"advance": 1, "limit": 1}, None])
+def test_a_body_of_another_form_is_refused(own: Api, path: str, name: str, body: Any) -> None:
+    answer = own.post(path, content=json.dumps(body), headers={"Content-Type": "application/json"})
+    assert answer.status_code == 400
+    assert answer.json()["message"] == f'Invalid request: expected {{"{name}": …}}.'
+
+
+@pytest.mark.parametrize("path", [f"/_emulator/{name}" for name in ("faults", "contexts", "clock", "limit", "publish")])
+@pytest.mark.parametrize(
+    ("content", "status"), [(b"{", 400), (b"\xff", 400), (b'{"advance": 1e999}', 400), (b"x" * 2_000_000, 413)]
+)
+def test_what_is_no_json_or_too_large_is_refused(api: Api, path: str, content: bytes, status: int) -> None:
+    answer = api.post(path, content=content, headers={"Content-Type": "application/json"})
+    assert answer.status_code == status
+
+
+def test_a_page_publishes_as_a_front_end_does(own: Api) -> None:
+    own.emulator.register(invocations={"a": {"installation": "i-a", "context": {"issue": "1"}}})
+    token = own.sign("x", {"team": "red"})
+    options = {"token": token, "contextOverrides": ["issue"]}
+    with own.emulator.subscribe("x", invocation="a", token=token, context_overrides=["issue"]) as subscription:
+        page = {"channel": "x", "payload": "from a page", "invocation": "a", "options": options}
+        answer = own.post("/_emulator/publish", page)
+        event = subscription.receive()
+        assert (event.payload, {"eventId": event.event_id, "eventTimestamp": event.event_timestamp}) == (
+            "from a page",
+            answer.json(),
+        )
+        own.publish("x", "from the container", authorization="Forge id=a", **options)
+        assert subscription.receive().payload == "from the container"
+    with own.emulator.subscribe("x", is_global=True) as subscription:
+        own.post("/_emulator/publish", {"channel": "x", "payload": "global", "isGlobal": True})
+        assert subscription.receive().payload == "global"
+    nobody = own.post("/_emulator/publish", {"channel": "x", "payload": "nobody"}).json()
+    assert nobody == {"eventId": None, "eventTimestamp": None}
+    assert [event.payload for event in own.emulator.events] == [
+        "from a page",
+        "from the container",
+        "global",
+        "nobody",
+    ]
+    # They are no calls of the container's.
+    assert [call.operation for call in own.emulator.requests] == ["sign_realtime_token", "publish"]
+
+
+@pytest.mark.parametrize(
+    ("page", "code", "problem"),
+    [
+        ({"channel": "x"}, "INVALID_REQUEST", "missing payload"),
+        ({"channel": "x", "payload": {}}, "INVALID_REQUEST", "payload: must be of type string"),
+        ({"channel": "x", "payload": "", "name": "x"}, "INVALID_REQUEST", "has an unknown key"),
+        ({"channel": "x", "payload": "", "options": {"token": "x"}}, "INVALID_TOKEN", "INVALID_TOKEN"),
+        (
+            {"channel": "x", "payload": "", "options": {"contextOverrides": ["site"]}},
+            "INVALID_REQUEST",
+            "must be of board",
+        ),
+    ],
+)
+def test_a_page_that_publishes_wrongly_is_refused(own: Api, page: Any, code: str, problem: str) -> None:
+    answer = own.post("/_emulator/publish", page)
+    assert (answer.status_code, answer.json()["code"]) == (400, code)
+    assert problem in answer.json()["message"]
+    assert own.emulator.events == []
+
+
+def test_reset_forgets_all_but_the_settings_and_contexts_of_the_start(api_of: Callable[[Emulator], Api]) -> None:
+    start = Settings(limit=7)
+    with Emulator(settings=start, contexts={"installations": ["i-a"]}) as emulator:
+        api = api_of(emulator)
+        before = state(api)
+        emulator.register(invocations={"a": {}}, default={"installation": "mine"})
+        emulator.change(limit=None, strict=True)
+        emulator.advance(5000)
+        emulator.fail_next(2, status=503, channel="y")
+        api.publish("x", authorization="Forge id=a")
+        with emulator.subscribe("x") as subscription:
+            assert api.post("/_emulator/reset").status_code == 200
+            with pytest.raises(Exception, match="The emulator was reset"):
+                subscription.receive()
+        after = state(api)
+        assert (emulator.requests, emulator.events) == ([], [])
+        assert 0 <= after.pop("now") - before.pop("now") < 60
+        assert after == before
+
+
+def test_the_feed_begins_with_the_past_and_goes_on_live(own: Api) -> None:
+    own.publish("x", "past")
+    with watch(own) as answer:
+        assert answer.headers["content-type"].partition(";")[0] == "text/event-stream"
+        stream = feed(answer)
+        assert [next(stream)["kind"] for _ in range(4)] == ["start", "event", "request", "state"]
+        own.publish("x", "live", authorization="Forge as=user,accountId=user-123,id=inv-1")
+        event, request = (next(item for item in stream if item["kind"] == kind) for kind in ("event", "request"))
+        own.emulator.fail_next(status=503)
+        changed = next(item for item in stream if item["kind"] == "state" and item["faults"])
+    assert (event["payload"], event["channel"], event["delivered"], event["eventId"]) == ("live", "x", 0, None)
+    assert request["authorization"] == {
+        "id": "inv-1",
+        "installationId": None,
+        "as": "user",
+        "accountId": "user-123",
+    }
+    assert (request["operation"], request["status"], request["channel"], request["code"], request["fault"]) == (
+        "publish",
+        200,
+        "x",
+        None,
+        False,
+    )
+    assert changed["faults"] == [{"times": 1, "status": 503}]
+
+
+def test_the_feed_shows_each_thing_once_and_at_most_a_hundred_of_the_past(own: Api) -> None:
+    own.emulator.change(limit=None)
+    for number in range(120):
+        own.publish("x", str(number))
+    with watch(own) as answer:
+        stream = feed(answer)
+        past = []
+        while (item := next(stream))["kind"] != "state":
+            past.append(item)
+    kinds = [item["kind"] for item in past]
+    assert (kinds[0], kinds.count("request"), kinds.count("event"), len(kinds)) == ("start", 100, 100, 201)
+    payloads = [item["payload"] for item in past if item["kind"] == "event"]
+    assert payloads == [str(number) for number in range(20, 120)]
+
+
+def test_the_feed_ends_when_the_emulator_stops_and_is_there_again_when_it_starts(own: Api) -> None:
+    with watch(own) as answer:
+        stream = feed(answer)
+        next(stream)
+        own.emulator.stop()
+        assert all(item["kind"] == "state" for item in stream)
+    own.emulator.start()
+    with watch(own) as answer:
+        stream = feed(answer)
+        next(stream)
+        own.publish("x", "after the restart")
+        assert next(item for item in stream if item["kind"] == "event")["payload"] == "after the restart"
+
+
+def test_text_that_utf_8_cannot_encode_is_shown(own: Api) -> None:
+    half = "\ud800"
+    own.emulator.register(invocations={half: {"installation": half, "module": half}}, installations=[half])
+    with own.emulator.subscribe(half):
+        own.publish(half, half, token=own.sign(half, {half: half}))
+        assert state(own)["channels"][0]["channel"] == half
+    assert own.get("/v1/installations").json()["installations"][0]["id"] == half
+    with watch(own) as answer:
+        shown = [item for item, _ in zip(feed(answer), range(4), strict=False)]
+    assert half in [item.get("payload") for item in shown]
+
+
+def test_numbers_beyond_every_bound_are_refused(own: Api) -> None:
+    content = b'{"channelName": "x", "claims": {"a": 1e999}}'
+    answer = own.post("/forge/realtime/v1/token", content=content, headers={"Content-Type": "application/json"})
+    assert (answer.status_code, answer.json()["message"]) == (400, "Invalid request: the body is not valid JSON.")

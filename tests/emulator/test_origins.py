@@ -1,0 +1,319 @@
+"""Pages of another origin, and the call of the service, without a browser."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import logging
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Any
+
+import httpx
+import pytest
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
+
+from forge_realtime_emulator import Emulator, _bridge, create_app
+
+ORIGIN = "http://localhost:5173"
+SHARED = {
+    "/bridge.js": "GET",
+    "/_emulator/context": "GET",
+    "/_emulator/invoke": "POST",
+    "/_emulator/publish": "POST",
+}
+OWN_ONLY = [
+    "/_emulator/subscribe",
+    "/_emulator/state",
+    "/_emulator/feed",
+    "/_emulator/reset",
+    "/_emulator/faults",
+    "/forge/realtime/v1/publish",
+]
+
+
+@pytest.fixture(scope="module")
+def emulator() -> Iterator[Emulator]:
+    with Emulator(origins=[ORIGIN, "https://app.example:443/"]) as emulator:
+        yield emulator
+
+
+def preflight(client: httpx.Client, url: str, origin: str) -> httpx.Response:
+    headers = {
+        "Origin": origin,
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "content-type",
+    }
+    return client.options(url, headers=headers)
+
+
+def allowed(answer: httpx.Response) -> dict[str, str]:
+    return {name: value for name, value in answer.headers.items() if name.startswith("access-control-")}
+
+
+@pytest.mark.parametrize("path", SHARED)
+@pytest.mark.parametrize("origin", [ORIGIN, "https://app.example"])
+def test_an_allowed_origin_may_use_what_the_bridge_uses(
+    emulator: Emulator, client: httpx.Client, path: str, origin: str
+) -> None:
+    asked = preflight(client, emulator.url + path, origin)
+    assert asked.status_code == 204
+    assert allowed(asked) == {
+        "access-control-allow-origin": origin,
+        "access-control-allow-methods": SHARED[path],
+        "access-control-allow-headers": "Content-Type",
+        "access-control-max-age": "600",
+    }
+    answer = client.request(SHARED[path], emulator.url + path, headers={"Origin": origin})
+    assert answer.status_code in (200, 400)
+    assert allowed(answer) == {"access-control-allow-origin": origin}
+    assert {asked.headers["vary"], answer.headers["vary"]} == {"Origin"}
+
+
+@pytest.mark.parametrize("path", OWN_ONLY)
+def test_an_allowed_origin_may_use_nothing_else(emulator: Emulator, client: httpx.Client, path: str) -> None:
+    answers = [
+        preflight(client, emulator.url + path, ORIGIN),
+        client.get(emulator.url + path, headers={"Origin": ORIGIN}),
+        client.post(emulator.url + path, headers={"Origin": ORIGIN}, json={}),
+    ]
+    for answer in answers:
+        assert answer.status_code == 403
+        assert allowed(answer) == {}
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "http://localhost:5174",
+        "https://localhost:5173",
+        "http://localhost:5173.evil.example",
+        "http://LOCALHOST:5173",
+        "null",
+    ],
+)
+def test_another_origin_may_use_nothing(emulator: Emulator, client: httpx.Client, origin: str) -> None:
+    for path, method in SHARED.items():
+        for answer in (
+            preflight(client, emulator.url + path, origin),
+            client.request(method, emulator.url + path, headers={"Origin": origin}),
+        ):
+            assert answer.status_code == 403
+            assert allowed(answer) == {}
+            assert answer.headers["vary"] == "Origin"
+    with pytest.raises(InvalidStatus), subscribed(emulator, origin):
+        pass
+
+
+def subscribed(emulator: Emulator, origin: str) -> Any:
+    url = f"ws{emulator.url.removeprefix('http')}/_emulator/subscribe"
+    return connect(url, additional_headers={"Origin": origin}, proxy=None)
+
+
+def test_an_allowed_origin_may_subscribe(emulator: Emulator) -> None:
+    with subscribed(emulator, ORIGIN) as connection:
+        connection.send(json.dumps({"channel": "board"}))
+        assert json.loads(connection.recv(timeout=5)) == {"type": "subscribed"}
+
+
+def test_what_an_origin_may_get_is_not_cached_for_another(emulator: Emulator, client: httpx.Client) -> None:
+    answer = client.get(f"{emulator.url}/bridge.js")
+    assert answer.headers["vary"] == "Origin"
+    assert answer.headers["cache-control"] == "no-cache"
+    assert answer.headers["content-type"] == "text/javascript; charset=utf-8"
+    assert allowed(answer) == {}
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "*",
+        "null",
+        "localhost:5173",
+        "http://",
+        "http://*.example",
+        "http://a@b",
+        "http://a/page",
+        "ftp://a",
+        "http://a:x",
+    ],
+)
+def test_what_is_no_origin_is_not_taken(origin: str) -> None:
+    with pytest.raises(ValueError, match="origin"):
+        Emulator(origins=[origin])
+
+
+@pytest.mark.parametrize("service", ["localhost:8080", "http://", "ftp://a", "http://a?b", "", "http://a:x"])
+def test_what_is_no_service_is_not_taken(service: str) -> None:
+    with pytest.raises(ValueError, match="service"):
+        create_app(service=service)
+
+
+def invoke(client: httpx.Client, emulator: Emulator, **call: Any) -> dict[str, Any]:
+    answer = client.post(f"{emulator.url}/_emulator/invoke", json={"path": "/", "method": "GET", **call})
+    assert answer.status_code == 200, answer.text
+    result: dict[str, Any] = answer.json()
+    return result
+
+
+def error(client: httpx.Client, emulator: Emulator, **call: Any) -> tuple[str, str]:
+    result = invoke(client, emulator, **call)
+    assert result["success"] is False
+    assert list(result) == ["success", "error"]
+    return result["error"]["code"], result["error"]["message"]
+
+
+def test_without_a_service_it_says_how_to_name_one(emulator: Emulator, client: httpx.Client) -> None:
+    code, message = error(client, emulator)
+    assert code == "NO_SERVICE"
+    assert "--service" in message
+
+
+@pytest.mark.parametrize(
+    "call",
+    [{"path": "x"}, {"path": "http://other"}, {"method": "TRACE"}, {"headers": {"a": 1}}, {"headers": []}, {"more": 1}],
+)
+def test_a_call_that_is_none_is_refused(emulator: Emulator, client: httpx.Client, call: dict[str, Any]) -> None:
+    answer = client.post(f"{emulator.url}/_emulator/invoke", json={"path": "/", "method": "GET", **call})
+    assert answer.status_code == 400
+    assert answer.json()["code"] == "INVALID_REQUEST"
+
+
+def test_a_service_that_is_not_there_is_said(client: httpx.Client) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}"
+    with Emulator(service=url) as emulator:
+        code, message = error(client, emulator)
+    assert code == "SERVICE_UNREACHABLE"
+    assert url in message
+
+
+@pytest.fixture
+def silent() -> Iterator[socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield listener
+
+
+def test_a_service_that_is_silent_is_not_waited_for_forever(
+    client: httpx.Client, silent: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_bridge, "_TIMEOUT", 0.1)
+    with Emulator(service=f"http://127.0.0.1:{silent.getsockname()[1]}") as emulator:
+        code, message = error(client, emulator)
+    assert code == "SERVICE_TIMED_OUT"
+    assert "0.1 s" in message
+
+
+def test_a_silent_service_does_not_hold_up_the_end(silent: socket.socket) -> None:
+    emulator = Emulator(service=f"http://127.0.0.1:{silent.getsockname()[1]}")
+    emulator.start()
+    outcome: list[type[Exception]] = []
+
+    def call() -> None:
+        with httpx.Client(trust_env=False, timeout=20) as client:
+            try:
+                invoke(client, emulator)
+            except httpx.HTTPError as failure:
+                outcome.append(type(failure))
+
+    calling = threading.Thread(target=call)
+    calling.start()
+    accepted, _ = silent.accept()
+    with accepted:
+        assert accepted.recv(65536).startswith(b"GET / HTTP/1.1\r\n")
+        emulator.stop()
+        # The emulator has let go of the service too.
+        assert accepted.recv(65536) == b""
+    calling.join()
+    assert outcome == [httpx.RemoteProtocolError]
+
+
+@pytest.mark.parametrize(
+    ("answer", "code"),
+    [(b"SSH-2.0-x\r\n", "SERVICE_FAILED"), (b"", "SERVICE_FAILED"), (b"HTTP/1.1 200", "SERVICE_FAILED")],
+)
+def test_what_does_not_answer_as_a_service_is_said(
+    client: httpx.Client, silent: socket.socket, answer: bytes, code: str
+) -> None:
+    def serve() -> None:
+        accepted, _ = silent.accept()
+        with accepted:
+            accepted.recv(65536)
+            accepted.sendall(answer)
+
+    serving = threading.Thread(target=serve)
+    serving.start()
+    with Emulator(service=f"http://127.0.0.1:{silent.getsockname()[1]}") as emulator:
+        assert error(client, emulator)[0] == code
+    serving.join()
+
+
+@pytest.mark.parametrize("headers", [{"a": "b\r\nc: d"}, {"a\n": "b"}, {"a": "ü\u4e00"}])
+def test_headers_that_cannot_be_sent_are_said(client: httpx.Client, page_server: str, headers: dict[str, str]) -> None:
+    with Emulator(service=page_server) as emulator:
+        assert error(client, emulator, headers=headers)[0] == "SERVICE_FAILED"
+
+
+def test_a_redirect_is_the_answer(client: httpx.Client, page_server: str) -> None:
+    with Emulator(service=page_server) as emulator:
+        payload = invoke(client, emulator)["payload"]
+    assert payload["status"] == 302
+    assert payload["headers"]["location"] == ["http://127.0.0.1:1/"]
+
+
+def test_the_log_has_no_query_and_no_body(
+    client: httpx.Client, page_server: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    with Emulator(service=page_server) as emulator:
+        invoke(client, emulator, path="/jobs?secret=1", method="POST", body={"secret": 1}, headers={"x-key": "secret"})
+        ours = [record.getMessage() for record in caplog.records if record.name == "forge_realtime_emulator"]
+    assert [message.split() for message in ours] == [["invoke", "302", "POST", "/jobs"]]
+
+
+def test_only_the_last_invocations_are_kept(
+    client: httpx.Client, page_server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("forge_realtime_emulator._contexts.INVOKED_LIMIT", 2)
+    with Emulator(service=page_server, contexts={"invocations": {"kept": {}}}) as emulator:
+        for _ in range(3):
+            invoke(client, emulator)
+        invocations = client.get(f"{emulator.url}/_emulator/state").json()["contexts"]["invocations"]
+    assert len(invocations) == 3
+    assert "kept" in invocations
+
+
+@pytest.fixture
+def page_server() -> Iterator[str]:
+    with closing(_Redirecting()) as server:
+        yield server.url
+
+
+class _Redirecting:
+    def __init__(self) -> None:
+        self._server = http.server.HTTPServer(("127.0.0.1", 0), _Redirect)
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+class _Redirect(http.server.BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length", "0")))
+        self.send_response(302)
+        self.send_header("Location", "http://127.0.0.1:1/")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    do_POST = do_GET
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass

@@ -1,0 +1,133 @@
+"""Replay: what was published before a subscription."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from threading import Event, Thread
+from typing import Any
+
+import pytest
+
+from forge_realtime_emulator import Emulator, Settings, SubscriptionRefused, _channels
+from tests.emulator.api import Api
+
+
+def got(api: Api, channel: str, expected: int, **subscription: object) -> list[str]:
+    """All that a subscriber gets: so many events, and no more."""
+    with api.emulator.subscribe(channel, **subscription) as subscribed:  # type: ignore[arg-type] # pyright: ignore
+        payloads = [subscribed.receive().payload for _ in range(expected)]
+        options: dict[str, Any] = _options(subscription)
+        api.publish(channel, "the end", **options)
+        assert subscribed.receive().payload == "the end"
+    return payloads
+
+
+def _options(subscription: dict[str, object]) -> dict[str, object]:
+    names = {"token": "token", "context_overrides": "contextOverrides"}
+    return {names[name]: value for name, value in subscription.items() if name in names}
+
+
+def test_what_was_published_before_comes_in_order_and_with_its_ids(own: Api) -> None:
+    published = []
+    for number in range(3):
+        with own.emulator.subscribe("x"):
+            published.append(own.publish("x", str(number)).json())
+        own.emulator.advance(1)
+    with own.emulator.subscribe("x", replay_seconds=60) as subscription:
+        events = [subscription.receive() for _ in range(3)]
+    assert [event.payload for event in events] == ["0", "1", "2"]
+    assert [{"eventId": event.event_id, "eventTimestamp": event.event_timestamp} for event in events] == published
+
+
+def test_only_what_is_within_the_seconds_comes(own: Api) -> None:
+    for payload in ("old", "new"):
+        own.publish("x", payload)
+        own.emulator.advance(10)
+    assert got(own, "x", 1, replay_seconds=15) == ["new"]
+    own.emulator.advance(1)
+    assert got(own, "x", 0, replay_seconds=0) == []
+    assert got(own, "x", 0) == []
+
+
+def test_no_more_is_kept_than_the_retention(api_of: Callable[[Emulator], Api]) -> None:
+    with Emulator(settings=Settings(replay_retention=60)) as emulator:
+        api = api_of(emulator)
+        api.publish("x", "old")
+        emulator.advance(61)
+        api.publish("x", "new")
+        assert got(api, "x", 1, replay_seconds=1_000_000) == ["new"]
+
+
+def test_only_the_same_address_is_replayed(own: Api) -> None:
+    token, other = own.sign("x", {"team": "red"}), own.sign("x", {"team": "blue"})
+    own.emulator.register(invocations={"elsewhere": {"installation": "i-2"}, "page": {"module": "page"}})
+    own.publish("x", "plain")
+    own.publish("X", "another channel")
+    own.publish_global("x", "global")
+    own.publish("x", "overrides", contextOverrides=["issue"])
+    own.publish("x", "red", token=token)
+    own.publish("x", "blue", token=other)
+    own.publish("x", "elsewhere", authorization="Forge id=elsewhere")
+    own.publish("x", "page", authorization="Forge id=page")
+    assert got(own, "x", 1, replay_seconds=60) == ["plain"]
+    assert got(own, "x", 1, replay_seconds=60, token=token) == ["red"]
+    assert got(own, "x", 1, replay_seconds=60, context_overrides=["issue"]) == ["overrides"]
+    with own.emulator.subscribe("x", is_global=True, replay_seconds=60) as subscription:
+        assert subscription.receive().payload == "global"
+
+
+def test_replay_goes_over_into_live_without_gap_or_double(api: Api, channel: str) -> None:
+    halfway = Event()
+
+    def publish() -> None:
+        for number in range(200):
+            if number == 100:
+                halfway.set()
+            api.publish(channel, str(number))
+
+    publisher = Thread(target=publish)
+    publisher.start()
+    assert halfway.wait(30)
+    with api.emulator.subscribe(channel, replay_seconds=60) as subscription:
+        payloads = [subscription.receive().payload for _ in range(200)]
+        with pytest.raises(TimeoutError):
+            subscription.receive(timeout=0)
+    publisher.join()
+    assert payloads == [str(number) for number in range(200)]
+
+
+def test_what_is_replayed_does_not_count_as_waiting(own: Api, channel: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_channels, "QUEUE_LIMIT", 3)
+    own.emulator.change(limit=None)
+    payloads = [f"{number} {'x' * 500_000}" for number in range(20)]
+    for payload in payloads:
+        own.publish(channel, payload)
+    with own.emulator.subscribe(channel, replay_seconds=60) as subscription:
+        # Sending the 10 MB is not yet done, and these wait behind it.
+        assert [own.publish(channel, "live").json()["eventId"] is None for _ in range(2)] == [False, False]
+        assert [subscription.receive().payload for _ in range(22)] == [*payloads, "live", "live"]
+
+
+def test_only_so_many_events_are_kept(own: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    channels = _channels.Channels(lambda: None)
+    address = _channels.Address("i", "x", False, "", None)
+    for number in range(_channels.REPLAY_LIMIT + 1):
+        channels.deliver(address, str(number), "id", 1.0)
+    with channels.subscriber(address, 0.0) as subscriber:
+        messages = [subscriber._first.popleft() for _ in range(2)]
+        assert len(subscriber._first) == _channels.REPLAY_LIMIT - 1
+    assert [json.loads(message).get("payload") for message in messages] == [None, "1"]
+
+
+def test_a_reset_forgets_what_could_be_replayed(own: Api) -> None:
+    own.publish("x", "before")
+    own.emulator.reset()
+    assert got(own, "x", 0, replay_seconds=60) == []
+
+
+@pytest.mark.parametrize("seconds", [-1, "60", True, float("nan"), float("inf")])
+def test_what_is_no_number_of_seconds_is_refused(api: Api, channel: str, seconds: float) -> None:
+    with pytest.raises(SubscriptionRefused) as refused:
+        api.emulator.subscribe(channel, replay_seconds=seconds).__enter__()
+    assert refused.value.code == "INVALID_SUBSCRIPTION"

@@ -1,0 +1,146 @@
+"""Every setting: its default, what it changes, and what it takes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Any
+
+import httpx
+import pytest
+
+from forge_realtime_emulator import Emulator, Settings
+from tests.emulator.api import Api
+
+TOKEN = "/forge/realtime/v1/token"
+SIGN = {"channelName": "x", "claims": {}}
+
+
+@pytest.fixture
+def with_settings(api_of: Callable[[Emulator], Api]) -> Callable[..., Any]:
+    @contextmanager
+    def start(**settings: Any) -> Iterator[Api]:
+        with Emulator(settings=Settings(**settings)) as emulator:
+            yield api_of(emulator)
+
+    return start
+
+
+def test_the_defaults() -> None:
+    assert asdict(Settings()) == {
+        "limit": 50,
+        "limit_retry_after": None,
+        "strict": False,
+        "token_lifetime": 3600,
+        "token_by_installation": True,
+        "replay_retention": 300,
+        "overrides_in_order": False,
+        "empty_overrides_are_global": False,
+        "errors_in_200": False,
+    }
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        ({"limit": 0}, "limit must be a whole number of at least 1 or None."),
+        ({"limit": True}, "limit must be"),
+        ({"limit_retry_after": -1}, "limit_retry_after must be a whole number of at least 0 or None."),
+        ({"limit_retry_after": 0.5}, "limit_retry_after must be"),
+        ({"token_lifetime": None}, "token_lifetime must be a whole number of at least 0."),
+        ({"replay_retention": "300"}, "replay_retention must be"),
+        *[
+            ({name: 1}, f"{name} must be True or False.")
+            for name, value in asdict(Settings()).items()
+            if value is False
+        ],
+    ],
+)
+def test_a_value_that_makes_no_sense_is_refused(api: Api, settings: Any, problem: str) -> None:
+    for use in (Settings, api.emulator.change):
+        with pytest.raises(ValueError, match=re.escape(problem)):
+            use(**settings)
+
+
+def test_an_unknown_setting_is_refused(api: Api) -> None:
+    with pytest.raises(TypeError, match="limits"):
+        api.emulator.change(limits=1)
+
+
+def test_changes_last_until_reset(own: Api) -> None:
+    own.emulator.change(token_by_installation=False)
+    own.emulator.change(token_lifetime=5)
+    assert own.post(TOKEN, SIGN, "Forge installationId=i").status_code == 400
+    own.emulator.reset()
+    assert own.post(TOKEN, SIGN, "Forge installationId=i").status_code == 200
+
+
+def test_token_lifetime_goes_by_the_emulators_clock(with_settings: Callable[..., Any]) -> None:
+    with with_settings(token_lifetime=100) as api:
+        token = api.sign("x")
+        api.emulator.advance(98)
+        assert api.publish("x", token=token).status_code == 200
+        with api.emulator.subscribe("x", token=token) as subscription:
+            api.emulator.advance(3)
+            for answer in (api.publish("x", token=token), api.publish_global("x", token=token)):
+                assert (answer.status_code, answer.json()["code"]) == (400, "TOKEN_EXPIRED")
+            # The subscription goes on.
+            api.publish("x", "later", token=api.sign("x"))
+            assert subscription.receive().payload == "later"
+
+
+def test_token_by_installation(with_settings: Callable[..., Any]) -> None:
+    for allowed, status in [(True, 200), (False, 400)]:
+        with with_settings(token_by_installation=allowed) as api:
+            assert api.post(TOKEN, SIGN, "Forge as=app,installationId=i").status_code == status
+            assert api.post(TOKEN, SIGN, "Forge as=app,id=inv-1").status_code == 200
+
+
+def test_overrides_in_order(with_settings: Callable[..., Any]) -> None:
+    for in_order in (False, True):
+        with (
+            with_settings(overrides_in_order=in_order) as api,
+            api.emulator.subscribe("x", context_overrides=["issue", "project"]),
+        ):
+            answer = api.publish("x", contextOverrides=["project", "issue"]).json()
+            assert (answer["eventId"] is None) is in_order
+            assert api.publish("x", contextOverrides=["issue", "project"]).json()["eventId"]
+
+
+def test_empty_overrides_are_global(with_settings: Callable[..., Any]) -> None:
+    for are_global in (False, True):
+        with with_settings(empty_overrides_are_global=are_global) as api:
+            with api.emulator.subscribe("x", is_global=True):
+                assert (api.publish("x", contextOverrides=[]).json()["eventId"] is not None) is are_global
+            with api.emulator.subscribe("x", context_overrides=[]):
+                assert (api.publish_global("x").json()["eventId"] is not None) is are_global
+                assert api.publish("x", contextOverrides=[]).json()["eventId"] is not None
+
+
+def test_errors_in_200(with_settings: Callable[..., Any]) -> None:
+    def logical(api: Api) -> list[httpx.Response]:
+        return [
+            api.publish("x", token="x"),
+            api.publish("x", contextOverrides=["site"]),
+            api.publish("x", authorization="Forge installationId=i"),
+        ]
+
+    codes = ["INVALID_TOKEN", "INVALID_REQUEST", "INVALID_REQUEST"]
+    with with_settings() as api:
+        assert [(answer.status_code, answer.json()["code"]) for answer in logical(api)] == [
+            (400, code) for code in codes
+        ]
+    with with_settings(errors_in_200=True, limit=1) as api:
+        for answer, code in zip(logical(api), codes, strict=True):
+            assert answer.status_code == 200
+            body = answer.json()
+            assert (body["eventId"], body["eventTimestamp"]) == (None, None)
+            assert [error["code"] for error in body["errors"]] == [code]
+            assert body["errors"][0]["message"]
+        assert [(call.status, call.code) for call in api.emulator.requests] == [(200, code) for code in codes]
+        # What is no failure of the operation itself is answered as ever.
+        assert api.publish("x", authorization="Forge").status_code == 401
+        assert api.post("/forge/realtime/v1/publish", {}).status_code == 400
+        assert [api.publish("x").status_code for _ in range(2)] == [200, 429]
