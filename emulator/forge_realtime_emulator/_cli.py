@@ -7,11 +7,14 @@ import logging
 import signal
 import sys
 import time
+from pathlib import Path
 
 import click
 
+from ._contexts import read_contexts
 from ._emulator import Emulator
 from ._errors import EmulatorError
+from ._settings import Settings
 
 
 @click.group()
@@ -37,10 +40,33 @@ def cli() -> None:
     multiple=True,
     help="Where the app's front end is served, to let it use /bridge.js; can be given several times.",
 )
-def emulate(host: str, port: int, service: str | None, origins: tuple[str, ...]) -> None:
+@click.option(
+    "--contexts",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="JSON file of what invocations and installations stand for.",
+)
+@click.option("--strict", is_flag=True, help="Refuse invocations and installations that are not registered.")
+@click.option(
+    "--limit",
+    default=50,
+    show_default=True,
+    type=click.IntRange(0),
+    help="Operations per second and installation; 0: no limit.",
+)
+def emulate(
+    host: str,
+    port: int,
+    service: str | None,
+    origins: tuple[str, ...],
+    contexts: Path | None,
+    strict: bool,
+    limit: int,
+) -> None:
     """Run a local stand-in for the egress sidecar until Ctrl-C.
 
-    It answers the Realtime operations, checks every call, and delivers events to WebSocket subscribers.
+    It answers the Realtime operations, checks every call, and delivers events to subscribers. Its address shows them in
+    a browser.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
@@ -51,7 +77,9 @@ def emulate(host: str, port: int, service: str | None, origins: tuple[str, ...])
                 err=True,
             )
         _print_calls()
-        with Emulator(host, port, service=service, origins=origins) as emulator:
+        registry = None if contexts is None else read_contexts(contexts)
+        settings = Settings(strict=strict, limit=limit or None)
+        with Emulator(host, port, service=service, origins=origins, contexts=registry, settings=settings) as emulator:
             if service or origins:
                 click.echo(f'In the page, before its bundle: <script src="{emulator.url}/bridge.js"></script>')
             click.echo(f"The emulator listens at {emulator.url} (Ctrl-C ends it). In the app's shell:")

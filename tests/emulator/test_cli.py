@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -106,6 +107,22 @@ def test_a_front_end_and_a_service_can_be_named(client: httpx.Client) -> None:
             )
             assert answer.headers["access-control-allow-origin"] == origin
             assert "http://127.0.0.1:1" in answer.json()["error"]["message"]
+
+
+def test_contexts_strictness_and_the_limit(client: httpx.Client, tmp_path: Path) -> None:
+    contexts = tmp_path / "contexts.json"
+    contexts.write_text('{"invocations": {"known": {"installation": "i-1"}}}', encoding="utf-8")
+    with emulate("--port", "0", "--contexts", str(contexts), "--strict", "--limit", "1") as process:
+        url = exported(process)
+        state = client.get(f"{url}/_emulator/state").json()
+        assert state["contexts"]["invocations"]["known"]["installation"] == "i-1"
+        assert state["limit"] == 1
+        answer = client.get(f"{url}/invocation/context", headers={"forge-proxy-authorization": "Forge id=unknown"})
+        assert answer.status_code == 401
+    contexts.write_text('{"invocations": {"known": {"site": "i-1"}}}', encoding="utf-8")
+    run = _run(*COMMAND, "emulate", "--port", "0", "--contexts", str(contexts))
+    assert run.returncode == 1
+    assert "invocations.known: has an unknown key" in run.stderr
 
 
 @pytest.mark.parametrize("argument", ["--origin", "--service"])

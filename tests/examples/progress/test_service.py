@@ -15,13 +15,6 @@ from tests.examples.progress import service
 from tests.support.web_servers import AsgiServer
 
 
-@pytest.fixture
-def forge_realtime(monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
-    with Emulator() as emulator:
-        monkeypatch.setenv("FORGE_EGRESS_PROXY_URL", emulator.url)
-        yield emulator
-
-
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(service, "STEP_SECONDS", 0)
