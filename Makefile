@@ -40,8 +40,8 @@ $(DONE)/wheel: $(DONE)/setup $(PACKAGE) spec/realtime.json pyproject.toml README
 	$(BIN)/python -m pip install --quiet --no-index --no-deps --force-reinstall dist/*.whl
 	@touch $@
 
-demo: wheel ## Publish to live subscribers on the embedded emulator, and show what arrived
-	$(BIN)/python tests/demo.py
+demo: wheel ## Publish to live subscribers on the embedded emulator, and show what arrived (SERVE=1: leave its console open)
+	$(BIN)/python tests/demo.py $(if $(SERVE),--serve)
 
 # Only the whole suite covers the whole overlay.
 COVERAGE := $(if $(filter tests,$(ARGS)),--cov=forge_realtime)
@@ -62,9 +62,12 @@ check: $(DONE)/setup ## Prove that generated/ is what a run gives; lint; check t
 	$(BIN)/mypy generator tests
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
-upgrade: $(DONE)/setup ## Bring requirements.lock up to date with pyproject.toml and the newest releases
-	$(BIN)/uv pip compile pyproject.toml --group dev --all-extras --universal --python-version 3.11 --generate-hashes \
-	  --upgrade --no-emit-index-url --no-emit-find-links --no-header --quiet --output-file requirements.lock
+LOCK_FOR := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
+  --no-emit-index-url --no-emit-find-links --no-header --quiet
+
+upgrade: $(DONE)/setup ## Bring requirements*.lock up to date with pyproject.toml and the newest releases
+	$(LOCK_FOR) --group dev --all-extras --upgrade --output-file requirements.lock
+	$(LOCK_FOR) --group sbom --upgrade --output-file requirements-sbom.lock
 
 clean: ## Remove all that the other targets made, but for generated/
 	rm -rf .venv dist .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -1,13 +1,16 @@
 """The whole path on one machine: publish to live subscribers on the embedded emulator, and compare what arrives.
 
-Exit code 0 only if every event arrived exactly as it was sent.
+Exit code 0 only if every event arrived exactly as it was sent. With --serve the emulator stays, until Ctrl-C, for its
+console to be looked at.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -53,7 +56,7 @@ class Demo:
             self.arrived[-1] = False
 
 
-def main() -> int:
+def main(*, serve: bool) -> int:
     demo = Demo()
     with (
         Emulator() as emulator,
@@ -100,16 +103,26 @@ def main() -> int:
         unheard = live.publish("nobody", "hello?")
         show("event id", unheard.event_id)
 
-    tried_again = [attempt.delivery for attempt in throttled.attempts] == [Delivery.REJECTED, Delivery.ACCEPTED]
-    good = all(demo.arrived) and tried_again and unheard.event_id is None
-    print(
-        f"\n{sum(demo.arrived)} of {len(demo.arrived)} events arrived exactly as sent; the 429 was survived: {tried_again}."
-    )
+        tried_again = [attempt.delivery for attempt in throttled.attempts] == [Delivery.REJECTED, Delivery.ACCEPTED]
+        good = all(demo.arrived) and tried_again and unheard.event_id is None
+        print(
+            f"\n{sum(demo.arrived)} of {len(demo.arrived)} events arrived exactly as sent; the 429 was survived: {tried_again}."
+        )
+        if good and serve:
+            print(f"\nThe console, with all of that in it: {emulator.url}/   (Ctrl-C ends it)", flush=True)
+            wait_for_the_end()
     return 0 if good else 1
+
+
+def wait_for_the_end() -> None:
+    ended = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: ended.set())
+    ended.wait()
 
 
 if __name__ == "__main__":
     try:
-        sys.exit(main())
+        sys.exit(main(serve=sys.argv[1:] == ["--serve"]))
     except KeyboardInterrupt:
         sys.exit(130)

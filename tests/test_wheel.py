@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+import signal
 import subprocess
 import sys
 from importlib.metadata import files, requires, version
 from pathlib import Path
+
+import httpx
 
 import forge_realtime
 import forge_realtime_emulator
@@ -72,3 +75,17 @@ def test_the_demo_delivers_every_event() -> None:
     run = subprocess.run([sys.executable, ROOT / "tests/demo.py"], check=False, capture_output=True, text=True)
     assert run.returncode == 0, run.stdout + run.stderr
     assert "4 of 4 events arrived exactly as sent; the 429 was survived: True." in run.stdout
+
+
+def test_the_demo_leaves_its_console_open_on_request() -> None:
+    command = [sys.executable, str(ROOT / "tests/demo.py"), "--serve"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            line = next(line for line in process.stdout if line.startswith("The console"))
+            [address] = re.findall("http[^ ]+/", line)
+            assert "<title>" in httpx.get(address, trust_env=False).text
+            process.send_signal(signal.SIGINT)
+            assert process.wait(timeout=10) == 0
+        finally:
+            process.kill()
