@@ -240,3 +240,9 @@ def _unread(emulator: Emulator, channel: str) -> Iterator[Subscription]:
         connection.send(json.dumps({"channel": channel}))
         assert json.loads(connection.recv()) == {"type": "subscribed"}
         yield Subscription(channel, connection, str)
+
+
+@pytest.mark.parametrize("name", ["", " ", "n" * 4096, "prêt/#?&", "a\nb", "\x00"])
+def test_every_string_is_a_channel(api: Api, name: str) -> None:
+    with api.emulator.subscribe(name) as subscription:
+        assert api.publish(name, "x").json()["eventId"] == subscription.receive().event_id
