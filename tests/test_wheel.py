@@ -23,8 +23,10 @@ def sources(room: str) -> set[str]:
 
 
 def test_it_is_the_merge_of_three_rooms_and_no_file_is_in_two() -> None:
-    generated, emulator = sources("generated"), sources("emulator")
-    overlays = {path for path in sources("overlays") if path.startswith("forge_realtime/")}
+    generated, overlays, emulator = (
+        {path for path in sources(room) if path.startswith("forge_realtime")}
+        for room in ("generated", "overlays", "emulator")
+    )
     assert not generated & overlays
     assert not generated & emulator
     assert not overlays & emulator

@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
-import copy
-import os
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from types import TracebackType
-from typing import Any, Final, Generic, Literal, Self, TypeVar, cast
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar
 
 import httpx
 
 from ._api.api.forge_realtime import publish as _publish
 from ._api.api.forge_realtime import publish_global as _publish_global
 from ._api.api.forge_realtime import sign_realtime_token as _sign_realtime_token
-from ._authorization import HEADER, Authorization
-from ._call import FAILURES, Failure, M, Operation, P, Steps, T, WaitStep, call_steps, operation_name
-from ._errors import Attempt, NoInvocationError, UsageError
-from ._invocation import Headers, Invocation, current_invocation
+from ._authorization import HEADER
+from ._base import AsyncForgeClient, BaseClient, ForgeClient
+from ._call import Steps
 from ._operations import (
     Payload,
     Permission,
-    encode_json,
     publish_global_request,
     publish_request,
     publish_result,
@@ -31,86 +24,14 @@ from ._operations import (
 )
 from ._results import PublishResult, RealtimeToken
 from ._retry import RetryPolicy
-from ._shared import AsyncShared, Shared
-from ._version import __version__
-
-AnyShared = TypeVar("AnyShared", Shared, AsyncShared)
-
-# The methods that RFC 9110 calls idempotent: carrying one out twice is as good as once.
-_IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
-
-_PUBLISH: Final[object] = _publish
-_SIGN_REALTIME_TOKEN: Final[object] = _sign_realtime_token
+from ._tokens import TokenCache
 
 
-class _Client(Generic[AnyShared]):
-    """What both clients have in common: the settings, the siblings, and how a call begins."""
+class _Realtime(BaseClient[Any]):
+    """How the named operations begin."""
 
-    _shared: AnyShared
-
-    def __init__(self, base_url: str | None, retry: RetryPolicy | None) -> None:
-        self._base_url = _checked_base_url(base_url)
-        self._retry = RetryPolicy() if retry is None else _checked_policy(retry)
-        self._authorization: Authorization | None = None
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._base_url} {self._authorization or 'without an invocation'}>"
-
-    @property
-    def retry(self) -> RetryPolicy:
-        """When a call is tried again."""
-        return self._retry
-
-    def for_invocation(
-        self,
-        invocation: Invocation | Headers,
-        *,
-        as_: Literal["app", "user"] | None = "app",
-        account_id: str | None = None,
-    ) -> Self:
-        """Returns a sibling that acts for an invocation of the app. It shares the connections; making one is cheap.
-
-        Args:
-            invocation: The headers of the inbound request, or the Invocation read from them.
-            as_: Whether to act as the app or as a user; None leaves it to the platform.
-            account_id: The Atlassian account to act as; only with `as_="user"`.
-
-        Raises:
-            NoInvocationError: The headers carry no `x-forge-invocation-id`.
-            UsageError: The combination or a value is not in the documented grammar of the header.
-        """
-        found = invocation if isinstance(invocation, Invocation) else Invocation.from_headers(invocation)
-        return self._sibling(_authorization=Authorization(invocation_id=found.id, as_=as_, account_id=account_id))
-
-    def for_installation(
-        self, installation_id: str, *, as_: Literal["app", "user"] | None = "app", account_id: str | None = None
-    ) -> Self:
-        """Returns a sibling that acts for an installation, where no invocation is at hand: timers, queues, batch jobs.
-
-        It publishes to global channels only: the platform refuses `publish` on behalf of an installation.
-
-        Args:
-            installation_id: The id of the installation.
-            as_: Whether to act as the app or as a user; None leaves it to the platform.
-            account_id: The Atlassian account to act as; only with `as_="user"`.
-
-        Raises:
-            UsageError: The combination or a value is not in the documented grammar of the header.
-        """
-        authorization = Authorization(installation_id=installation_id, as_=as_, account_id=account_id)
-        return self._sibling(_authorization=authorization)
-
-    def with_options(self, *, retry: RetryPolicy) -> Self:
-        """Returns a sibling with another policy for retries. It shares the connections; making one is cheap."""
-        return self._sibling(_retry=_checked_policy(retry))
-
-    def _sibling(self, **changes: object) -> Self:
-        sibling = copy.copy(self)
-        sibling.__dict__.update(changes)
-        return sibling
-
-    def _call_steps(self, operation: Operation[P, T], *args: P.args, **kwargs: P.kwargs) -> Steps[T]:
-        return self._steps(operation, self._request(operation, *args, **kwargs), lambda model, _: model)
+    _INVOCATION_ONLY: ClassVar[frozenset[object]] = frozenset({_publish})
+    _HARMLESS_TWICE: ClassVar[frozenset[object]] = frozenset({_sign_realtime_token})
 
     def _publish_steps(
         self,
@@ -137,70 +58,8 @@ class _Client(Generic[AnyShared]):
         key = (request.headers[HEADER], request.content)
         return self._steps(_sign_realtime_token, request, realtime_token), key
 
-    def _steps(
-        self, operation: Operation[P, M], request: httpx.Request, convert: Callable[[M, tuple[Attempt, ...]], T]
-    ) -> Steps[T]:
-        return call_steps(
-            operation,
-            request,
-            convert,
-            policy=self._retry,
-            budget=self._shared.budget,
-            duplicate_harmless=request.method in _IDEMPOTENT or operation is _SIGN_REALTIME_TOKEN,
-            started=time.monotonic(),
-        )
 
-    def _acting(self, name: str) -> Authorization:
-        if self._authorization is not None:
-            return self._authorization
-        if invocation := current_invocation():
-            return Authorization(invocation_id=invocation.id)
-        raise NoInvocationError(
-            f"{name}: no invocation is current here. In a request, add forge_realtime.asgi.InvocationMiddleware (or wsgi) "
-            "to the app, or call it on client.for_invocation(request.headers). In a thread, executor or queue worker, enter "
-            "`with invocation.active()` with the request's current_invocation(). Where there is none, use "
-            "client.for_installation(installation_id), which publishes to global channels."
-        )
-
-    def _request(self, operation: Operation[P, M], *args: P.args, **kwargs: P.kwargs) -> httpx.Request:
-        if self._shared.closed:
-            raise UsageError(
-                "This client is closed: its close(), that of a sibling or the end of a `with` block closes all of them. "
-                "Make one client for the life of the process and close it at the end."
-            )
-        if not (callable(getattr(operation, "_get_kwargs", None)) and hasattr(operation, "_parse_response")):
-            raise UsageError(
-                "call() takes a generated operation: a module such as forge_realtime._api.api.forge_realtime.publish."
-            )
-        name = operation_name(operation)
-        acting = self._acting(name)
-        if operation is _PUBLISH and acting.installation_id is not None:
-            raise UsageError(
-                "publish works only for an invocation that came from the UI; the platform refuses it on behalf of an "
-                "installation. Use for_invocation(request.headers), or publish_global."
-            )
-        try:
-            generated = operation._get_kwargs(*args, **kwargs)
-        except (AttributeError, TypeError) as error:
-            raise UsageError(
-                f"{name}: these are not its arguments ({str(error).replace('_get_kwargs()', name)}). A body is an object "
-                "of the generated models."
-            ) from error
-        url = str(self._base_url).rstrip("/") + generated.pop("url")
-        headers = {
-            **generated.pop("headers", {}),
-            "Accept": "application/json",
-            "User-Agent": f"forge-realtime/{__version__}",
-            HEADER: acting.header,
-        }
-        if "json" in generated:
-            generated["content"] = encode_json(generated.pop("json"), f"the body of {name}")
-        request = httpx.Request(url=url, headers=headers, **generated)
-        request.read()
-        return request
-
-
-class RealtimeClient(_Client[Shared]):
+class RealtimeClient(_Realtime, ForgeClient):
     """A client with blocking I/O.
 
     Make one for the life of the process, and from it a sibling for each invocation or installation. It is thread-safe.
@@ -225,10 +84,8 @@ class RealtimeClient(_Client[Shared]):
         transport: httpx.BaseTransport | None = None,
         cache_tokens: bool = False,
     ) -> None:
-        super().__init__(base_url, retry)
-        if transport is not None and not isinstance(transport, httpx.BaseTransport):
-            raise UsageError("transport takes an httpx.BaseTransport, such as httpx.HTTPTransport().")
-        self._shared = Shared(self._base_url, transport, cache_tokens)
+        super().__init__(base_url, retry=retry, transport=transport)
+        self._tokens = TokenCache() if cache_tokens else None
 
     def publish(
         self,
@@ -290,57 +147,12 @@ class RealtimeClient(_Client[Shared]):
             ForgeRealtimeError: The call failed. Signing is tried again in every case in which it may help.
         """
         steps, key = self._sign_steps(channel, claims, permissions)
-        if self._shared.tokens is None:
+        if self._tokens is None:
             return self._run(steps)
-        return self._shared.tokens.get(key, lambda: self._run(steps), self._retry.deadline)
-
-    def call(self, operation: Operation[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """Calls any generated operation, with header, retries and errors as the named ones have them.
-
-        Args:
-            operation: A generated module, such as `forge_realtime._api.api.forge_realtime.publish`.
-            *args: The operation's own arguments.
-            **kwargs: The operation's own arguments.
-
-        Returns:
-            The parsed answer.
-
-        Raises:
-            UsageError: It is no such module, or was refused before it was sent.
-            ForgeRealtimeError: The call failed; `delivery` says whether it may have been carried out.
-        """
-        return self._run(self._call_steps(operation, *args, **kwargs))
-
-    def close(self) -> None:
-        """Closes the client and all its siblings. Calls in flight, in other threads, go on to their end."""
-        self._shared.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def _run(self, steps: Steps[T]) -> T:
-        outcome: httpx.Response | Failure | None = None
-        while True:
-            try:
-                step = steps.send(outcome)
-            except StopIteration as end:
-                return cast(T, end.value)
-            if isinstance(step, WaitStep):
-                time.sleep(step.seconds)
-                outcome = None
-            else:
-                try:
-                    outcome = self._shared.send(step.request, step.timeout)
-                except FAILURES as error:
-                    outcome = error
+        return self._tokens.get(key, lambda: self._run(steps), self._retry.deadline)
 
 
-class AsyncRealtimeClient(_Client[AsyncShared]):
+class AsyncRealtimeClient(_Realtime, AsyncForgeClient):
     """A client with asyncio. Names and meaning are those of `RealtimeClient`; it is safe to use from many tasks.
 
     Args:
@@ -362,10 +174,8 @@ class AsyncRealtimeClient(_Client[AsyncShared]):
         transport: httpx.AsyncBaseTransport | None = None,
         cache_tokens: bool = False,
     ) -> None:
-        super().__init__(base_url, retry)
-        if transport is not None and not isinstance(transport, httpx.AsyncBaseTransport):
-            raise UsageError("transport takes an httpx.AsyncBaseTransport, such as httpx.AsyncHTTPTransport().")
-        self._shared = AsyncShared(self._base_url, transport, cache_tokens)
+        super().__init__(base_url, retry=retry, transport=transport)
+        self._tokens = TokenCache() if cache_tokens else None
 
     async def publish(
         self,
@@ -389,66 +199,6 @@ class AsyncRealtimeClient(_Client[AsyncShared]):
     ) -> RealtimeToken:
         """As `RealtimeClient.sign_realtime_token`."""
         steps, key = self._sign_steps(channel, claims, permissions)
-        if self._shared.tokens is None:
+        if self._tokens is None:
             return await self._run(steps)
-        return await self._shared.tokens.aget(key, lambda: self._run(steps), self._retry.deadline)
-
-    async def call(self, operation: Operation[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """As `RealtimeClient.call`."""
-        return await self._run(self._call_steps(operation, *args, **kwargs))
-
-    async def aclose(self) -> None:
-        """Closes the client and all its siblings. Calls in flight, in other tasks, go on to their end."""
-        await self._shared.aclose()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.aclose()
-
-    async def _run(self, steps: Steps[T]) -> T:
-        outcome: httpx.Response | Failure | None = None
-        while True:
-            try:
-                step = steps.send(outcome)
-            except StopIteration as end:
-                return cast(T, end.value)
-            if isinstance(step, WaitStep):
-                await asyncio.sleep(step.seconds)
-                outcome = None
-            else:
-                try:
-                    outcome = await self._shared.send(step.request, step.timeout)
-                except FAILURES as error:
-                    outcome = error
-
-
-def _checked_base_url(base_url: str | None) -> httpx.URL:
-    source = "base_url" if base_url is not None else "FORGE_EGRESS_PROXY_URL"
-    text = os.environ.get("FORGE_EGRESS_PROXY_URL", "") if base_url is None else base_url
-    if not text:
-        raise UsageError(
-            f"{source} is not set. The platform sets it in the container; elsewhere start `forge-realtime emulate` and "
-            "export the address that it prints, or pass base_url."
-        )
-    try:
-        url = httpx.URL(text)
-        # As connecting does.
-        url.host.encode("idna")
-    except (httpx.InvalidURL, TypeError, UnicodeError):
-        url = httpx.URL()
-    if url.scheme not in ("http", "https") or not url.host or url.userinfo or url.query or url.fragment:
-        raise UsageError(
-            f"{source} must be an http:// or https:// address without user, query or fragment, such as "
-            "http://localhost:7072."
-        )
-    return url
-
-
-def _checked_policy(retry: RetryPolicy) -> RetryPolicy:
-    if not isinstance(retry, RetryPolicy):
-        raise UsageError("retry takes a RetryPolicy, for example RetryPolicy(deadline=10.0).")
-    return retry
+        return await self._tokens.aget(key, lambda: self._run(steps), self._retry.deadline)

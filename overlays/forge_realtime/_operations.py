@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
+
+import attrs
 
 from ._api.models import (
     PublishAnswer,
@@ -19,20 +20,32 @@ from ._api.models import (
 )
 from ._api.types import UNSET, Unset
 from ._errors import Attempt, UsageError
+from ._json import encode_json
 from ._results import PublishResult, RealtimeToken, epoch_or_iso
 from ._tokens import check_token
 
 Payload: TypeAlias = str | int | float | bool | Mapping[str, Any] | Sequence[Any] | None
 Permission: TypeAlias = Literal["subscribe", "publish"]
 
+LATER: Final = {
+    (PublishOptions, "context_overrides"): "publish(context_overrides=...)",
+    (SignRealtimeTokenRequest, "permissions"): "sign_realtime_token(permissions=...)",
+}
+"""Properties that not every published revision of the document has, and the arguments that send them."""
+
 
 def publish_request(
     channel: str, payload: Payload, token: str | RealtimeToken | None, context_overrides: Sequence[str] | None
 ) -> PublishRequest:
-    options: PublishOptions | Unset = UNSET
-    if token is not None or context_overrides is not None:
-        options = PublishOptions(token=_token(token, channel), context_overrides=_context_overrides(context_overrides))
-    return PublishRequest(name=_channel(channel), payload=_payload(payload), options=options)
+    options: dict[str, Any] = {}
+    if token is not None:
+        options["token"] = _token(token, channel)
+    if context_overrides is not None:
+        _require(PublishOptions, "context_overrides")
+        options["context_overrides"] = _context_overrides(context_overrides)
+    return PublishRequest(
+        name=_channel(channel), payload=_payload(payload), options=PublishOptions(**options) if options else UNSET
+    )
 
 
 def publish_global_request(channel: str, payload: Payload, token: str | RealtimeToken | None) -> PublishGlobalRequest:
@@ -45,15 +58,21 @@ def sign_realtime_token_request(
 ) -> SignRealtimeTokenRequest:
     if not isinstance(claims, Mapping) or not all(isinstance(name, str) for name in claims):
         raise UsageError("claims must be a mapping with names of type str, such as {'team': 'red'}.")
-    checked: list[Permission] | Unset = UNSET
+    granted: dict[str, Any] = {}
     if permissions is not None:
         a_list = isinstance(permissions, Iterable) and not isinstance(permissions, str)
-        checked = list(permissions) if a_list else []
-        if not (a_list and all(permission in ("subscribe", "publish") for permission in checked)):
+        granted["permissions"] = list(permissions) if a_list else []
+        if not (a_list and all(permission in ("subscribe", "publish") for permission in granted["permissions"])):
             raise UsageError("permissions takes a list of 'subscribe' and 'publish'; leave it out to grant both.")
+        _require(SignRealtimeTokenRequest, "permissions")
     return SignRealtimeTokenRequest(
-        channel_name=_channel(channel), claims=RealtimeTokenClaims.from_dict(claims), permissions=checked
+        channel_name=_channel(channel), claims=RealtimeTokenClaims.from_dict(claims), **granted
     )
+
+
+def lacking() -> list[str]:
+    """The arguments that the document, from which this client was generated, has no property for."""
+    return [argument for (model, name), argument in LATER.items() if name not in attrs.fields_dict(model)]
 
 
 def publish_result(answer: PublishAnswer | PublishGlobalAnswer, attempts: tuple[Attempt, ...]) -> PublishResult:
@@ -77,28 +96,6 @@ def realtime_token(answer: SignRealtimeTokenAnswer, attempts: tuple[Attempt, ...
     return RealtimeToken(token=token, expires_at=expires_at, attempts=attempts)
 
 
-def encode_json(value: object, what: str) -> bytes:
-    """Encodes compactly, as UTF-8.
-
-    Raises:
-        UsageError: The value cannot be JSON; names `what`, never the value.
-    """
-    try:
-        return json.dumps(value, default=_plain, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
-    except (TypeError, ValueError, RecursionError) as error:
-        reason = "it holds a lone surrogate" if isinstance(error, UnicodeError) else str(error)
-    # Raised outside of the handler: the error of the encoder can hold the value.
-    raise UsageError(f"{what} cannot be encoded as JSON ({reason}). Convert it to str, numbers, lists and dicts first.")
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, Mapping):
-        return dict(value)
-    if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray | memoryview):
-        return list(value)
-    raise TypeError(f"Object of type {type(value).__name__} is not JSON serializable")
-
-
 def _channel(channel: str) -> str:
     if not isinstance(channel, str) or not channel.strip():
         raise UsageError("channel must be a non-empty string: the name that the front end subscribes to.")
@@ -109,9 +106,7 @@ def _payload(payload: Payload) -> str:
     return payload if isinstance(payload, str) else encode_json(payload, "payload").decode()
 
 
-def _token(token: str | RealtimeToken | None, channel: str) -> str | Unset:
-    if token is None:
-        return UNSET
+def _token(token: str | RealtimeToken, channel: str) -> str:
     text = token.token if isinstance(token, RealtimeToken) else token
     if not isinstance(text, str) or not text:
         raise UsageError("token must be what sign_realtime_token returned, or its text.")
@@ -119,9 +114,7 @@ def _token(token: str | RealtimeToken | None, channel: str) -> str | Unset:
     return text
 
 
-def _context_overrides(names: Sequence[str] | None) -> list[str] | Unset:
-    if names is None:
-        return UNSET
+def _context_overrides(names: Sequence[str]) -> list[str]:
     if not isinstance(names, Sequence) or isinstance(names, str) or not all(isinstance(name, str) for name in names):
         raise UsageError("context_overrides takes a list of names, such as ['issue'].")
     return list(names)
@@ -136,3 +129,11 @@ def _time(value: object) -> str | float | None:
     if not isinstance(known, str | int | float | None) or isinstance(known, bool):
         raise TypeError("not a point in time")
     return known
+
+
+def _require(model: type, name: str) -> None:
+    if name not in attrs.fields_dict(model):
+        raise UsageError(
+            f"{LATER[model, name]}: the API document from which this client was generated has no such property. Use a "
+            "release that was generated from a later one, or leave it out."
+        )

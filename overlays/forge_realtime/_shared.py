@@ -1,4 +1,4 @@
-"""What a client shares with its siblings: the connections, the retry budget and the signed tokens.
+"""What a client shares with its siblings: the connections and the retry budget.
 
 Every connection is a transport of its own. httpx's pool, of many connections, does not tell which socket an exchange runs on,
 and gets slow with many calls in flight.
@@ -7,11 +7,9 @@ and gets slow with many calls in flight.
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 import ssl
 import time
-import weakref
 from collections import deque
 from queue import Empty, SimpleQueue
 from typing import Final, Generic, TypeVar
@@ -19,8 +17,8 @@ from typing import Final, Generic, TypeVar
 import httpx
 from attrs import define
 
+from ._fork import renew_after_fork
 from ._retry import RetryBudget
-from ._tokens import TokenCache
 from ._watchdog import Watch, Watchdog
 
 _CONNECTIONS: Final = 100
@@ -74,13 +72,12 @@ class _Idle(Generic[AnyTransport]):
 
 
 class _Shared:
-    def __init__(self, base_url: httpx.URL, cache_tokens: bool) -> None:
+    def __init__(self, base_url: httpx.URL) -> None:
         self.budget = RetryBudget()
-        self.tokens = TokenCache() if cache_tokens else None
         self.closed = False
         self._https = base_url.scheme == "https"
         self._context: ssl.SSLContext | None = None
-        _living.add(self)
+        renew_after_fork(self)
 
     @property
     def _tls(self) -> ssl.SSLContext:
@@ -93,7 +90,6 @@ class _Shared:
     def renew(self) -> None:
         """Starts anew in a forked process: sockets and locks are the parent's."""
         self.budget = RetryBudget()
-        self.tokens = self.tokens and TokenCache()
 
 
 class Shared(_Shared):
@@ -102,11 +98,10 @@ class Shared(_Shared):
     Args:
         base_url: Where they lead.
         transport: Used in their place, if given.
-        cache_tokens: Whether signed tokens are kept.
     """
 
-    def __init__(self, base_url: httpx.URL, transport: httpx.BaseTransport | None, cache_tokens: bool) -> None:
-        super().__init__(base_url, cache_tokens)
+    def __init__(self, base_url: httpx.URL, transport: httpx.BaseTransport | None) -> None:
+        super().__init__(base_url)
         self._given = transport
         self._begin()
 
@@ -198,11 +193,10 @@ class AsyncShared(_Shared):
     Args:
         base_url: Where they lead.
         transport: Used in their place, if given.
-        cache_tokens: Whether signed tokens are kept.
     """
 
-    def __init__(self, base_url: httpx.URL, transport: httpx.AsyncBaseTransport | None, cache_tokens: bool) -> None:
-        super().__init__(base_url, cache_tokens)
+    def __init__(self, base_url: httpx.URL, transport: httpx.AsyncBaseTransport | None) -> None:
+        super().__init__(base_url)
         self._given = transport
         self._loops: dict[asyncio.AbstractEventLoop, _Loop] = {}
 
@@ -326,15 +320,3 @@ def _whole(response: httpx.Response, body: bytearray) -> httpx.Response:
 
 def _timed_out() -> httpx.ReadTimeout:
     return httpx.ReadTimeout("the time for this attempt is up")
-
-
-_living: weakref.WeakSet[_Shared] = weakref.WeakSet()
-
-
-def _renew_all() -> None:
-    for shared in list(_living):
-        shared.renew()
-
-
-if hasattr(os, "register_at_fork"):  # pragma: no branch (Windows has no fork)
-    os.register_at_fork(after_in_child=_renew_all)

@@ -14,6 +14,7 @@ from concurrent.futures import Future
 from typing import Any, Final
 
 from ._errors import InvalidTokenError, TimedOutError
+from ._fork import renew_after_fork
 from ._results import RealtimeToken
 
 _ADVICE: Final = {
@@ -73,6 +74,11 @@ class TokenCache:
     _MOST = 1000
 
     def __init__(self) -> None:
+        self.renew()
+        renew_after_fork(self)
+
+    def renew(self) -> None:
+        """Forgets everything; for a forked process, where the lock and those who sign are the parent's."""
         self._lock = threading.Lock()
         # With the time of the epoch after which to sign anew.
         self._tokens: OrderedDict[Hashable, tuple[RealtimeToken, float]] = OrderedDict()
