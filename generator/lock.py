@@ -1,7 +1,8 @@
-"""Step 4: what made what, as hashes. And where in the repository everything is."""
+"""Step 5: what made what, as hashes. And where in the repository everything is."""
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 from pathlib import Path
@@ -14,10 +15,12 @@ DOCUMENT = Path("spec/forge-containers-api.json")
 SOURCE = Path("spec/source.toml")
 OVERLAYS = Path("overlays/openapi")
 CONFIG = Path("generator/openapi-python-client.yaml")
+HAND_WRITTEN = Path("overlays")
 
 DERIVED = Path("spec/realtime.json")
 GENERATED = Path("generated")
 PACKAGE = GENERATED / "forge_realtime/_api"
+DOCUMENT_MODULE = GENERATED / "forge_realtime/_document.py"
 LOCK = Path("generated.lock")
 
 
@@ -34,7 +37,7 @@ def lock_text(root: Path, made: Path) -> str:
     lock = {
         "document": _hashes(root, [root / DOCUMENT]),
         "overlays": _hashes(root, overlay_files(root / OVERLAYS)),
-        "generator": _hashes(root, [root / CONFIG, *(root / CONFIG.parent).glob("*.py")]),
+        "generator": _hashes(root, [root / CONFIG, *_deciding(root / CONFIG.parent)]),
         "programs": tool_versions(),
         "derived": _hashes(made, [made / DERIVED]),
         "generated": hash_folder(made, GENERATED),
@@ -57,10 +60,27 @@ def hash_folder(base: Path, folder: Path) -> dict[str, str]:
     )
 
 
+def _deciding(folder: Path) -> set[Path]:
+    """The modules of the generator that decide what is made: `regenerate`, and all that it imports."""
+    waiting, found = {folder / "regenerate.py"}, set[Path]()
+    while waiting:
+        module = waiting.pop()
+        found.add(module)
+        for statement in ast.walk(ast.parse(_read(module))):
+            if isinstance(statement, ast.ImportFrom) and (statement.module or "").startswith("generator."):
+                waiting.add(folder / f"{(statement.module or '').removeprefix('generator.')}.py")
+        waiting -= found
+    return found
+
+
 def sha256(path: Path) -> str:
     """SHA-256 of a file, in hexadecimal."""
+    return hashlib.sha256(_read(path)).hexdigest()
+
+
+def _read(path: Path) -> bytes:
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        return path.read_bytes()
     except OSError as error:
         raise GeneratorError(
             f"{path}: cannot be read: {error.strerror}. Restore it; if it is a generated file, run `make generate`."

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import jsonpath
+from ruamel.yaml import YAML
 
 from generator.document import Document, GeneratorError, blaming, read_document
 
@@ -55,8 +56,17 @@ def patch(document: Document, overlays: Sequence[Path]) -> Document:
                 try:
                     patched = _apply(patched, action)
                 except GeneratorError as error:
-                    raise GeneratorError(f"action {number}, target {action.get('target')}: {error}") from error
+                    where = f"line {_line(path, number)}: action {number}, target {action.get('target')}"
+                    raise GeneratorError(f"{where}: {error}") from error
     return patched
+
+
+def _line(path: Path, number: int) -> int:
+    """Where an action begins. YAML reads JSON, too."""
+    root = YAML().compose(path)
+    [actions] = [value for key, value in root.value if key.value == "actions"]
+    line: int = actions.value[number - 1].start_mark.line
+    return line + 1
 
 
 def _actions(overlay: Document) -> list[Document]:

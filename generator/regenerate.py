@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 import tomllib
 from pathlib import Path
 
-from generator.document import GeneratorError, blaming, canonical_json, read_document
+from generator.document import Document, GeneratorError, blaming, canonical_json, read_document
+from generator.fit import require_fit
 from generator.lock import (
     CONFIG,
     DERIVED,
     DOCUMENT,
+    DOCUMENT_MODULE,
     GENERATED,
+    HAND_WRITTEN,
     LOCK,
     OVERLAYS,
     PACKAGE,
@@ -90,10 +94,43 @@ def _make(root: Path, scratch: Path) -> None:
     (scratch / PACKAGE).parent.mkdir(parents=True)
     with blaming(root / DERIVED):
         render(patched, root / CONFIG, scratch / PACKAGE)
+    (scratch / DOCUMENT_MODULE).write_text(_document_module(document, sha256(root / DOCUMENT)), encoding="utf-8")
+    (scratch / DOCUMENT_MODULE).chmod(0o644)
     print(f"render: {len(hash_folder(scratch, GENERATED))} files")
+    lacking = require_fit(patched, scratch / GENERATED, root / HAND_WRITTEN, "forge_realtime")
+    print(
+        f"fit: the document has no property for {', '.join(lacking)}"
+        if lacking
+        else "fit: every argument has its property"
+    )
     (scratch / LOCK).write_text(lock_text(root, scratch), encoding="utf-8")
     (scratch / LOCK).chmod(0o644)
     print(f"lock: {LOCK}")
+
+
+def _document_module(document: Document, pinned: str) -> str:
+    return f'''"""The API document that this package was generated from. Machine-written, never edited."""
+
+from typing import Final, NamedTuple
+
+
+class ApiDocument(NamedTuple):
+    """An API document.
+
+    Attributes:
+        sha256: Its SHA-256, in hexadecimal: that of `spec/forge-containers-api.json`.
+        version: Its `info.version`.
+    """
+
+    sha256: str
+    version: str
+
+
+DOCUMENT: Final = ApiDocument(
+    sha256="{pinned}",
+    version={json.dumps(str(document["info"]["version"]))},
+)
+'''
 
 
 def _require_pinned(root: Path) -> None:

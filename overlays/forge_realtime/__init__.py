@@ -2,6 +2,7 @@
 
 from ._authorization import Authorization
 from ._client import AsyncRealtimeClient, RealtimeClient
+from ._document import DOCUMENT as __document__
 from ._errors import (
     AnswerError,
     Attempt,
@@ -43,6 +44,7 @@ __all__ = [
     "TimedOutError",
     "UnexpectedAnswerError",
     "UsageError",
+    "__document__",
     "__version__",
     "current_invocation",
 ]

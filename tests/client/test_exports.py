@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import hashlib
 import inspect
+import json
 import pickle
 import subprocess
 import sys
+from pathlib import Path
 
 import forge_realtime
 
@@ -12,7 +15,7 @@ def test_exported_names_are_complete_and_documented() -> None:
     public = {
         name for name, value in vars(forge_realtime).items() if not name.startswith("_") and not inspect.ismodule(value)
     }
-    assert sorted(public | {"__version__"}) == forge_realtime.__all__
+    assert sorted(public | {"__document__", "__version__"}) == forge_realtime.__all__
     for name in public:
         assert inspect.getdoc(getattr(forge_realtime, name)), f"{name} has no docstring"
 
@@ -50,3 +53,9 @@ def test_importing_it_needs_only_the_core_dependencies() -> None:
         "jwt",
     }
     assert extras.isdisjoint(loaded)
+
+
+def test_it_knows_its_document() -> None:
+    pinned = (Path(__file__).parents[2] / "spec/forge-containers-api.json").read_bytes()
+    assert forge_realtime.__document__.sha256 == hashlib.sha256(pinned).hexdigest()
+    assert forge_realtime.__document__.version == json.loads(pinned)["info"]["version"]

@@ -133,14 +133,14 @@ def test_matches_do_not_share_what_was_put_into_them(tmp_path: Path) -> None:
         ({"target": "$", "update": {"o": "x"}}, "another type for 'o'"),
     ],
 )
-def test_bad_action_names_file_number_and_target(tmp_path: Path, action: Document, message: str) -> None:
+def test_bad_action_names_file_line_number_and_target(tmp_path: Path, action: Document, message: str) -> None:
     document = {"a": [{"n": 1}], "o": {}, "text": "t"}
     before = copy.deepcopy(document)
     good = {"target": "$", "update": {"touched": True}}
     path = overlay(tmp_path, good, action)
     with pytest.raises(GeneratorError) as caught:
         patch(document, [path])
-    assert str(caught.value).startswith(f"{path}: action 2, target {action.get('target')}: ")
+    assert str(caught.value).startswith(f"{path}: line 1: action 2, target {action.get('target')}: ")
     assert message in str(caught.value)
     assert document == before
 
@@ -212,3 +212,14 @@ def test_merge_laws(tmp_path: Path, old: Document, update: Document) -> None:
 
     both = overlay(tmp_path, {"target": "$.*", "update": update})
     assert patch(document, [both]) == {"one": patched["one"], "two": patched["one"]}
+
+
+def test_the_line_is_where_the_action_begins(tmp_path: Path) -> None:
+    path = tmp_path / "overlay.yaml"
+    path.write_text(
+        "# Why\noverlay: 1.0.0\nactions:\n  - target: $\n    update: {a: 1}\n\n  # And this\n"
+        "  - description: gone\n    target: $.b\n    remove: true\n",
+        encoding="utf-8",
+    )
+    with pytest.raises(GeneratorError, match=r"overlay.yaml: line 8: action 2, target \$.b: matches nothing"):
+        patch({}, [path])
