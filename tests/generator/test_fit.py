@@ -80,7 +80,7 @@ PARAMETER = {"in": "query", "required": True, "schema": {"type": "string"}}
             _update(f"{TOKEN}{SCHEMA}.properties.claims", {"additionalProperties": {"type": "object"}}),
             "_operations.py",
             "claims=RealtimeTokenClaims.from_dict(claims)",
-            "AttributeError",
+            "ValueError: ",
         ),
     ],
 )
