@@ -16,7 +16,7 @@ PACKAGE := $(shell find generated overlays/forge_realtime emulator -not -path '*
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup generate wheel demo test faults check upgrade clean
+.PHONY: help setup generate client wheel demo test faults check upgrade clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ $(DONE)/setup: requirements.lock
 
 generate: $(DONE)/setup ## Make the client in generated/ from the pinned document in spec/
 	$(BIN)/python -m generator generate
+
+client: $(DONE)/setup ## Make a client for another group of the document: make client TAG="Forge Context" PACKAGE=forge_context DEST=..
+	$(BIN)/python -m generator client --tag "$(TAG)" --package "$(PACKAGE)" --output "$(DEST)"
 
 # In a make of its own, which sees what was generated.
 wheel: generate ## Build the wheel into dist/ and install it into .venv

@@ -16,6 +16,7 @@ from generator.place import put_in_place
 from generator.regenerate import check, generate
 from generator.render import render
 from generator.select import REALTIME_TAG, select
+from generator.sibling import make_client
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -54,6 +55,8 @@ def _run(options: argparse.Namespace) -> None:
             document = read_document(options.document)
             with blaming(options.document):
                 _render_into(document, root / CONFIG, options.output)
+        case "client":
+            print(f"made: {make_client(root, options.tag, options.package, options.output)}")
         case "lock":
             write_atomically(root / LOCK, lock_text(root, root))
         case "generate":
@@ -108,6 +111,13 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("render", help="make Python of a document")
     command.add_argument("document", type=Path)
     command.add_argument("--output", type=Path, required=True, help="the folder to make or to replace")
+
+    command = commands.add_parser(
+        "client", help="make a client for other groups of the document, in a package of another name"
+    )
+    command.add_argument("--tag", action="append", required=True, help="a group's tag; may be given several times")
+    command.add_argument("--package", required=True, help="the package's name, for example forge_kvs")
+    command.add_argument("--output", type=Path, required=True, help="the folder to make it in")
 
     commands.add_parser("lock", help=f"write {LOCK}: the hashes of what is there now")
     commands.add_parser("generate", help="all steps, from the pinned document to the lock; all outputs or none")

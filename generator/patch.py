@@ -34,12 +34,18 @@ def overlay_files(folder: Path) -> list[Path]:
     return files
 
 
-def patch(document: Document, overlays: Sequence[Path]) -> Document:
+def overlays_for(tags: Sequence[str], folder: Path) -> list[Path]:
+    """The overlay documents of a folder that are for these tags: an overlay with `x-tags` is for those only."""
+    return [path for path in overlay_files(folder) if set(read_document(path).get("x-tags", tags)) & set(tags)]
+
+
+def patch(document: Document, overlays: Sequence[Path], *, remove_what_is_there: bool = False) -> Document:
     """Applies overlay documents, one after the other.
 
     Args:
         document: An OpenAPI document. It is not changed.
         overlays: Overlay 1.0 documents, in order.
+        remove_what_is_there: Whether a removal may match nothing.
 
     Returns:
         A new document.
@@ -54,7 +60,7 @@ def patch(document: Document, overlays: Sequence[Path]) -> Document:
         with blaming(path):
             for number, action in enumerate(_actions(overlay), start=1):
                 try:
-                    patched = _apply(patched, action)
+                    patched = _apply(patched, action, remove_what_is_there)
                 except GeneratorError as error:
                     where = f"line {_line(path, number)}: action {number}, target {action.get('target')}"
                     raise GeneratorError(f"{where}: {error}") from error
@@ -80,7 +86,7 @@ def _actions(overlay: Document) -> list[Document]:
     return actions
 
 
-def _apply(document: Document, action: Document) -> Document:
+def _apply(document: Document, action: Document, may_match_nothing: bool) -> Document:
     _refuse_unknown(action, {"target", "description", "update", "remove"})
     remove = action.get("remove", False)
     if not isinstance(action.get("target"), str) or not isinstance(remove, bool) or remove == ("update" in action):
@@ -89,7 +95,7 @@ def _apply(document: Document, action: Document) -> Document:
         found = {node.parts: node.value for node in _RFC_9535.finditer(action["target"], document)}
     except jsonpath.JSONPathError as error:
         raise GeneratorError(f"is not an RFC 9535 JSONPath: {error}. Correct it.") from error
-    if not found:
+    if not found and not (remove and may_match_nothing):
         raise GeneratorError("matches nothing. Did the document change, or is the target misspelt?")
     # The last and the deepest first, so that no removal moves what is still to come.
     for location in sorted(found, reverse=True):

@@ -39,7 +39,7 @@ def generate(root: Path) -> None:
     Raises:
         GeneratorError: A step failed; no output was changed.
     """
-    _require_pinned(root)
+    require_pinned(root)
     if is_as_locked(root):
         print(f"nothing changed: everything is as {LOCK} says")
         return
@@ -79,7 +79,7 @@ def check(root: Path) -> None:
 
 
 def _make(root: Path, scratch: Path) -> None:
-    _require_pinned(root)
+    require_pinned(root)
     print(f"pin: {DOCUMENT} is the document that {SOURCE} names")
     document = read_document(root / DOCUMENT)
     with blaming(root / DOCUMENT):
@@ -94,7 +94,7 @@ def _make(root: Path, scratch: Path) -> None:
     (scratch / PACKAGE).parent.mkdir(parents=True)
     with blaming(root / DERIVED):
         render(patched, root / CONFIG, scratch / PACKAGE)
-    (scratch / DOCUMENT_MODULE).write_text(_document_module(document, sha256(root / DOCUMENT)), encoding="utf-8")
+    (scratch / DOCUMENT_MODULE).write_text(document_module(document, sha256(root / DOCUMENT)), encoding="utf-8")
     (scratch / DOCUMENT_MODULE).chmod(0o644)
     print(f"render: {len(hash_folder(scratch, GENERATED))} files")
     lacking = require_fit(patched, scratch / GENERATED, root / HAND_WRITTEN, "forge_realtime")
@@ -108,7 +108,8 @@ def _make(root: Path, scratch: Path) -> None:
     print(f"lock: {LOCK}")
 
 
-def _document_module(document: Document, pinned: str) -> str:
+def document_module(document: Document, pinned: str) -> str:
+    """The text of the module that tells the package which document it was generated from."""
     return f'''"""The API document that this package was generated from. Machine-written, never edited."""
 
 from typing import Final, NamedTuple
@@ -133,7 +134,8 @@ DOCUMENT: Final = ApiDocument(
 '''
 
 
-def _require_pinned(root: Path) -> None:
+def require_pinned(root: Path) -> None:
+    """Raises `GeneratorError` where the document is not the one that its source names."""
     try:
         stated = tomllib.loads((root / SOURCE).read_text(encoding="utf-8")).get("sha256")
     except (OSError, ValueError) as error:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from generator.__main__ import main
+from generator.document import canonical_json
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -39,6 +41,15 @@ def repo(tmp_path: Path) -> Path:
         shutil.copytree(REPOSITORY / folder, root / folder, ignore=leave_out)
     shutil.copy2(REPOSITORY / "generated.lock", root / "generated.lock")
     return root
+
+
+def repin(repo: Path, document: dict[str, Any]) -> None:
+    """Pins another document."""
+    path, source = repo / "spec/forge-containers-api.json", repo / "spec/source.toml"
+    old = hashlib.sha256(path.read_bytes()).hexdigest()
+    path.write_text(canonical_json(document), encoding="utf-8")
+    new = hashlib.sha256(path.read_bytes()).hexdigest()
+    source.write_text(source.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
 
 
 @pytest.fixture

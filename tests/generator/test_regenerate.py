@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from generator.place import put_in_place
+from tests.generator.conftest import repin
 
 Run = Callable[..., Any]
 Snapshot = Callable[[Path], dict[str, tuple[bytes, int]]]
@@ -185,26 +186,18 @@ def _change_document(repo: Path) -> None:
     path.write_text(path.read_text(encoding="utf-8").replace("3.0.1", "3.0.2"), encoding="utf-8")
 
 
-def _repin(repo: Path, document: dict[str, Any]) -> None:
-    path, source = repo / "spec/forge-containers-api.json", repo / "spec/source.toml"
-    old = hashlib.sha256(path.read_bytes()).hexdigest()
-    path.write_text(json.dumps(document), encoding="utf-8")
-    new = hashlib.sha256(path.read_bytes()).hexdigest()
-    source.write_text(source.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
-
-
 def _bad_reference(repo: Path) -> None:
     document = json.loads((repo / "spec/forge-containers-api.json").read_text(encoding="utf-8"))
     success = document["paths"]["/forge/realtime/v1/token"]["post"]["responses"]["200"]
     success["content"]["application/json"]["schema"] = {"$ref": "#/components/schemas/Gone"}
-    _repin(repo, document)
+    repin(repo, document)
 
 
 def _without_tag(repo: Path) -> None:
     document = json.loads((repo / "spec/forge-containers-api.json").read_text(encoding="utf-8"))
     for path in [path for path in document["paths"] if "realtime" in path]:
         del document["paths"][path]
-    _repin(repo, document)
+    repin(repo, document)
 
 
 def _overlay(target: str) -> Callable[[Path], None]:

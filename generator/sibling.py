@@ -1,0 +1,122 @@
+"""A client for other groups of the document, with the same header, retries and errors, in a package of another name.
+
+It is the generated code of the groups, and of the hand-written package what the client for any operation needs.
+"""
+
+from __future__ import annotations
+
+import ast
+import keyword
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from generator.document import GeneratorError, blaming, read_document
+from generator.lock import CONFIG, DOCUMENT, HAND_WRITTEN, OVERLAYS, sha256
+from generator.patch import overlays_for, patch
+from generator.place import put_in_place
+from generator.regenerate import document_module, require_pinned
+from generator.render import render
+from generator.select import select
+
+_ORIGINAL = "forge_realtime"
+# Of these the package consists, and of what they import.
+_PARTS = ("_base", "asgi", "logs", "wsgi")
+_MARK = "Made by `python -m generator client`"
+
+
+def make_client(root: Path, tags: Sequence[str], package: str, destination: Path) -> Path:
+    """Makes a client for the operations of some tags.
+
+    Args:
+        root: The repository.
+        tags: Tags of operations, as the document writes them.
+        package: The name of the package to make.
+        destination: The folder to make it in.
+
+    Returns:
+        The package's folder.
+
+    Raises:
+        GeneratorError: The name is none, something else is there, or a step failed; nothing was changed.
+    """
+    if not re.fullmatch("[a-z][a-z0-9_]*", package) or keyword.iskeyword(package) or package in sys.stdlib_module_names:
+        raise GeneratorError(f"--package {package} is no name for a package: take one such as forge_kvs.")
+    place = destination.resolve() / package
+    if place.exists() and _MARK not in _text(place / "__init__.py"):
+        raise GeneratorError(f"{place} holds something else than a client made by this command. Choose another place.")
+    require_pinned(root)
+    with blaming(root / DOCUMENT):
+        document = read_document(root / DOCUMENT)
+        selected = select(document, tags)
+    patched = patch(selected, overlays_for(tags, root / OVERLAYS), remove_what_is_there=True)
+    destination.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=destination, prefix=".generate-") as folder:
+        made = Path(folder) / package
+        made.mkdir()
+        with blaming(root / DOCUMENT):
+            render(patched, root / CONFIG, made / "_api")
+        (made / "_document.py").write_text(document_module(document, sha256(root / DOCUMENT)), encoding="utf-8")
+        _lay(root / HAND_WRITTEN / _ORIGINAL, made, tags)
+        _require_importable(made)
+        put_in_place({made: place}, Path(folder))
+    return place
+
+
+def _lay(source: Path, made: Path, tags: Sequence[str]) -> None:
+    needed = _needed(source)
+    for module in needed:
+        text = _text(source / f"{module}.py").replace(_ORIGINAL, made.name)
+        (made / f"{module}.py").write_text(
+            text.replace("forge-realtime", made.name.replace("_", "-")), encoding="utf-8"
+        )
+    (made / "py.typed").touch()
+
+    lines = [f'"""A client for {", ".join(tags)}. {_MARK}; not edited by hand."""', ""]
+    names = ["AsyncForgeClient", "ForgeClient"]
+    lines.append(f"from ._base import {', '.join(names)}")
+    for statement in ast.parse(_text(source / "__init__.py")).body:
+        if isinstance(statement, ast.ImportFrom) and statement.module in needed | {"_document"}:
+            lines.append(ast.unparse(statement))
+            names += [alias.asname or alias.name for alias in statement.names]
+    listed = "".join(f'    "{name}",\n' for name in sorted(names))
+    (made / "__init__.py").write_text("\n".join([*lines, "", f"__all__ = [\n{listed}]\n"]), encoding="utf-8")
+
+
+def _needed(source: Path) -> set[str]:
+    """The modules that `_PARTS` are and import, `_api` and the machine-written ones left out."""
+    waiting, found = set(_PARTS), set[str]()
+    while waiting:
+        module = waiting.pop()
+        found.add(module)
+        for statement in ast.walk(ast.parse(_text(source / f"{module}.py"))):
+            if isinstance(statement, ast.ImportFrom) and statement.level == 1:
+                names = [statement.module] if statement.module else [alias.name for alias in statement.names]
+                waiting.update(name for name in names if (source / f"{name}.py").is_file())
+        waiting -= found
+    return found
+
+
+def _require_importable(made: Path) -> None:
+    program = (
+        "import importlib, pkgutil, sys; sys.path.insert(0, sys.argv[1]); package = importlib.import_module(sys.argv[2]); "
+        "[importlib.import_module(m.name) for m in pkgutil.walk_packages(package.__path__, package.__name__ + '.')]"
+    )
+    process = subprocess.run(
+        [sys.executable, "-I", "-B", "-c", program, str(made.parent), made.name],
+        check=False,
+        capture_output=True,
+        encoding="utf-8",
+    )
+    if process.returncode != 0:
+        raise GeneratorError(f"The package that was made cannot be imported:\n{process.stderr.strip()}")
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError:
+        return ""
