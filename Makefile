@@ -16,7 +16,7 @@ PACKAGE := $(shell find generated overlays/forge_realtime emulator -not -path '*
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup generate client wheel demo test faults check upgrade clean
+.PHONY: help setup pull generate client wheel demo test faults check upgrade clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ $(DONE)/setup: requirements.lock
 	$(PYTHON) -m venv --clear .venv
 	$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock
 	@mkdir -p $(DONE) && touch $@
+
+pull: $(DONE)/setup ## Fetch the published document into spec/; SOURCE= another page, document or file
+	$(BIN)/python -m generator pull $(if $(FORCE),--force) $(if $(SOURCE),"$$SOURCE")
 
 generate: $(DONE)/setup ## Make the client in generated/ from the pinned document in spec/
 	$(BIN)/python -m generator generate

@@ -13,6 +13,7 @@ from generator.document import Document, GeneratorError, blaming, canonical_json
 from generator.lock import CONFIG, DOCUMENT, LOCK, OVERLAYS, hash_folder, lock_text
 from generator.patch import overlay_files, patch
 from generator.place import put_in_place
+from generator.pull import pull
 from generator.regenerate import check, generate
 from generator.render import render
 from generator.select import REALTIME_TAG, select
@@ -42,6 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> None:
     root: Path = options.root
     match options.command:
+        case "pull":
+            pull(root, options.source, options.force)
         case "select":
             path = options.document or root / DOCUMENT
             document = read_document(path)
@@ -97,6 +100,16 @@ def _parser() -> argparse.ArgumentParser:
         help="the repository to work on (default: the one that holds this generator)",
     )
     commands = parser.add_subparsers(dest="command", required=True)
+
+    command = commands.add_parser("pull", help="fetch the published document, check it, and pin it in spec/")
+    command.add_argument(
+        "source", nargs="?", help="the reference page's or the document's address, or a file (default: the last page)"
+    )
+    command.add_argument(
+        "--force",
+        action="store_true",
+        help="pin it although an operation that the overlays use is gone, or it is invalid",
+    )
 
     command = commands.add_parser("select", help="keep the operations of some tags and what they reach")
     command.add_argument("document", type=Path, nargs="?", help=f"default: {DOCUMENT}")

@@ -9,13 +9,18 @@ import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ruamel.yaml import YAML
+from ruamel.yaml.constructor import SafeConstructor
 from ruamel.yaml.error import YAMLError
+from ruamel.yaml.nodes import ScalarNode
 
 Document = dict[str, Any]
+
+_MOST_VALUES = 10_000_000
 
 
 class GeneratorError(Exception):
@@ -23,8 +28,8 @@ class GeneratorError(Exception):
 
 
 @contextmanager
-def blaming(path: Path) -> Iterator[None]:
-    """Puts `path` in front of the message of every `GeneratorError` that leaves the block."""
+def blaming(path: Path | str) -> Iterator[None]:
+    """Puts `path`, or an address, in front of the message of every `GeneratorError` that leaves the block."""
     try:
         yield
     except GeneratorError as error:
@@ -42,26 +47,49 @@ def read_document(path: Path) -> Document:
     """
     with blaming(path):
         try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
+            content = path.read_bytes()
+        except OSError as error:
             raise GeneratorError(
                 f"cannot be read as UTF-8 text: {error}. Check the path, or restore the file."
             ) from error
-        if text.lstrip("\ufeff \t\r\n").startswith("<"):
-            raise GeneratorError(
-                "is HTML or XML, not a document. Was a web page saved instead of the document behind it?"
-            )
-        try:
-            root = json.loads(text) if path.suffix == ".json" else YAML(typ="safe").load(text)
-        except (ValueError, YAMLError, RecursionError) as error:
-            language = "JSON" if path.suffix == ".json" else "YAML"
-            raise GeneratorError(
-                f"is not valid {language}: {error}. Is it truncated? Restore or correct it."
-            ) from error
+        return parse_document(content, "JSON" if path.suffix == ".json" else "YAML")
+
+
+def parse_document(content: bytes, language: Literal["JSON", "YAML"] | None = None) -> Document:
+    """Reads JSON or YAML 1.2 whose root is an object.
+
+    Args:
+        content: UTF-8, with or without a byte order mark.
+        language: None to tell by the content: JSON begins with `{`.
+
+    Returns:
+        Exactly what `content` says, and only what JSON can say: keys are strings, and no two places share one object.
+
+    Raises:
+        GeneratorError: It is not in that language, has another root, or says something that would be lost: a key that
+            is there twice, or a number that a float cannot hold.
+    """
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise GeneratorError(f"cannot be read as UTF-8 text: {error}. Is it the right file?") from error
+    if text.lstrip().startswith("<"):
+        raise GeneratorError("is HTML or XML, not a document. Was a web page saved instead of the document behind it?")
+    language = language or ("JSON" if text.lstrip().startswith("{") else "YAML")
+    try:
+        if language == "JSON":
+            root = json.loads(text, object_pairs_hook=_object, parse_float=_float)
+        else:
+            yaml = YAML(typ="safe", pure=True)
+            yaml.Constructor = _Yaml
+            root = yaml.load(text)
+            _require_bounded(root)
         if not isinstance(root, dict):
             raise GeneratorError(f"has {_kind(root)} at its root, expected an object. Is it the right file?")
         document: Document = _plain(root, "")
-        return document
+    except (ValueError, YAMLError, RecursionError) as error:
+        raise GeneratorError(f"is not valid {language}: {error}. Is it truncated? Restore or correct it.") from error
+    return document
 
 
 def canonical_json(document: Mapping[str, Any]) -> str:
@@ -95,6 +123,7 @@ def _plain(node: Any, location: str) -> Any:
                 raise GeneratorError(f"the key {key!r} of {location or '/'} is not a string. Put it in quotes.")
             if key in plain:
                 raise GeneratorError(f"the key {key!r} of {location or '/'} is there twice. Remove one.")
+            _require_whole_characters(key, location)
             plain[key] = _plain(value, f"{location}/{key}")
         return plain
     if isinstance(node, list):
@@ -103,7 +132,73 @@ def _plain(node: Any, location: str) -> Any:
         raise GeneratorError(
             f"{location}: JSON has no value for {node!s}. Put it in quotes if it is meant as a string."
         )
+    if not isinstance(node, str | int | float | None):
+        raise GeneratorError(f"{location}: JSON has no value for YAML's {type(node).__name__}. Write it as a string.")
+    if isinstance(node, str):
+        _require_whole_characters(node, location)
     return node
+
+
+def _require_whole_characters(text: str, location: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise GeneratorError(
+            f"{location or '/'}: holds {text[error.start]!a}, half of a surrogate pair, which UTF-8 cannot write. "
+            "Remove it."
+        ) from error
+
+
+def _object(members: list[tuple[str, Any]]) -> Document:
+    found = dict(members)
+    if len(found) != len(members):
+        keys = [key for key, _ in members]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise GeneratorError(
+            f"the key {twice!r} is there twice in the object with the keys {', '.join(list(found)[:5])}. Remove one."
+        )
+    return found
+
+
+def _float(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value) or Decimal(repr(value)) != Decimal(text):
+        raise GeneratorError(
+            f"the number {text} is not kept exactly by a float, which would make it {value!r}. Shorten it in a copy."
+        )
+    return value
+
+
+class _Yaml(SafeConstructor):
+    """Reads numbers as YAML 1.2 does; ruamel.yaml's own constructor also knows 1_000 and 0b1, as YAML 1.1 did."""
+
+    def construct_yaml_int(self, node: ScalarNode) -> Any:
+        old = "_" in node.value or node.value.lstrip("+-").startswith("0b")
+        return node.value if old else super().construct_yaml_int(node)
+
+    def construct_yaml_float(self, node: ScalarNode) -> Any:
+        if "_" in node.value:
+            return node.value
+        no_number = node.value.lstrip("+-").lower() in {".inf", ".nan"}
+        return super().construct_yaml_float(node) if no_number else _float(node.value)
+
+
+_Yaml.add_constructor("tag:yaml.org,2002:int", _Yaml.construct_yaml_int)
+_Yaml.add_constructor("tag:yaml.org,2002:float", _Yaml.construct_yaml_float)
+
+
+def _require_bounded(root: Any) -> None:
+    # A few lines of YAML can refer to each other until they stand for more than any memory holds.
+    weights: dict[int, int] = {}
+
+    def weigh(node: Any) -> int:
+        members = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
+        if id(node) not in weights:
+            weights[id(node)] = 1 + sum(weigh(member) for member in members)
+        return weights[id(node)]
+
+    if weigh(root) > _MOST_VALUES:
+        raise GeneratorError(f"stands for more than {_MOST_VALUES} values through its aliases. Is it the right file?")
 
 
 def _kind(node: Any) -> str:

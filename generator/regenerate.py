@@ -6,6 +6,7 @@ import json
 import tempfile
 import tomllib
 from pathlib import Path
+from typing import Any
 
 from generator.document import Document, GeneratorError, blaming, canonical_json, read_document
 from generator.fit import require_fit
@@ -78,6 +79,18 @@ def check(root: Path) -> None:
     print("everything is as generated")
 
 
+def read_source(root: Path) -> dict[str, Any]:
+    """What spec/source.toml says of the pinned document.
+
+    Raises:
+        GeneratorError: The file is missing or is not TOML.
+    """
+    try:
+        return tomllib.loads((root / SOURCE).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise GeneratorError(f"{root / SOURCE}: cannot be read as TOML: {error}. Restore it.") from error
+
+
 def _make(root: Path, scratch: Path) -> None:
     require_pinned(root)
     print(f"pin: {DOCUMENT} is the document that {SOURCE} names")
@@ -136,10 +149,7 @@ DOCUMENT: Final = ApiDocument(
 
 def require_pinned(root: Path) -> None:
     """Raises `GeneratorError` where the document is not the one that its source names."""
-    try:
-        stated = tomllib.loads((root / SOURCE).read_text(encoding="utf-8")).get("sha256")
-    except (OSError, ValueError) as error:
-        raise GeneratorError(f"{root / SOURCE}: cannot be read as TOML: {error}. Restore it.") from error
+    stated = read_source(root).get("sha256")
     if stated != (actual := sha256(root / DOCUMENT)):
         raise GeneratorError(
             f"{root / DOCUMENT}: its SHA-256 is {actual}, but {SOURCE} says {stated}. If the document was changed on "

@@ -48,15 +48,26 @@ def tool_versions() -> dict[str, str]:
         raise GeneratorError(f"{error.name} is not installed for {sys.executable}. Run `make setup`.") from error
 
 
+def invalid_parts(document: Document) -> list[str]:
+    """What makes a document with an `openapi` of 3.0 or 3.1 invalid, each by its place; empty for a valid one."""
+    try:
+        # The validator passes over a $ref that leads nowhere, and opens one that leads out.
+        reached_components(document, document)
+    except GeneratorError as error:
+        return [str(error)]
+    validator = OpenAPIV30SpecValidator if document["openapi"].startswith("3.0.") else OpenAPIV31SpecValidator
+    try:
+        # What the schema finds malformed, the checks beyond it may trip over.
+        errors = list(validator.schema_validator.iter_errors(document)) or list(validator(document).iter_errors())
+    except RecursionError:
+        return ["hundreds of schemas, each referring to the next: too deep for openapi-spec-validator to check."]
+    return [f"{inner.json_path}: {inner.message}" for error in errors for inner in _deepest(error)]
+
+
 def _require_valid(document: Document) -> None:
     require_openapi_3(document)
-    # The validator passes over a $ref that leads nowhere, and opens one that leads out.
-    reached_components(document, document)
-    validator = OpenAPIV30SpecValidator if document["openapi"].startswith("3.0.") else OpenAPIV31SpecValidator
-    # What the schema finds malformed, the checks beyond it may trip over.
-    errors = list(validator.schema_validator.iter_errors(document)) or list(validator(document).iter_errors())
-    if errors:
-        listed = "\n".join(f"  {inner.json_path}: {inner.message}" for error in errors for inner in _deepest(error))
+    if invalid := invalid_parts(document):
+        listed = "\n".join(f"  {part}" for part in invalid)
         raise GeneratorError(
             f"is not a valid OpenAPI document:\n{listed}\nCorrect it with an overlay in overlays/openapi."
         )

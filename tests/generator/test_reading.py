@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from generator.document import GeneratorError, canonical_json, read_document, write_atomically
+from generator.document import GeneratorError, canonical_json, parse_document, read_document, write_atomically
 
 Run = Callable[..., Any]
 
@@ -69,6 +71,62 @@ def test_canonical_json_keeps_values_and_order(document: dict[str, Any]) -> None
     again = json.loads(canonical_json(document))
     assert again == document
     assert list(again) == list(document)
+
+
+@settings(deadline=None)
+@given(
+    st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), json_values),
+    st.booleans(),
+    st.sampled_from([None, 0, 3, "\t"]),
+    st.booleans(),
+)
+def test_a_document_written_in_any_way_has_one_canonical_text(
+    document: dict[str, Any], escaped: bool, indent: int | str | None, mark: bool
+) -> None:
+    written = json.dumps(document, ensure_ascii=escaped, indent=indent).encode("utf-8-sig" if mark else "utf-8")
+    canonical = canonical_json(parse_document(written))
+    assert canonical == canonical_json(document)
+    assert canonical_json(parse_document(canonical.encode())) == canonical
+    assert repr(parse_document(written)) == repr(document)  # 1.0 is not 1, and true is not 1
+
+
+@given(st.from_regex(r"-?(0|[1-9][0-9]{0,25})(\.[0-9]{1,25})?([eE][+-]?[0-9]{1,3})?", fullmatch=True))
+def test_a_number_is_kept_exactly_or_refused(number: str) -> None:
+    for language in ("{%s: %s}", "%s: %s"):
+        content = (language % ('"n"', number)).encode()
+        if not re.fullmatch("-?[0-9]+", number) and Decimal(str(float(number))) != Decimal(number):
+            with pytest.raises(GeneratorError, match=f"the number {re.escape(number)} is not kept exactly"):
+                parse_document(content)
+            return
+        kept = json.loads(canonical_json(parse_document(content)), parse_float=Decimal, parse_int=Decimal)
+        assert kept == {"n": Decimal(number)}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b'{"a": {"b": 1, "c": 2, "b": 3}}', "the key 'b' is there twice in the object with the keys b, c"),
+        (b'{"a": [{"b": "x\\udc00"}]}', r"/a/0/b: holds '\\udc00', half of a surrogate pair"),
+        (b'{"\\ud800": 1}', r"/: holds '\\ud800'"),
+        (b"a: !!binary aGk=", "/a: JSON has no value for YAML's bytes"),
+        (b"a: .inf", "/a: JSON has no value for inf"),
+        (b"a: .NaN", "/a: JSON has no value for nan"),
+        (b"a: &a [*a]", "is not valid YAML: maximum recursion depth"),
+        (
+            b"a0: &a0 [1]\n"
+            + b"".join(b"a%d: &a%d [%s]\n" % (n, n, b", ".join([b"*a%d" % (n - 1)] * 10)) for n in range(1, 9)),
+            "stands for more than 10000000 values",
+        ),
+    ],
+)
+def test_what_json_cannot_say_is_refused(content: bytes, message: str) -> None:
+    with pytest.raises(GeneratorError, match=message):
+        parse_document(content)
+
+
+def test_yaml_reads_numbers_as_version_1_2_says() -> None:
+    content = b"[1_000, 0b1, 1_0.5, 010, 0o17, 0x1F, 12:30, .5, +1, 1e3]"
+    assert parse_document(b"a: " + content) == {"a": ["1_000", "0b1", "1_0.5", 10, 15, 31, "12:30", 0.5, 1, 1000.0]}
 
 
 def test_write_atomically_leaves_the_same_content_untouched(tmp_path: Path) -> None:

@@ -1,0 +1,575 @@
+"""`python -m generator pull` against real servers on loopback: what is pinned, and what is refused."""
+
+from __future__ import annotations
+
+import errno
+import gzip
+import hashlib
+import json
+import os
+import socket
+import tomllib
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from ruamel.yaml import YAML
+
+from generator.document import read_document
+from generator.select import select
+from tests.support.document_server import Published, Reply, publishing
+
+Document = dict[str, Any]
+Run = Callable[..., Any]
+Snapshot = Callable[[Path], dict[str, tuple[bytes, int]]]
+
+PATH = "/cloud/openapi-v2.v3.json?_v=1.8494.0"
+PAGE = "/platform/forge/rest/v2/api-group-forge-realtime/"
+JSON = {"Content-Type": "application/json; charset=utf-8"}
+HTML = {"Content-Type": "text/html; charset=utf-8"}
+TOKEN = "/forge/realtime/v1/token"
+
+
+@pytest.fixture
+def server() -> Iterator[Published]:
+    with publishing() as published:
+        yield published
+
+
+@pytest.fixture(autouse=True)
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The waits before further attempts, which take no time."""
+    waited: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        waited.append(seconds)
+
+    monkeypatch.setattr("generator.fetch.sleep", sleep)
+    return waited
+
+
+@pytest.fixture
+def document(repository: Path) -> Document:
+    """The Realtime part of the pinned document, whatever else that holds, with one operation of another group."""
+    document = select(read_document(repository / "spec/forge-containers-api.json"))
+    document["paths"]["/jira"] = {"get": {"tags": ["Jira"], "responses": {"200": {"description": "An answer"}}}}
+    document["info"]["version"] = "test"
+    return document
+
+
+@pytest.fixture(autouse=True)
+def repo(repo: Path, document: Document) -> Path:
+    """Before the first pull: a document that was transcribed, and is another than `document`."""
+    text = canonical(document | {"info": {"title": "Transcribed", "version": "unknown"}})
+    (repo / "spec/forge-containers-api.json").write_text(text, encoding="utf-8")
+    (repo / "spec/source.toml").write_text(
+        f"""
+sha256 = "{sha256(text.encode())}"
+page = "https://developer.atlassian.com/platform/forge/rest/v2/api-group-forge-realtime/"
+address = "unknown"
+how = "Transcribed by hand, not downloaded."
+""",
+        encoding="utf-8",
+    )
+    return repo
+
+
+@pytest.fixture
+def refused(repo: Path, run: Run, snapshot: Snapshot) -> Callable[..., str]:
+    """Pulls, which must fail and leave everything as it was; returns what was said."""
+
+    def refused(*arguments: str | Path) -> str:
+        before, top = snapshot(repo), sorted(repo.iterdir())
+        result = run("--root", repo, "pull", *arguments)
+        assert (result.code, result.out) == (1, "")
+        assert result.err.startswith("error: ")
+        assert "Traceback" not in result.err
+        assert snapshot(repo) == before
+        assert sorted(repo.iterdir()) == top
+        message: str = result.err
+        return message
+
+    return refused
+
+
+def encoded(document: Document) -> bytes:
+    """As a server might write it: compact, everything beyond ASCII escaped."""
+    return json.dumps(document, separators=(",", ":")).encode()
+
+
+def canonical(document: Document) -> str:
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+
+
+def pinned(repo: Path) -> str:
+    return (repo / "spec/forge-containers-api.json").read_text(encoding="utf-8")
+
+
+def source(repo: Path) -> dict[str, Any]:
+    return tomllib.loads((repo / "spec/source.toml").read_text(encoding="utf-8"))
+
+
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def link(address: str) -> bytes:
+    return f'<!DOCTYPE html><a href="{address}"><span> OpenAPI\n</span></a>'.encode()
+
+
+def test_from_the_recorded_page_to_the_pinned_document(
+    repo: Path, run: Run, server: Published, document: Document
+) -> None:
+    page = server.put(PAGE, Reply(link(PATH.replace("&", "&amp;")), headers=HTML))
+    validators = {"ETag": 'W/"abc"', "Last-Modified": "Fri, 24 Jul 2026 10:00:00 GMT"}
+    address = server.put(PATH, Reply(encoded(document), headers=JSON | validators))
+    old = (repo / "spec/source.toml").read_text(encoding="utf-8")
+    (repo / "spec/source.toml").write_text(
+        "\n".join(f'page = "{page}"' if line.startswith("page") else line for line in old.splitlines()),
+        encoding="utf-8",
+    )
+
+    before = datetime.now(UTC).replace(microsecond=0)
+    result = run("--root", repo, "pull")
+    assert (result.code, result.err) == (0, "")
+    assert result.out.splitlines() == [
+        f"pulled: {address} as spec/forge-containers-api.json",
+        f"  {len(document['paths']) - 1} of {len(document['paths'])} operations are tagged 'Forge Realtime'",
+        "next: `make diff` says what changed for users of the client, `make generate` makes the client anew",
+    ]
+    assert pinned(repo) == canonical(document)
+    record = source(repo)
+    assert before <= record.pop("obtained") <= datetime.now(UTC)
+    assert record == {
+        "document": "forge-containers-api.json",
+        "sha256": sha256(canonical(document).encode()),
+        "published_sha256": sha256(encoded(document)),
+        "page": page,
+        "address": address,
+        "etag": 'W/"abc"',
+        "last_modified": "Fri, 24 Jul 2026 10:00:00 GMT",
+        "version": "test",
+    }
+    assert server.paths == [PAGE, PATH]
+    for path in (repo / "spec").iterdir():
+        assert path.stat().st_mode & 0o777 == 0o644
+    assert [path for path in repo.iterdir() if path.name.startswith(".")] == []
+
+
+def test_what_was_pulled_can_be_generated(repo: Path, run: Run, server: Published, document: Document) -> None:
+    assert run("--root", repo, "pull", server.put(PATH, Reply(encoded(document), headers=JSON))).code == 0
+    result = run("--root", repo, "generate")
+    assert result.code == 0
+    assert json.loads((repo / "spec/realtime.json").read_text(encoding="utf-8"))["info"]["version"] == "test"
+
+
+def test_a_second_pull_asks_whether_it_changed_and_touches_nothing(
+    repo: Path, run: Run, server: Published, document: Document, snapshot: Snapshot
+) -> None:
+    page = server.put(PAGE, Reply(link(PATH), headers=HTML | {"ETag": '"page"'}))
+    validators = {"ETag": '"abc"', "Last-Modified": "Fri, 24 Jul 2026 10:00:00 GMT"}
+    address = server.put(PATH, Reply(encoded(document), headers=JSON | validators), Reply(status=304))
+    assert run("--root", repo, "pull", page).code == 0
+    before = snapshot(repo)
+    result = run("--root", repo, "pull")
+    assert (result.code, result.err) == (0, "")
+    assert result.out.startswith(f"nothing changed: {address} is still what spec/source.toml says (304 at 20")
+    assert snapshot(repo) == before
+
+    asked = [(headers.get("if-none-match"), headers.get("if-modified-since")) for _, headers in server.requests]
+    assert asked == [(None, None), (None, None), (None, None), ('"abc"', "Fri, 24 Jul 2026 10:00:00 GMT")]
+
+
+def test_a_changed_pinned_file_is_fetched_without_condition_and_replaced(
+    repo: Path, run: Run, server: Published, document: Document
+) -> None:
+    address = server.put(PATH, Reply(encoded(document), headers=JSON | {"ETag": '"abc"'}))
+    assert run("--root", repo, "pull", address).code == 0
+    (repo / "spec/forge-containers-api.json").write_text("{}", encoding="utf-8")
+    assert run("--root", repo, "pull", address).code == 0
+    assert pinned(repo) == canonical(document)
+    assert "if-none-match" not in server.requests[1][1]
+
+
+def test_the_same_content_at_another_address_in_another_format_touches_nothing(
+    repo: Path, run: Run, server: Published, document: Document, snapshot: Snapshot
+) -> None:
+    assert run("--root", repo, "pull", server.put(PATH, Reply(encoded(document), headers=JSON))).code == 0
+    before = snapshot(repo)
+    other = server.put("/other?_v=2", Reply(canonical(document).encode(), headers=JSON | {"ETag": '"new"'}))
+    result = run("--root", repo, "pull", other)
+    assert result.out.startswith(f"nothing changed: {other} says the same as spec/forge-containers-api.json (at 20")
+    assert snapshot(repo) == before
+
+
+def test_the_transcribed_content_at_an_address_is_recorded_as_pulled(repo: Path, run: Run, server: Published) -> None:
+    text = pinned(repo)
+    address = server.put(PATH, Reply(text.encode(), headers=JSON))
+    assert run("--root", repo, "pull", address).code == 0
+    assert (pinned(repo), source(repo)["address"]) == (text, address)
+    assert source(repo)["page"] == "https://developer.atlassian.com/platform/forge/rest/v2/api-group-forge-realtime/"
+
+
+def test_a_file_is_recorded_without_its_folder(
+    repo: Path, run: Run, tmp_path: Path, document: Document, snapshot: Snapshot
+) -> None:
+    path = tmp_path / "saved.json"
+    path.write_bytes(b"\xef\xbb\xbf" + encoded(document))
+    result = run("--root", repo, "pull", path)
+    assert (result.code, result.err) == (0, "")
+    assert pinned(repo) == canonical(document)
+    record = source(repo)
+    assert (record["address"], record["file"]) == ("unknown", "saved.json")
+    assert record["published_sha256"] == sha256(path.read_bytes())
+    assert str(tmp_path) not in (repo / "spec/source.toml").read_text(encoding="utf-8")
+
+    before = snapshot(repo)
+    assert run("--root", repo, "pull", path).out.startswith("nothing changed: ")
+    assert snapshot(repo) == before
+
+
+@pytest.mark.parametrize("media_type", ["application/yaml", "text/plain", "application/octet-stream"])
+def test_yaml_is_pinned_as_the_json_it_means(
+    repo: Path, run: Run, server: Published, document: Document, media_type: str, tmp_path: Path
+) -> None:
+    document["info"]["x-numbers"] = [1, 1.0, 2**70, 1e300, -0.5]
+    document["info"]["x-é"] = "on\n😀"
+    with (tmp_path / "d.yaml").open("w", encoding="utf-8") as file:
+        YAML(typ="safe").dump(document, file)
+    body = (tmp_path / "d.yaml").read_bytes()
+    address = server.put("/openapi.yaml", Reply(body, headers={"Content-Type": media_type}))
+    result = run("--root", repo, "pull", address)
+    assert (result.code, result.err) == (0, "")
+    assert json.loads(pinned(repo)) == document
+    assert '"x-numbers": [\n      1,\n      1.0,\n      1180591620717411303424,\n      1e+300,\n' in pinned(repo)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"Content-Type": "text/plain"},
+        {"Content-Type": "binary/octet-stream"},
+        {"Content-Type": "application/vnd.oai.openapi+json;version=3.0"},
+    ],
+)
+def test_json_under_another_media_type_is_taken(
+    repo: Path, run: Run, server: Published, document: Document, headers: dict[str, str]
+) -> None:
+    assert run("--root", repo, "pull", server.put(PATH, Reply(encoded(document), headers=headers))).code == 0
+    assert pinned(repo) == canonical(document)
+
+
+def test_gzip_is_unpacked(repo: Path, run: Run, server: Published, document: Document) -> None:
+    packed = Reply(gzip.compress(encoded(document)), headers=JSON | {"Content-Encoding": "gzip"})
+    assert run("--root", repo, "pull", server.put(PATH, packed)).code == 0
+    assert source(repo)["published_sha256"] == sha256(encoded(document))
+    assert server.requests[0][1]["accept-encoding"] == "gzip"
+
+
+def test_redirects_are_followed_and_the_first_address_is_recorded(
+    repo: Path, run: Run, server: Published, document: Document
+) -> None:
+    server.put("/b/c", Reply(encoded(document), headers=JSON))
+    server.put("/b/a", Reply(status=302, headers={"Location": "c"}))
+    address = server.put(PATH, Reply(status=301, headers={"Location": server.url + "/b/a"}))
+    assert run("--root", repo, "pull", address).code == 0
+    assert source(repo)["address"] == address
+    assert server.paths == [PATH, "/b/a", "/b/c"]
+
+
+def test_what_may_pass_is_tried_again(
+    repo: Path, run: Run, server: Published, document: Document, waits: list[float]
+) -> None:
+    soon = (datetime.now(UTC) + timedelta(seconds=30)).strftime("%a, %d %b %Y %H:%M:%S GMT")
+    address = server.put(
+        PATH,
+        Reply(status=503, headers={"Retry-After": soon}),
+        Reply(status=429, headers={"Retry-After": "7"}),
+        Reply(encoded(document), length=10**6),
+        Reply(encoded(document), headers=JSON),
+    )
+    result = run("--root", repo, "pull", address)
+    assert (result.code, result.err) == (0, "")
+    assert 20 < waits[0] <= 30
+    assert waits[1:] == [7.0, 2.0]
+
+
+def test_a_wait_beyond_the_total_is_not_begun(
+    server: Published, refused: Callable[..., str], waits: list[float]
+) -> None:
+    address = server.put(PATH, Reply(status=429, headers={"Retry-After": "3600"}))
+    message = refused(address)
+    assert f"{address}: answered 429 Too Many Requests. It asks to wait for 3600 s. Try again later." in message
+    assert (waits, server.paths) == ([], [PATH])
+
+
+@pytest.mark.parametrize(
+    ("reply", "message"),
+    [
+        (Reply(b"<html>Log in</html>", headers=HTML), "has no link with the text 'OpenAPI': the page has changed"),
+        (Reply(b"\n <!DOCTYPE html>", headers=JSON), "has no link with the text 'OpenAPI'"),
+        (Reply(b"{}", headers=HTML), "has no link with the text 'OpenAPI'"),
+        (Reply(b"PNG", headers={"Content-Type": "image/png"}), "is served as 'image/png', expected JSON or YAML"),
+        (Reply(b'{"openapi": "3.0.1", "paths": {', headers=JSON), "is not valid JSON: "),
+        (Reply(b"", headers=JSON), "has nothing at its root"),
+        (Reply(b"[]", headers=JSON), "has a list at its root"),
+        (Reply(b"\xff\xfe{\x00}\x00", headers=JSON), "cannot be read as UTF-8 text"),
+        (Reply(b'{"openapi": "3.0.1", "openapi": "3.0.2"}', headers=JSON), "the key 'openapi' is there twice"),
+        (Reply(b'{"a": 0.12345678901234567890}', headers=JSON), "0.12345678901234567890 is not kept exactly"),
+        (Reply(b'{"a": 1e999}', headers=JSON), "the number 1e999 is not kept exactly"),
+        (Reply(b'{"a": "\\ud800"}', headers=JSON), r"/a: holds '\ud800', half of a surrogate pair"),
+        (Reply(b'{"swagger": "2.0"}', headers=JSON), "is not an OpenAPI 3.0 or 3.1 document: found swagger 2.0"),
+        (Reply(b'{"message": "hello"}', headers=JSON), "is not an OpenAPI 3.0 or 3.1 document: found openapi None"),
+        (Reply(b'{"openapi": "3.2.0", "paths": {}}', headers=JSON), "is not an OpenAPI 3.0 or 3.1 document"),
+        (Reply(b'{"openapi": "3.1.0", "paths": {}}', headers=JSON), "no operation is tagged 'Forge Realtime'"),
+        (Reply(status=404), "answered 404 Not Found. Has it moved"),
+        (Reply(status=403), "answered 403 Forbidden. Has it moved, or is it closed to this machine?"),
+        (Reply(status=304), "answered 304 Not Modified"),
+        (Reply(status=302), "answered 302 Found"),
+        (Reply(status=206, body=b"{}", headers=JSON), "answered 206"),
+        (Reply(status=500), "answered 500 Internal Server Error. Try again later."),
+        (Reply(b"{}", headers=JSON | {"Content-Encoding": "br"}), "is packed as 'br'"),
+        (Reply(b"{}", headers=JSON | {"Content-Encoding": "gzip"}), "is damaged: "),
+        (Reply(gzip.compress(b"{}")[:-9], headers=JSON | {"Content-Encoding": "gzip"}), "is truncated or damaged gzip"),
+        (Reply(gzip.compress(b"{}") * 2, headers=JSON | {"Content-Encoding": "gzip"}), "is truncated or damaged gzip"),
+        (Reply(b"openapi: 3.0.1\n", length=100), "the answer is broken off or damaged: peer closed connection"),
+        (
+            Reply(b"5\r\nopena", headers={"Transfer-Encoding": "chunked"}),
+            "the answer is broken off or damaged: peer closed connection",
+        ),
+        (Reply(status=302, headers={"Location": PATH}), "redirects in a circle, or more than 5 times"),
+        (
+            Reply(status=302, headers={"Location": "http://example.com/a"}),
+            "redirects to http://example.com/a: is not an h",
+        ),
+        (
+            Reply(status=302, headers={"Location": "ftp://localhost/a"}),
+            "redirects to ftp://localhost/a: is not an https",
+        ),
+        (
+            Reply(status=302, headers={"Location": "https://[::1"}),
+            "the answer is broken off or damaged: Invalid URL in location header",
+        ),
+    ],
+)
+def test_a_bad_answer_is_explained_and_changes_nothing(
+    server: Published, refused: Callable[..., str], reply: Reply, message: str
+) -> None:
+    address = server.put(PATH, reply)
+    said = refused(address)
+    assert said.startswith(f"error: {address}: ")
+    assert message in said
+
+
+def test_failures_that_do_not_pass_are_not_tried_again(server: Published, refused: Callable[..., str]) -> None:
+    refused(server.put(PATH, Reply(status=404)))
+    assert server.paths == [PATH]
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_too_large_is_refused_before_it_is_all_in_memory(
+    server: Published, refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch, packed: bool, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("generator.fetch.LIMIT", 10_000)
+    monkeypatch.setattr("generator.pull.LIMIT", 10_000)
+    body = b"{" + b" " * 50_000_000 + b"}" if packed else b"{" + b" " * 10_000
+    reply = Reply(gzip.compress(body, 1), headers={"Content-Encoding": "gzip"}) if packed else Reply(body)
+    assert "is larger than 10000 bytes" in refused(server.put(PATH, reply))
+    (tmp_path / "large.json").write_bytes(body[:20_000])
+    assert "is larger than 10000 bytes" in refused(tmp_path / "large.json")
+
+
+def test_timeouts(server: Published, refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("generator.fetch.TIMEOUT", httpx.Timeout(0.05, connect=5))
+    assert "nothing came for 0.05 s. Try again later." in refused(server.put("/hang", Reply(then="hang")))
+    assert server.paths == ["/hang"] * 4
+    monkeypatch.setattr("generator.fetch.TOTAL", 0.3)
+    trickle = server.put("/trickle", Reply(b"{", length=10**6, then="trickle"))
+    assert f"error: {trickle}: was not answered completely within 0.3 s." in refused(trickle)
+    assert server.paths[4:] == ["/trickle"]
+
+
+def test_no_server_and_no_name(server: Published, refused: Callable[..., str], waits: list[float]) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        message = refused(f"http://127.0.0.1:{taken.getsockname()[1]}/")
+    assert f"no connection: [Errno {errno.ECONNREFUSED}]" in message
+    assert "Is this machine offline, or is a proxy needed (HTTPS_PROXY)?" in message
+    assert waits == [0.5, 1.0, 2.0]
+    assert "there is no address for the host forge.invalid. Is this machine offline" in refused(
+        "https://forge.invalid/"
+    )
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("http://example.com/openapi.json", "is not an https address"),
+        ("ftp://example.com/openapi.json", "is not an https address"),
+        ("https://user:secret@example.com/openapi.json", "holds a user name or password"),
+        ("https://[::1/openapi.json", "is not an address"),
+        (
+            "developer.atlassian.com/platform",
+            "cannot be read: No such file or directory. Check the path; an address begins",
+        ),
+        (".", "cannot be read: Is a directory"),
+    ],
+)
+def test_a_bad_source_is_refused(refused: Callable[..., str], address: str, message: str) -> None:
+    said = refused(address)
+    assert message in said
+    assert "secret" not in said
+
+
+def test_a_file_that_is_a_web_page_is_refused(refused: Callable[..., str], tmp_path: Path) -> None:
+    (tmp_path / "page.json").write_text("<html></html>", encoding="utf-8")
+    assert "is HTML or XML, not a document" in refused(tmp_path / "page.json")
+
+
+def test_a_page_behind_the_link_is_refused(server: Published, refused: Callable[..., str]) -> None:
+    page = server.put(PAGE, Reply(link(PATH), headers=HTML))
+    address = server.put(PATH, Reply(link("/another"), headers=HTML))
+    assert f"error: {address}: is a web page, expected a document." in refused(page)
+
+
+def test_several_links_are_listed(server: Published, refused: Callable[..., str]) -> None:
+    page = server.put(PAGE, Reply(link("/a.json") + link("/b.json") + link("/a.json"), headers=HTML))
+    assert f"to different addresses:\n  {server.url}/a.json\n  {server.url}/b.json\n" in refused(page)
+
+
+def test_an_unencrypted_link_is_refused(server: Published, refused: Callable[..., str]) -> None:
+    page = server.put(PAGE, Reply(link("http://example.com/a.json"), headers=HTML))
+    assert "http://example.com/a.json: is not an https address" in refused(page)
+
+
+def _without_token(document: Document) -> None:
+    document["paths"]["/forge/realtime/v2/token"] = document["paths"].pop(TOKEN)
+
+
+def _invalid_operation(document: Document) -> None:
+    del document["paths"][TOKEN]["post"]["responses"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            _without_token,
+            "has no POST /forge/realtime/v1/token, which overlays/openapi uses. Tagged 'Forge Realtime' are: POST /",
+        ),
+        (_invalid_operation, "is not a valid OpenAPI document:\n"),
+    ],
+)
+def test_an_unfit_document_is_pinned_only_by_force(
+    repo: Path,
+    run: Run,
+    server: Published,
+    refused: Callable[..., str],
+    document: Document,
+    change: Callable[[Document], None],
+    message: str,
+) -> None:
+    change(document)
+    address = server.put(PATH, Reply(encoded(document), headers=JSON))
+    said = refused(address)
+    assert message in said
+    assert "make pull FORCE=yes" in said
+    assert (", POST /forge/realtime/v2/token. It may be an old revision" in said) == (change is _without_token)
+
+    result = run("--root", repo, "pull", "--force", address)
+    assert (result.code, result.err) == (0, "")
+    assert f"notice: {message}" in result.out
+    assert pinned(repo) == canonical(document)
+    # What was forced once is no news.
+    assert run("--root", repo, "pull", address).out.startswith("nothing changed: ")
+
+
+def test_the_tag_cannot_be_forced(
+    repo: Path, run: Run, server: Published, document: Document, snapshot: Snapshot
+) -> None:
+    for path in [path for path in document["paths"] if "realtime" in path]:
+        del document["paths"][path]
+    before = snapshot(repo)
+    result = run("--root", repo, "pull", "--force", server.put(PATH, Reply(encoded(document), headers=JSON)))
+    assert (result.code, "no operation is tagged 'Forge Realtime'" in result.err) == (1, True)
+    assert snapshot(repo) == before
+
+
+def test_an_overlay_that_no_longer_fits_is_told_but_not_refused(
+    repo: Path, run: Run, server: Published, document: Document
+) -> None:
+    overlay = {"overlay": "1.0.0", "actions": [{"target": "$.no", "remove": True}]}
+    (repo / "overlays/openapi/99.json").write_text(json.dumps(overlay), encoding="utf-8")
+    result = run("--root", repo, "pull", server.put(PATH, Reply(encoded(document), headers=JSON)))
+    assert result.code == 0
+    assert "notice: `make generate` will stop, until this overlay fits the document: " in result.out
+    assert "overlays/openapi/99.json" in result.out
+    assert "action 1, target $.no: matches nothing" in result.out
+    assert run("--root", repo, "generate").code == 1
+
+
+@pytest.mark.parametrize(
+    ("damage", "first"),
+    [
+        ({"get": {"tags": ["Jira"]}}, "'responses' is a required property"),
+        (
+            {"get": {"tags": ["Jira"], "responses": {"200": {"$ref": "#/components/responses/No"}}}},
+            "'#/components/responses/No' leads nowhere",
+        ),
+        (
+            {"get": {"tags": ["Jira"], "responses": {"200": {"$ref": "http://localhost/responses.json"}}}},
+            "leads out of #/components",
+        ),
+    ],
+)
+def test_what_is_invalid_in_another_group_is_told_but_not_refused(
+    repo: Path, run: Run, server: Published, document: Document, damage: Document, first: str
+) -> None:
+    document["paths"]["/jira"] = damage
+    result = run("--root", repo, "pull", server.put(PATH, Reply(encoded(document), headers=JSON)))
+    assert (result.code, result.err) == (0, "")
+    assert "notice: it is not valid OpenAPI in 1 places, none of them in the part for 'Forge Realtime'; " in result.out
+    assert first in result.out
+
+
+def test_schemas_in_a_chain_too_long_to_be_checked_are_told(
+    repo: Path, run: Run, server: Published, document: Document
+) -> None:
+    schemas = {
+        f"S{n}": {"type": "object", "properties": {"next": {"$ref": f"#/components/schemas/S{n + 1}"}}}
+        for n in range(1000)
+    }
+    document["components"].setdefault("schemas", {}).update(schemas | {"S1000": {"type": "object"}})
+    content = {"application/json": {"schema": {"$ref": "#/components/schemas/S0"}}}
+    document["paths"]["/jira"] = {"get": {"responses": {"200": {"description": "", "content": content}}}}
+    result = run("--root", repo, "pull", server.put(PATH, Reply(encoded(document), headers=JSON)))
+    assert (result.code, result.err) == (0, "")
+    assert "the first: hundreds of schemas, each referring to the next" in result.out
+
+
+@pytest.mark.parametrize("call", [1, 2, 3, 4])
+def test_document_and_source_are_placed_together_or_not_at_all(
+    server: Published, refused: Callable[..., str], document: Document, monkeypatch: pytest.MonkeyPatch, call: int
+) -> None:
+    calls = 0
+
+    def replace(source: Path, target: Path) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == call:
+            raise OSError("disk full")
+        os.rename(source, target)
+
+    monkeypatch.setattr("generator.place.os.replace", replace)
+    assert "disk full" in refused(server.put(PATH, Reply(encoded(document), headers=JSON)))
+
+
+def test_a_damaged_source_toml_stops_everything(repo: Path, refused: Callable[..., str]) -> None:
+    (repo / "spec/source.toml").write_text("not toml", encoding="utf-8")
+    assert "spec/source.toml: cannot be read as TOML" in refused()
+    (repo / "spec/source.toml").write_text("", encoding="utf-8")
+    assert "spec/source.toml names no page." in refused()
