@@ -76,7 +76,7 @@ def _lay(source: Path, made: Path, tags: Sequence[str]) -> None:
     (made / "py.typed").touch()
 
     lines = [f'"""A client for {", ".join(tags)}. {_MARK}; not edited by hand."""', ""]
-    names = ["AsyncForgeClient", "ForgeClient"]
+    names: list[str] = ["AsyncForgeClient", "ForgeClient"]
     lines.append(f"from ._base import {', '.join(names)}")
     for statement in ast.parse(_text(source / "__init__.py")).body:
         if isinstance(statement, ast.ImportFrom) and statement.module in needed | {"_document"}:

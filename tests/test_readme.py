@@ -11,6 +11,7 @@ import pytest
 
 from forge_realtime import RetryPolicy
 from forge_realtime_emulator import Emulator
+from tests.support.features import needs
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -28,13 +29,21 @@ PRINTS = [
     "",
     "",
 ]
+# Those that not every revision of the document has.
+ARGUMENTS = ("context_overrides", "permissions")
 
 
 def test_all_examples_are_run() -> None:
     assert len(EXAMPLES) == len(PRINTS) == README.count("```python")
 
 
-@pytest.mark.parametrize(("example", "prints"), list(zip(EXAMPLES, PRINTS, strict=True)))
+@pytest.mark.parametrize(
+    ("example", "prints"),
+    [
+        pytest.param(example, prints, marks=needs(*(name for name in ARGUMENTS if f"{name}=" in example)))
+        for example, prints in zip(EXAMPLES, PRINTS, strict=True)
+    ],
+)
 def test_example(example: str, prints: str) -> None:
     with Emulator() as emulator:
         environment = {"FORGE_EGRESS_PROXY_URL": emulator.url}

@@ -41,8 +41,8 @@ def publish_request(
     if token is not None:
         options["token"] = _token(token, channel)
     if context_overrides is not None:
-        _require(PublishOptions, "context_overrides")
         options["context_overrides"] = _context_overrides(context_overrides)
+        _require(PublishOptions, "context_overrides")
     return PublishRequest(
         name=_channel(channel), payload=_payload(payload), options=PublishOptions(**options) if options else UNSET
     )

@@ -23,8 +23,10 @@ from forge_realtime import (
     RetryPolicy,
     UsageError,
 )
+from forge_realtime._operations import lacking
 from tests.support.callers import INVOCATION, Caller
 from tests.support.fault_server import FaultServer, answer
+from tests.support.features import needs
 from tests.support.tokens import token
 
 
@@ -70,6 +72,7 @@ def test_payloads(caller: Caller, payload: Any, text: str) -> None:
         assert b"\\u" not in request.body
 
 
+@needs("context_overrides")
 def test_options_of_publish(caller: Caller) -> None:
     text = token("c", exp=4e9, permissions=["publish"])
     signed = RealtimeToken(token=text, expires_at=None, attempts=())
@@ -90,6 +93,7 @@ def test_options_of_publish(caller: Caller) -> None:
     assert server.received[-1].path == "/forge/realtime/v1/publish/global"
 
 
+@needs("permissions")
 def test_sign_realtime_token(caller: Caller) -> None:
     with FaultServer(then=answer(200, {"token": "a.b.c", "expiresAt": 1767225600})) as server:
         [result, _] = caller(
@@ -293,3 +297,24 @@ def test_repr_shows_no_id() -> None:
     with RealtimeClient("http://localhost:7072") as client:
         assert repr(client) == "<RealtimeClient http://localhost:7072 without an invocation>"
         assert "invocation-123" not in repr(client.for_invocation(INVOCATION))
+
+
+@pytest.mark.parametrize(
+    ("call", "argument"),
+    [
+        (lambda live: live.publish("c", "p", context_overrides=["issue"]), "publish(context_overrides=...)"),
+        (lambda live: live.sign_realtime_token("c", {}, ["publish"]), "sign_realtime_token(permissions=...)"),
+    ],
+)
+def test_what_the_document_lacks_is_refused(
+    caller: Caller, monkeypatch: pytest.MonkeyPatch, call: Any, argument: str
+) -> None:
+    monkeypatch.setattr("attrs.fields_dict", lambda _: {})
+    assert argument in lacking()
+    with FaultServer() as server:
+        [error] = caller(server.url, call)
+    assert isinstance(error, UsageError)
+    assert str(error).startswith(
+        f"{argument}: the API document from which this client was generated has no such property"
+    )
+    assert server.received == []

@@ -32,6 +32,7 @@ from forge_realtime import (
 from forge_realtime._tokens import TokenCache, check_token
 from tests.support.callers import INVOCATION, QUICK, Caller
 from tests.support.fault_server import Behaviour, Connection, FaultServer, answer, refused_url, stall
+from tests.support.features import needs
 from tests.support.tokens import encode, token
 
 PAST, FUTURE = 1, 4_000_000_000
@@ -104,6 +105,7 @@ def test_without_the_cache_every_call_signs(caller: Caller) -> None:
     assert len(server.received) == 2
 
 
+@needs("permissions")
 def test_the_cache_signs_once_for_each_scope_channel_claims_and_permissions(caller: Caller) -> None:
     different = [
         sign,

@@ -24,6 +24,7 @@ from forge_realtime import RealtimeClient
 from forge_realtime_emulator import Emulator, Settings
 from tests.examples.progress import service
 from tests.support.browser import open_browser, require
+from tests.support.features import needs
 from tests.support.web_servers import AsgiServer
 
 FRONTEND = Path(service.__file__).parent / "frontend"
@@ -264,6 +265,7 @@ def test_a_token_admits_to_what_is_published_with_the_same_claims(
     assert events(page, "without", 1) == ["to those without"]
 
 
+@needs("permissions")
 def test_a_token_without_the_permission_is_refused(page: Page, back_end: RealtimeClient, channel: str) -> None:
     to_publish = back_end.sign_realtime_token(channel, {}, permissions=["publish"])
     with pytest.raises(Error, match="MISSING_PERMISSION"):

@@ -10,6 +10,9 @@ from typing import Any
 
 import pytest
 
+from tests.generator.conftest import repin
+from tests.support.revisions import REVISIONS, revision
+
 Run = Callable[..., Any]
 Snapshot = Callable[[Path], dict[str, tuple[bytes, int]]]
 
@@ -17,6 +20,14 @@ PUBLISH = "$.paths['/forge/realtime/v1/publish'].post"
 TOKEN = "$.paths['/forge/realtime/v1/token'].post"
 SCHEMA = ".requestBody.content['application/json'].schema"
 REQUIRED_TEXT = {"required": ["kind"], "properties": {"kind": {"type": "string"}}}
+
+
+@pytest.fixture
+def repo(repo: Path) -> Path:
+    """With the last known revision pinned."""
+    pinned = json.loads((repo / "spec/forge-containers-api.json").read_text(encoding="utf-8"))
+    repin(repo, revision(pinned, REVISIONS[-1]))
+    return repo
 
 
 def _overlay(repo: Path, *actions: Any) -> None:
