@@ -16,7 +16,7 @@ PACKAGE := $(shell find generated overlays/forge_realtime emulator -not -path '*
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup pull generate client wheel demo test faults check upgrade clean
+.PHONY: help setup pull generate client wheel demo test faults revisions check upgrade clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,6 +57,9 @@ test: wheel ## Test the installed wheel; at least 98 % of the overlay's branches
 
 faults: wheel ## Print what becomes of an event under every fault, on real sockets
 	$(BIN)/python -m tests.faults
+
+revisions: $(DONE)/setup ## Pull, compare, generate and test through all published revisions, forwards and backwards, in a clone
+	$(BIN)/python -m tests.revisions "$(ARGS)"
 
 check: $(DONE)/setup ## Prove that generated/ is what a run gives; lint; check types
 	$(BIN)/python -m generator check

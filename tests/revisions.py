@@ -1,0 +1,64 @@
+"""The flow through the published revisions, forwards and backwards, in a clone: pull, compare, generate, test. `make revisions`."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from tests.support.revisions import revision
+
+ROOT = Path(__file__).parent.parent
+ORDER = (1, 2, 3, 2, 1)
+
+
+def main(tests: str) -> int:
+    with tempfile.TemporaryDirectory() as folder:
+        clone = Path(folder) / "clone"
+        subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone)], check=True)
+        pinned = json.loads((clone / "spec/forge-containers-api.json").read_text(encoding="utf-8"))
+        passed = True
+        for number in ORDER:
+            published = Path(folder) / f"revision-{number}.json"
+            published.write_text(json.dumps(revision(pinned, number)), encoding="utf-8")
+            print(f"\n## To revision {number}\n", flush=True)
+            for command in (f"pull SOURCE={published}", "diff", "generate"):
+                passed &= run(clone, *command.split())
+            passed &= run(clone, "test", f"ARGS={tests}", last=1)
+            commit = ["-c", "user.name=revisions", "-c", "user.email=revisions@localhost", "commit", "--quiet", "--all"]
+            subprocess.run(["git", *commit, "--allow-empty", "-m", f"Revision {number}"], cwd=clone, check=True)
+        return 0 if passed else 1
+
+
+def run(clone: Path, *arguments: str, last: int = 0) -> bool:
+    """Runs one make target, and prints what it said, or the last lines of it."""
+    # Nothing of the make that runs this.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+    began = time.monotonic()
+    process = subprocess.run(
+        ["make", "--silent", *arguments],
+        cwd=clone,
+        check=False,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environment,
+    )
+    said = [line for line in process.stdout.splitlines() if line.strip()]
+    if process.returncode != 0:
+        last = 200
+    shown = "\n".join(said[-last:])
+    print(
+        f"$ make {re.sub('/[^ ]*/', '', ' '.join(arguments))}   ({time.monotonic() - began:.1f} s)\n{shown}\n",
+        flush=True,
+    )
+    return process.returncode == 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
