@@ -18,6 +18,7 @@ import jsonpath
 from ruamel.yaml import YAML
 
 from generator.document import Document, GeneratorError, blaming, read_document
+from generator.tolerate import tolerate
 
 _RFC_9535 = jsonpath.JSONPathEnvironment(strict=True)
 
@@ -40,7 +41,7 @@ def overlays_for(tags: Sequence[str], folder: Path) -> list[Path]:
 
 
 def patch(document: Document, overlays: Sequence[Path], *, remove_what_is_there: bool = False) -> Document:
-    """Applies overlay documents, one after the other.
+    """Applies overlay documents, one after the other, and lets answers say more than the document knows (`tolerate`).
 
     Args:
         document: An OpenAPI document. It is not changed.
@@ -64,7 +65,7 @@ def patch(document: Document, overlays: Sequence[Path], *, remove_what_is_there:
                 except GeneratorError as error:
                     where = f"line {_line(path, number)}: action {number}, target {action.get('target')}"
                     raise GeneratorError(f"{where}: {error}") from error
-    return patched
+    return tolerate(patched)
 
 
 def _line(path: Path, number: int) -> int:

@@ -15,7 +15,7 @@ from generator.document import Document, GeneratorError
 
 METHODS = frozenset({"get", "put", "post", "delete", "options", "head", "patch", "trace"})
 
-_COMPONENTS = {
+COMPONENTS = {
     "schemas": "schema",
     "responses": "response",
     "parameters": "parameter",
@@ -31,7 +31,7 @@ _COMPONENTS = {
 # The fields of each object that can hold a reference; `{x}` is a map from names to x, `[x]` a list of x.
 _FIELDS = {
     "document": {"paths": "{path item}", "components": "components", "security": "[security requirement]"},
-    "components": {section: f"{{{kind}}}" for section, kind in _COMPONENTS.items()},
+    "components": {section: f"{{{kind}}}" for section, kind in COMPONENTS.items()},
     "path item": {"parameters": "[parameter]", **dict.fromkeys(sorted(METHODS), "operation")},
     "operation": {
         "parameters": "[parameter]",
@@ -74,40 +74,48 @@ def reached_components(document: Document, start: Document) -> set[tuple[str, st
         section, name = _component(document, waiting.pop())
         if (section, name) not in reached:
             reached.add((section, name))
-            waiting.extend(_references(document["components"][section][name], _COMPONENTS[section]))
+            waiting.extend(_references(document["components"][section][name], COMPONENTS[section]))
     return reached
 
 
-def _references(node: Any, kind: str) -> Iterator[str]:
+def walk(node: Any, kind: str) -> Iterator[tuple[str, Document]]:
+    """Every object of the specification in a node, the outer ones first, each with what it is. No reference is followed.
+
+    Args:
+        node: A document, or a part of it.
+        kind: What it is: a key of `_FIELDS`, or `{x}` or `[x]`.
+    """
     if kind.startswith("{"):
         for member in node.values() if isinstance(node, dict) else ():
-            yield from _references(member, kind[1:-1])
+            yield from walk(member, kind[1:-1])
     elif kind.startswith("["):
         for member in node if isinstance(node, list) else ():
-            yield from _references(member, kind[1:-1])
-    elif not isinstance(node, dict):
-        return  # A boolean schema, or an error that the validator words better.
-    elif isinstance(node.get("$ref"), str):
-        yield node["$ref"]
+            yield from walk(member, kind[1:-1])
+    elif isinstance(node, dict):  # Else it is a boolean schema, or an error that the validator words better.
+        yield kind, node
+        if kind == "callback" and "$ref" not in node:
+            yield from walk(node, "{path item}")
         # OpenAPI 3.1 reads what stands beside the $ref of a schema.
-        yield from _references({key: value for key, value in node.items() if key != "$ref"}, kind)
-    elif kind == "callback":
-        yield from _references(node, "{path item}")
-    elif kind == "security requirement":
-        yield from (f"#/components/securitySchemes/{scheme}" for scheme in node)
-    elif kind == "discriminator":
-        mapping = node.get("mapping")
-        for target in mapping.values() if isinstance(mapping, dict) else ():
-            yield target if "/" in str(target) else f"#/components/schemas/{target}"
-    else:
         for field, member_kind in _FIELDS.get(kind, {}).items():
             if field in node:
-                yield from _references(node[field], member_kind)
+                yield from walk(node[field], member_kind)
+
+
+def _references(node: Any, kind: str) -> Iterator[str]:
+    for found, member in walk(node, kind):
+        if isinstance(member.get("$ref"), str):
+            yield member["$ref"]
+        elif found == "security requirement":
+            yield from (f"#/components/securitySchemes/{scheme}" for scheme in member)
+        elif found == "discriminator":
+            mapping = member.get("mapping")
+            for target in mapping.values() if isinstance(mapping, dict) else ():
+                yield target if "/" in str(target) else f"#/components/schemas/{target}"
 
 
 def _component(document: Document, pointer: str) -> tuple[str, str]:
     parts = [part.replace("~1", "/").replace("~0", "~") for part in unquote(pointer).split("/")]
-    if len(parts) < 4 or parts[:2] != ["#", "components"] or parts[2] not in _COMPONENTS:
+    if len(parts) < 4 or parts[:2] != ["#", "components"] or parts[2] not in COMPONENTS:
         raise GeneratorError(
             f"the reference {pointer!r} leads out of #/components. Move what it names there, in this one document."
         )

@@ -35,7 +35,12 @@ def repository() -> Path:
 @pytest.fixture
 def repo(tmp_path: Path) -> Path:
     """A copy of what the generator reads and writes."""
-    root = tmp_path / "repo"
+    return copy_repository(tmp_path)
+
+
+def copy_repository(folder: Path) -> Path:
+    """Copies into a new folder `repo` what the generator reads and writes."""
+    root = folder / "repo"
     leave_out = shutil.ignore_patterns("__pycache__")
     for folder in ("spec", "overlays", "generated", "generator"):
         shutil.copytree(REPOSITORY / folder, root / folder, ignore=leave_out)
