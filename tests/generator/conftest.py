@@ -42,8 +42,8 @@ def copy_repository(folder: Path) -> Path:
     """Copies into a new folder `repo` what the generator reads and writes."""
     root = folder / "repo"
     leave_out = shutil.ignore_patterns("__pycache__")
-    for folder in ("spec", "overlays", "generated", "generator"):
-        shutil.copytree(REPOSITORY / folder, root / folder, ignore=leave_out)
+    for room in ("spec", "overlays", "generated", "generator"):
+        shutil.copytree(REPOSITORY / room, root / room, ignore=leave_out)
     shutil.copy2(REPOSITORY / "generated.lock", root / "generated.lock")
     return root
 
