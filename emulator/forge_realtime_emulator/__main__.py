@@ -1,4 +1,4 @@
-"""The command `forge-realtime`, also run by `python -m forge_realtime_emulator`."""
+"""The emulator's commands alone: `python -m forge_realtime_emulator`. With the client's they are `forge-realtime`."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ def main() -> None:
     try:
         from ._cli import cli
     except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] == "forge_realtime_emulator":
+        if error.name != "click":
             raise
-        sys.exit("forge-realtime emulate needs the emulator extra: pip install 'forge-realtime[emulator]'")
-    cli(prog_name="forge-realtime")
+        sys.exit("Error: the emulator needs the emulator extra: pip install 'forge-realtime[emulator]'")
+    cli()
 
 
 if __name__ == "__main__":

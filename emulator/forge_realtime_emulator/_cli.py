@@ -1,26 +1,53 @@
-"""The command line `forge-realtime`."""
+"""The commands `emulate`, `listen` and `fail` of the command line `forge-realtime`.
+
+The client's command line imports this module for `--help` and for completion too: the extra's packages are imported by the
+commands that need them, when they run.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
+import json
 import logging
 import signal
 import sys
 import time
+from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+from urllib.parse import urlsplit
 
 import click
+from click.core import ParameterSource
 
-from ._contexts import read_contexts
-from ._emulator import Emulator
-from ._errors import EmulatorError
-from ._settings import Settings
+from ._errors import EmulatorError, SubscriptionRefused
+
+if TYPE_CHECKING:
+    from ._subscription import ReceivedEvent, Subscription
+
+_DAY = 86_400
+_TIMEOUT = 5.0
+"""Seconds in which a running emulator answers."""
 
 
 @click.group()
 @click.version_option(package_name="forge-realtime")
 def cli() -> None:
-    """Tools for developing with the Atlassian Forge Realtime API."""
+    """Run the emulator, listen to its channels, and have calls fail."""
+
+
+@contextlib.contextmanager
+def _needs_the_extra(command: str) -> Iterator[None]:
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] == "forge_realtime_emulator":
+            raise
+        raise click.ClickException(
+            f"forge-realtime {command} needs the emulator extra: pip install 'forge-realtime[emulator]'"
+        ) from error
 
 
 @cli.command()
@@ -68,6 +95,10 @@ def emulate(
     It answers the Realtime operations, checks every call, and delivers events to subscribers. Its address shows them in
     a browser.
     """
+    with _needs_the_extra("emulate"):
+        from ._contexts import read_contexts
+        from ._emulator import Emulator
+        from ._settings import Settings
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         if not _is_loopback(host):
@@ -107,3 +138,266 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def _base_url(_: click.Context, __: click.Parameter, url: str | None) -> str:
+    if url is None:
+        raise click.UsageError(
+            "FORGE_EGRESS_PROXY_URL is not set. Start forge-realtime emulate and export the address that it prints, or"
+            " pass --url."
+        )
+    try:
+        parts = urlsplit(url)
+        is_base = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_base = False
+    if not is_base or "@" in parts.netloc or parts.query or parts.fragment:
+        raise click.UsageError(
+            "The emulator's address must be an http:// or https:// address without user, query or fragment, such as"
+            " http://localhost:7072."
+        )
+    return url.rstrip("/")
+
+
+_url = click.option(
+    "--url",
+    metavar="URL",
+    envvar="FORGE_EGRESS_PROXY_URL",
+    callback=_base_url,
+    help="Address of the emulator.  [default: FORGE_EGRESS_PROXY_URL]",
+)
+
+
+@cli.command()
+@click.argument("channel")
+@click.option("--global", "is_global", is_flag=True, help="Listen to the global channel of that name.")
+@click.option(
+    "--invocation",
+    metavar="ID",
+    envvar="FORGE_REALTIME_INVOCATION",
+    show_envvar=True,
+    help="Registered invocation in whose context to listen; without it, the default context.",
+)
+@click.option(
+    "--context-override",
+    "context_overrides",
+    metavar="NAME",
+    multiple=True,
+    help="Part of the context, such as issue, that replaces the default scope; can be given several times.",
+)
+@click.option(
+    "--token",
+    metavar="TOKEN",
+    envvar="FORGE_REALTIME_TOKEN",
+    show_envvar=True,
+    help="Token that sign-token printed, with the claims of the publisher.",
+)
+@click.option("--token-file", metavar="FILE", type=click.File("rb"), help="File with the token; - is standard input.")
+@click.option(
+    "--replay", metavar="SECONDS", type=click.IntRange(0, _DAY), help="Begin with the events of the last SECONDS."
+)
+@click.option("--count", metavar="N", type=click.IntRange(1), help="End after N events.")
+@click.option(
+    "--timeout",
+    metavar="SECONDS",
+    type=click.IntRange(1, _DAY),
+    help="End after SECONDS; with exit code 1 if --count events have not come by then.",
+)
+@_url
+@click.option("--json", "as_json", is_flag=True, help="Print each event as a JSON object on a line of its own.")
+def listen(
+    channel: str,
+    is_global: bool,
+    invocation: str | None,
+    context_overrides: tuple[str, ...],
+    token: str | None,
+    token_file: BinaryIO | None,
+    replay: int | None,
+    count: int | None,
+    timeout: int | None,
+    url: str,
+    as_json: bool,
+) -> None:
+    """Print the events of CHANNEL as they come, until Ctrl-C.
+
+    It listens to the emulator, as a front end does to the platform; the platform itself has no address to listen at. Each
+    line is the time and the payload, in which what is not printable is escaped; with --json everything is exact.
+
+    \b
+      forge-realtime listen board-42
+      forge-realtime listen news --global --json --count 1 --timeout 10
+    """
+    options = {
+        "token": _token(token, token_file),
+        "contextOverrides": context_overrides or None,
+        "replaySeconds": replay,
+    }
+    described = {
+        "channel": channel,
+        "isGlobal": is_global,
+        "options": {name: value for name, value in options.items() if value is not None},
+        **({} if invocation is None else {"invocation": invocation}),
+    }
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with _subscription(url, described) as subscription:
+            what = "the global channel" if is_global else "the channel"
+            click.echo(f"Listening to {what} {channel} at {url} (Ctrl-C ends it).", err=True)
+            ends = None if timeout is None else time.monotonic() + timeout
+            came = 0
+            while came != count:
+                try:
+                    event = subscription.receive(None if ends is None else max(0.0, ends - time.monotonic()))
+                except TimeoutError:
+                    break
+                came += 1
+                click.echo(_line(event, as_json=as_json))
+            if count is not None and came < count:
+                raise click.ClickException(f"{came} of {count} event(s) came within {timeout} s.")
+    except EmulatorError as error:
+        raise click.ClickException(str(error)) from error
+    except KeyboardInterrupt:
+        pass
+
+
+@contextlib.contextmanager
+def _subscription(url: str, described: dict[str, Any]) -> Iterator[Subscription]:
+    with _needs_the_extra("listen"):
+        from websockets.exceptions import InvalidHandshake, InvalidStatus
+
+        from ._subscription import open_subscription
+    with contextlib.ExitStack() as stack:
+        try:
+            subscription = stack.enter_context(
+                open_subscription(f"ws{url.removeprefix('http')}/_emulator/subscribe", described, lambda _: lambda: "")
+            )
+        except SubscriptionRefused as error:
+            raise EmulatorError(f"The emulator refused the subscription: {error}") from error
+        except InvalidStatus as error:
+            raise _no_emulator(url, f"it answered {error.response.status_code}") from error
+        except TimeoutError as error:
+            raise _no_emulator(url, "it did not answer in time") from error
+        except OSError as error:
+            raise _unreachable(url, error) from error
+        except (InvalidHandshake, EOFError, ValueError, KeyError, TypeError) as error:
+            raise _no_emulator(url, "its answer is none of the emulator's") from error
+        yield subscription
+
+
+def _line(event: ReceivedEvent, *, as_json: bool) -> str:
+    if as_json:
+        return json.dumps(
+            {
+                "channel": event.channel,
+                "payload": event.payload,
+                "eventId": event.event_id,
+                "eventTimestamp": event.event_timestamp,
+            }
+        )
+    at = datetime.fromtimestamp(int(event.event_timestamp) / 1000)
+    payload = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in event.payload)
+    return f"{at:%H:%M:%S}  {payload}"
+
+
+def _token(token: str | None, file: BinaryIO | None) -> str | None:
+    if file is None:
+        return token
+    if click.get_current_context().get_parameter_source("token") is ParameterSource.COMMANDLINE:
+        raise click.UsageError("Give the token once: by --token or by --token-file.")
+    return file.read().decode("utf-8", "replace").strip()
+
+
+@cli.command()
+@click.option("--status", metavar="STATUS", type=click.IntRange(400, 599), help="Status to answer: 400 to 599.")
+@click.option("--retry-after", metavar="SECONDS", type=click.IntRange(0), help="Retry-After to go with the status.")
+@click.option(
+    "--answer",
+    type=click.Choice(["reset", "truncated", "not-json"]),
+    help="Reset the connection, cut the answer short, or answer what is not JSON.",
+)
+@click.option(
+    "--delay",
+    metavar="SECONDS",
+    type=click.FloatRange(0, 3600),
+    help="Wait before the answer; alone, the call gets its own answer late.",
+)
+@click.option("--delivered", is_flag=True, help="Carry the call out all the same: how duplicates come about.")
+@click.option("--times", metavar="N", type=click.IntRange(1), default=1, show_default=True, help="How many calls fail.")
+@click.option("--operation", metavar="NAME", help="Only calls of publish, publish_global or sign_realtime_token.")
+@click.option("--channel", metavar="NAME", help="Only calls for this channel.")
+@click.option("--installation", metavar="ID", help="Only calls of this installation.")
+@click.option("--clear", is_flag=True, help="Drop all faults that wait, in place of adding one.")
+@_url
+@click.option("--json", "as_json", is_flag=True, help="Print the fault as a JSON object.")
+def fail(clear: bool, url: str, as_json: bool, times: int, delivered: bool, **given: Any) -> None:
+    """Have the next calls to a running emulator fail.
+
+    Give --status, --answer or --delay, or --delay with one of the two. Faults wait for their calls in the order in which they
+    were added.
+
+    \b
+      forge-realtime fail --status 429 --retry-after 1 --times 2
+      forge-realtime fail --answer reset --operation publish --channel board-42
+      forge-realtime fail --clear
+    """
+    asked = {
+        ("retryAfter" if name == "retry_after" else name): value for name, value in given.items() if value is not None
+    }
+    if delivered:
+        asked["delivered"] = True
+    if clear and asked:
+        raise click.UsageError("--clear drops the faults that wait, and goes with no other option. Then add one anew.")
+    fault = {} if clear else {"times": times, **asked}
+    try:
+        _send_fault(url, fault)
+    except EmulatorError as error:
+        raise click.ClickException(str(error)) from error
+    if as_json:
+        click.echo(json.dumps(fault))
+    else:
+        click.echo("No fault waits any more." if clear else f"The next {times} call(s) that it is for will fail.")
+
+
+def _send_fault(url: str, fault: dict[str, Any]) -> None:
+    """Adds a fault, or with none drops those that wait."""
+    import httpx
+
+    try:
+        with httpx.Client(trust_env=False, timeout=_TIMEOUT) as client:
+            # First a question: what is no emulator is to be told nothing.
+            state = client.get(f"{url}/_emulator/state")
+            if state.status_code != 200 or not _is_state(state.text):
+                raise _no_emulator(url, f"it answered {state.status_code}")
+            method, content = ("POST", json.dumps(fault)) if fault else ("DELETE", None)
+            headers = {"Content-Type": "application/json"}
+            answer = client.request(method, f"{url}/_emulator/faults", content=content, headers=headers)
+    except httpx.ConnectError as error:
+        raise _unreachable(url, error) from error
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise _no_emulator(url, f"it gave no HTTP answer: {type(error).__name__}") from error
+    if answer.status_code == 400:
+        raise click.UsageError(answer.json()["message"])
+    if answer.status_code != 200:
+        raise EmulatorError(f"The emulator answered {answer.status_code}; nothing was changed.")
+
+
+def _is_state(text: str) -> bool:
+    try:
+        state = json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(state, dict) and state.get("kind") == "state"
+
+
+def _unreachable(url: str, error: Exception) -> EmulatorError:
+    return EmulatorError(
+        f"No emulator can be reached at {url} ({error}). Start forge-realtime emulate, and export the address that it"
+        " prints or pass it by --url."
+    )
+
+
+def _no_emulator(url: str, what: str) -> EmulatorError:
+    return EmulatorError(
+        f"There is no emulator at {url}: {what}. This command works with forge-realtime emulate only, as the platform's"
+        " sidecar has nothing like it. Start an emulator, and pass its address by --url."
+    )
