@@ -238,9 +238,9 @@ def listen(
         "options": {name: value for name, value in options.items() if value is not None},
         **({} if invocation is None else {"invocation": invocation}),
     }
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with _subscription(url, described) as subscription:
+            signal.signal(signal.SIGTERM, signal.default_int_handler)
             what = "the global channel" if is_global else "the channel"
             click.echo(f"Listening to {what} {channel} at {url} (Ctrl-C ends it).", err=True)
             ends = None if timeout is None else time.monotonic() + timeout

@@ -1,0 +1,46 @@
+"""The command line in this process, where a process of its own would add nothing, against an emulator of the test's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from click.testing import CliRunner, Result
+
+from forge_realtime import RetryPolicy
+from forge_realtime._cli import cli
+from forge_realtime_emulator import Emulator
+
+Run = Callable[..., Result]
+
+VARIABLES = (
+    "FORGE_EGRESS_PROXY_URL",
+    "FORGE_REALTIME_ACCOUNT",
+    "FORGE_REALTIME_INVOCATION",
+    "FORGE_REALTIME_TOKEN",
+)
+
+
+@pytest.fixture
+def own() -> Iterator[Emulator]:
+    """An emulator of this test alone."""
+    with Emulator() as emulator:
+        yield emulator
+
+
+@pytest.fixture
+def run_at(monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs a command against an address, and waits not at all between attempts."""
+    monkeypatch.setattr(RetryPolicy, "backoff", lambda *_: 0.0)
+
+    def run(url: str | None, *arguments: str, stdin: bytes | None = None, **environment: str) -> Result:
+        variables = {**dict.fromkeys(VARIABLES), "FORGE_EGRESS_PROXY_URL": url, **environment}
+        return CliRunner(catch_exceptions=False).invoke(cli, arguments, input=stdin, env=variables)
+
+    return run
+
+
+@pytest.fixture
+def run(run_at: Run, own: Emulator) -> Run:
+    """Runs a command against the emulator."""
+    return lambda *arguments, **given: run_at(own.url, *arguments, **given)
