@@ -1,8 +1,8 @@
-"""The command line in this process, where a process of its own would add nothing, against an emulator of the test's own."""
+"""The command line in this process, where a process of its own would add nothing, against an emulator in a fresh state."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 from click.testing import CliRunner, Result
@@ -22,10 +22,9 @@ VARIABLES = (
 
 
 @pytest.fixture
-def own() -> Iterator[Emulator]:
-    """An emulator of this test alone."""
-    with Emulator() as emulator:
-        yield emulator
+def own(forge_realtime: Emulator) -> Emulator:
+    """The plugin's emulator, in a fresh state."""
+    return forge_realtime
 
 
 @pytest.fixture

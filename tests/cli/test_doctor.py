@@ -42,8 +42,9 @@ def sidecar(paths: Mapping[str, bytes]) -> Behaviour:
 
     def behave(connection: Connection) -> bool:
         path = connection.read().path.partition("?")[0]
-        connection.send(paths.get(path, http(404)))
-        return False
+        answer = paths.get(path, http(404))
+        connection.send(answer)
+        return bool(answer) and path != "/_emulator/subscribe"
 
     return behave
 
@@ -65,7 +66,9 @@ def stream(*messages: Any) -> bytes:
 def test_on_the_emulator_all_is_well(run: Run, own: Emulator) -> None:
     result = run("doctor")
     assert result.exit_code == 0, result.output
-    assert [line[:20].strip().split(maxsplit=1) for line in result.stdout.splitlines()] == [["ok", check] for check in CHECKS]
+    assert [line[:20].strip().split(maxsplit=1) for line in result.stdout.splitlines()] == [
+        ["ok", check] for check in CHECKS
+    ]
     [event] = own.events
     assert event.delivered == 1
     assert event.channel.startswith("forge-realtime-doctor-")
@@ -121,7 +124,7 @@ def test_a_name_that_cannot_be_resolved(run_at: Run, monkeypatch: pytest.MonkeyP
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     # Asking a real resolver takes as long as it likes.
-    monkeypatch.setattr(_doctor.socket, "getaddrinfo", fail)
+    monkeypatch.setattr(socket, "getaddrinfo", fail)
     check, message = problem(run_at("http://sidecar.invalid", "doctor", "--json"))
     assert check == "connection"
     assert message == "The name sidecar.invalid cannot be resolved (Name or service not known). Is it spelt right?"

@@ -154,9 +154,8 @@ def test_without_the_extra_it_says_what_to_install(missing: str) -> None:
     code += "runpy.run_module('forge_realtime_emulator', run_name='__main__')"
     run = _run(sys.executable, "-c", code)
     assert run.returncode == 1
-    assert run.stderr.strip() == (
-        "forge-realtime emulate needs the emulator extra: pip install 'forge-realtime[emulator]'"
-    )
+    command = "the emulator" if missing == "click" else "forge-realtime emulate"
+    assert run.stderr == f"Error: {command} needs the emulator extra: pip install 'forge-realtime[emulator]'\n"
 
 
 def test_without_the_extra_the_import_works_and_the_names_say_what_to_install() -> None:

@@ -1,0 +1,271 @@
+"""`listen` and `fail`, which talk to a running emulator."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from websockets.sync.server import ServerConnection, serve
+
+from forge_realtime_emulator import Emulator
+from tests.cli.conftest import VARIABLES, Run
+from tests.support.fault_server import Behaviour, FaultServer, answer, garbage, refused_url
+
+COMMAND = Path(sys.executable).with_name("forge-realtime")
+
+
+@pytest.fixture(autouse=True)
+def _signals() -> Iterator[None]:
+    """`listen` ends at SIGTERM, and this process must not."""
+    former = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, former)
+
+
+@contextmanager
+def listening(url: str, *arguments: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
+    """A process that has subscribed."""
+    given = {name: value for name, value in os.environ.items() if name not in VARIABLES}
+    process = subprocess.Popen(
+        [COMMAND, "listen", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**given, "FORGE_EGRESS_PROXY_URL": url, "PYTHONUNBUFFERED": "", **environment},
+    )
+    try:
+        assert process.stderr is not None
+        assert process.stderr.readline().startswith("Listening to ")
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_events_are_printed_as_they_come_until_it_is_ended(run: Run, own: Emulator) -> None:
+    for ending in (signal.SIGINT, signal.SIGTERM):
+        with listening(own.url, "board-42") as process:
+            assert process.stdout is not None
+            for payload, printed in (("moved", "moved"), ("Prêt ✓", "Prêt ✓"), ("a\n\x1b[31m", r"a\n\x1b[31m")):
+                assert run("publish", "--invocation", "i", "board-42", payload).exit_code == 0
+                line = process.stdout.readline()
+                assert re.fullmatch(rf"\d\d:\d\d:\d\d  {re.escape(printed)}\n", line)
+            process.send_signal(ending)
+            output, errors = process.communicate(timeout=20)
+        assert (process.returncode, output, errors) == (0, "", "")
+
+
+def test_json_is_exact_and_one_object_a_line(run: Run, own: Emulator) -> None:
+    with listening(own.url, "news", "--global", "--json", "--count", "2") as process:
+        printed = [
+            json.loads(run("publish-global", "news", payload, "--installation", "i", "--json").stdout)
+            for payload in ("a\r\n\x1b", "Prêt")
+        ]
+        output, errors = process.communicate(timeout=20)
+    assert (process.returncode, errors) == (0, "")
+    assert [json.loads(line) for line in output.splitlines()] == [
+        {"channel": "news", "payload": payload, "eventId": event["eventId"], "eventTimestamp": event["eventTimestamp"]}
+        for payload, event in zip(("a\r\n\x1b", "Prêt"), printed, strict=True)
+    ]
+
+
+def test_a_reader_that_goes_away_ends_it(run: Run, own: Emulator) -> None:
+    with listening(own.url, "c") as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        run("publish", "--invocation", "i", "c", "x")
+        assert process.wait(timeout=20) == 1
+        assert process.stderr is not None
+        assert process.stderr.read() == ""
+
+
+def test_every_part_of_a_subscription_can_be_asked_for(run: Run, own: Emulator, tmp_path: Path) -> None:
+    own.register(invocations={"a": {"context": {"issue": "1", "project": "P"}}})
+    signed = run("sign-token", "c", "--claims", '{"team": "red"}', "--invocation", "a").stdout.strip()
+    (tmp_path / "token").write_text(f"{signed}\n")
+    options = ["--context-override", "project", "--context-override", "issue", "--invocation", "a"]
+    assert run("publish", "c", "x", *options, "--token", signed).exit_code == 0
+    for given, variables in (
+        (["--token", signed], {}),
+        (["--token-file", str(tmp_path / "token")], {}),
+        ([], {"FORGE_REALTIME_TOKEN": signed}),
+    ):
+        result = run("listen", "c", *options, *given, "--replay", "60", "--count", "1", **variables)
+        assert result.exit_code == 0
+        assert result.stdout.endswith("  x\n")
+        assert signed not in result.output
+
+
+def test_the_time_is_up(run: Run) -> None:
+    result = run("listen", "c", "--count", "1", "--timeout", "1")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.endswith("Error: 0 of 1 event(s) came within 1 s.\n")
+    assert run("listen", "c", "--timeout", "1").exit_code == 0
+
+
+def test_a_refusal_says_why(run: Run, own: Emulator) -> None:
+    for arguments, said in (
+        (
+            ["--token", "S3CRET"],
+            "The emulator refused the subscription: Realtime token validation failed: INVALID_TOKEN",
+        ),
+        (["--context-override", "planet"], "options.contextOverrides: must be of board, issue"),
+        (["--global", "--context-override", "issue"], "a global subscription has no context"),
+    ):
+        result = run("listen", "c", *arguments)
+        assert (result.exit_code, said in result.stderr) == (1, True), result.stderr
+        assert "S3CRET" not in result.output
+
+
+def test_the_end_of_the_emulator_is_said(own: Emulator) -> None:
+    with listening(own.url, "c") as process:
+        own.reset()
+        _, errors = process.communicate(timeout=20)
+    assert process.returncode == 1
+    assert errors == "Error: The emulator closed the subscription with code 1001: The emulator was reset.\n"
+
+
+@contextmanager
+def websocket_server(handler: Callable[[ServerConnection], None]) -> Iterator[str]:
+    with serve(handler, "127.0.0.1", 0) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.socket.getsockname()[1]}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def too_slow(connection: ServerConnection) -> None:
+    connection.recv()
+    connection.send('{"type": "subscribed"}')
+    connection.close(1013, "The subscriber read too slowly.")
+
+
+def lost(connection: ServerConnection) -> None:
+    connection.recv()
+    connection.send('{"type": "subscribed"}')
+    connection.socket.shutdown(socket.SHUT_RDWR)
+
+
+def saying(message: str) -> Callable[[ServerConnection], None]:
+    def handler(connection: ServerConnection) -> None:
+        connection.recv()
+        connection.send(message)
+
+    return handler
+
+
+@pytest.mark.parametrize(
+    ("handler", "said"),
+    [
+        (too_slow, "with code 1013: The subscriber read too slowly."),
+        (lost, "with code 1006: the connection was lost"),
+        (saying("no JSON"), "There is no emulator at "),
+        (saying("{}"), "There is no emulator at "),
+    ],
+)
+def test_a_subscription_that_ends_otherwise(
+    run_at: Run, handler: Callable[[ServerConnection], None], said: str
+) -> None:
+    with websocket_server(handler) as url:
+        result = run_at(url, "listen", "c")
+    assert result.exit_code == 1
+    assert said in result.stderr
+
+
+@pytest.mark.parametrize("command", [["listen", "c", "--token", "S3CRET"], ["fail", "--status", "503"]])
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        (answer(404), "it answered 404"),
+        (answer(200, {}), "it answered 200"),
+        (answer(200, []), "it answered 200"),
+        (answer(200, b"<html>"), "it answered 200"),
+        (garbage, "answer"),
+    ],
+)
+def test_a_platform_is_no_emulator(run_at: Run, other: Behaviour, said: str, command: list[str]) -> None:
+    with FaultServer(then=other) as server:
+        url = server.url
+        result = run_at(url, *command)
+        # Nothing but a question was sent.
+        assert {(call.method, call.body) for call in server.received} == {("GET", b"")}
+        assert "S3CRET" not in str(server.received)
+    assert result.exit_code == 1
+    assert f"There is no emulator at {url}" in result.stderr
+    assert said in result.stderr
+    assert "forge-realtime emulate only" in result.stderr
+
+
+@pytest.mark.parametrize("command", [["listen", "c"], ["fail", "--clear"]])
+def test_where_nothing_listens(run_at: Run, command: list[str]) -> None:
+    url = refused_url()
+    result = run_at(url, *command)
+    assert result.exit_code == 1
+    assert f"No emulator can be reached at {url}" in result.stderr
+    assert "Start forge-realtime emulate" in result.stderr
+
+
+@pytest.mark.parametrize("command", [["listen", "c"], ["fail", "--clear"]])
+@pytest.mark.parametrize(
+    "url", [None, "localhost:7072", "http://user:S3CRET@h", "http://h/?x", "http://[", "http://h:0"]
+)
+def test_a_wrong_address_is_wrong_usage(run_at: Run, command: list[str], url: str | None) -> None:
+    result = run_at(url, *command)
+    assert result.exit_code == 2
+    said = (
+        "FORGE_EGRESS_PROXY_URL is not set" if url is None else "The emulator's address must be an http:// or https://"
+    )
+    assert said in result.stderr
+    assert "S3CRET" not in result.output
+
+
+def test_a_fault_waits_for_its_call(run: Run, own: Emulator) -> None:
+    given = ["--operation", "publish", "--channel", "c", "--times", "2", "--status", "429", "--retry-after", "0"]
+    result = run("fail", *given)
+    assert (result.exit_code, result.stdout) == (0, "The next 2 call(s) that it is for will fail.\n")
+    assert run("publish", "c", "x", "--invocation", "i").exit_code == 0
+    assert [request.status for request in own.requests] == [429, 429, 200]
+
+
+def test_every_part_of_a_fault_can_be_asked_for(run: Run, own: Emulator) -> None:
+    given = ["--answer", "not-json", "--delay", "0.25", "--delivered", "--installation", "i-1"]
+    result = run("fail", *given, "--json")
+    fault: dict[str, Any] = {"times": 1, "answer": "not-json", "delay": 0.25, "delivered": True, "installation": "i-1"}
+    assert json.loads(result.stdout) == fault
+    run("fail", "--answer", "reset")
+    assert own._sidecar.faults.waiting() == [fault, {"times": 1, "answer": "reset"}]
+    assert run("fail", "--clear").stdout == "No fault waits any more.\n"
+    assert own._sidecar.faults.waiting() == []
+    assert run("fail", "--clear", "--json").stdout == "{}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "say what the call gets: status, answer or delay"),
+        (["--status", "429", "--answer", "reset"], "give either status or answer"),
+        (["--delay", "1", "--retry-after", "1"], "retryAfter goes with a status"),
+        (["--status", "429", "--operation", "subscribe"], "operation: must be one of publish"),
+        (["--delay", "nan"], "the body is not valid JSON"),
+        (["--status", "200"], "400<=x<=599"),
+        (["--clear", "--status", "429"], "--clear drops the faults that wait"),
+    ],
+)
+def test_a_fault_that_is_none_is_wrong_usage(run: Run, own: Emulator, arguments: list[str], said: str) -> None:
+    result = run("fail", *arguments)
+    assert (result.exit_code, said in result.stderr) == (2, True), result.stderr
+    assert own._sidecar.faults.waiting() == []
