@@ -10,6 +10,7 @@ import contextlib
 import ipaddress
 import json
 import logging
+import math
 import signal
 import sys
 import time
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from ._subscription import ReceivedEvent, Subscription
 
 _DAY = 86_400
+_NAP = 0.5
+"""Seconds of a wait: one that a signal comes just before is not cut short by it."""
 _TIMEOUT = 5.0
 """Seconds in which a running emulator answers."""
 
@@ -116,7 +119,7 @@ def emulate(
             click.echo(f"The emulator listens at {emulator.url} (Ctrl-C ends it). In the app's shell:")
             click.echo(f"export FORGE_EGRESS_PROXY_URL={emulator.url}")
             while True:
-                time.sleep(3600)
+                time.sleep(_NAP)
     except (EmulatorError, ValueError) as error:
         raise click.ClickException(str(error)) from error
     except KeyboardInterrupt:
@@ -243,15 +246,13 @@ def listen(
             signal.signal(signal.SIGTERM, signal.default_int_handler)
             what = "the global channel" if is_global else "the channel"
             click.echo(f"Listening to {what} {channel} at {url} (Ctrl-C ends it).", err=True)
-            ends = None if timeout is None else time.monotonic() + timeout
+            ends = math.inf if timeout is None else time.monotonic() + timeout
             came = 0
-            while came != count:
-                try:
-                    event = subscription.receive(None if ends is None else max(0.0, ends - time.monotonic()))
-                except TimeoutError:
-                    break
-                came += 1
-                click.echo(_line(event, as_json=as_json))
+            while came != count and (left := ends - time.monotonic()) > 0:
+                with contextlib.suppress(TimeoutError):
+                    event = subscription.receive(min(left, _NAP))
+                    came += 1
+                    click.echo(_line(event, as_json=as_json))
             if count is not None and came < count:
                 raise click.ClickException(f"{came} of {count} event(s) came within {timeout} s.")
     except EmulatorError as error:

@@ -50,11 +50,11 @@ class Subscription:
         self._connection = connection
         self._why_not = why_not
 
-    def receive(self, timeout: float | None = 5.0) -> ReceivedEvent:
+    def receive(self, timeout: float = 5.0) -> ReceivedEvent:
         """Waits for the next event.
 
         Args:
-            timeout: Seconds to wait at most; with 0 only what has already arrived is returned, with None it waits on.
+            timeout: Seconds to wait at most; with 0 only what has already arrived is returned.
 
         Raises:
             TimeoutError: No event came in time.
@@ -92,7 +92,7 @@ def open_subscription(
         yield Subscription(subscription["channel"], connection, explained(subscription))
 
 
-def _receive(connection: ClientConnection, timeout: float | None) -> dict[str, Any]:
+def _receive(connection: ClientConnection, timeout: float) -> dict[str, Any]:
     try:
         message: dict[str, Any] = json.loads(connection.recv(timeout))
     except ConnectionClosed as closed:
