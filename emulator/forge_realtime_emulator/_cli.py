@@ -152,9 +152,10 @@ def _base_url(_: click.Context, __: click.Parameter, url: str | None) -> str:
     try:
         parts = urlsplit(url)
         is_base = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        is_base = is_base and not ("@" in parts.netloc or parts.query or parts.fragment)
     except ValueError:
         is_base = False
-    if not is_base or "@" in parts.netloc or parts.query or parts.fragment:
+    if not is_base:
         raise click.UsageError(
             "The emulator's address must be an http:// or https:// address without user, query or fragment, such as"
             " http://localhost:7072."
@@ -356,7 +357,8 @@ def fail(clear: bool, url: str, as_json: bool, times: int, delivered: bool, **gi
     if as_json:
         click.echo(json.dumps(fault))
     else:
-        click.echo("No fault waits any more." if clear else f"The next {times} call(s) that it is for will fail.")
+        calls = "call" if times == 1 else f"{times} calls"
+        click.echo("No fault waits any more." if clear else f"It waits for the next {calls} that it is for.")
 
 
 def _send_fault(url: str, fault: dict[str, Any]) -> None:

@@ -134,7 +134,8 @@ _token = _together(
     ),
 )
 _payload = _together(
-    click.argument("payload", required=False),
+    # Any number, so that a payload without quotes is not repeated in click's complaint.
+    click.argument("payload", nargs=-1, metavar="[PAYLOAD]"),
     click.option("--payload-file", metavar="FILE", type=click.File("rb"), help="File with the payload, UTF-8."),
 )
 
@@ -171,7 +172,7 @@ _installation = click.option("--installation", metavar="ID", help="Installation 
 @_answer
 def publish(
     channel: str,
-    payload: str | None,
+    payload: tuple[str, ...],
     payload_file: BinaryIO | None,
     invocation: str,
     context_overrides: tuple[str, ...],
@@ -210,7 +211,7 @@ def publish(
 @_answer
 def publish_global(
     channel: str,
-    payload: str | None,
+    payload: tuple[str, ...],
     payload_file: BinaryIO | None,
     invocation: str | None,
     installation: str | None,
@@ -421,12 +422,14 @@ def _live(
     raise click.UsageError("Give exactly one of --invocation ID and --installation ID.")
 
 
-def _payload_text(text: str | None, file: BinaryIO | None) -> str:
-    if (text is None) == (file is None):
+def _payload_text(given: tuple[str, ...], file: BinaryIO | None) -> str:
+    if len(given) > 1:
+        raise click.UsageError("The payload is one argument: put it in quotes.")
+    if bool(given) == (file is not None):
         raise click.UsageError("Give the payload once: as PAYLOAD, as - for standard input, or by --payload-file FILE.")
-    if text == "-":
+    if given == ("-",):
         file = sys.stdin.buffer
-    return _decoded(file, "The payload") if file is not None else text or ""
+    return _decoded(file, "The payload") if file is not None else "".join(given)
 
 
 def _token_text(token: str | None, file: BinaryIO | None) -> str | None:

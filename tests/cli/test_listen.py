@@ -236,7 +236,7 @@ def test_a_wrong_address_is_wrong_usage(run_at: Run, command: list[str], url: st
 def test_a_fault_waits_for_its_call(run: Run, own: Emulator) -> None:
     given = ["--operation", "publish", "--channel", "c", "--times", "2", "--status", "429", "--retry-after", "0"]
     result = run("fail", *given)
-    assert (result.exit_code, result.stdout) == (0, "The next 2 call(s) that it is for will fail.\n")
+    assert (result.exit_code, result.stdout) == (0, "It waits for the next 2 calls that it is for.\n")
     assert run("publish", "c", "x", "--invocation", "i").exit_code == 0
     assert [request.status for request in own.requests] == [429, 429, 200]
 
@@ -246,7 +246,7 @@ def test_every_part_of_a_fault_can_be_asked_for(run: Run, own: Emulator) -> None
     result = run("fail", *given, "--json")
     fault: dict[str, Any] = {"times": 1, "answer": "not-json", "delay": 0.25, "delivered": True, "installation": "i-1"}
     assert json.loads(result.stdout) == fault
-    run("fail", "--answer", "reset")
+    assert run("fail", "--answer", "reset").stdout == "It waits for the next call that it is for.\n"
     assert own._sidecar.faults.waiting() == [fault, {"times": 1, "answer": "reset"}]
     assert run("fail", "--clear").stdout == "No fault waits any more.\n"
     assert own._sidecar.faults.waiting() == []

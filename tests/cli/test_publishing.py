@@ -138,6 +138,7 @@ def test_a_token_whose_end_is_not_said(run_at: Run) -> None:
     [
         (["publish", "c", *INVOCATION], "Give the payload once"),
         (["publish", "c", "x", "--payload-file", "-", *INVOCATION], "Give the payload once"),
+        (["publish", "c", "x", "y", *INVOCATION], "put it in quotes"),
         (["publish", "c", "x"], "Missing option '--invocation'"),
         (["publish", "c", "x", "--invocation", "a,b"], "cannot stand in the header"),
         (["publish", "c", "x", "--account", "a", *INVOCATION], "account_id names the user"),
@@ -240,6 +241,7 @@ def test_no_secret_is_printed_when_a_call_fails(run_at: Run, status: int, form: 
         for arguments in (
             ["publish", "c", f"payload-{SECRET}", *acting],
             ["publish", "d", f"payload-{SECRET}", *acting],
+            ["publish", "c", "two", f"words-{SECRET}", *acting],
             ["publish-global", "c", "-", *acting],
             ["publish-global", "c", "-", "--installation", f"{SECRET},"],
             ["sign-token", "c", "--claims", json.dumps({SECRET: SECRET}), *acting],
