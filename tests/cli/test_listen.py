@@ -21,6 +21,7 @@ from websockets.sync.server import ServerConnection, serve
 from forge_realtime_emulator import Emulator
 from tests.cli.conftest import VARIABLES, Run
 from tests.support.fault_server import Behaviour, FaultServer, answer, garbage, refused_url
+from tests.support.features import needs
 
 COMMAND = Path(sys.executable).with_name("forge-realtime")
 
@@ -90,6 +91,7 @@ def test_a_reader_that_goes_away_ends_it(run: Run, own: Emulator) -> None:
         assert process.stderr.read() == ""
 
 
+@needs("context_overrides")
 def test_every_part_of_a_subscription_can_be_asked_for(run: Run, own: Emulator, tmp_path: Path) -> None:
     own.register(invocations={"a": {"context": {"issue": "1", "project": "P"}}})
     signed = run("sign-token", "c", "--claims", '{"team": "red"}', "--invocation", "a").stdout.strip()

@@ -17,6 +17,7 @@ import pytest
 from forge_realtime_emulator import Emulator
 from tests.cli.conftest import VARIABLES, Run
 from tests.support.fault_server import Behaviour, Connection, FaultServer, answer, http, refused_url, reset_after, stall
+from tests.support.features import needs
 from tests.support.tokens import token
 
 INVOCATION = ("--invocation", "invocation-123")
@@ -64,6 +65,7 @@ def test_a_possible_duplicate_is_said(run: Run, own: Emulator) -> None:
     assert "subscribers may see it twice" in result.stderr
 
 
+@needs("context_overrides")
 def test_context_overrides_and_the_user_reach_the_call(run: Run, own: Emulator) -> None:
     overrides = ["--context-override", "project", "--context-override", "issue"]
     result = run("publish", "c", "x", *INVOCATION, *overrides, "--as", "user", FORGE_REALTIME_ACCOUNT="user-123")
@@ -111,6 +113,7 @@ def test_publish_global_acts_for_an_installation_or_an_invocation(run: Run, own:
     ]
 
 
+@needs("permissions")
 def test_a_token_has_its_claims_and_permissions(run: Run, own: Emulator, tmp_path: Path) -> None:
     (tmp_path / "claims").write_text('{"team": "red"}')
     options = ["--claims-file", str(tmp_path / "claims"), "--permission", "subscribe", "--installation", "i-1"]
