@@ -136,8 +136,9 @@ def test_without_an_extra_it_says_what_to_install(
 
 
 def test_what_is_missing_beside_the_extra_is_not_hidden() -> None:
-    run = without("httpx", arguments=("--help",))
-    assert "ModuleNotFoundError" in run.stderr
+    for missing in ("httpx", "click.shell_completion"):
+        run = without(missing, arguments=("--help",))
+        assert f"ModuleNotFoundError: import of {missing} halted" in run.stderr
 
 
 def test_a_command_that_cannot_be_loaded_does_not_break_the_others(
