@@ -66,6 +66,16 @@ class Change:
     old: str | None = None
     new: str | None = None
 
+    def __str__(self) -> str:
+        more = f" and {len(self.where) - 1} more" if len(self.where) > 1 else ""
+        return f"{self.kind}{between(self.old, self.new)} ({self.where[0]}{more})"
+
+
+def between(old: str | None, new: str | None) -> str:
+    """What was and what is, to be set behind other words; empty where nothing is known."""
+    texts = [f"`{text}`" for text in (old, new) if text is not None]
+    return f", {' → '.join(texts)}" if texts else ""
+
 
 def strongest(effects: Iterable[Effect]) -> Effect:
     """The strongest class; `NONE` of nothing."""
