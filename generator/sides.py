@@ -11,12 +11,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from generator.document import Document, GeneratorError, blaming, read_document
-from generator.lock import CONFIG, DERIVED, DOCUMENT, GENERATED, OVERLAYS, PACKAGE
+from generator.lock import (
+    CONFIG,
+    DERIVED,
+    DOCUMENT,
+    DOCUMENT_MODULE,
+    GENERATED,
+    HAND_WRITTEN,
+    OVERLAYS,
+    PACKAGE,
+    sha256,
+)
 from generator.patch import overlay_files, patch
+from generator.regenerate import document_module
 from generator.render import render
 from generator.select import select
 
-HAND_WRITTEN = Path("overlays/forge_realtime")
+PACKAGE_BY_HAND = HAND_WRITTEN / "forge_realtime"
 TYPING_TESTS = Path("tests/typing")
 _SCHEME = "forgeProxyAuthorization"
 
@@ -116,25 +127,28 @@ def _document_side(root: Path, path: Path, label: str, scratch: Path) -> Side:
     is_derived = _SCHEME in document.get("components", {}).get("securitySchemes", {})
     with blaming(path):
         selected = select(document)
+    (scratch / "generated").mkdir(parents=True)
     try:
         derived = selected if is_derived else patch(selected, overlay_files(root / OVERLAYS))
-        render(derived, root / CONFIG, scratch / "rendered")
+        render(derived, root / CONFIG, scratch / "generated/_api")
     except GeneratorError as error:
         raise UnfitError(f"{path}: {error}", selected) from error
-    package = _lay(scratch / "rendered", root / HAND_WRITTEN, scratch)
-    return Side(label, None if is_derived else document, derived, package, _version(root / HAND_WRITTEN))
+    about = document_module(document, sha256(path))
+    (scratch / "generated" / DOCUMENT_MODULE.name).write_text(about, encoding="utf-8")
+    package = _lay(scratch / "generated", root / PACKAGE_BY_HAND, scratch)
+    return Side(label, None if is_derived else document, derived, package, _version(root / PACKAGE_BY_HAND))
 
 
 def _revision_side(root: Path, name: str, commit: str, scratch: Path) -> Side:
-    extract(root, commit, [DOCUMENT, DERIVED, GENERATED, HAND_WRITTEN], scratch / "tree")
+    extract(root, commit, [DOCUMENT, DERIVED, GENERATED, PACKAGE_BY_HAND], scratch / "tree")
     tree = scratch / "tree"
-    package = _lay(tree / PACKAGE, tree / HAND_WRITTEN, scratch)
+    package = _lay(tree / PACKAGE.parent, tree / PACKAGE_BY_HAND, scratch)
     return Side(
         label=name if commit.startswith(name) else f"{name} ({commit[:12]})",
         published=read_document(tree / DOCUMENT),
         derived=read_document(tree / DERIVED),
         package=package,
-        version=_version(tree / HAND_WRITTEN),
+        version=_version(tree / PACKAGE_BY_HAND),
         revision=commit,
     )
 
@@ -143,7 +157,7 @@ def _lay(generated: Path, hand_written: Path, scratch: Path) -> Path:
     package = scratch / "package"
     leave_out = shutil.ignore_patterns("__pycache__")
     shutil.copytree(hand_written, package / "forge_realtime", ignore=leave_out)
-    shutil.copytree(generated, package / "forge_realtime/_api", ignore=leave_out)
+    shutil.copytree(generated, package / "forge_realtime", ignore=leave_out, dirs_exist_ok=True)
     return package
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import griffe
 
+from generator.lock import DOCUMENT_MODULE
 from generator.rules import Effect
 
 _PACKAGE = "forge_realtime"
@@ -108,7 +109,9 @@ def surface(folder: Path) -> dict[str, str]:
 
 
 def _files(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*.py")}
+    # What names the document is another for every document, whatever became of the code.
+    files = (path for path in folder.rglob("*.py") if path.name != DOCUMENT_MODULE.name)
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
 def _load(folder: Path, read_only: frozenset[str]) -> griffe.Module:
