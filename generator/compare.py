@@ -107,7 +107,7 @@ class _DocumentComparison:
         return json.dumps([operation.content.get("summary"), bodies, answers], sort_keys=True)
 
     def _place(self, operation: Operation, direction: str, part: str, python: tuple[str, ...] = ()) -> Place:
-        return Place(direction, operation.title, part, python or (operation.module,), (operation.name,) * 2)
+        return Place(direction, operation.title, part, python or (operation.module,), (operation.name, operation.name))
 
     def _note(self, operation: Operation, side: int) -> None:
         answers = [("answer", f"response_{status}", part) for status, part in operation.responses.items()]

@@ -67,8 +67,9 @@ class Change:
     new: str | None = None
 
     def __str__(self) -> str:
-        more = f" and {len(self.where) - 1} more" if len(self.where) > 1 else ""
-        return f"{self.kind}{between(self.old, self.new)} ({self.where[0]}{more})"
+        first, *others = self.where
+        more = f" and {len(others)} more" if others else ""
+        return f"{self.kind}{between(self.old, self.new)} ({first}{more})"
 
 
 def between(old: str | None, new: str | None) -> str:
