@@ -16,7 +16,7 @@ PACKAGE := $(shell find generated overlays/forge_realtime emulator -not -path '*
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup pull generate client wheel demo test faults revisions check upgrade clean
+.PHONY: help setup pull diff generate client wheel demo test faults revisions check upgrade clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ $(DONE)/setup: requirements.lock
 
 pull: $(DONE)/setup ## Fetch the published document into spec/; SOURCE= another page, document or file
 	$(BIN)/python -m generator pull $(if $(FORCE),--force) $(if $(SOURCE),"$$SOURCE")
+
+diff: $(DONE)/setup ## Say what a pull changed for users of the client; OLD= and NEW= other documents or git revisions
+	@$(BIN)/python -m generator diff "$(or $(OLD),HEAD)" $(if $(NEW),"$(NEW)")
 
 generate: $(DONE)/setup ## Make the client in generated/ from the pinned document in spec/
 	$(BIN)/python -m generator generate

@@ -66,6 +66,17 @@ def _run(options: argparse.Namespace) -> None:
             generate(root)
         case "check":
             check(root)
+        case "diff":
+            # Here, since griffe and the names of openapi-python-client take a while to import.
+            from generator.diff import diff
+            from generator.report import as_json, as_text
+
+            found = diff(root, options.old, options.new)
+            text = as_json(found) if options.json else as_text(found)
+            if options.output is None:
+                sys.stdout.buffer.write(text.encode())
+            else:
+                write_atomically(options.output, text)
 
 
 def _write(document: Document, output: Path | None) -> None:
@@ -135,6 +146,16 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("lock", help=f"write {LOCK}: the hashes of what is there now")
     commands.add_parser("generate", help="all steps, from the pinned document to the lock; all outputs or none")
     commands.add_parser("check", help="make everything anew and compare it with what is there")
+
+    command = commands.add_parser(
+        "diff",
+        help="what a change means for users of the client, and the version that follows",
+        description="Each side is a published or derived document, or a git revision, which is the client committed there.",
+    )
+    command.add_argument("old", nargs="?", help="default: HEAD, the last commit")
+    command.add_argument("new", nargs="?", help="default: the working tree, as `generate` would make it")
+    command.add_argument("--json", action="store_true", help="for machines; generator/report.py describes it")
+    command.add_argument("--output", type=Path, help="a file (default: print)")
     return parser
 
 

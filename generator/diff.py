@@ -1,0 +1,151 @@
+"""Compares two clients in three ways: the documents, the Python surface, and the typing tests of the last release."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from generator.compare import compare, compare_outside
+from generator.document import GeneratorError
+from generator.rules import Change, Effect, next_version, strongest
+from generator.select import select
+from generator.sides import TYPING_TESTS, Side, UnfitError, commit_of, extract, last_release, read_side
+from generator.surface import SurfaceComparison, compare_surfaces
+from generator.typing_tests import TypingError, added_errors, check_types
+
+
+@dataclass(frozen=True)
+class TypingComparison:
+    """What the typing tests say.
+
+    Attributes:
+        tests: Whose tests they are.
+        errors: The errors that the old client does not give; None where they were not run, as the code is the same.
+    """
+
+    tests: str
+    errors: list[TypingError] | None
+
+    @property
+    def effect(self) -> Effect:
+        """Breaking where a test fails that passed. An error in the hand-written package is no user's."""
+        return Effect.BREAKING if any(error.in_tests for error in self.errors or ()) else Effect.NONE
+
+
+@dataclass(frozen=True)
+class Difference:
+    """All that a comparison found.
+
+    Attributes:
+        old: What users have.
+        new: What they would get.
+        changes: The changes of the Realtime part.
+        surface: The Python surfaces.
+        typing: The typing tests.
+        outside: Counts of operations outside of the Realtime part, by tag; None where a whole document is not known.
+    """
+
+    old: Side
+    new: Side
+    changes: list[Change]
+    surface: SurfaceComparison
+    typing: TypingComparison
+    outside: dict[str, dict[str, int]] | None
+
+    @property
+    def schema_effect(self) -> Effect:
+        """The verdict of the documents."""
+        return strongest(change.rule.effect for change in self.changes)
+
+    @property
+    def effect(self) -> Effect:
+        """The strongest of the three."""
+        return strongest([self.schema_effect, self.surface.effect, self.typing.effect])
+
+    @property
+    def bump(self) -> tuple[str, str]:
+        """The part of the version that rises, and the version that follows."""
+        return next_version(self.old.version, self.effect)
+
+
+def diff(root: Path, old: str | None = None, new: str | None = None) -> Difference:
+    """Compares two clients.
+
+    A file is selected, patched and rendered with the overlays of today, and is laid under the hand-written package of today;
+    a derived document (spec/realtime.json) is taken as it is. A revision is its own client, as it was committed.
+
+    Args:
+        root: The repository. It is not changed.
+        old: A file or a git revision. Default: the last commit.
+        new: A file or a git revision. Default: the working tree.
+
+    Raises:
+        GeneratorError: A side cannot be read or made.
+    """
+    with tempfile.TemporaryDirectory(prefix="diff-") as folder:
+        scratch = Path(folder)
+        before = read_side(root, old or "HEAD", scratch / "old")
+        try:
+            after = read_side(root, new, scratch / "new")
+        except UnfitError as error:
+            raise _explained(error, before) from error
+        comparison = compare(before.derived, after.derived)
+        outside = None
+        if before.published is not None and after.published is not None:
+            outside = compare_outside(before.published, after.published)
+        surface = compare_surfaces(before.package, after.package, comparison.read_only)
+        return Difference(
+            old=before,
+            new=after,
+            changes=comparison.changes,
+            surface=surface,
+            typing=_compare_typing(root, before, after, surface.code_differs, scratch),
+            outside=outside,
+        )
+
+
+def _explained(error: UnfitError, old: Side) -> GeneratorError:
+    if old.published is None:
+        return error
+    # Without overlays nothing has its Python name.
+    changes = [
+        change
+        for change in compare(select(old.published), error.selected).changes
+        if change.kind not in {"operation renamed", "model renamed"}
+    ]
+    listed = "\n".join(f"  {change}: {change.rule.effect}" for change in changes) or "  nothing"
+    return GeneratorError(
+        f"{error}\nSo no client can be made. What changed since {old.label}, before any overlay is laid:\n{listed}\n"
+        "Bring overlays/openapi in line with it, and compare again."
+    )
+
+
+def _compare_typing(root: Path, old: Side, new: Side, code_differs: bool, scratch: Path) -> TypingComparison:
+    tests = scratch / "typing"
+    release = last_release(root, old.revision or "HEAD")
+    revision = release or old.revision
+    if revision is not None:
+        commit = commit_of(root, revision)
+        assert commit is not None
+        extract(root, commit, [TYPING_TESTS], scratch / "release")
+        shutil.move(scratch / "release" / TYPING_TESTS, tests)
+    elif (root / TYPING_TESTS).is_dir():
+        shutil.copytree(root / TYPING_TESTS, tests, ignore=shutil.ignore_patterns("__pycache__"))
+    else:
+        raise GeneratorError(f"{root / TYPING_TESTS}: is not there. Restore it.")
+    whose = (
+        f"the last release, {release}"
+        if release
+        else f"{old.label}, since there is no release yet"
+        if revision
+        else "the working tree, since there is no release yet"
+    )
+    if not code_differs:
+        return TypingComparison(whose, None)
+    cache = root / ".mypy_cache/typing-tests"
+    errors = check_types(tests, new.package, cache)
+    if errors:
+        errors = added_errors(check_types(tests, old.package, cache), errors)
+    return TypingComparison(whose, errors)

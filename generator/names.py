@@ -1,0 +1,44 @@
+"""The Python names that openapi-python-client gives to operations, parameters, properties and models."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from openapi_python_client.parser.openapi import generate_operation_id
+from openapi_python_client.schema.untrusted_string import UntrustedString
+from openapi_python_client.strings import ClassName, PythonIdentifier, pascal_case
+
+_PREFIX = "field_"
+
+
+def operation_name(path: str, method: str, operation: dict[str, Any]) -> str:
+    """The name of an operation's module, without that of its tag."""
+    if isinstance(operation.get("operationId"), str):
+        return PythonIdentifier(operation["operationId"], _PREFIX)
+    return generate_operation_id(path=UntrustedString(path), method=method, prefix=_PREFIX)
+
+
+def operation_module(path: str, method: str, operation: dict[str, Any]) -> str:
+    """The whole name of an operation's module."""
+    tag = PythonIdentifier((operation.get("tags") or ["default"])[0], "tag")
+    return f"forge_realtime._api.api.{tag}.{operation_name(path, method, operation)}"
+
+
+def attribute_name(name: str) -> str:
+    """The name of a property's attribute, or of a parameter's argument."""
+    return PythonIdentifier(name, _PREFIX)
+
+
+def model_name(schema: dict[str, Any], parent: str, name: str) -> str:
+    """The name of the class of an object, or of the alias of an enumeration.
+
+    Args:
+        schema: What is named.
+        parent: The name of the class or operation that it is part of; empty for a component.
+        name: Its name there.
+    """
+    title = schema.get("title")
+    if "enum" not in schema and title:
+        return ClassName(title, _PREFIX)
+    title = title or name
+    return ClassName(f"{pascal_case(parent)}{pascal_case(title)}" if parent else title, _PREFIX)

@@ -1,0 +1,823 @@
+"""The table of the change classes: what is done to a document, and what has to come of it.
+
+Each case starts from the derived document. `before` prepares the old side, `after` makes the new one of it.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+Document = dict[str, Any]
+Mutation = Callable[[Document], object]
+
+PUBLISH = "/forge/realtime/v1/publish"
+GLOBAL = "/forge/realtime/v1/publish/global"
+TOKEN = "/forge/realtime/v1/token"
+PRESENCE = "/forge/realtime/v1/presence"
+API = "forge_realtime._api.api.forge_realtime"
+
+EVENT = {"name": "board-42", "payload": "moved"}
+SIGNING = {"channelName": "board-42", "claims": {}}
+
+
+@dataclass
+class Case:
+    """One change.
+
+    Attributes:
+        after: Makes the new document.
+        changes: Kind, class and Python names of each change that is to be reported.
+        griffe: What griffe is to say.
+        before: Prepares the old document.
+        code: Names of the surface, with their annotation in the old and in the new code; None where they are not.
+        calls: Method, path, body, and the statuses of the emulator with the old and with the new document.
+        header: The header that authorizes, on the new side.
+    """
+
+    after: Mutation
+    changes: list[tuple[str, str, tuple[str, ...]]]
+    griffe: str
+    before: Mutation = lambda _: None
+    code: dict[str, tuple[str | None, str | None]] = field(default_factory=dict)
+    calls: list[tuple[str, str, Any, int, int]] = field(default_factory=list)
+    header: str = "forge-proxy-authorization"
+
+    def documents(self, derived: Document) -> tuple[Document, Document]:
+        old = copy.deepcopy(derived)
+        self.before(old)
+        new = copy.deepcopy(old)
+        self.after(new)
+        return old, new
+
+
+def same(text: str) -> tuple[str, str]:
+    return text, text
+
+
+def operation(document: Document, path: str = PUBLISH) -> Document:
+    found: Document = next(iter(document["paths"][path].values()))
+    return found
+
+
+def request(document: Document, path: str = PUBLISH) -> Document:
+    schema: Document = operation(document, path)["requestBody"]["content"]["application/json"]["schema"]
+    return schema
+
+
+def options(document: Document) -> Document:
+    schema: Document = request(document)["properties"]["options"]
+    return schema
+
+
+def answer(document: Document, path: str = PUBLISH) -> Document:
+    schema: Document = operation(document, path)["responses"]["200"]["content"]["application/json"]["schema"]
+    return schema
+
+
+def permissions(document: Document) -> Document:
+    schema: Document = request(document, TOKEN)["properties"]["permissions"]
+    return schema
+
+
+def in_request(name: str, schema: Document, required: bool = False) -> Mutation:
+    def put(document: Document) -> None:
+        request(document)["properties"][name] = schema
+        if required:
+            request(document)["required"].append(name)
+
+    return put
+
+
+def in_answer(name: str, schema: Document, required: bool = False) -> Mutation:
+    def put(document: Document) -> None:
+        answer(document)["properties"][name] = schema
+        if required:
+            answer(document).setdefault("required", []).append(name)
+
+    return put
+
+
+def parameter(name: str, place: str = "query", schema: Document | None = None, **more: Any) -> Mutation:
+    def put(document: Document) -> None:
+        parameters = operation(document)["parameters"]
+        parameters[:] = [one for one in parameters if one["name"] != name]
+        parameters.append({"name": name, "in": place, "schema": schema or {"type": "string"}, **more})
+
+    return put
+
+
+def presence(document: Document) -> None:
+    document["paths"][PRESENCE] = {
+        "get": {
+            "tags": ["Forge Realtime"],
+            "operationId": "presence",
+            "parameters": [{"name": "channelName", "in": "query", "required": True, "schema": {"type": "string"}}],
+            "responses": {
+                "200": {
+                    "description": "ok",
+                    "content": {
+                        "application/json": {
+                            "schema": {
+                                "title": "Presence",
+                                "type": "object",
+                                "properties": {"users": {"type": "array", "items": {"type": "string"}}},
+                            }
+                        }
+                    },
+                }
+            },
+        }
+    }
+
+
+def presence_by_body(document: Document) -> Document:
+    presence(document)
+    schema = {"title": "Filter", "type": "object", "properties": {"team": {"type": "string"}}}
+    body = {"required": True, "content": {"application/json": {"schema": schema}}}
+    operation(document, PRESENCE)["requestBody"] = body
+    return body
+
+
+def _move_path(document: Document) -> None:
+    document["paths"] = {
+        path.replace("v1/publish", "v2/publish") if path == PUBLISH else path: item
+        for path, item in document["paths"].items()
+    }
+
+
+def _move_method(document: Document) -> None:
+    document["paths"][TOKEN] = {"put": document["paths"][TOKEN]["post"]}
+
+
+def _without_name(document: Document) -> None:
+    """As the published document has it: the name comes of the address."""
+    _move_path(document)
+    del operation(document, "/forge/realtime/v2/publish")["operationId"]
+
+
+def _second_body(document: Document) -> None:
+    other = {"title": "PublishForm", "type": "object", "properties": {"name": {"type": "string"}}}
+    operation(document)["requestBody"]["content"]["application/x-www-form-urlencoded"] = {"schema": other}
+
+
+def _rename_media(part: Document) -> None:
+    part["content"]["application/vnd.forge+json"] = part["content"].pop("application/json")
+
+
+def _accepted(title: str) -> Mutation:
+    def put(document: Document) -> None:
+        schema = {"title": title, "type": "object", "properties": {"id": {"type": "string"}}}
+        content = {"application/json": {"schema": schema}}
+        operation(document)["responses"]["202"] = {"description": "later", "content": content}
+
+    return put
+
+
+def _shared_answer(document: Document) -> None:
+    schema = answer(document)
+    document["components"]["schemas"] = {"PublishAnswer": copy.deepcopy(schema)}
+    reference = {"$ref": "#/components/schemas/PublishAnswer"}
+    operation(document)["responses"]["200"]["content"]["application/json"]["schema"] = reference
+
+
+def _also_202(document: Document) -> None:
+    operation(document)["responses"]["202"] = copy.deepcopy(operation(document)["responses"]["200"])
+
+
+def _move_status(document: Document) -> None:
+    operation(document)["responses"]["201"] = operation(document)["responses"].pop("200")
+
+
+def _shared_options(document: Document) -> None:
+    """Both requests with the same options, as a component in `allOf`."""
+    shared = {"type": "object", "properties": {"token": {"type": "string"}}, "title": "SharedOptions"}
+    document["components"]["schemas"] = {"SharedOptions": shared}
+    for path in (PUBLISH, GLOBAL):
+        request(document, path)["properties"]["options"] = {"allOf": [{"$ref": "#/components/schemas/SharedOptions"}]}
+
+
+def _shared(document: Document) -> Document:
+    schema: Document = document["components"]["schemas"]["SharedOptions"]
+    return schema
+
+
+STRING, NUMBER, INTEGER = {"type": "string"}, {"type": "number"}, {"type": "integer"}
+STATES = {"type": "string", "enum": ["open", "closed"]}
+MORE_STATES = {"type": "string", "enum": ["open", "closed", "gone"]}
+POST = "POST"
+
+CASES: dict[str, Case] = {
+    # Operations
+    "operation added": Case(
+        after=presence,
+        changes=[("operation added", "additive", (f"{API}.presence",))],
+        griffe="additive",
+        code={f"{API}.presence": (None, "(*, channel_name: str) -> Presence"), "Presence": (None, "class")},
+        calls=[("GET", f"{PRESENCE}?channelName=x", None, 404, 200)],
+    ),
+    "operation removed": Case(
+        before=presence,
+        after=lambda document: document["paths"].pop(PRESENCE),
+        changes=[("operation removed", "breaking", (f"{API}.presence",))],
+        griffe="breaking",
+        code={f"{API}.presence": ("(*, channel_name: str) -> Presence", None), "Presence": ("class", None)},
+        calls=[("GET", f"{PRESENCE}?channelName=x", None, 200, 404)],
+    ),
+    "operation moved, path": Case(
+        after=_move_path,
+        changes=[("operation moved", "cosmetic", (f"{API}.publish",))],
+        griffe="cosmetic",
+        code={f"{API}.publish": same("(*, body: PublishRequest) -> PublishAnswer")},
+        calls=[(POST, PUBLISH, EVENT, 200, 404), (POST, "/forge/realtime/v2/publish", EVENT, 404, 200)],
+    ),
+    "operation moved, method": Case(
+        after=_move_method,
+        changes=[("operation moved", "cosmetic", (f"{API}.sign_realtime_token",))],
+        griffe="cosmetic",
+        calls=[(POST, TOKEN, SIGNING, 200, 405), ("PUT", TOKEN, SIGNING, 405, 200)],
+    ),
+    "operation moved and renamed, known by its content": Case(
+        after=_without_name,
+        changes=[
+            ("operation renamed", "breaking", (f"{API}.publish", f"{API}.post_forge_realtime_v2_publish")),
+            ("operation moved", "cosmetic", (f"{API}.post_forge_realtime_v2_publish",)),
+        ],
+        griffe="breaking",
+        code={f"{API}.publish": ("(*, body: PublishRequest) -> PublishAnswer", None)},
+        calls=[(POST, PUBLISH, EVENT, 200, 404)],
+    ),
+    "operation renamed": Case(
+        after=lambda document: operation(document).update(operationId="send"),
+        changes=[("operation renamed", "breaking", (f"{API}.publish", f"{API}.send"))],
+        griffe="breaking",
+        code={f"{API}.send": (None, "(*, body: PublishRequest) -> PublishAnswer")},
+        calls=[(POST, PUBLISH, EVENT, 200, 200)],
+    ),
+    "operation deprecated": Case(
+        after=lambda document: operation(document).update(deprecated=True),
+        changes=[("operation deprecated", "additive", (f"{API}.publish",))],
+        griffe="none",
+        calls=[(POST, PUBLISH, EVENT, 200, 200)],
+    ),
+    "operation no longer deprecated": Case(
+        before=lambda document: operation(document).update(deprecated=True),
+        after=lambda document: operation(document).pop("deprecated"),
+        changes=[("operation no longer deprecated", "cosmetic", (f"{API}.publish",))],
+        griffe="none",
+        calls=[(POST, PUBLISH, EVENT, 200, 200)],
+    ),
+    "security changed": Case(
+        after=lambda document: document["components"]["securitySchemes"]["forgeProxyAuthorization"].update(
+            name="x-forge"
+        ),
+        changes=[("security changed", "breaking", ("RealtimeClient", "AsyncRealtimeClient"))],
+        griffe="none",
+        calls=[(POST, PUBLISH, EVENT, 200, 200)],
+        header="x-forge",
+    ),
+    # Parameters
+    "parameter added, optional": Case(
+        after=parameter("limit", schema=INTEGER),
+        changes=[("parameter added, optional", "additive", ("publish(limit)",))],
+        griffe="cosmetic",
+        code={
+            f"{API}.publish": (
+                "(*, body: PublishRequest) -> PublishAnswer",
+                "(*, body: PublishRequest, limit: int | Unset = UNSET) -> PublishAnswer",
+            )
+        },
+        calls=[(POST, PUBLISH, EVENT, 200, 200), (POST, f"{PUBLISH}?limit=1", EVENT, 200, 200)],
+    ),
+    "parameter added, required": Case(
+        after=parameter("X-Region", "header", required=True),
+        changes=[("parameter added, required", "breaking", ("publish(x_region)",))],
+        griffe="breaking",
+        code={
+            f"{API}.publish": (
+                "(*, body: PublishRequest) -> PublishAnswer",
+                "(*, body: PublishRequest, x_region: str) -> PublishAnswer",
+            )
+        },
+    ),
+    "parameter removed": Case(
+        before=parameter("limit"),
+        after=lambda document: operation(document)["parameters"].clear(),
+        changes=[("parameter removed", "breaking", ("publish(limit)",))],
+        griffe="breaking",
+        code={
+            f"{API}.publish": (
+                "(*, body: PublishRequest, limit: str | Unset = UNSET) -> PublishAnswer",
+                "(*, body: PublishRequest) -> PublishAnswer",
+            )
+        },
+    ),
+    "parameter renamed": Case(
+        before=parameter("limit", schema=INTEGER),
+        after=lambda document: operation(document)["parameters"][0].update(name="maxItems"),
+        changes=[("parameter renamed", "breaking", ("publish(limit)", "publish(max_items)"))],
+        griffe="breaking",
+    ),
+    "parameter moved": Case(
+        before=parameter("limit"),
+        after=lambda document: operation(document)["parameters"][0].update({"in": "header"}),
+        changes=[("parameter moved", "cosmetic", ("publish(limit)",))],
+        griffe="cosmetic",
+        code={f"{API}.publish": same("(*, body: PublishRequest, limit: str | Unset = UNSET) -> PublishAnswer")},
+    ),
+    "parameter became required": Case(
+        before=parameter("limit"),
+        after=parameter("limit", required=True),
+        changes=[("became required", "breaking", ("publish(limit)",))],
+        griffe="breaking",
+    ),
+    "parameter became optional": Case(
+        before=parameter("limit", required=True),
+        after=parameter("limit"),
+        changes=[("became optional", "additive", ("publish(limit)",))],
+        griffe="cosmetic",
+    ),
+    "parameter retyped": Case(
+        before=parameter("limit"),
+        after=parameter("limit", schema=INTEGER),
+        changes=[("retyped", "breaking", ("publish(limit)",))],
+        griffe="cosmetic",
+        code={
+            f"{API}.publish": (
+                "(*, body: PublishRequest, limit: str | Unset = UNSET) -> PublishAnswer",
+                "(*, body: PublishRequest, limit: int | Unset = UNSET) -> PublishAnswer",
+            )
+        },
+    ),
+    "parameter nullable": Case(
+        before=parameter("limit"),
+        after=parameter("limit", schema={"type": "string", "nullable": True}),
+        changes=[("became nullable", "additive", ("publish(limit)",))],
+        griffe="cosmetic",
+    ),
+    "parameter with one more value": Case(
+        before=parameter("state", schema=STATES),
+        after=parameter("state", schema=MORE_STATES),
+        changes=[("enum value added", "additive", ("publish(state)",))],
+        griffe="cosmetic",
+        code={"PublishState": ("Literal['closed', 'open']", "Literal['closed', 'gone', 'open']")},
+    ),
+    "parameter deprecated": Case(
+        before=parameter("limit"),
+        after=parameter("limit", deprecated=True),
+        changes=[("deprecated", "additive", ("publish(limit)",))],
+        griffe="none",
+    ),
+    "path parameter renamed": Case(
+        before=lambda document: (
+            parameter("id", "path", required=True)(document),
+            document["paths"].update({f"{PUBLISH}/{{id}}": document["paths"].pop(PUBLISH)}),
+        ),
+        after=lambda document: (
+            document["paths"][f"{PUBLISH}/{{id}}"]["post"]["parameters"][0].update(name="channel"),
+            document["paths"].update({f"{PUBLISH}/{{channel}}": document["paths"].pop(f"{PUBLISH}/{{id}}")}),
+        ),
+        changes=[("parameter renamed", "breaking", ("publish(id)", "publish(channel)"))],
+        griffe="breaking",
+        code={
+            f"{API}.publish": (
+                "(id: str, *, body: PublishRequest) -> PublishAnswer",
+                "(channel: str, *, body: PublishRequest) -> PublishAnswer",
+            )
+        },
+    ),
+    # Bodies
+    "body became optional": Case(
+        before=presence_by_body,
+        after=lambda document: operation(document, PRESENCE)["requestBody"].update(required=False),
+        changes=[("became optional", "additive", ("presence(body)",))],
+        griffe="cosmetic",
+        code={
+            f"{API}.presence": (
+                "(*, body: Filter, channel_name: str) -> Presence",
+                "(*, body: Filter | Unset = UNSET, channel_name: str) -> Presence",
+            )
+        },
+        calls=[("GET", f"{PRESENCE}?channelName=x", None, 400, 200)],
+    ),
+    "body became required": Case(
+        before=lambda document: (
+            presence_by_body(document),
+            operation(document, PRESENCE)["requestBody"].update(required=False),
+        ),
+        after=lambda document: operation(document, PRESENCE)["requestBody"].update(required=True),
+        changes=[("became required", "breaking", ("presence(body)",))],
+        griffe="breaking",
+        calls=[("GET", f"{PRESENCE}?channelName=x", None, 200, 400)],
+    ),
+    "body added, required": Case(
+        before=presence,
+        after=presence_by_body,
+        changes=[("body added, required", "breaking", ("presence(body)",))],
+        griffe="breaking",
+        code={"Filter.team": (None, "str | Unset = UNSET")},
+        calls=[("GET", f"{PRESENCE}?channelName=x", None, 200, 400)],
+    ),
+    "body added, optional": Case(
+        before=presence,
+        after=lambda document: (
+            presence_by_body(document),
+            operation(document, PRESENCE)["requestBody"].pop("required"),
+        ),
+        changes=[("body added, optional", "additive", ("presence(body)",))],
+        griffe="additive",
+        code={"Filter.team": (None, "str | Unset = UNSET")},
+        calls=[("GET", f"{PRESENCE}?channelName=x", None, 200, 200)],
+    ),
+    "body removed": Case(
+        after=lambda document: operation(document).pop("requestBody"),
+        changes=[("body removed", "breaking", ("publish(body)",))],
+        griffe="breaking",
+        code={f"{API}.publish": ("(*, body: PublishRequest) -> PublishAnswer", "() -> PublishAnswer")},
+    ),
+    "content type added": Case(
+        after=_second_body,
+        changes=[("content type added", "additive", ("publish(body)",))],
+        griffe="additive",
+        code={"PublishForm": (None, "class")},
+        calls=[(POST, PUBLISH, EVENT, 200, 200)],
+    ),
+    "content type removed": Case(
+        before=_second_body,
+        after=lambda document: operation(document)["requestBody"]["content"].pop("application/x-www-form-urlencoded"),
+        changes=[("content type removed", "breaking", ("publish(body)",))],
+        griffe="breaking",
+        code={"PublishForm": ("class", None)},
+        calls=[(POST, PUBLISH, EVENT, 200, 200)],
+    ),
+    "content type renamed": Case(
+        after=lambda document: _rename_media(operation(document)["requestBody"]),
+        changes=[("content type renamed", "cosmetic", ("publish(body)",))],
+        griffe="cosmetic",
+        code={f"{API}.publish": same("(*, body: PublishRequest) -> PublishAnswer")},
+    ),
+    # Answers
+    "answer of another content type": Case(
+        after=lambda document: _rename_media(operation(document)["responses"]["200"]),
+        changes=[("content type renamed", "cosmetic", (f"{API}.publish",))],
+        griffe="none",
+        calls=[(POST, PUBLISH, EVENT, 200, 200)],
+    ),
+    "status added": Case(
+        after=_accepted("Accepted"),
+        changes=[("status added", "breaking", (f"{API}.publish",))],
+        griffe="additive",
+        code={
+            f"{API}.publish": (
+                "(*, body: PublishRequest) -> PublishAnswer",
+                "(*, body: PublishRequest) -> Accepted | PublishAnswer",
+            )
+        },
+        calls=[(POST, PUBLISH, EVENT, 200, 200)],
+    ),
+    "status added, of the same type": Case(
+        before=_shared_answer,
+        after=_also_202,
+        changes=[("status added, of the same type", "additive", (f"{API}.publish",))],
+        griffe="cosmetic",
+        code={f"{API}.publish": same("(*, body: PublishRequest) -> PublishAnswer")},
+        calls=[(POST, PUBLISH, EVENT, 200, 200)],
+    ),
+    "status removed": Case(
+        before=_accepted("Accepted"),
+        after=lambda document: operation(document)["responses"].pop("202"),
+        changes=[("status removed", "breaking", (f"{API}.publish",))],
+        griffe="breaking",
+        code={"Accepted": ("class", None)},
+        calls=[(POST, PUBLISH, EVENT, 200, 200)],
+    ),
+    "status renamed": Case(
+        after=_move_status,
+        changes=[("status renamed", "cosmetic", (f"{API}.publish",))],
+        griffe="cosmetic",
+        code={f"{API}.publish": same("(*, body: PublishRequest) -> PublishAnswer")},
+    ),
+    # Properties of requests
+    "property added, optional": Case(
+        after=in_request("timeToLive", INTEGER),
+        changes=[("property added, optional", "additive", ("PublishRequest.time_to_live",))],
+        griffe="additive",
+        code={"PublishRequest.time_to_live": (None, "int | Unset = UNSET")},
+        calls=[(POST, PUBLISH, EVENT, 200, 200), (POST, PUBLISH, {**EVENT, "timeToLive": "x"}, 200, 400)],
+    ),
+    "property added, required": Case(
+        after=in_request("region", STRING, required=True),
+        changes=[("property added, required", "breaking", ("PublishRequest.region",))],
+        griffe="breaking",
+        code={"PublishRequest.region": (None, "str")},
+        calls=[(POST, PUBLISH, EVENT, 200, 400), (POST, PUBLISH, {**EVENT, "region": "eu"}, 200, 200)],
+    ),
+    "property removed": Case(
+        after=lambda document: options(document)["properties"].pop("contextOverrides"),
+        changes=[("property removed", "breaking", ("PublishOptions.context_overrides",))],
+        griffe="breaking",
+        code={"PublishOptions.context_overrides": ("list[str] | Unset = UNSET", None)},
+        calls=[(POST, PUBLISH, {**EVENT, "options": {"contextOverrides": ["issue"]}}, 200, 200)],
+    ),
+    "property renamed": Case(
+        after=lambda document: options(document)["properties"].update(
+            signedToken=options(document)["properties"].pop("token")
+        ),
+        changes=[("property renamed", "breaking", ("PublishOptions.token", "PublishOptions.signed_token"))],
+        griffe="breaking",
+        code={
+            "PublishOptions.token": ("str | Unset = UNSET", None),
+            "PublishOptions.signed_token": (None, "str | Unset = UNSET"),
+        },
+        calls=[(POST, PUBLISH, {**EVENT, "options": {"signedToken": 1}}, 200, 400)],
+    ),
+    "property required": Case(
+        after=lambda document: request(document)["required"].append("options"),
+        changes=[("became required", "breaking", ("PublishRequest.options",))],
+        griffe="breaking",
+        code={"PublishRequest.options": ("PublishOptions | Unset = UNSET", "PublishOptions")},
+        calls=[(POST, PUBLISH, EVENT, 200, 400), (POST, PUBLISH, {**EVENT, "options": {}}, 200, 200)],
+    ),
+    # The order of the constructor's arguments is that of the required ones and then the others: griffe sees it.
+    "property optional": Case(
+        before=in_request("region", STRING, required=True),
+        after=lambda document: request(document)["required"].remove("region"),
+        changes=[("became optional", "additive", ("PublishRequest.region",))],
+        griffe="breaking",
+        code={"PublishRequest.region": ("str", "str | Unset = UNSET")},
+        calls=[(POST, PUBLISH, EVENT, 400, 200)],
+    ),
+    "property retyped": Case(
+        after=in_request("payload", {"type": "object", "title": "Payload"}),
+        changes=[("retyped", "breaking", ("PublishRequest.payload",))],
+        griffe="additive",
+        code={"PublishRequest.payload": ("str", "Payload")},
+        calls=[(POST, PUBLISH, EVENT, 200, 400)],
+    ),
+    "property widened": Case(
+        after=in_request("payload", {"anyOf": [STRING, NUMBER]}),
+        changes=[("widened", "additive", ("PublishRequest.payload",))],
+        griffe="cosmetic",
+        code={"PublishRequest.payload": ("str", "float | str")},
+        calls=[(POST, PUBLISH, EVENT, 200, 200), (POST, PUBLISH, {**EVENT, "payload": 1}, 400, 200)],
+    ),
+    "property narrowed": Case(
+        before=in_request("size", NUMBER),
+        after=in_request("size", INTEGER),
+        changes=[("narrowed", "breaking", ("PublishRequest.size",))],
+        griffe="cosmetic",
+        code={"PublishRequest.size": ("float | Unset = UNSET", "int | Unset = UNSET")},
+        calls=[(POST, PUBLISH, {**EVENT, "size": 1.5}, 200, 400)],
+    ),
+    "property narrowed to an enumeration": Case(
+        before=in_request("state", STRING),
+        after=in_request("state", STATES),
+        changes=[("narrowed", "breaking", ("PublishRequest.state",))],
+        griffe="additive",
+        code={"PublishRequest.state": ("str | Unset = UNSET", "PublishRequestState | Unset = UNSET")},
+        calls=[(POST, PUBLISH, {**EVENT, "state": "ajar"}, 200, 400)],
+    ),
+    "items of a property retyped": Case(
+        after=lambda document: options(document)["properties"]["contextOverrides"].update(items=INTEGER),
+        changes=[("retyped", "breaking", ("PublishOptions.context_overrides",))],
+        griffe="cosmetic",
+        code={"PublishOptions.context_overrides": ("list[str] | Unset = UNSET", "list[int] | Unset = UNSET")},
+        calls=[(POST, PUBLISH, {**EVENT, "options": {"contextOverrides": ["issue"]}}, 200, 400)],
+    ),
+    "property nullable": Case(
+        after=lambda document: options(document)["properties"]["token"].update(nullable=True),
+        changes=[("became nullable", "additive", ("PublishOptions.token",))],
+        griffe="cosmetic",
+        code={"PublishOptions.token": ("str | Unset = UNSET", "None | str | Unset = UNSET")},
+        calls=[(POST, PUBLISH, {**EVENT, "options": {"token": None}}, 400, 200)],
+    ),
+    "property no longer nullable": Case(
+        before=lambda document: options(document)["properties"]["token"].update(nullable=True),
+        after=lambda document: options(document)["properties"]["token"].pop("nullable"),
+        changes=[("no longer nullable", "breaking", ("PublishOptions.token",))],
+        griffe="cosmetic",
+        calls=[(POST, PUBLISH, {**EVENT, "options": {"token": None}}, 200, 400)],
+    ),
+    "enum value added": Case(
+        after=lambda document: permissions(document)["items"]["enum"].append("manage"),
+        changes=[("enum value added", "additive", ("SignRealtimeTokenRequest.permissions",))],
+        griffe="cosmetic",
+        code={
+            "SignRealtimeTokenRequestPermissionsItem": (
+                "Literal['publish', 'subscribe']",
+                "Literal['manage', 'publish', 'subscribe']",
+            )
+        },
+        calls=[(POST, TOKEN, {**SIGNING, "permissions": ["manage"]}, 400, 200)],
+    ),
+    "enum value removed": Case(
+        after=lambda document: permissions(document)["items"]["enum"].remove("subscribe"),
+        changes=[("enum value removed", "breaking", ("SignRealtimeTokenRequest.permissions",))],
+        griffe="cosmetic",
+        code={"SignRealtimeTokenRequestPermissionsItem": ("Literal['publish', 'subscribe']", "Literal['publish']")},
+        calls=[(POST, TOKEN, {**SIGNING, "permissions": ["subscribe"]}, 200, 400)],
+    ),
+    "default changed": Case(
+        before=in_request("urgency", {"type": "string", "default": "low"}),
+        after=in_request("urgency", {"type": "string", "default": "high"}),
+        changes=[("default changed", "breaking", ("PublishRequest.urgency",))],
+        griffe="breaking",
+        code={"PublishRequest.urgency": ("str | Unset = 'low'", "str | Unset = 'high'")},
+    ),
+    "constraint tightened": Case(
+        after=lambda document: request(document)["properties"]["name"].update(maxLength=5),
+        changes=[("constraint tightened", "breaking", ("PublishRequest.name",))],
+        griffe="none",
+        calls=[(POST, PUBLISH, EVENT, 200, 400)],
+    ),
+    "constraint loosened": Case(
+        before=lambda document: request(document)["properties"]["name"].update(maxLength=5),
+        after=lambda document: request(document)["properties"]["name"].update(maxLength=50),
+        changes=[("constraint loosened", "additive", ("PublishRequest.name",))],
+        griffe="none",
+        calls=[(POST, PUBLISH, EVENT, 400, 200)],
+    ),
+    "additional properties refused": Case(
+        after=lambda document: options(document).update(additionalProperties=False),
+        changes=[("additional properties refused", "breaking", ("PublishOptions.additional_properties",))],
+        griffe="breaking",
+        calls=[(POST, PUBLISH, {**EVENT, "options": {"more": 1}}, 200, 400)],
+    ),
+    "additional properties allowed": Case(
+        before=lambda document: options(document).update(additionalProperties=False),
+        after=lambda document: options(document).pop("additionalProperties"),
+        changes=[("additional properties allowed", "additive", ("PublishOptions.additional_properties",))],
+        griffe="additive",
+        calls=[(POST, PUBLISH, {**EVENT, "options": {"more": 1}}, 400, 200)],
+    ),
+    "model renamed": Case(
+        after=lambda document: options(document).update(title="Scope"),
+        changes=[("model renamed", "breaking", ("PublishOptions", "Scope"))],
+        griffe="breaking",
+        code={"PublishRequest.options": ("PublishOptions | Unset = UNSET", "Scope | Unset = UNSET")},
+        calls=[(POST, PUBLISH, EVENT, 200, 200)],
+    ),
+    "property deprecated": Case(
+        after=lambda document: options(document)["properties"]["token"].update(deprecated=True),
+        changes=[("deprecated", "additive", ("PublishOptions.token",))],
+        griffe="none",
+        calls=[(POST, PUBLISH, EVENT, 200, 200)],
+    ),
+    "property no longer deprecated": Case(
+        before=lambda document: options(document)["properties"]["token"].update(deprecated=True),
+        after=lambda document: options(document)["properties"]["token"].pop("deprecated"),
+        changes=[("no longer deprecated", "cosmetic", ("PublishOptions.token",))],
+        griffe="none",
+    ),
+    "property of a component that two operations share": Case(
+        before=_shared_options,
+        after=lambda document: _shared(document)["properties"].pop("token"),
+        changes=[("property removed", "breaking", ("SharedOptions.token",))],
+        griffe="breaking",
+        code={"SharedOptions.token": ("str | Unset = UNSET", None)},
+    ),
+    "arguments in another order": Case(
+        after=lambda document: options(document)["properties"].update(
+            token=options(document)["properties"].pop("token")
+        ),
+        changes=[],
+        griffe="breaking",
+        calls=[(POST, PUBLISH, EVENT, 200, 200)],
+    ),
+    # Properties of answers
+    "property added to an answer": Case(
+        after=in_answer("shard", STRING, required=True),
+        changes=[("property added, required", "additive", ("PublishAnswer.shard",))],
+        griffe="additive",
+        code={"PublishAnswer.shard": (None, "str")},
+        calls=[(POST, PUBLISH, EVENT, 200, 200)],
+    ),
+    "property removed from an answer": Case(
+        after=lambda document: answer(document)["properties"].pop("errors"),
+        changes=[("property removed", "breaking", ("PublishAnswer.errors",))],
+        griffe="breaking",
+        code={"PublishAnswer.errors": ("Any | Unset = UNSET", None)},
+        calls=[(POST, PUBLISH, EVENT, 200, 200)],
+    ),
+    "property renamed in an answer": Case(
+        before=in_answer("shard", STRING),
+        after=lambda document: answer(document)["properties"].update(part=answer(document)["properties"].pop("shard")),
+        changes=[("property renamed", "breaking", ("PublishAnswer.shard", "PublishAnswer.part"))],
+        griffe="breaking",
+    ),
+    "property required in an answer": Case(
+        before=in_answer("shard", STRING),
+        after=lambda document: answer(document).update(required=["shard"]),
+        changes=[("became required", "additive", ("PublishAnswer.shard",))],
+        griffe="cosmetic",
+        code={"PublishAnswer.shard": ("str | Unset = UNSET", "str")},
+        calls=[(POST, PUBLISH, EVENT, 200, 200)],
+    ),
+    "property optional in an answer": Case(
+        before=in_answer("shard", STRING, required=True),
+        after=lambda document: answer(document).pop("required"),
+        changes=[("became optional", "breaking", ("PublishAnswer.shard",))],
+        griffe="cosmetic",
+        code={"PublishAnswer.shard": ("str", "str | Unset = UNSET")},
+        calls=[(POST, PUBLISH, EVENT, 200, 200)],
+    ),
+    "property widened in an answer": Case(
+        before=in_answer("shard", INTEGER),
+        after=in_answer("shard", NUMBER),
+        changes=[("widened", "breaking", ("PublishAnswer.shard",))],
+        griffe="cosmetic",
+        code={"PublishAnswer.shard": ("int | Unset = UNSET", "float | Unset = UNSET")},
+    ),
+    "property narrowed in an answer": Case(
+        after=lambda document: answer(document)["properties"]["eventTimestamp"].update(anyOf=[STRING]),
+        changes=[("narrowed", "additive", ("PublishAnswer.event_timestamp",))],
+        griffe="cosmetic",
+        code={"PublishAnswer.event_timestamp": ("float | None | str | Unset = UNSET", "None | str | Unset = UNSET")},
+        calls=[(POST, PUBLISH, EVENT, 200, 200)],
+    ),
+    "property retyped in an answer": Case(
+        before=in_answer("at", STRING),
+        after=in_answer("at", {"type": "string", "format": "date-time"}),
+        changes=[("retyped", "breaking", ("PublishAnswer.at",))],
+        griffe="cosmetic",
+        code={"PublishAnswer.at": ("str | Unset = UNSET", "datetime.datetime | Unset = UNSET")},
+    ),
+    "property nullable in an answer": Case(
+        before=in_answer("shard", STRING),
+        after=in_answer("shard", {"type": "string", "nullable": True}),
+        changes=[("became nullable", "breaking", ("PublishAnswer.shard",))],
+        griffe="cosmetic",
+        code={"PublishAnswer.shard": ("str | Unset = UNSET", "None | str | Unset = UNSET")},
+    ),
+    "property no longer nullable in an answer": Case(
+        after=lambda document: answer(document)["properties"]["eventId"].pop("nullable"),
+        changes=[("no longer nullable", "additive", ("PublishAnswer.event_id",))],
+        griffe="cosmetic",
+        code={"PublishAnswer.event_id": ("None | str | Unset = UNSET", "str | Unset = UNSET")},
+        calls=[(POST, PUBLISH, EVENT, 200, 200)],
+    ),
+    "enum value added in an answer": Case(
+        before=in_answer("state", STATES),
+        after=in_answer("state", MORE_STATES),
+        changes=[("enum value added", "breaking", ("PublishAnswer.state",))],
+        griffe="cosmetic",
+        code={"PublishAnswerState": ("Literal['closed', 'open']", "Literal['closed', 'gone', 'open']")},
+    ),
+    "enum value removed in an answer": Case(
+        before=in_answer("state", MORE_STATES),
+        after=in_answer("state", STATES),
+        changes=[("enum value removed", "additive", ("PublishAnswer.state",))],
+        griffe="cosmetic",
+        code={"PublishAnswerState": ("Literal['closed', 'gone', 'open']", "Literal['closed', 'open']")},
+    ),
+    "answer of another type": Case(
+        after=lambda document: operation(document)["responses"]["200"]["content"]["application/json"].update(
+            schema={"type": "string"}
+        ),
+        changes=[("retyped", "breaking", (f"{API}.publish",))],
+        griffe="breaking",
+        code={
+            f"{API}.publish": (
+                "(*, body: PublishRequest) -> PublishAnswer",
+                "(*, body: PublishRequest) -> str",
+            )
+        },
+        calls=[(POST, PUBLISH, EVENT, 200, 200)],
+    ),
+    "constraint tightened in an answer": Case(
+        before=in_answer("shard", STRING),
+        after=in_answer("shard", {"type": "string", "pattern": "^[a-z]$"}),
+        changes=[("constraint tightened", "cosmetic", ("PublishAnswer.shard",))],
+        griffe="none",
+    ),
+    # Words
+    "example and description": Case(
+        after=lambda document: (
+            operation(document).update(description="Other words."),
+            options(document)["properties"]["token"].update(description="A token.", example="x"),
+            operation(document)["requestBody"]["content"]["application/json"].update(example={"name": "a"}),
+            document["info"].update(version="2"),
+        ),
+        changes=[
+            ("described otherwise", "cosmetic", (f"{API}.publish",)),
+            ("described otherwise", "cosmetic", ("publish(body)",)),
+            ("described otherwise", "cosmetic", ("PublishOptions.token",)),
+            ("described otherwise", "cosmetic", ()),
+        ],
+        griffe="cosmetic",
+        calls=[(POST, PUBLISH, EVENT, 200, 200)],
+    ),
+    "name of the security scheme and the words about it": Case(
+        after=lambda document: (
+            document["components"]["securitySchemes"].update(
+                forge={**document["components"]["securitySchemes"].pop("forgeProxyAuthorization"), "description": "x"}
+            ),
+            document.update(security=[{"forge": []}]),
+        ),
+        changes=[],
+        griffe="none",
+        calls=[(POST, PUBLISH, EVENT, 200, 200)],
+    ),
+}

@@ -1,0 +1,153 @@
+"""Each class of change: what is reported, what becomes of the generated code, and what the emulator does."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from openapi_python_client import generate
+from openapi_python_client.config import Config, ConfigFile, MetaType
+
+from forge_realtime_emulator import Emulator, Settings
+from generator.compare import compare
+from generator.document import canonical_json
+from generator.rules import RULES, next_version, strongest
+from generator.surface import compare_surfaces, surface
+from tests.generator.changes import CASES, Case
+
+Lay = Callable[[dict[str, Any]], Path]
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[httpx.Client]:
+    with httpx.Client(trust_env=False) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def lay(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Lay:
+    """Makes the generated half of a client: as the generator does, but in this process and without ruff."""
+    made: dict[str, Path] = {}
+
+    def lay(document: dict[str, Any]) -> Path:
+        text = canonical_json(document)
+        if text not in made:
+            folder = tmp_path_factory.mktemp("client")
+            (folder / "document.json").write_text(text, encoding="utf-8")
+            (folder / "forge_realtime").mkdir()
+            (folder / "forge_realtime/__init__.py").touch()
+            settings = ConfigFile.load_from_path(repository / "generator/openapi-python-client.yaml")
+            settings.post_hooks = []
+            config = Config.from_sources(
+                settings,
+                MetaType.NONE,
+                document_source=folder / "document.json",
+                file_encoding="utf-8",
+                overwrite=False,
+                output_path=folder / "forge_realtime/_api",
+            )
+            assert list(generate(config=config)) == []
+            made[text] = folder
+        return made[text]
+
+    return lay
+
+
+def test_every_kind_of_change_is_in_the_table() -> None:
+    assert {kind for case in CASES.values() for kind, _, _ in case.changes} == set(RULES)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_change_is_reported(name: str, derived: dict[str, Any]) -> None:
+    case = CASES[name]
+    old, new = case.documents(derived)
+    before = copy.deepcopy((old, new))
+    found = [(change.kind, str(change.rule.effect), change.python) for change in compare(old, new).changes]
+    assert sorted(found) == sorted(case.changes)
+    assert (old, new) == before
+    assert compare(old, old).changes == compare(new, new).changes == []
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_change_arrives_in_the_code(name: str, derived: dict[str, Any], lay: Lay) -> None:
+    case = CASES[name]
+    old, new = case.documents(derived)
+    folders = lay(old), lay(new)
+    surfaces = [surface(folder) for folder in folders]
+    assert {name: (surfaces[0].get(name), surfaces[1].get(name)) for name in case.code} == case.code
+
+    comparison = compare(old, new)
+    judged = compare_surfaces(*folders, comparison.read_only)
+    assert str(judged.effect) == case.griffe, judged.breakages
+    # The names in the report are names of the code.
+    known = {"RealtimeClient", "AsyncRealtimeClient"} | surfaces[0].keys() | surfaces[1].keys()
+    known |= {name.rsplit(".", 1)[-1] for name in known if name.startswith("forge_realtime.")}
+    for change in comparison.changes:
+        assert {name.split("(")[0] for name in change.python} <= known
+
+
+@pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.calls])
+def test_the_emulator_follows_a_change(name: str, derived: dict[str, Any], client: httpx.Client) -> None:
+    case = CASES[name]
+    for side, document in enumerate(case.documents(derived)):
+        header = case.header if side else "forge-proxy-authorization"
+        with Emulator(document=document, settings=Settings(limit=None)) as emulator:
+            statuses = [
+                client.request(
+                    method, emulator.url + path, json=body, headers={header: "Forge as=app,id=invocation-1"}
+                ).status_code
+                for method, path, body, *_ in case.calls
+            ]
+        assert statuses == [call[3 + side] for call in case.calls]
+
+
+def test_a_header_that_changed_its_name_is_what_the_emulator_asks_for(
+    derived: dict[str, Any], client: httpx.Client
+) -> None:
+    case = CASES["security changed"]
+    method, path, body, *_ = case.calls[0]
+    with Emulator(document=case.documents(derived)[1]) as emulator:
+        headers = {"forge-proxy-authorization": "Forge as=app,id=invocation-1"}
+        assert client.request(method, emulator.url + path, json=body, headers=headers).status_code == 401
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_call_that_is_not_taken_any_more_is_said_to_fail_deployed_clients(name: str, derived: dict[str, Any]) -> None:
+    case = CASES[name]
+    old, new = case.documents(derived)
+    known = {name for path in old["paths"].values() for operation in path.values() for name in _properties(operation)}
+    if any(before == 200 and after >= 400 and (body or {}).keys() <= known for *_, body, before, after in case.calls):
+        assert any(change.rule.deployed for change in compare(old, new).changes)
+
+
+def _properties(operation: dict[str, Any]) -> list[str]:
+    body = operation.get("requestBody", {}).get("content", {}).get("application/json", {})
+    return list(body.get("schema", {}).get("properties", {}))
+
+
+@pytest.mark.parametrize(
+    ("version", "effect", "expected"),
+    [
+        ("1.2.3", "breaking", ("major", "2.0.0")),
+        ("1.2.3", "additive", ("minor", "1.3.0")),
+        ("1.2.3", "cosmetic", ("patch", "1.2.4")),
+        ("1.2.3", "none", ("none", "1.2.3")),
+        ("0.4.3", "breaking", ("minor", "0.5.0")),
+        ("0.4.3", "additive", ("patch", "0.4.4")),
+        ("0.4.3", "cosmetic", ("patch", "0.4.4")),
+        ("0.4.3.dev1", "none", ("none", "0.4.3.dev1")),
+    ],
+)
+def test_the_version_that_follows(version: str, effect: str, expected: tuple[str, str]) -> None:
+    rules = [rule for rules in RULES.values() for rule in rules.values() if str(rule.effect) == effect]
+    assert next_version(version, strongest(rule.effect for rule in rules)) == expected
+    assert next_version("1.2.3", strongest([])) == ("none", "1.2.3")
+
+
+def test_case_documents_start_from_what_is_committed(derived: dict[str, Any]) -> None:
+    case = Case(after=lambda document: document.clear(), changes=[], griffe="none")
+    assert case.documents(derived) == (derived, {})

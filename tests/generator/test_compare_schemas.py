@@ -1,0 +1,135 @@
+"""Schemas that are hard to compare: recursive ones, unions, `allOf`, and the same thing said in two ways."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+
+from generator.compare import compare
+from generator.shapes import Reader
+from tests.generator.changes import answer, in_answer, in_request, request
+
+Document = dict[str, Any]
+
+NODE = {
+    "type": "object",
+    "properties": {
+        "value": {"type": "string"},
+        "next": {"$ref": "#/components/schemas/Node"},
+        "children": {"type": "array", "items": {"$ref": "#/components/schemas/Node"}},
+        "either": {"anyOf": [{"$ref": "#/components/schemas/Node"}, {"type": "string"}]},
+    },
+}
+
+
+def _found(old: Document, new: Document) -> list[tuple[str, str, tuple[str, ...]]]:
+    return [(change.kind, change.direction, change.python) for change in compare(old, new).changes]
+
+
+def test_a_recursive_schema_is_compared_once_in_each_direction(derived: Document) -> None:
+    derived["components"]["schemas"] = {"Node": copy.deepcopy(NODE)}
+    for schema in (request(derived), answer(derived)):
+        schema["properties"]["tree"] = {"$ref": "#/components/schemas/Node"}
+    new = copy.deepcopy(derived)
+    new["components"]["schemas"]["Node"]["properties"]["value"] = {"type": "integer"}
+    assert _found(derived, derived) == []
+    assert _found(derived, new) == [("retyped", "request", ("Node.value",)), ("retyped", "answer", ("Node.value",))]
+
+
+def test_a_component_that_stands_in_the_place_of_the_same_schema_is_no_change_but_of_its_name(
+    derived: Document,
+) -> None:
+    in_request("extra", {"type": "object", "title": "Extra", "properties": {"a": {"type": "string"}}})(derived)
+    new = copy.deepcopy(derived)
+    new["components"]["schemas"] = {"Extra": request(new)["properties"]["extra"]}
+    request(new)["properties"]["extra"] = {"allOf": [{"$ref": "#/components/schemas/Extra"}]}
+    assert _found(derived, new) == []
+    new["components"]["schemas"]["Other"] = new["components"]["schemas"].pop("Extra")
+    new["components"]["schemas"]["Other"]["title"] = "Other"
+    request(new)["properties"]["extra"] = {"$ref": "#/components/schemas/Other"}
+    assert _found(derived, new) == [("model renamed", "request", ("Extra", "Other"))]
+
+
+def test_all_of_is_one_object(derived: Document) -> None:
+    in_request(
+        "extra", {"title": "Extra", "type": "object", "required": ["a"], "properties": {"a": {"type": "string"}}}
+    )(derived)
+    new = copy.deepcopy(derived)
+    request(new)["properties"]["extra"] = {
+        "title": "Extra",
+        "allOf": [
+            {"type": "object", "properties": {"a": {"type": "string"}}},
+            {"type": "object", "required": ["a", "b"], "properties": {"b": {"type": "integer"}}},
+        ],
+    }
+    assert _found(derived, new) == [("property added, required", "request", ("Extra.b",))]
+
+
+STRING = {"type": "string"}
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ({"type": "string", "nullable": True}, {"type": ["string", "null"]}),
+        ({"type": ["string", "null"]}, {"anyOf": [STRING, {"type": "null"}]}),
+        ({"oneOf": [STRING, {"type": "number"}]}, {"anyOf": [{"type": "number"}, STRING]}),
+        ({"enum": ["a", "b"]}, {"type": "string", "enum": ["b", "a"]}),
+        ({"const": "a"}, {"type": "string", "enum": ["a"]}),
+        ({}, {"x-more": 1}),
+    ],
+)
+def test_the_same_said_in_two_ways_is_at_most_a_change_of_words(
+    derived: Document, old: Document, new: Document
+) -> None:
+    documents = copy.deepcopy(derived), copy.deepcopy(derived)
+    for document, schema in zip(documents, (old, new), strict=True):
+        in_request("extra", schema)(document)
+    kinds = {kind for kind, *_ in _found(*documents)}
+    assert kinds <= {"model renamed", "described otherwise"}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "in_a_request", "in_an_answer"),
+    [
+        (STRING, {"anyOf": [STRING, {"type": "integer"}]}, "additive", "breaking"),
+        ({"anyOf": [STRING, {"type": "integer"}]}, STRING, "breaking", "additive"),
+        ({"type": "integer"}, {"type": "number"}, "additive", "breaking"),
+        (STRING, {}, "additive", "breaking"),
+        ({}, STRING, "breaking", "additive"),
+        (STRING, {"type": "string", "enum": ["a"]}, "breaking", "additive"),
+        ({"type": "array", "items": STRING}, {"type": "array", "items": {"type": "integer"}}, "breaking", "breaking"),
+        (STRING, {"type": "string", "format": "uuid"}, "breaking", "breaking"),
+        (STRING, {"type": "string", "format": "email"}, "breaking", "cosmetic"),
+        (STRING, {"type": "string", "minLength": 1}, "breaking", "cosmetic"),
+        ({"type": "string", "minLength": 2}, {"type": "string", "minLength": 1}, "additive", "cosmetic"),
+    ],
+)
+def test_what_narrows_requests_widens_what_answers_promise(
+    derived: Document, old: Document, new: Document, in_a_request: str, in_an_answer: str
+) -> None:
+    for put, expected in ((in_request, in_a_request), (in_answer, in_an_answer)):
+        documents = copy.deepcopy(derived), copy.deepcopy(derived)
+        for document, schema in zip(documents, (old, new), strict=True):
+            put("extra", schema)(document)
+        assert {str(change.rule.effect) for change in compare(*documents).changes} == {expected}
+
+
+def test_two_candidates_are_no_rename(derived: Document) -> None:
+    in_request("one", STRING)(derived)
+    new = copy.deepcopy(derived)
+    del request(new)["properties"]["one"]
+    for name in ("two", "three"):
+        in_request(name, STRING)(new)
+    assert [kind for kind, *_ in _found(derived, new)] == ["property removed", *["property added, optional"] * 2]
+
+
+def test_types_are_written_as_annotations() -> None:
+    reader = Reader({"components": {"schemas": {"Node": NODE}}})
+    assert reader.text({"$ref": "#/components/schemas/Node"}, "", "x") == "Node"
+    assert reader.text({"type": ["integer", "null"]}, "", "x") == "int | None"
+    assert reader.text({"type": "array", "items": {"enum": ["a"]}}, "", "x") == "list[Literal['a']]"
+    assert reader.text({"type": "object"}, "Board", "cards") == "BoardCards"
+    assert reader.text({}, "", "x") == "Any"

@@ -1,0 +1,236 @@
+"""`python -m generator diff`: documents, revisions, releases, and the three verdicts together."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.generator.changes import PUBLISH, TOKEN, operation, options, request
+
+Run = Callable[..., Any]
+Snapshot = Callable[[Path], dict[str, tuple[bytes, int]]]
+Document = dict[str, Any]
+
+
+def git(root: Path, *arguments: str) -> None:
+    who = ["-c", "user.name=x", "-c", "user.email=x@example.com", "-c", "commit.gpgsign=false"]
+    subprocess.run(["git", "-C", str(root), *who, *arguments], check=True, capture_output=True)
+
+
+@pytest.fixture(scope="module")
+def history(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A git repository of what the generator reads, with one commit; what mypy remembers is shared."""
+    root = tmp_path_factory.mktemp("history")
+    leave_out = shutil.ignore_patterns("__pycache__")
+    for folder in ("spec", "overlays", "generated", "generator", "tests/typing"):
+        shutil.copytree(repository / folder, root / folder, ignore=leave_out)
+    (root / ".gitignore").write_text(".mypy_cache\n", encoding="utf-8")
+    git(root, "init", "--quiet")
+    git(root, "add", "--all")
+    git(root, "commit", "--quiet", "--message", "one")
+    return root
+
+
+@pytest.fixture
+def git_repo(history: Path, tmp_path: Path) -> Path:
+    """A copy of `history` to be changed."""
+    return Path(shutil.copytree(history, tmp_path / "repo", symlinks=True))
+
+
+@pytest.fixture
+def pinned(repository: Path) -> Document:
+    document: Document = json.loads((repository / "spec/forge-containers-api.json").read_text(encoding="utf-8"))
+    return document
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[[str, Document], Path]:
+    def write(name: str, document: Document) -> Path:
+        path = tmp_path / f"{name}.json"
+        path.write_text(json.dumps(document), encoding="utf-8")
+        return path
+
+    return write
+
+
+@pytest.fixture
+def revisions(pinned: Document, write: Callable[[str, Document], Path]) -> dict[str, Path]:
+    """The published revisions of the Realtime part: see spec/source.toml."""
+    paths = {"r3": write("r3", pinned)}
+    del request(pinned, TOKEN)["properties"]["permissions"]
+    paths["r2"] = write("r2", pinned)
+    del options(pinned)["properties"]["contextOverrides"]
+    return {**paths, "r1": write("r1", pinned)}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "verdict", "version", "names"),
+    [
+        ("r1", "r2", "additive", "0.1.1", ["PublishOptions.context_overrides"]),
+        ("r2", "r3", "additive", "0.1.1", ["SignRealtimeTokenRequest.permissions"]),
+        ("r3", "r2", "breaking", "0.2.0", ["SignRealtimeTokenRequest.permissions"]),
+        ("r2", "r1", "breaking", "0.2.0", ["PublishOptions.context_overrides"]),
+    ],
+)
+def test_the_published_revisions_forwards_and_backwards(
+    history: Path,
+    run: Run,
+    revisions: dict[str, Path],
+    old: str,
+    new: str,
+    verdict: str,
+    version: str,
+    names: list[str],
+) -> None:
+    result = run("--root", history, "diff", revisions[old], revisions[new], "--json")
+    assert (result.code, result.err) == (0, "")
+    report = json.loads(result.out)
+    assert (report["verdict"], report["next_version"]) == (verdict, version)
+    assert report["schema"]["verdict"] == report["surface"]["verdict"] == verdict
+    assert [change["python"] for change in report["schema"]["changes"]] == [names]
+    assert report["breaks_deployed"] is (verdict == "breaking")
+    # The hand-written package fits them all, and its typing tests use neither.
+    assert (report["typing"]["run"], report["typing"]["errors"], report["typing"]["to_mend"]) == (True, [], [])
+    assert report["outside"] == {}
+
+
+def test_after_a_pull_it_says_what_the_pull_changed_and_changes_nothing(
+    git_repo: Path, run: Run, pinned: Document, snapshot: Snapshot
+) -> None:
+    document = git_repo / "spec/forge-containers-api.json"
+    request(pinned)["properties"]["ttl"] = {"type": "integer"}
+    pinned["paths"]["/v1/apps"] = pinned["paths"].pop("/v1/installations")
+    pinned["components"]["schemas"]["App"]["properties"]["name"] = {"type": "string"}
+    document.write_text(json.dumps(pinned), encoding="utf-8")
+    before = {name: state for name, state in snapshot(git_repo).items() if ".mypy_cache" not in name}
+
+    result = run("--root", git_repo, "diff")
+    assert (result.code, result.err) == (0, "")
+    assert result.out.startswith("# Realtime client: HEAD (")
+    assert "→ the working tree\n\n**Additive**: all code goes on" in result.out
+    assert "Version: 0.1.0 → 0.1.1 (patch)" in result.out
+    assert (
+        "- `PublishRequest.ttl`: property added, optional, `int` (POST /forge/realtime/v1/publish, body, ttl)"
+        in result.out
+    )
+    assert "- added `PublishRequest.ttl`: `int | Unset = UNSET`" in result.out
+    assert "since there is no release yet | passed |" in result.out
+    assert result.out.splitlines()[-1] == (
+        "Outside of the Realtime part 3 operations changed. "
+        "App Installations: 1 added, 1 removed; Forge Context: 1 changed."
+    )
+    assert {name: state for name, state in snapshot(git_repo).items() if ".mypy_cache" not in name} == before
+
+    report = git_repo / "report.md"
+    assert run("--root", git_repo, "diff", "--output", report) == (0, "", "")
+    assert report.read_text(encoding="utf-8") == result.out
+
+
+def test_nothing_changed(history: Path, run: Run) -> None:
+    report = json.loads(run("--root", history, "diff", "--json").out)
+    assert (report["verdict"], report["bump"], report["next_version"]) == ("none", "none", report["old"]["version"])
+    assert report["typing"]["run"] is False
+    assert report["format"] == 1
+
+
+def test_the_typing_tests_are_those_of_the_last_release(git_repo: Path, run: Run, revisions: dict[str, Path]) -> None:
+    tests = git_repo / "tests/typing"
+    shutil.rmtree(tests)
+    tests.mkdir()
+    (tests / "released.py").write_text(
+        "from forge_realtime._api.models import PublishOptions\n\nPublishOptions(context_overrides=['issue'])\n",
+        encoding="utf-8",
+    )
+    git(git_repo, "add", "--all")
+    git(git_repo, "commit", "--quiet", "--message", "two")
+    git(git_repo, "tag", "v0.1.0")
+    (tests / "released.py").write_text("print('not released')\n", encoding="utf-8")
+
+    report = json.loads(run("--root", git_repo, "diff", "v0.1.0", revisions["r1"], "--json").out)
+    assert report["typing"]["tests"] == "the last release, v0.1.0"
+    assert report["typing"]["verdict"] == "breaking"
+    assert [(error["file"], error["line"]) for error in report["typing"]["errors"]] == [("released.py", 3)]
+    assert report["disagreements"] == []
+    assert report["old"]["label"].startswith("v0.1.0 (")
+
+    # What failed before the change as well is not of the change.
+    report = json.loads(run("--root", git_repo, "diff", revisions["r1"], revisions["r2"], "--json").out)
+    assert (report["typing"]["errors"], report["verdict"]) == ([], "additive")
+    text = run("--root", git_repo, "diff", revisions["r2"], revisions["r1"]).out
+    assert "| typing tests of the last release, v0.1.0 | breaking: 1 error |" in text
+    assert "- `released.py:3`: Unexpected keyword argument" in text
+
+
+def test_the_hand_written_package_of_two_revisions_is_compared_too(git_repo: Path, run: Run) -> None:
+    package = git_repo / "overlays/forge_realtime"
+    policy, version = package / "_retry.py", package / "_version.py"
+    policy.write_text(policy.read_text(encoding="utf-8").replace("    budget: float = 0.2\n", ""), encoding="utf-8")
+    version.write_text(version.read_text(encoding="utf-8").replace("0.1.0", "1.2.3"), encoding="utf-8")
+    git(git_repo, "commit", "--quiet", "--all", "--message", "two")
+    report = json.loads(run("--root", git_repo, "diff", "HEAD~1", "HEAD", "--json").out)
+    assert (report["old"]["version"], report["new"]["version"]) == ("0.1.0", "1.2.3")
+    assert (report["schema"]["verdict"], report["surface"]["verdict"]) == ("none", "breaking")
+    assert [breakage["python"] for breakage in report["surface"]["breakages"]] == [
+        "RetryPolicy.budget",
+        "RetryPolicy(budget)",
+    ]
+    assert report["verdict"] == "breaking"
+    (sentence,) = report["disagreements"]
+    assert sentence.startswith("Breaking by griffe, not by the documents and the typing tests.")
+
+
+def test_a_new_order_of_arguments_is_seen_by_griffe_alone(
+    history: Path, run: Run, derived: Document, write: Callable[[str, Document], Path]
+) -> None:
+    old = write("old", derived)
+    properties = options(derived)["properties"]
+    properties["token"] = properties.pop("token")
+    result = run("--root", history, "diff", old, write("new", derived))
+    assert "**Breaking**" in result.out
+    assert "| documents, after selection and patching | none |" in result.out
+    assert "- Breaking by griffe, not by the documents" in result.out
+    assert "`PublishOptions(token)`: Positional parameter was moved" in result.out
+    assert result.out.endswith("Outside of the Realtime part: not known, since a side is a derived document.\n")
+
+
+def test_a_document_that_the_overlay_does_not_fit_is_explained(
+    git_repo: Path, run: Run, pinned: Document, snapshot: Snapshot
+) -> None:
+    document = git_repo / "spec/forge-containers-api.json"
+    pinned["paths"]["/forge/realtime/v2/publish"] = pinned["paths"].pop(PUBLISH)
+    operation(pinned, "/forge/realtime/v2/publish")["requestBody"]["description"] = "Other words"
+    document.write_text(json.dumps(pinned), encoding="utf-8")
+    before = snapshot(git_repo)
+    result = run("--root", git_repo, "diff")
+    assert (result.code, result.out) == (1, "")
+    assert "overlays/openapi/20-realtime.yaml" in result.err
+    assert "target $.paths['/forge/realtime/v1/publish'].post" in result.err
+    moved = "operation moved, `POST /forge/realtime/v1/publish` → `POST /forge/realtime/v2/publish`"
+    assert f"\n  {moved} (POST /forge/realtime/v2/publish): cosmetic\n" in result.err
+    assert "Bring overlays/openapi in line with it" in result.err
+    assert snapshot(git_repo) == before
+
+
+def test_what_cannot_be_compared(repo: Path, history: Path, run: Run, tmp_path: Path) -> None:
+    document = history / "spec/forge-containers-api.json"
+    page = tmp_path / "page.json"
+    page.write_text("<html>", encoding="utf-8")
+    empty = tmp_path / "empty.json"
+    empty.write_text('{"openapi": "3.0.1", "paths": {}}', encoding="utf-8")
+    refused: list[tuple[Path, list[str | Path], str]] = [
+        (history, ["nowhere"], "'nowhere' is neither a file nor a git revision"),
+        (history, [document, "nowhere"], "Name a document, or a commit, branch or tag."),
+        (history, [page], f"{page}: is HTML or XML"),
+        (history, [empty], f"{empty}: no operation is tagged 'Forge Realtime'"),
+        (repo, [], "'HEAD' is neither a file nor a git revision"),
+    ]
+    for root, arguments, message in refused:
+        result = run("--root", root, "diff", *arguments)
+        assert (result.code, result.out) == (1, "")
+        assert message in result.err
