@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.server
 import json
 import logging
@@ -317,3 +318,20 @@ class _Redirect(http.server.BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:
         pass
+
+
+def test_as_an_application_it_starts_and_stops_in_a_server_of_ones_own() -> None:
+    async def live() -> list[str]:
+        events = [{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}]
+        answers: list[str] = []
+
+        async def receive() -> Any:
+            return events.pop(0)
+
+        async def send(message: Any) -> None:
+            answers.append(message["type"])
+
+        await create_app()({"type": "lifespan", "asgi": {"version": "3.0"}}, receive, send)
+        return answers
+
+    assert asyncio.run(live()) == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
