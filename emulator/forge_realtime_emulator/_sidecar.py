@@ -199,6 +199,8 @@ class Sidecar:
         """
         if problem := _PUBLICATION.problem(publication):
             raise ValueError(problem)
+        if publication.get("isGlobal") and "contextOverrides" in publication.get("options", {}):
+            raise ValueError("options.contextOverrides: a global channel has no context; leave it out")
         address = self.address_of_page(publication, "publish")
         self._count(address.installation)
         return self._deliver(address, publication["payload"])
