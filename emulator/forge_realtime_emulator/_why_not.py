@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from ._channels import Address
 from ._records import RecordedEvent, RecordedRequest
@@ -42,11 +42,12 @@ def _of_events(events: list[RecordedEvent], address: Address, since: float) -> I
         )
     if near:
         yield "Published since it was subscribed, but not to it:"
-        for event in near[-_SHOWN:]:
-            yield f"  {_called(event)}: {'; '.join(_differences(event.address, address))}."
+        yield from _last(f"{_called(event)}: {'; '.join(_differences(event.address, address))}." for event in near)
     elif missed:
-        channels = ", ".join(sorted({repr(event.channel) for event in missed}))
-        yield f"Since it was subscribed, events were published on {channels}, which is not like its channel."
+        channels = sorted({repr(event.channel) for event in missed})
+        more = f" and {len(channels) - _SHOWN} more" if len(channels) > _SHOWN else ""
+        named = f"{', '.join(channels[:_SHOWN])}{more}"
+        yield f"Since it was subscribed, events were published on {named}, which is not like its channel."
 
 
 def _of_calls(calls: list[RecordedRequest], since: float) -> Iterator[str]:
@@ -54,15 +55,27 @@ def _of_calls(calls: list[RecordedRequest], since: float) -> Iterator[str]:
     failed = [call for call in after if call.code is not None]
     if failed:
         yield "Calls that failed since it was subscribed:"
-    for call in failed[-_SHOWN:]:
-        channel = call.to_json()["channel"]
-        on = f" on {channel!r}" if isinstance(channel, str) else ""
-        yield f"  {call.operation}{on}, answered {call.status or 'by a reset'}: {call.code}: {call.message}"
+        yield from _last(_told(call) for call in failed)
     if not after:
         yield (
             "No call came either. Does the code under test send to the emulator's url"
             " (FORGE_EGRESS_PROXY_URL, read when its client is made)?"
         )
+
+
+def _last(lines: Iterable[str]) -> Iterator[str]:
+    """The last lines that differ, each once: a hundred events of one stream are missing for one reason."""
+    counted: dict[str, int] = {}
+    for line in lines:
+        counted[line] = counted.pop(line, 0) + 1
+    for line, times in list(counted.items())[-_SHOWN:]:
+        yield f"  {line}" if times == 1 else f"  {line} ({times} times)"
+
+
+def _told(call: RecordedRequest) -> str:
+    channel = call.to_json()["channel"]
+    on = f" on {channel!r}" if isinstance(channel, str) else ""
+    return f"{call.operation}{on}, answered {call.status or 'by a reset'}: {call.code}: {call.message}"
 
 
 def _is_near(published: str, subscribed: str) -> bool:

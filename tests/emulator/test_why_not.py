@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -152,6 +153,39 @@ def test_of_many_only_the_last_are_told(own: Api) -> None:
     own.emulator.change(limit=None)
     said = why(own, lambda: [own.publish(f"board-42{letter}") for letter in "abcdefghij"])
     assert [line.split("'")[1] for line in said.splitlines()[1:]] == [f"board-42{letter}" for letter in "fghij"]
+
+
+def test_what_is_missing_for_the_same_reason_is_told_once(own: Api) -> None:
+    def stream() -> None:
+        own.publish("Board-42")
+        for _ in range(20):
+            own.publish_global("board-42")
+
+    assert [line.rpartition(")")[0][-9:] for line in why(own, stream).splitlines()[1:]] == ["", "(20 times"]
+
+
+def test_calls_over_the_limit_are_told_once_with_their_number(own: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("forge_realtime_emulator._clock.time", SimpleNamespace(time=lambda: 1_800_000_000.0))
+
+    def stream() -> None:
+        for _ in range(60):
+            own.publish_global("board-42")
+
+    said = why(own, stream).splitlines()
+    assert said[0].startswith("Published since it was subscribed")
+    assert said[1].endswith("gets only what publish sends (is_global=True gets this). (49 times)")
+    assert said[2:] == [
+        "Calls that failed since it was subscribed:",
+        (
+            "  publish_global on 'board-42', answered 429: RATE_LIMIT_EXCEEDED: Over 50 operations per second for the"
+            " installation; nothing was done. Back off and try again. (11 times)"
+        ),
+    ]
+
+
+def test_of_many_channels_only_some_are_named(own: Api) -> None:
+    said = why(own, lambda: [own.publish(f"{letter * 9}") for letter in "abcdefgh"])
+    assert said.endswith("'ccccccccc', 'ddddddddd', 'eeeeeeeee' and 3 more, which is not like its channel.")
 
 
 def test_what_was_before_the_subscription_is_not_told(own: Api) -> None:
