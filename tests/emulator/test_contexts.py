@@ -185,6 +185,11 @@ def test_a_file_of_contexts_is_read_or_its_fault_said(tmp_path: Path) -> None:
         path.write_bytes(bad)
         with pytest.raises(EmulatorError, match=r"contexts\.json: cannot be read as JSON"):
             read_contexts(path)
+    path.write_text('{"invocations": {"a": {"instalation": "i"}}}', encoding="utf-8")
+    with pytest.raises(
+        EmulatorError, match=r"contexts\.json: invocations\.a: has an unknown key; allowed are installation"
+    ):
+        read_contexts(path)
     with pytest.raises(EmulatorError, match="No such file"):
         read_contexts(tmp_path / "none.json")
 

@@ -67,8 +67,15 @@ def test_the_default_scope_differs(own: Api) -> None:
     assert (
         'published in the default scope [module panel issue="DEMO-1"],'
         " and the subscription is in the default scope [module default-module];"
-        " each side is in the context of its invocation, as registered, or in the default one."
+        " the subscription is in the default context (subscribe with the invocation= that is meant)."
     ) in said
+    said = why(own, lambda: own.publish("board-42", authorization="Forge id=inv-2"), invocation="inv-1")
+    assert (
+        "; the publisher is in the default context (is its invocation registered, under the id that was sent?)." in said
+    )
+    own.emulator.register(invocations={"inv-2": {"module": "page"}})
+    said = why(own, lambda: own.publish("board-42", authorization="Forge id=inv-2"), invocation="inv-1")
+    assert "; each side is in the context of its invocation." in said
 
 
 def test_the_overrides_differ(own: Api) -> None:
@@ -108,8 +115,13 @@ def test_only_one_side_has_a_token(own: Api) -> None:
 
 def test_all_differences_are_said_together(own: Api) -> None:
     said = why(own, lambda: own.publish("Board-42"), is_global=True, token=own.sign("board-42"))
-    for part in ("case-sensitive", "the subscription is global", "has a token"):
-        assert part in said
+    assert said.splitlines() == [
+        "Published since it was subscribed, but not to it:",
+        "  publish on 'Board-42':",
+        "    the subscription is on 'board-42', and names are case-sensitive.",
+        "    the subscription is global, and gets only what publish_global sends.",
+        "    the subscription has a token and the event has none; both need one with equal claims, or neither.",
+    ]
 
 
 def test_it_was_published_too_early(own: Api) -> None:
@@ -161,7 +173,9 @@ def test_what_is_missing_for_the_same_reason_is_told_once(own: Api) -> None:
         for _ in range(20):
             own.publish_global("board-42")
 
-    assert [line.rpartition(")")[0][-9:] for line in why(own, stream).splitlines()[1:]] == ["", "(20 times"]
+    one, twenty = why(own, stream).splitlines()[1:]
+    assert one.startswith("  publish on 'Board-42': ")
+    assert twenty.startswith("  20 times: publish_global on 'board-42': ")
 
 
 def test_calls_over_the_limit_are_told_once_with_their_number(own: Api, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,12 +187,13 @@ def test_calls_over_the_limit_are_told_once_with_their_number(own: Api, monkeypa
 
     said = why(own, stream).splitlines()
     assert said[0].startswith("Published since it was subscribed")
-    assert said[1].endswith("gets only what publish sends (is_global=True gets this). (49 times)")
+    # The subscription was an operation too.
+    assert said[1].startswith("  49 times: publish_global on 'board-42': the subscription is scoped, and gets only")
     assert said[2:] == [
         "Calls that failed since it was subscribed:",
         (
-            "  publish_global on 'board-42', answered 429: RATE_LIMIT_EXCEEDED: Over 50 operations per second for the"
-            " installation; nothing was done. Back off and try again. (11 times)"
+            "  11 times: publish_global on 'board-42', answered 429: RATE_LIMIT_EXCEEDED: Over 50 operations per second for the"
+            " installation; nothing was done. Back off and try again."
         ),
     ]
 
