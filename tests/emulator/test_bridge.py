@@ -439,15 +439,19 @@ def test_a_subscription_that_is_renewed_over_the_limit_waits_and_comes_back(
 def test_unsubscribed_while_the_connection_is_lost_it_stays_so(
     page: Page, emulator: Emulator, channel: str, site: Site
 ) -> None:
+    page.clock.install()
     listen(page, "a", channel)
     port = int(emulator.url.rpartition(":")[2])
     emulator.stop()
     page.evaluate("window.unlisten('a')")
-    with Emulator(port=port, origins=[site.origin]):
+    with Emulator(port=port, origins=[site.origin]) as restarted:
+        # Long after it would have tried again.
+        page.clock.run_for(60_000)
         listen(page, "b", channel)
         call(page, "realtime.publish", channel, "x")
         assert events(page, "b", 1) == ["x"]
         assert events(page, "a", 0) == []
+        assert [event.delivered for event in restarted.events] == [1]
 
 
 def test_the_service_is_called_as_the_platform_does(

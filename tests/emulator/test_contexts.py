@@ -111,7 +111,6 @@ def test_publish_needs_an_invocation_from_a_ui(registered: Api) -> None:
 def test_what_is_not_registered_is_in_the_default_context(own: Api) -> None:
     own.emulator.register(default={"installation": "i-1", "module": "m", "context": {"space": "S"}})
     own.emulator.register(invocations={"known": {}, "other": {"context": {}}})
-    assert own.emulator.subscribe("x")
     assert reaches(own, "nobody-knows-me", "known")
     assert not reaches(own, "nobody-knows-me", "other")
     own.publish_global("x", authorization="Forge installationId=nobody-knows-me")

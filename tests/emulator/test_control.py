@@ -249,20 +249,6 @@ def test_the_feed_shows_each_thing_once_and_at_most_a_hundred_of_the_past(own: A
     assert payloads == [str(number) for number in range(20, 120)]
 
 
-def test_the_feed_ends_when_the_emulator_stops_and_is_there_again_when_it_starts(own: Api) -> None:
-    with watch(own) as answer:
-        stream = feed(answer)
-        next(stream)
-        own.emulator.stop()
-        assert all(item["kind"] == "state" for item in stream)
-    own.emulator.start()
-    with watch(own) as answer:
-        stream = feed(answer)
-        next(stream)
-        own.publish("x", "after the restart")
-        assert next(item for item in stream if item["kind"] == "event")["payload"] == "after the restart"
-
-
 def test_text_that_utf_8_cannot_encode_is_shown(own: Api) -> None:
     half = "\ud800"
     own.emulator.register(invocations={half: {"installation": half, "module": half}}, installations=[half])

@@ -67,15 +67,6 @@ def test_a_busy_feed_has_every_record_at_once_and_a_state_now_and_then(own: Api,
         assert next(message["limit"] for message in messages if message.get("limit")) == 7
 
 
-def test_the_past_is_bounded(own: Api, channel: str) -> None:
-    own.emulator.change(limit=None)
-    for number in range(102):
-        own.publish(channel, str(number))
-    with feed(own.emulator) as messages:
-        kinds = until_state(messages)
-    assert (kinds.count("event"), kinds.count("request")) == (100, 100)
-
-
 def test_it_starts_anew_after_a_reset(own: Api, channel: str) -> None:
     own.publish(channel)
     with feed(own.emulator) as messages:
