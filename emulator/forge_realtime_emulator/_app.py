@@ -8,7 +8,7 @@ import logging
 import re
 import socket
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -28,7 +28,7 @@ from ._control import Control
 from ._document import Operation, load_document, read_document
 from ._errors import EmulatorError, Refused
 from ._faults import Fault
-from ._json import JSONResponse, invalid, parse_json, read_body
+from ._json import JSONResponse, invalid, parse_json, printable, read_body
 from ._origin import RefuseOrigins, parse_origin
 from ._records import RecordedRequest
 from ._settings import Settings
@@ -79,16 +79,21 @@ def create_app(
             raise invalid("pageSize must be a whole number from 1 to 100, and cursor one that an answer gave")
         return JSONResponse(sidecar.installations(int(size), int(cursor)).body)
 
-    async def refused(_: Request, error: Exception) -> Response:
+    async def refused(request: Request, error: Exception) -> Response:
         assert isinstance(error, Refused)
+        _log.info("%-20s %d  %s: %s", request.url.path, error.status, error.code, error.message)
         return _refusal_response(error)
 
     async def unrouted(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        known = ", ".join(f"{operation.method} {operation.path}" for operation in sidecar.document.operations.values())
-        message = f"The document has no such operation. It has {known}."
+        if request.url.path.startswith("/_emulator/"):
+            message = f"The emulator has no such endpoint. It has {', '.join(_endpoints(routes))}."
+        else:
+            operations = sidecar.document.operations.values()
+            known = ", ".join(f"{operation.method} {operation.path}" for operation in operations)
+            message = f"The document has no such operation. It has {known}."
         code = HTTPStatus(error.status_code).name
-        _log.info("%-20s %d  %s %s", "-", error.status_code, request.method, request.url.path)
+        _log.info("%-20s %d  %s %s", "-", error.status_code, request.method, printable(request.url.path))
         return JSONResponse({"code": code, "message": message}, error.status_code, headers=error.headers)
 
     async def disconnected(_: Request, __: Exception) -> Response:
@@ -117,6 +122,13 @@ def create_app(
     # Of `Emulator`'s server, for faults that end them.
     app.state.connections = None
     return app
+
+
+def _endpoints(routes: Iterable[BaseRoute]) -> Iterator[str]:
+    for route in routes:
+        if isinstance(route, Route) and route.path.startswith("/_emulator/"):
+            for method in sorted((route.methods or set()) - {"HEAD"}):
+                yield f"{method} {route.path}"
 
 
 class OperationEndpoint:

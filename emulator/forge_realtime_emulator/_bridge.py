@@ -25,11 +25,11 @@ from urllib.parse import urlsplit
 
 import httpx
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from ._contexts import Context
-from ._json import invalid, read_json
+from ._json import JSONResponse, invalid, parse, printable, read_json
 from ._schema import Schema
 from ._sidecar import Sidecar
 
@@ -128,7 +128,7 @@ class Bridge:
             answering.cancel()
             gone.cancel()
         status = answer["payload"]["status"] if answer["success"] else answer["error"]["code"]
-        _log.info("%-20s %s  %s %s", "invoke", status, call["method"], call["path"].partition("?")[0])
+        _log.info("%-20s %s  %s %s", "invoke", status, call["method"], printable(call["path"].partition("?")[0]))
         return JSONResponse(answer)
 
     async def _answer(self, call: Mapping[str, Any], context: Context) -> dict[str, Any]:
@@ -241,7 +241,7 @@ def _body(answer: httpx.Response) -> Any:
     media_type = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type == "application/json" or media_type.endswith("+json"):
         try:
-            return answer.json()
+            return parse(answer.text)
         except (ValueError, RecursionError):
             pass
     return answer.text

@@ -164,12 +164,15 @@ def read_contexts(path: Path) -> Any:
     """Reads a file of contexts, for `Contexts.register`.
 
     Raises:
-        EmulatorError: It cannot be read, or is no JSON.
+        EmulatorError: It cannot be read, is no JSON, or not of the form that `register` takes.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        registry = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise EmulatorError(f"{path}: cannot be read as JSON: {error}. See the README on contexts.") from error
+    if problem := _REGISTRY.problem(registry):
+        raise EmulatorError(f"{path}: {problem}. See the README on contexts.")
+    return registry
 
 
 def _context(described: Mapping[str, Any], default: Context) -> Context:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -32,6 +33,9 @@ from ._sidecar import Sidecar
 _PAST = 100
 _PULSE = 1.0
 """Seconds between states in a quiet feed: the current rate falls without an event."""
+
+_LEAST = 0.1
+"""Seconds between states in a busy one: with a thousand contexts, a state is as long as a thousand events."""
 
 
 class Control:
@@ -88,8 +92,12 @@ class Control:
                 yield _sse(past.to_json())
             while not self._sidecar.feed.closed:
                 yield _sse(self._sidecar.state())
-                for record in await reader.next(_PULSE):
-                    yield _sse(record)
+                sent = time.monotonic()
+                until = sent + _PULSE
+                while not self._sidecar.feed.closed and (left := until - time.monotonic()) > 0:
+                    for record in await reader.next(left):
+                        yield _sse(record)
+                    until = min(until, sent + _LEAST)
 
     def _past(self) -> list[Record]:
         # All at once: what happens while it is sent waits for the reader, and would be in both.

@@ -70,6 +70,8 @@ class Emulator:
         if contexts is not None:
             self._sidecar.keep(contexts)
         self._server: _Server | None = None
+        # Held while it starts, stops or changes: a change meets either the whole server or none.
+        self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
         self.start()
@@ -89,17 +91,19 @@ class Emulator:
         Raises:
             EmulatorError: It runs already, or the port cannot be had.
         """
-        if self._server is not None:
-            raise EmulatorError(f"The emulator already runs at {self.url}. Stop it before starting it again.")
-        server = _Server(self._app, _listen(self._host, self._port))
-        server.start()
-        self._server = server
+        with self._lock:
+            if self._server is not None:
+                raise EmulatorError(f"The emulator already runs at {self.url}. Stop it before starting it again.")
+            server = _Server(self._app, _listen(self._host, self._port))
+            server.start()
+            self._server = server
 
     def stop(self) -> None:
         """Closes all subscriptions and connections and ends the thread; does nothing when it does not run."""
-        server, self._server = self._server, None
-        if server is not None:
-            server.stop()
+        with self._lock:
+            server, self._server = self._server, None
+            if server is not None:
+                server.stop()
 
     @property
     def is_running(self) -> bool:
@@ -214,8 +218,12 @@ class Emulator:
             TypeError: There is no such setting.
             ValueError: A value makes no sense.
         """
-        self._sidecar.settings = dataclasses.replace(self._sidecar.settings, **settings)
-        self._in_loop(self._sidecar.feed.changed)
+
+        def change() -> None:
+            self._sidecar.settings = dataclasses.replace(self._sidecar.settings, **settings)
+            self._sidecar.feed.changed()
+
+        self._in_loop(change)
 
     def subscribe(
         self,
@@ -258,10 +266,11 @@ class Emulator:
         return lambda: why_not(self._sidecar, address, since)
 
     def _in_loop(self, change: Callable[[], object]) -> None:
-        if self._server is None:
-            change()
-        else:
-            self._server.in_loop(change)
+        with self._lock:
+            if self._server is None:
+                change()
+            else:
+                self._server.in_loop(change)
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -328,7 +337,6 @@ class _Server(uvicorn.Server):
         self._sidecar.feed.open()
         await super().startup(sockets)
         self._loop = asyncio.get_running_loop()
-        self._sidecar.feed.closed = False
         self._settled.set()
 
     def _run(self) -> None:

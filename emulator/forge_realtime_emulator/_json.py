@@ -1,4 +1,4 @@
-"""JSON: reading it from request bodies, up to a limit, and writing it in answers."""
+"""JSON: reading it from request bodies, up to a limit, and writing it in answers and logs."""
 
 from __future__ import annotations
 
@@ -77,6 +77,11 @@ def parse(text: str) -> Any:
         RecursionError: It is nested too deeply.
     """
     return json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
+
+
+def printable(text: str) -> str:
+    """Text for one line of the log, in which nothing moves the cursor."""
+    return text.encode("unicode_escape").decode()
 
 
 def invalid(problem: str) -> Refused:

@@ -27,7 +27,9 @@ class RefuseOrigins:
 
     Only browsers send `Origin`; services and test clients pass. Without this, any page that a developer has open could
     read events and inject faults. The own origin is the one of the `Host` header, if that names an IP address or
-    localhost: a host with a domain name could be another page's, pointed at this machine (DNS rebinding).
+    localhost: a host with a domain name could be another page's, pointed at this machine (DNS rebinding). A browser
+    sends no `Origin` when such a page gets something from what it takes for its own server, so under a domain name
+    nothing but the operations is served; a name that nobody can own, such as another container's, passes.
 
     Args:
         app: The application.
@@ -39,13 +41,18 @@ class RefuseOrigins:
         self._origins = frozenset(origins)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+            return
         headers = Headers(scope=scope)
-        origin = headers.get("origin")
+        origin, host = headers.get("origin"), headers.get("host", "")
         is_websocket = scope["type"] == "websocket"
         method = None if is_websocket else SHARED.get(scope["path"])
         if method is not None:
             send = _with_headers(send, {"Vary": "Origin"})
-        if origin is None or _is_own(origin, headers.get("host", "")):
+        if origin is None and _shows_events(scope["path"]) and _is_of_anybody(host):
+            await _misnamed()(scope, receive, send)
+        elif origin is None or _is_own(origin, host):
             await self._app(scope, receive, send)
         elif origin not in self._origins or (method is None and not is_websocket):
             await _refusal()(scope, receive, send)
@@ -86,6 +93,14 @@ def _refusal() -> Response:
     return JSONResponse({"code": "CROSS_ORIGIN", "message": message}, status_code=403)
 
 
+def _misnamed() -> Response:
+    message = (
+        "The emulator shows what happens in it under an IP address or a local name only, not under a domain name, which"
+        " another page could have pointed here. Use http://127.0.0.1 or http://localhost, with the same port."
+    )
+    return JSONResponse({"code": "FOREIGN_HOST", "message": message}, status_code=403)
+
+
 def _preflight(method: str) -> Response:
     headers = {
         "Access-Control-Allow-Methods": method,
@@ -105,10 +120,27 @@ def _with_headers(send: Send, added: dict[str, str]) -> Send:
 
 
 def _is_own(origin: str, host: str) -> bool:
-    if origin != f"http://{host}":
-        return False
+    return origin == f"http://{host}" and _is_local(_name_in(host))
+
+
+def _shows_events(path: str) -> bool:
+    return path == "/" or path.startswith("/_emulator/")
+
+
+def _is_of_anybody(host: str) -> bool:
+    name = _name_in(host)
+    return "." in name and not name.endswith((".localhost", ".internal")) and not _is_local(name)
+
+
+def _name_in(host: str) -> str:
     try:
-        name = urlsplit(origin).hostname or ""
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return ""
+
+
+def _is_local(name: str) -> bool:
+    try:
         return name == "localhost" or bool(ip_address(name))
     except ValueError:
         return False

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any
 
 from openapi_schema_validator import OAS30Validator, OAS31Validator
+
+_TOLD = 10
+"""Problems that are told of one value. The others are not even looked for: a list may have a million."""
 
 
 class Schema:
@@ -26,9 +30,11 @@ class Schema:
         self._validator: Any = validator(document or schema).evolve(schema=schema)
 
     def problem(self, value: Any) -> str | None:
-        """Says in one line everything that is wrong with `value`, or None."""
-        errors = sorted(self._validator.iter_errors(value), key=lambda error: str(error.json_path))
-        return "; ".join(dict.fromkeys(_describe(error) for error in errors)) or None
+        """Says in one line what is wrong with `value`, up to ten things, or None."""
+        errors = list(islice(self._validator.iter_errors(value), _TOLD + 1))
+        told = sorted(errors[:_TOLD], key=lambda error: str(error.json_path))
+        more = ["and more"] if len(errors) > _TOLD else []
+        return "; ".join([*dict.fromkeys(_describe(error) for error in told), *more]) or None
 
 
 def _describe(error: Any) -> str:

@@ -157,7 +157,10 @@ class Sidecar:
         return Answer({"app": app, "context": {"cloudId": "emulated", "moduleKey": context.module, "userAccess": user}})
 
     def installations(self, page_size: int, cursor: int) -> Answer:
-        """Answers `GET /v1/installations`: the registered ones, or the default one when there is none."""
+        """Answers `GET /v1/installations`: the registered ones, or the default one when there is none.
+
+        That it takes `pageSize` and `cursor` is documented; the form of its answer is not known, and this one a guess.
+        """
         known = self.contexts.installations or [self.contexts.default.installation]
         end = cursor + page_size
         page = [{"id": id_, "installationContext": "ari:cloud:jira::site/emulated"} for id_ in known[cursor:end]]
@@ -199,6 +202,8 @@ class Sidecar:
         """
         if problem := _PUBLICATION.problem(publication):
             raise ValueError(problem)
+        if publication.get("isGlobal") and "contextOverrides" in publication.get("options", {}):
+            raise ValueError("options.contextOverrides: a global channel has no context; leave it out")
         address = self.address_of_page(publication, "publish")
         self._count(address.installation)
         return self._deliver(address, publication["payload"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from ._channels import Address
 from ._records import RecordedEvent, RecordedRequest
@@ -24,10 +24,11 @@ def why_not(sidecar: Sidecar, address: Address, since: float) -> str:
         What was published meanwhile that is like it, with what differs, and the calls that failed. No payload, no claim.
     """
     events, calls = list(sidecar.events), list(sidecar.requests)
-    return "\n".join([*_of_events(events, address, since), *_of_calls(calls, since)])
+    default_scope = sidecar.address_of_page({"channel": address.channel}, "subscribe").scope
+    return "\n".join([*_of_events(events, address, since, default_scope), *_of_calls(calls, since)])
 
 
-def _of_events(events: list[RecordedEvent], address: Address, since: float) -> Iterator[str]:
+def _of_events(events: list[RecordedEvent], address: Address, since: float, default_scope: str) -> Iterator[str]:
     after = [event for event in events if event.at >= since]
     missed = [event for event in after if event.address != address]
     near = [event for event in missed if _is_near(event.channel, address.channel)]
@@ -42,11 +43,12 @@ def _of_events(events: list[RecordedEvent], address: Address, since: float) -> I
         )
     if near:
         yield "Published since it was subscribed, but not to it:"
-        for event in near[-_SHOWN:]:
-            yield f"  {_called(event)}: {'; '.join(_differences(event.address, address))}."
+        yield from _last(_compared(event, address, default_scope) for event in near)
     elif missed:
-        channels = ", ".join(sorted({repr(event.channel) for event in missed}))
-        yield f"Since it was subscribed, events were published on {channels}, which is not like its channel."
+        channels = sorted({repr(event.channel) for event in missed})
+        more = f" and {len(channels) - _SHOWN} more" if len(channels) > _SHOWN else ""
+        named = f"{', '.join(channels[:_SHOWN])}{more}"
+        yield f"Since it was subscribed, events were published on {named}, which is not like its channel."
 
 
 def _of_calls(calls: list[RecordedRequest], since: float) -> Iterator[str]:
@@ -54,15 +56,28 @@ def _of_calls(calls: list[RecordedRequest], since: float) -> Iterator[str]:
     failed = [call for call in after if call.code is not None]
     if failed:
         yield "Calls that failed since it was subscribed:"
-    for call in failed[-_SHOWN:]:
-        channel = call.to_json()["channel"]
-        on = f" on {channel!r}" if isinstance(channel, str) else ""
-        yield f"  {call.operation}{on}, answered {call.status or 'by a reset'}: {call.code}: {call.message}"
+        yield from _last(_told(call) for call in failed)
     if not after:
         yield (
             "No call came either. Does the code under test send to the emulator's url"
             " (FORGE_EGRESS_PROXY_URL, read when its client is made)?"
         )
+
+
+def _last(lines: Iterable[str]) -> Iterator[str]:
+    """The last lines that differ, each once: a hundred events of one stream are missing for one reason."""
+    counted: dict[str, int] = {}
+    for line in lines:
+        counted[line] = counted.pop(line, 0) + 1
+    for line, times in list(counted.items())[-_SHOWN:]:
+        head, *rest = line.split("\n")
+        yield "\n".join([f"  {head}" if times == 1 else f"  {times} times: {head}", *rest])
+
+
+def _told(call: RecordedRequest) -> str:
+    channel = call.to_json()["channel"]
+    on = f" on {channel!r}" if isinstance(channel, str) else ""
+    return f"{call.operation}{on}, answered {call.status or 'by a reset'}: {call.code}: {call.message}"
 
 
 def _is_near(published: str, subscribed: str) -> bool:
@@ -73,7 +88,14 @@ def _called(event: RecordedEvent) -> str:
     return f"{'publish_global' if event.is_global else 'publish'} on {event.channel!r}"
 
 
-def _differences(published: Address, subscribed: Address) -> Iterator[str]:
+def _compared(event: RecordedEvent, address: Address, default_scope: str) -> str:
+    first, *others = _differences(event.address, address, default_scope)
+    if not others:
+        return f"{_called(event)}: {first}."
+    return "\n".join([f"{_called(event)}:", *(f"    {difference}." for difference in (first, *others))])
+
+
+def _differences(published: Address, subscribed: Address, default_scope: str) -> Iterator[str]:
     if published.channel.lower() == subscribed.channel.lower() != published.channel:
         yield f"the subscription is on {subscribed.channel!r}, and names are case-sensitive"
     elif published.channel != subscribed.channel:
@@ -90,7 +112,7 @@ def _differences(published: Address, subscribed: Address) -> Iterator[str]:
             else "the subscription is scoped, and gets only what publish sends (is_global=True gets this)"
         )
     elif published.scope != subscribed.scope:
-        yield from _of_scopes(published.scope, subscribed.scope)
+        yield _of_scopes(published.scope, subscribed.scope, default_scope)
     if published.claims != subscribed.claims:
         if published.claims is not None and subscribed.claims is not None:
             yield "the claims of the two tokens differ; they have to be equal, values and all"
@@ -101,12 +123,16 @@ def _differences(published: Address, subscribed: Address) -> Iterator[str]:
             yield f"{having} has a token and {lacking} has none; both need one with equal claims, or neither"
 
 
-def _of_scopes(published: str, subscribed: str) -> Iterator[str]:
-    yield f"it was published in {_spoken(published)}, and the subscription is in {_spoken(subscribed)}"
+def _of_scopes(published: str, subscribed: str, default: str) -> str:
     if _has_overrides(published) != _has_overrides(subscribed):
-        yield "both sides have to give the same context overrides, or none"
+        hint = "both sides have to give the same context overrides, or none"
+    elif published == default:
+        hint = "the publisher is in the default context (is its invocation registered, under the id that was sent?)"
+    elif subscribed == default:
+        hint = "the subscription is in the default context (subscribe with the invocation= that is meant)"
     else:
-        yield "each side is in the context of its invocation, as registered, or in the default one"
+        hint = "each side is in the context of its invocation"
+    return f"it was published in {_spoken(published)}, and the subscription is in {_spoken(subscribed)}; {hint}"
 
 
 def _has_overrides(scope: str) -> bool:

@@ -11,9 +11,11 @@ import re
 import shutil
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
@@ -400,18 +402,56 @@ def test_a_subscription_that_cannot_be_renewed_ends(
     page.evaluate("window.unlisten('a')")
 
 
+def test_a_subscription_that_is_renewed_over_the_limit_waits_and_comes_back(
+    page: Page, emulator: Emulator, back_end: RealtimeClient, channel: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The emulator's clock goes by advance() only: until then the second never ends.
+    monkeypatch.setattr("forge_realtime_emulator._clock.time", SimpleNamespace(time=lambda: 1_800_000_000.0))
+    refused: list[float] = []
+
+    def note(frame: str | bytes) -> None:
+        if "RATE_LIMIT_EXCEEDED" in str(frame):
+            refused.append(time.monotonic())
+
+    page.on("websocket", lambda websocket: websocket.on("framereceived", note))
+    listen(page, "a", channel)
+    listen(page, "b", channel)
+    back_end.publish(channel, "one")
+    assert events(page, "a", 1) == events(page, "b", 1) == ["one"]
+    emulator.change(limit=4)
+    back_end.publish(channel, "two")  # The fourth operation of the second.
+    assert events(page, "a", 2) == events(page, "b", 2) == ["one", "two"]
+    lose_connections(emulator)
+    while len(refused) < 8:
+        page.wait_for_timeout(10)
+    emulator.change(limit=5)
+    back_end.publish(channel, "meanwhile")
+    emulator.advance(1)
+    for name in ("a", "b"):
+        assert events(page, name, 3) == ["one", "two", "meanwhile"]
+    back_end.publish(channel, "after")
+    for name in ("a", "b"):
+        assert events(page, name, 4) == ["one", "two", "meanwhile", "after"]
+    # Each of the two tried after 0.1 s, 0.2 s, 0.4 s.
+    assert refused[7] - refused[0] > 0.5
+
+
 def test_unsubscribed_while_the_connection_is_lost_it_stays_so(
     page: Page, emulator: Emulator, channel: str, site: Site
 ) -> None:
+    page.clock.install()
     listen(page, "a", channel)
     port = int(emulator.url.rpartition(":")[2])
     emulator.stop()
     page.evaluate("window.unlisten('a')")
-    with Emulator(port=port, origins=[site.origin]):
+    with Emulator(port=port, origins=[site.origin]) as restarted:
+        # Long after it would have tried again.
+        page.clock.run_for(60_000)
         listen(page, "b", channel)
         call(page, "realtime.publish", channel, "x")
         assert events(page, "b", 1) == ["x"]
         assert events(page, "a", 0) == []
+        assert [event.delivered for event in restarted.events] == [1]
 
 
 def test_the_service_is_called_as_the_platform_does(

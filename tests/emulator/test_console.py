@@ -6,6 +6,7 @@ import json
 import re
 import socket
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import httpx
@@ -311,11 +312,11 @@ def test_every_kind_of_fault(
 
 def test_live_channels_come_and_go(own: Api, console: Console, channel: str) -> None:
     channels = console.region("Live channels")
-    expect(channels).to_contain_text("Nobody is subscribed.")
+    expect(channels.get_by_text("Nobody is subscribed.")).to_be_visible()
     with own.emulator.subscribe(channel, is_global=True), own.emulator.subscribe(channel, is_global=True):
         item = channels.get_by_role("listitem")
         expect(item).to_contain_text("2 subscribers")
-        expect(item.locator(".meta span")).to_have_text(["global", "default-installation", "no token"])
+        expect(item.locator(".meta span")).to_have_text(["global", "installation default-installation", "no token"])
     expect(channels.get_by_text("Nobody is subscribed.")).to_be_visible()
     expect(item).to_have_count(0)
 
@@ -340,9 +341,9 @@ def test_the_registered_contexts_are_shown(own: Api, console: Console) -> None:
     contexts = console.region("Contexts").get_by_role("listitem")
     expect(contexts).to_have_text(
         [
-            re.compile("^default.*i-acme.*board-panel.*project DEMO"),
-            re.compile("^invocation-123.*i-acme.*issue-panel.*issue DEMO-42.*account ada.*from a UI"),
-            re.compile("^invocation-nightly.*i-globex.*nightly.*not from a UI"),
+            re.compile("^defaultinstallation i-acmemodule board-panel .*project DEMO"),
+            re.compile("^invocation-123installation i-acmemodule issue-panel .*issue DEMO-42account adafrom a UI"),
+            re.compile("^invocation-nightlyinstallation i-globexmodule nightly .*not from a UI"),
         ]
     )
 
@@ -428,13 +429,17 @@ def test_a_reset_empties_it(own: Api, console: Console) -> None:
 @pytest.mark.parametrize("width", [320, 360, 768, 1024, 1440])
 def test_nothing_sticks_out_of_the_window(own: Api, open_console: Callable[..., Console], width: int) -> None:
     console = open_console(viewport={"width": width, "height": 740})
-    long = "a-long-name-without-a-break" * 12
+    # One without a place to break it, and one with many.
+    long, other = "a" * 300, "a-long-name-without-a-break" * 12
     own.emulator.register(invocations={long: {"installation": long, "module": long, "context": {"issue": long}}})
-    own.emulator.fail_next(status=503, operation="publish", channel=long, installation=long)
+    own.emulator.fail_next(5, status=503, operation="publish", channel=long, installation=long)
     with own.emulator.subscribe(long, token=own.sign(long, {long: long}), invocation=long):
         own.publish_global(long, long, authorization=f"Forge id={long}")
-        own.publish_global(long, json.dumps({long: [long]}), authorization=f"Forge id={long}")
+        own.publish_global(other, json.dumps({long: [long]}), authorization=f"Forge id={long}")
+        own.publish(long, long, authorization=f"Forge as=user,id={long},accountId={long}")
+        own.publish(long, authorization=f"Forge as=app,id={long}")
         expect(console.events).to_have_count(2)
+        expect(console.requests).to_have_count(5)
         for name in ("Contexts", "Publish", "Faults"):
             details = console.region(name).locator("details")
             if details.get_attribute("open") is None:
@@ -446,6 +451,45 @@ def test_nothing_sticks_out_of_the_window(own: Api, open_console: Callable[..., 
             return box.width && getComputedStyle(node).position !== 'absolute' && (box.right > innerWidth || box.left < 0);
         }).map((node) => node.outerHTML.slice(0, 80))"""
         assert console.page.evaluate(within) == []
+
+
+@pytest.mark.parametrize("width", [360, 1440])
+def test_many_channels_push_nothing_out_of_sight_and_are_scrolled_by_keyboard(
+    own: Api, open_console: Callable[..., Console], width: int
+) -> None:
+    own.emulator.change(limit=None)
+    console = open_console(viewport={"width": width, "height": 740})
+    with ExitStack() as subscriptions:
+        for number in range(30):
+            subscriptions.enter_context(own.emulator.subscribe(f"channel-{number}"))
+        channels = console.page.get_by_role("list", name="Live channels")
+        expect(channels.get_by_role("listitem")).to_have_count(30)
+        card = console.region("Live channels").bounding_box()
+        assert card is not None
+        assert card["height"] < 450
+        channels.focus()
+        expect(channels).to_be_focused()
+        console.page.keyboard.press("End")
+        expect(channels.get_by_text("channel-29", exact=True)).to_be_in_viewport()
+    expect(console.page.get_by_text("Nobody is subscribed.")).to_be_visible()
+    expect(console.page.locator("#channels")).not_to_have_attribute("tabindex", "0")
+
+
+def test_a_lost_connection_is_seen_wherever_one_has_scrolled_to(
+    own: Api, open_console: Callable[..., Console], channel: str
+) -> None:
+    console = open_console(viewport={"width": 360, "height": 740})
+    console.expected = UNREACHABLE
+    own.emulator.change(limit=None)
+    for _ in range(30):
+        own.publish(channel)
+    expect(console.requests).to_have_count(30)
+    console.rows.last.scroll_into_view_if_needed()
+    expect(console.connection).not_to_be_in_viewport()
+    own.emulator.stop()
+    expect(console.connection).to_have_text("Disconnected, trying again")
+    expect(console.connection).to_be_in_viewport()
+    expect(console.page.locator("#channels")).to_have_css("opacity", "0.6")
 
 
 def test_the_forms_are_folded_in_a_narrow_window_only(open_console: Callable[..., Console]) -> None:

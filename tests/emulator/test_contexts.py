@@ -111,7 +111,6 @@ def test_publish_needs_an_invocation_from_a_ui(registered: Api) -> None:
 def test_what_is_not_registered_is_in_the_default_context(own: Api) -> None:
     own.emulator.register(default={"installation": "i-1", "module": "m", "context": {"space": "S"}})
     own.emulator.register(invocations={"known": {}, "other": {"context": {}}})
-    assert own.emulator.subscribe("x")
     assert reaches(own, "nobody-knows-me", "known")
     assert not reaches(own, "nobody-knows-me", "other")
     own.publish_global("x", authorization="Forge installationId=nobody-knows-me")
@@ -185,6 +184,11 @@ def test_a_file_of_contexts_is_read_or_its_fault_said(tmp_path: Path) -> None:
         path.write_bytes(bad)
         with pytest.raises(EmulatorError, match=r"contexts\.json: cannot be read as JSON"):
             read_contexts(path)
+    path.write_text('{"invocations": {"a": {"instalation": "i"}}}', encoding="utf-8")
+    with pytest.raises(
+        EmulatorError, match=r"contexts\.json: invocations\.a: has an unknown key; allowed are installation"
+    ):
+        read_contexts(path)
     with pytest.raises(EmulatorError, match="No such file"):
         read_contexts(tmp_path / "none.json")
 

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from forge_realtime_emulator import Emulator, Settings
+from forge_realtime_emulator import Emulator, Settings, SubscriptionRefused
 from tests.emulator.api import Api
 
 
@@ -173,6 +173,11 @@ def test_a_page_publishes_as_a_front_end_does(own: Api) -> None:
             "INVALID_REQUEST",
             "must be of board",
         ),
+        (
+            {"channel": "x", "payload": "", "isGlobal": True, "options": {"contextOverrides": []}},
+            "INVALID_REQUEST",
+            "a global channel has no context; leave it out",
+        ),
     ],
 )
 def test_a_page_that_publishes_wrongly_is_refused(own: Api, page: Any, code: str, problem: str) -> None:
@@ -244,20 +249,6 @@ def test_the_feed_shows_each_thing_once_and_at_most_a_hundred_of_the_past(own: A
     assert payloads == [str(number) for number in range(20, 120)]
 
 
-def test_the_feed_ends_when_the_emulator_stops_and_is_there_again_when_it_starts(own: Api) -> None:
-    with watch(own) as answer:
-        stream = feed(answer)
-        next(stream)
-        own.emulator.stop()
-        assert all(item["kind"] == "state" for item in stream)
-    own.emulator.start()
-    with watch(own) as answer:
-        stream = feed(answer)
-        next(stream)
-        own.publish("x", "after the restart")
-        assert next(item for item in stream if item["kind"] == "event")["payload"] == "after the restart"
-
-
 def test_text_that_utf_8_cannot_encode_is_shown(own: Api) -> None:
     half = "\ud800"
     own.emulator.register(invocations={half: {"installation": half, "module": half}}, installations=[half])
@@ -265,6 +256,8 @@ def test_text_that_utf_8_cannot_encode_is_shown(own: Api) -> None:
         own.publish(half, half, token=own.sign(half, {half: half}))
         assert state(own)["channels"][0]["channel"] == half
     assert own.get("/v1/installations").json()["installations"][0]["id"] == half
+    own.emulator.register(default={"account": half})
+    assert own.get("/_emulator/context").json()["accountId"] == half
     with watch(own) as answer:
         shown = [item for item, _ in zip(feed(answer), range(4), strict=False)]
     assert half in [item.get("payload") for item in shown]
@@ -274,3 +267,32 @@ def test_numbers_beyond_every_bound_are_refused(own: Api) -> None:
     content = b'{"channelName": "x", "claims": {"a": 1e999}}'
     answer = own.post("/forge/realtime/v1/token", content=content, headers={"Content-Type": "application/json"})
     assert (answer.status_code, answer.json()["message"]) == (400, "Invalid request: the body is not valid JSON.")
+
+
+def test_an_endpoint_that_is_not_there_is_answered_with_those_that_are(own: Api) -> None:
+    for answer, status in [(own.get("/_emulator/faults"), 405), (own.get("/_emulator/fault"), 404)]:
+        assert answer.status_code == status
+        message = answer.json()["message"]
+        assert message.startswith("The emulator has no such endpoint. It has GET /_emulator/state, ")
+        for endpoint in ("POST /_emulator/faults", "DELETE /_emulator/faults", "GET /_emulator/subscribe"):
+            assert endpoint in message
+    assert "It has POST /forge/realtime/v1/publish, " in own.get("/forge").json()["message"]
+
+
+def test_what_is_refused_to_a_page_or_subscriber_is_in_the_log(own: Api, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "forge_realtime_emulator")
+    own.post("/_emulator/publish", {"channel": "x", "payload": "", "options": {"token": "secret"}})
+    own.get("/_emulator/subscribe?channel=x&token=secret")
+    with pytest.raises(SubscriptionRefused):
+        own.emulator.subscribe("x", token="secret").__enter__()
+    own.get("/a%1B%5B2J")
+    lines = [record.getMessage().split(maxsplit=2) for record in caplog.records]
+    assert [line[:2] for line in lines] == [
+        ["/_emulator/publish", "400"],
+        ["/_emulator/subscribe", "400"],
+        ["subscribe", "refused"],
+        ["-", "404"],
+    ]
+    assert [line[2].split(":")[0] for line in lines[:3]] == ["INVALID_TOKEN"] * 3
+    assert lines[3][2] == "GET /a\\x1b[2J"
+    assert "secret" not in caplog.text

@@ -167,6 +167,14 @@ def test_token_checks_have_their_order_codes_and_message(api_of: Callable[[Emula
             assert (refused.value.code, str(refused.value)) == (code, f"Realtime token validation failed: {code}")
 
 
+def test_a_subscription_outlives_its_token(own: Api, channel: str) -> None:
+    claims = {"team": "red"}
+    with own.emulator.subscribe(channel, token=own.sign(channel, claims)) as subscription:
+        own.emulator.advance(3601)
+        assert delivered(own.publish(channel, token=own.sign(channel, claims)))
+        assert subscription.receive().payload == "x"
+
+
 def _refused(answer: httpx.Response, code: str) -> None:
     assert answer.status_code == 400
     assert answer.json() == {"code": code, "message": f"Realtime token validation failed: {code}"}

@@ -16,7 +16,7 @@ import pytest
 from websockets.sync.client import connect
 
 import forge_realtime_emulator
-from forge_realtime_emulator import Emulator, EmulatorError, Settings, SubscriptionClosed
+from forge_realtime_emulator import Emulator, EmulatorError, Settings, SubscriptionClosed, _emulator
 from tests.emulator.api import Api
 
 
@@ -211,6 +211,29 @@ def test_records_and_faults_can_be_used_from_many_threads(own: Api, channel: str
     for thread in threads:
         thread.join()
     assert [call.status for call in own.emulator.requests] == [503] * 80
+
+
+def test_a_change_waits_for_the_end_of_a_stop(own: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In between the server is no longer the emulator's, but its thread still works on the same state."""
+    stopping, go_on = threading.Event(), threading.Event()
+    stop = _emulator._Server.stop
+
+    def stop_late(server: _emulator._Server) -> None:
+        stopping.set()
+        assert go_on.wait(30)
+        stop(server)
+
+    monkeypatch.setattr(_emulator._Server, "stop", stop_late)
+    ends, changes = threading.Thread(target=own.emulator.stop), threading.Thread(target=own.emulator.reset)
+    ends.start()
+    assert stopping.wait(30)
+    changes.start()
+    changes.join(0.1)
+    assert changes.is_alive()
+    go_on.set()
+    for thread in (ends, changes):
+        thread.join(30)
+        assert not thread.is_alive()
 
 
 def test_everything_exported_is_there_and_documented() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -45,13 +46,25 @@ def test_it_goes_on_with_what_happens_each_once(own: Api, channel: str) -> None:
         assert next(message["status"] for message in messages if message["kind"] == "request") == 200
 
 
-def test_the_past_is_bounded(own: Api, channel: str) -> None:
+def test_a_busy_feed_has_every_record_at_once_and_a_state_now_and_then(own: Api, channel: str) -> None:
     own.emulator.change(limit=None)
-    for number in range(102):
-        own.publish(channel, str(number))
     with feed(own.emulator) as messages:
-        kinds = until_state(messages)
-    assert (kinds.count("event"), kinds.count("request")) == (100, 100)
+        until_state(messages)
+        began = time.monotonic()
+        for _ in range(100):
+            own.publish(channel)
+        own.publish(channel, "last")
+        took = time.monotonic() - began
+        kinds = []
+        for message in messages:
+            kinds.append(message["kind"])
+            if message.get("payload") == "last":
+                break
+        assert kinds.count("event") == 101
+        assert kinds.count("state") <= took / 0.1 + 1
+        # What has changed is shown although no record follows.
+        own.emulator.change(limit=7)
+        assert next(message["limit"] for message in messages if message.get("limit")) == 7
 
 
 def test_it_starts_anew_after_a_reset(own: Api, channel: str) -> None:

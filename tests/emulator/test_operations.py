@@ -222,3 +222,13 @@ def test_an_unusable_document_is_refused_with_what_to_do(
     change(changed)
     with pytest.raises(EmulatorError, match=re.escape(problem)):
         Emulator(document=changed)
+
+
+def test_of_many_problems_only_the_first_are_told(api: Api, channel: str) -> None:
+    """A million of them would hold up every other call for seconds, and make an answer of megabytes."""
+    answer = api.publish(channel, contextOverrides=[1] * 200_000)
+    assert answer.status_code == 400
+    told = [f"options.contextOverrides[{number}]: must be of type string" for number in range(10)]
+    assert answer.json()["message"] == f"Invalid request: {'; '.join(told)}; and more."
+    ten = api.publish(channel, contextOverrides=[1] * 10)
+    assert ten.json()["message"] == f"Invalid request: {'; '.join(told)}."

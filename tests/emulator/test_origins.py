@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.server
 import json
 import logging
@@ -264,6 +265,34 @@ def test_a_redirect_is_the_answer(client: httpx.Client, page_server: str) -> Non
     assert payload["headers"]["location"] == ["http://127.0.0.1:1/"]
 
 
+@pytest.mark.parametrize(
+    ("body", "received"),
+    [
+        (b'{"a": "\\ud800"}', {"a": "\ud800"}),
+        (b'{"a": NaN}', '{"a": NaN}'),
+        (b'{"a": 1e999}', '{"a": 1e999}'),
+        (b"[" * 5000 + b"]" * 5000, "[" * 5000 + "]" * 5000),
+        ('{"a": "\u00fc"}'.encode("latin-1"), {"a": "\ufffd"}),  # as in a browser
+        (b"{", "{"),
+    ],
+)
+def test_json_that_a_page_could_not_read_reaches_it_as_text(
+    client: httpx.Client, silent: socket.socket, body: bytes, received: Any
+) -> None:
+    def serve() -> None:
+        accepted, _ = silent.accept()
+        with accepted:
+            accepted.recv(65536)
+            head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+            accepted.sendall(head.encode() + body)
+
+    serving = threading.Thread(target=serve)
+    serving.start()
+    with Emulator(service=f"http://127.0.0.1:{silent.getsockname()[1]}") as emulator:
+        assert invoke(client, emulator)["payload"]["body"] == received
+    serving.join()
+
+
 def test_the_log_has_no_query_and_no_body(
     client: httpx.Client, page_server: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -317,3 +346,20 @@ class _Redirect(http.server.BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:
         pass
+
+
+def test_as_an_application_it_starts_and_stops_in_a_server_of_ones_own() -> None:
+    async def live() -> list[str]:
+        events = [{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}]
+        answers: list[str] = []
+
+        async def receive() -> Any:
+            return events.pop(0)
+
+        async def send(message: Any) -> None:
+            answers.append(message["type"])
+
+        await create_app()({"type": "lifespan", "asgi": {"version": "3.0"}}, receive, send)
+        return answers
+
+    assert asyncio.run(live()) == ["lifespan.startup.complete", "lifespan.shutdown.complete"]

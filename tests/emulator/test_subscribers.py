@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import httpx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -163,3 +164,35 @@ def test_a_domain_name_that_points_here_is_not_the_own_origin(api: Api) -> None:
     for name, status in [(f"evil.example:{port}", 403), (f"localhost:{port}", 400), ("[::1", 403)]:
         answer = api.post("/_emulator/faults", {}, headers={"Origin": f"http://{name}", "Host": name})
         assert answer.status_code == status, name
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/_emulator/state", "/_emulator/feed", "/_emulator/context", "/_emulator/subscribe"]
+)
+def test_a_domain_name_that_points_here_shows_nothing_even_without_an_origin(own: Api, path: str) -> None:
+    """A browser sends no Origin with a GET to what it takes for the page's own server."""
+    for name in ("evil.example:7072", "evil.example", "127.0.0.1.evil.example", "localhost.evil.example", "com."):
+        answer = httpx.get(own.emulator.url + path, headers={"Host": name}, trust_env=False)
+        assert (answer.status_code, answer.json()["code"]) == (403, "FOREIGN_HOST"), name
+        assert "http://127.0.0.1" in answer.json()["message"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "localhost",
+        "127.0.0.1:1",
+        "[::1]:7072",
+        "192.0.2.7",
+        "emulator:7072",
+        "host.docker.internal:7072",
+        "a.localhost",
+    ],
+)
+def test_a_local_name_is_served(api: Api, name: str) -> None:
+    assert httpx.get(api.emulator.url + "/_emulator/state", headers={"Host": name}, trust_env=False).status_code == 200
+
+
+def test_the_operations_are_served_under_every_name(api: Api, channel: str) -> None:
+    body = {"name": channel, "payload": "x"}
+    assert api.post("/forge/realtime/v1/publish", body, headers={"Host": "emulator.example"}).status_code == 200

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -66,8 +67,15 @@ def test_the_default_scope_differs(own: Api) -> None:
     assert (
         'published in the default scope [module panel issue="DEMO-1"],'
         " and the subscription is in the default scope [module default-module];"
-        " each side is in the context of its invocation, as registered, or in the default one."
+        " the subscription is in the default context (subscribe with the invocation= that is meant)."
     ) in said
+    said = why(own, lambda: own.publish("board-42", authorization="Forge id=inv-2"), invocation="inv-1")
+    assert (
+        "; the publisher is in the default context (is its invocation registered, under the id that was sent?)." in said
+    )
+    own.emulator.register(invocations={"inv-2": {"module": "page"}})
+    said = why(own, lambda: own.publish("board-42", authorization="Forge id=inv-2"), invocation="inv-1")
+    assert "; each side is in the context of its invocation." in said
 
 
 def test_the_overrides_differ(own: Api) -> None:
@@ -107,8 +115,13 @@ def test_only_one_side_has_a_token(own: Api) -> None:
 
 def test_all_differences_are_said_together(own: Api) -> None:
     said = why(own, lambda: own.publish("Board-42"), is_global=True, token=own.sign("board-42"))
-    for part in ("case-sensitive", "the subscription is global", "has a token"):
-        assert part in said
+    assert said.splitlines() == [
+        "Published since it was subscribed, but not to it:",
+        "  publish on 'Board-42':",
+        "    the subscription is on 'board-42', and names are case-sensitive.",
+        "    the subscription is global, and gets only what publish_global sends.",
+        "    the subscription has a token and the event has none; both need one with equal claims, or neither.",
+    ]
 
 
 def test_it_was_published_too_early(own: Api) -> None:
@@ -152,6 +165,42 @@ def test_of_many_only_the_last_are_told(own: Api) -> None:
     own.emulator.change(limit=None)
     said = why(own, lambda: [own.publish(f"board-42{letter}") for letter in "abcdefghij"])
     assert [line.split("'")[1] for line in said.splitlines()[1:]] == [f"board-42{letter}" for letter in "fghij"]
+
+
+def test_what_is_missing_for_the_same_reason_is_told_once(own: Api) -> None:
+    def stream() -> None:
+        own.publish("Board-42")
+        for _ in range(20):
+            own.publish_global("board-42")
+
+    one, twenty = why(own, stream).splitlines()[1:]
+    assert one.startswith("  publish on 'Board-42': ")
+    assert twenty.startswith("  20 times: publish_global on 'board-42': ")
+
+
+def test_calls_over_the_limit_are_told_once_with_their_number(own: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("forge_realtime_emulator._clock.time", SimpleNamespace(time=lambda: 1_800_000_000.0))
+
+    def stream() -> None:
+        for _ in range(60):
+            own.publish_global("board-42")
+
+    said = why(own, stream).splitlines()
+    assert said[0].startswith("Published since it was subscribed")
+    # The subscription was an operation too.
+    assert said[1].startswith("  49 times: publish_global on 'board-42': the subscription is scoped, and gets only")
+    assert said[2:] == [
+        "Calls that failed since it was subscribed:",
+        (
+            "  11 times: publish_global on 'board-42', answered 429: RATE_LIMIT_EXCEEDED: Over 50 operations per second for the"
+            " installation; nothing was done. Back off and try again."
+        ),
+    ]
+
+
+def test_of_many_channels_only_some_are_named(own: Api) -> None:
+    said = why(own, lambda: [own.publish(f"{letter * 9}") for letter in "abcdefgh"])
+    assert said.endswith("'ccccccccc', 'ddddddddd', 'eeeeeeeee' and 3 more, which is not like its channel.")
 
 
 def test_what_was_before_the_subscription_is_not_told(own: Api) -> None:
