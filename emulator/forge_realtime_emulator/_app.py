@@ -23,6 +23,7 @@ from starlette.websockets import WebSocket
 
 from ._authorization import Authorization, parse_authorization
 from ._bridge import Bridge
+from ._connection import transport_of
 from ._console import console_route
 from ._control import Control
 from ._document import Operation, load_document, read_document
@@ -100,7 +101,7 @@ def create_app(
         return Response()
 
     routes: list[BaseRoute] = [
-        Route(operation.path, OperationEndpoint(operation, sidecar).serve, methods=[operation.method])
+        Route(operation.path, OperationEndpoint(operation, sidecar), methods=[operation.method])
         for operation in sidecar.document.operations.values()
     ]
     routes += [
@@ -132,14 +133,18 @@ def _endpoints(routes: Iterable[BaseRoute]) -> Iterator[str]:
 
 
 class OperationEndpoint:
-    """Checks the calls of one operation, has them answered, and records them."""
+    """An ASGI application: checks the calls of one operation, has them answered, and records them."""
 
     def __init__(self, operation: Operation, sidecar: Sidecar) -> None:
         self._operation = operation
         self._sidecar = sidecar
 
-    async def serve(self, request: Request) -> Response:
-        """Answers one call. A fault that waits for it comes before everything else."""
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        response = await self._serve(Request(scope, receive))
+        await response(scope, receive, send)
+
+    async def _serve(self, request: Request) -> Response:
+        # A fault that waits for the call comes before everything else.
         call = _Call(request, self._operation, self._sidecar)
         await call.read()
         fault = self._sidecar.faults.take(**call.described())
@@ -181,6 +186,7 @@ class _Call:
         self._sidecar = sidecar
         self._authorization: Authorization | None = None
         self._body: Any = None
+        self._size = 0
         self._refused: Refused | None = None
 
     async def read(self) -> None:
@@ -194,6 +200,7 @@ class _Call:
                 if problem := schema.problem(body):
                     raise invalid(problem)
                 self._body = body
+                self._size = len(raw)
         except Refused as refused:
             self._refused = refused
         except RecursionError:
@@ -223,7 +230,9 @@ class _Call:
             return invalid("the JSON is nested too deeply")
 
     def record(self, status: int, refusal: Refused | None, fault: Fault | None) -> None:
-        headers = {name: ", ".join(self._request.headers.getlist(name)) for name in self._request.headers}
+        headers: dict[str, str] = {}
+        for name, value in self._request.headers.items():
+            headers[name] = f"{headers[name]}, {value}" if name in headers else value
         self._sidecar.record(
             RecordedRequest(
                 operation=self._operation.operation_id,
@@ -235,7 +244,8 @@ class _Call:
                 message=None if refusal is None else refusal.message,
                 fault=fault is not None,
                 at=self._sidecar.clock.now(),
-            )
+            ),
+            self._size,
         )
 
 
@@ -250,8 +260,7 @@ class _Bad(Response):
         if self._kind == "not-json":
             await super().__call__(scope, receive, send)
             return
-        connections = scope["app"].state.connections
-        if connections is None:
+        if scope["app"].state.connections is None:
             raise EmulatorError(
                 f"The fault {self._kind!r} ends a connection, which only the server of Emulator can do."
             )
@@ -259,9 +268,9 @@ class _Bad(Response):
             headers = [(b"content-type", b"application/json"), (b"content-length", b"1000")]
             await send({"type": "http.response.start", "status": 200, "headers": headers})
             await send({"type": "http.response.body", "body": b'{"eventId": "', "more_body": True})
-        for connection in list(connections):
-            if connection.client == tuple(scope["client"]):
-                _end(connection.transport, reset=self._kind == "reset")
+        transport = transport_of(scope)
+        if transport is not None:
+            _end(transport, reset=self._kind == "reset")
         while (await receive())["type"] != "http.disconnect":
             pass
 
