@@ -24,7 +24,7 @@ from generator.select import select
 
 _ORIGINAL = "forge_realtime"
 # Of these the package consists, and of what they import.
-_PARTS = ("_base", "asgi", "logs", "wsgi")
+_PARTS: tuple[str, ...] = ("_base", "asgi", "logs", "wsgi")
 _MARK = "Made by `python -m generator client`"
 
 
