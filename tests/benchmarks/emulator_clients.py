@@ -1,0 +1,275 @@
+"""Clients that cost little, so that the emulator is what is measured: a publisher, and subscribers.
+
+Each runs in a process of its own and uses the operations as published: HTTP/1.1 over kept connections, and WebSockets. The
+answers and frames are read by hand, for what a comfortable library takes for one of them is as much as the emulator takes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from websockets.client import ClientProtocol
+from websockets.http11 import Response
+from websockets.uri import parse_uri
+
+CHANNEL = "load"
+OPERATIONS = {"publish": "/forge/realtime/v1/publish", "publish_global": "/forge/realtime/v1/publish/global"}
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What a publisher did.
+
+    Attributes:
+        began: `time.monotonic()` before the first call was sent; all processes of a machine share that clock.
+        ended: The same, when the last answer was there.
+        ids: The answered `eventId`s by connection, in order.
+        cpu: Seconds of processor time that this process took meanwhile.
+    """
+
+    began: float
+    ended: float
+    ids: list[list[str]]
+    cpu: float
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """What subscribers got.
+
+    Attributes:
+        ended: `time.monotonic()` when the last event was there.
+        events: The events, in order. Every subscriber got these, byte for byte.
+        deliveries: The frames of all subscribers together.
+        cpu: Seconds of processor time that this process took meanwhile.
+    """
+
+    ended: float
+    events: list[dict[str, Any]]
+    deliveries: int
+    cpu: float
+
+
+async def publish(url: str, operation: str, events: int, connections: int) -> Published:
+    """Publishes so many events over so many connections, on each one the next call as soon as the last is answered.
+
+    The payload of an event says which connection sent it, and the how many-th it is there: `3 17`.
+
+    Raises:
+        RuntimeError: A call was not answered 200, or its event reached nobody.
+    """
+    parts = urlsplit(url)
+    loop = asyncio.get_running_loop()
+    publishers: list[_Publisher] = []
+    for number in range(connections):
+        mine = len(range(number, events, connections))
+        publisher = _Publisher(parts.netloc, OPERATIONS[operation], number, mine, loop.create_future())
+        await loop.create_connection(lambda made=publisher: made, parts.hostname, parts.port)  # type: ignore[misc]
+        publishers.append(publisher)
+    cpu, began = time.process_time(), time.monotonic()
+    for publisher in publishers:
+        publisher.call()
+    await asyncio.gather(*(publisher.done for publisher in publishers))
+    ended = time.monotonic()
+    ids = [publisher.ids for publisher in publishers]
+    return Published(began, ended, ids, time.process_time() - cpu)
+
+
+class _Publisher(asyncio.Protocol):
+    def __init__(self, host: str, path: str, number: int, events: int, done: asyncio.Future[None]) -> None:
+        self._head = (
+            f"POST {path} HTTP/1.1\r\nHost: {host}\r\nforge-proxy-authorization: Forge as=app,id=invocation-123\r\n"
+            "Accept: application/json\r\nContent-Type: application/json\r\nContent-Length: "
+        )
+        self._number = number
+        self._events = events
+        self._buffer = b""
+        self.ids: list[str] = []
+        self.done = done
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def call(self) -> None:
+        if len(self.ids) == self._events:
+            self._transport.close()
+            self.done.set_result(None)
+            return
+        body = json.dumps({"name": CHANNEL, "payload": f"{self._number} {len(self.ids)}"})
+        self._transport.write(f"{self._head}{len(body)}\r\n\r\n{body}".encode())
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        head, end, body = self._buffer.partition(b"\r\n\r\n")
+        # The body is one object of JSON, without another in it.
+        if not end or not body.endswith(b"}"):
+            return
+        self._buffer = b""
+        answer = json.loads(body)
+        if not head.startswith(b"HTTP/1.1 200 ") or answer["eventId"] is None:
+            self._fail(f"A call was answered {head[9:12].decode()} {answer}.")
+            return
+        self.ids.append(answer["eventId"])
+        self.call()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._fail("The emulator closed a publisher's connection.")
+
+    def _fail(self, problem: str) -> None:
+        if not self.done.done():
+            self.done.set_exception(RuntimeError(problem))
+
+
+class Subscribers:
+    """So many WebSocket subscribers of one channel.
+
+    Args:
+        url: The emulator's URL.
+        count: How many.
+        is_global: Whether they subscribe to what is published globally.
+    """
+
+    def __init__(self, url: str, count: int, *, is_global: bool) -> None:
+        self._url = url
+        self._count = count
+        self._is_global = is_global
+        self._subscribers: list[_Subscriber] = []
+        self._cpu = 0.0
+
+    async def open(self) -> None:
+        """Subscribes, and returns when all are subscribed."""
+        parts = urlsplit(self._url)
+        loop = asyncio.get_running_loop()
+        message = json.dumps({"channel": CHANNEL, "isGlobal": self._is_global})
+        for _ in range(self._count):
+            subscriber = _Subscriber(f"ws://{parts.netloc}/_emulator/subscribe", message, loop.create_future())
+            await loop.create_connection(lambda made=subscriber: made, parts.hostname, parts.port)  # type: ignore[misc]
+            await subscriber.ready
+            self._subscribers.append(subscriber)
+        self._cpu = time.process_time()
+
+    async def receive(self, events: int) -> Received:
+        """Waits until each has got so many events since the last time, and checks that all got the same.
+
+        Raises:
+            RuntimeError: A subscriber lost its connection, or got other events than the first one did.
+        """
+        done = asyncio.get_running_loop().create_future()
+        missing = self._count
+
+        def complete() -> None:
+            nonlocal missing
+            missing -= 1
+            if not missing and not done.done():
+                done.set_result(None)
+
+        for subscriber in self._subscribers:
+            subscriber.expect(events, complete, done)
+        await done
+        ended, cpu = time.monotonic(), time.process_time() - self._cpu
+        streams = {subscriber.take() for subscriber in self._subscribers}
+        if len(streams) > 1:
+            raise RuntimeError("The subscribers of one channel got different events, or in a different order.")
+        messages = [json.loads(message) for message in _messages(streams.pop())]
+        self._cpu = time.process_time()
+        return Received(ended, messages, events * self._count, cpu)
+
+    def close(self) -> None:
+        """Ends all connections."""
+        for subscriber in self._subscribers:
+            subscriber.close()
+
+
+class _Subscriber(asyncio.Protocol):
+    def __init__(self, address: str, message: str, ready: asyncio.Future[None]) -> None:
+        self._protocol = ClientProtocol(parse_uri(address))
+        self._message = message
+        self._buffer = bytearray()
+        self._position = 0
+        self._missing = 0
+        self._complete: Callable[[], None] | None = None
+        self._failed: asyncio.Future[None] = ready
+        self.ready = ready
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self._protocol.send_request(self._protocol.connect())
+        self._flush()
+
+    def data_received(self, data: bytes) -> None:
+        if not self.ready.done():
+            self._begin(data)
+            return
+        self._buffer += data
+        while (end := _end_of_frame(self._buffer, self._position)) <= len(self._buffer):
+            self._position = end
+            self._missing -= 1
+            if not self._missing and self._complete is not None:
+                self._complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self._failed.done():
+            self._failed.set_exception(RuntimeError("The emulator closed a subscriber's connection."))
+
+    def expect(self, events: int, complete: Callable[[], None], failed: asyncio.Future[None]) -> None:
+        self._failed = failed
+        self._complete = complete
+        self._missing += events
+        if not self._missing:
+            complete()
+
+    def take(self) -> bytes:
+        taken = bytes(self._buffer[: self._position])
+        del self._buffer[: self._position]
+        self._position = 0
+        return taken
+
+    def close(self) -> None:
+        self._complete = None
+        self._transport.abort()
+
+    def _begin(self, data: bytes) -> None:
+        # The handshake and {"type": "subscribed"} are the library's to read.
+        self._protocol.receive_data(data)
+        for event in self._protocol.events_received():
+            if isinstance(event, Response):
+                self._protocol.send_text(self._message.encode())
+                self._flush()
+            elif not isinstance(event, Response):
+                self.ready.set_result(None)
+
+    def _flush(self) -> None:
+        for data in self._protocol.data_to_send():
+            self._transport.write(data)
+
+
+def _end_of_frame(buffer: bytearray, start: int) -> int:
+    """Where the frame that starts there ends; beyond the buffer when it is not whole. Frames of servers have no mask."""
+    if len(buffer) < start + 4:
+        return len(buffer) + 1
+    if buffer[start] != 0x81:
+        raise RuntimeError(f"The frame {bytes(buffer[start : start + 130])!r} is no text.")
+    length = buffer[start + 1]
+    if length < 126:
+        return start + 2 + length
+    if length == 126:
+        return start + 4 + int.from_bytes(buffer[start + 2 : start + 4], "big")
+    raise RuntimeError("A frame is over 64 KiB.")
+
+
+def _messages(stream: bytes) -> list[bytes]:
+    messages, position = [], 0
+    buffer = bytearray(stream)
+    while position < len(buffer):
+        end = _end_of_frame(buffer, position)
+        messages.append(bytes(buffer[position + (2 if buffer[position + 1] < 126 else 4) : end]))
+        position = end
+    return messages
