@@ -100,7 +100,7 @@ def create_app(
         return Response()
 
     routes: list[BaseRoute] = [
-        Route(operation.path, OperationEndpoint(operation, sidecar).serve, methods=[operation.method])
+        Route(operation.path, OperationEndpoint(operation, sidecar), methods=[operation.method])
         for operation in sidecar.document.operations.values()
     ]
     routes += [
@@ -132,14 +132,18 @@ def _endpoints(routes: Iterable[BaseRoute]) -> Iterator[str]:
 
 
 class OperationEndpoint:
-    """Checks the calls of one operation, has them answered, and records them."""
+    """An ASGI application: checks the calls of one operation, has them answered, and records them."""
 
     def __init__(self, operation: Operation, sidecar: Sidecar) -> None:
         self._operation = operation
         self._sidecar = sidecar
 
-    async def serve(self, request: Request) -> Response:
-        """Answers one call. A fault that waits for it comes before everything else."""
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        response = await self._serve(Request(scope, receive))
+        await response(scope, receive, send)
+
+    async def _serve(self, request: Request) -> Response:
+        # A fault that waits for the call comes before everything else.
         call = _Call(request, self._operation, self._sidecar)
         await call.read()
         fault = self._sidecar.faults.take(**call.described())
@@ -223,7 +227,9 @@ class _Call:
             return invalid("the JSON is nested too deeply")
 
     def record(self, status: int, refusal: Refused | None, fault: Fault | None) -> None:
-        headers = {name: ", ".join(self._request.headers.getlist(name)) for name in self._request.headers}
+        headers: dict[str, str] = {}
+        for name, value in self._request.headers.items():
+            headers[name] = f"{headers[name]}, {value}" if name in headers else value
         self._sidecar.record(
             RecordedRequest(
                 operation=self._operation.operation_id,

@@ -76,7 +76,7 @@ def parse(text: str) -> Any:
         ValueError: It is no JSON, or a number in it is beyond every bound.
         RecursionError: It is nested too deeply.
     """
-    return json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
+    return _DECODER.decode(text)
 
 
 def printable(text: str) -> str:
@@ -98,3 +98,6 @@ def _finite(text: str) -> float:
 
 def _refuse_constant(_: str) -> None:
     raise ValueError("NaN and Infinity are not JSON")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite)
