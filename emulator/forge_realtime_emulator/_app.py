@@ -23,6 +23,7 @@ from starlette.websockets import WebSocket
 
 from ._authorization import Authorization, parse_authorization
 from ._bridge import Bridge
+from ._connection import transport_of
 from ._console import console_route
 from ._control import Control
 from ._document import Operation, load_document, read_document
@@ -185,6 +186,7 @@ class _Call:
         self._sidecar = sidecar
         self._authorization: Authorization | None = None
         self._body: Any = None
+        self._size = 0
         self._refused: Refused | None = None
 
     async def read(self) -> None:
@@ -198,6 +200,7 @@ class _Call:
                 if problem := schema.problem(body):
                     raise invalid(problem)
                 self._body = body
+                self._size = len(raw)
         except Refused as refused:
             self._refused = refused
         except RecursionError:
@@ -241,7 +244,8 @@ class _Call:
                 message=None if refusal is None else refusal.message,
                 fault=fault is not None,
                 at=self._sidecar.clock.now(),
-            )
+            ),
+            self._size,
         )
 
 
@@ -256,8 +260,7 @@ class _Bad(Response):
         if self._kind == "not-json":
             await super().__call__(scope, receive, send)
             return
-        connections = scope["app"].state.connections
-        if connections is None:
+        if scope["app"].state.connections is None:
             raise EmulatorError(
                 f"The fault {self._kind!r} ends a connection, which only the server of Emulator can do."
             )
@@ -265,9 +268,9 @@ class _Bad(Response):
             headers = [(b"content-type", b"application/json"), (b"content-length", b"1000")]
             await send({"type": "http.response.start", "status": 200, "headers": headers})
             await send({"type": "http.response.body", "body": b'{"eventId": "', "more_body": True})
-        for connection in list(connections):
-            if connection.client == tuple(scope["client"]):
-                _end(connection.transport, reset=self._kind == "reset")
+        transport = transport_of(scope)
+        if transport is not None:
+            _end(transport, reset=self._kind == "reset")
         while (await receive())["type"] != "http.disconnect":
             pass
 

@@ -10,8 +10,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from ._recent import Recent
+
 QUEUE_LIMIT = 1024
-"""Events that may wait for one subscriber before it is closed as too slow."""
+QUEUE_SIZE = 32 * 1024 * 1024
+"""Events, and bytes of them, that may wait for one subscriber before it is closed as too slow."""
+
+PATIENCE = 60.0
+"""Seconds that a closed subscriber has to read what was sent to it and why it was closed; then it is cut off."""
 
 REPLAY_LIMIT = 10_000
 """Events that are kept to be replayed, of all channels together; the oldest go first."""
@@ -84,26 +90,30 @@ class Close:
 
 
 class Subscriber:
-    """The messages that wait for one subscriber, at most `QUEUE_LIMIT`.
+    """The messages that wait for one subscriber, at most `QUEUE_LIMIT` and `QUEUE_SIZE`.
 
     Args:
         first: What it gets before all others; that does not count as waiting.
+        cut_off: Ends its connection at once; called when it is closed and still does not read.
     """
 
-    def __init__(self, first: Iterable[str]) -> None:
+    def __init__(self, first: Iterable[str], cut_off: Callable[[], object]) -> None:
         self._first = deque(first)
-        self._queue: asyncio.Queue[str | Close] = asyncio.Queue(QUEUE_LIMIT)
+        self._queue: asyncio.Queue[str | Close] = asyncio.Queue()
+        self._size = 0
         self._closed = False
+        self._cut_off = cut_off
+        self._timer: asyncio.TimerHandle | None = None
 
     def offer(self, message: str) -> bool:
         """Queues a message without ever waiting; False when the subscriber is closed or too slow for it."""
         if self._closed:
             return False
-        if self._queue.full():
-            self.close(
-                TRY_AGAIN_LATER, f"Too slow: {QUEUE_LIMIT} events were waiting. Read faster, then subscribe again."
-            )
+        waiting = self._queue.qsize()
+        if waiting and (waiting >= QUEUE_LIMIT or self._size + len(message) > QUEUE_SIZE):
+            self.close(TRY_AGAIN_LATER, f"Too slow: {waiting} events were waiting. Read faster, then subscribe again.")
             return False
+        self._size += len(message)
         self._queue.put_nowait(message)
         return True
 
@@ -114,10 +124,21 @@ class Subscriber:
         while not self._queue.empty():
             self._queue.get_nowait()
         self._queue.put_nowait(Close(code, reason))
+        self._timer = asyncio.get_running_loop().call_later(PATIENCE, self._cut_off)
 
     async def next(self) -> str | Close:
         """Waits for the next message, or for the end."""
-        return self._first.popleft() if self._first else await self._queue.get()
+        if self._first:
+            return self._first.popleft()
+        message = await self._queue.get()
+        if isinstance(message, str):
+            self._size -= len(message)
+        return message
+
+    def gone(self) -> None:
+        """Tells it that its connection has ended."""
+        if self._timer is not None:
+            self._timer.cancel()
 
 
 class Channels:
@@ -129,32 +150,29 @@ class Channels:
 
     def __init__(self, changed: Callable[[], object]) -> None:
         self._subscribers: dict[Address, list[Subscriber]] = {}
-        self._past: deque[_Event] = deque(maxlen=REPLAY_LIMIT)
+        self._past: Recent[_Event] = Recent(REPLAY_LIMIT)
         self._changed = changed
 
     @contextmanager
-    def subscriber(self, address: Address, since: float | None = None) -> Iterator[Subscriber]:
+    def subscriber(self, address: Address, since: float | None, cut_off: Callable[[], object]) -> Iterator[Subscriber]:
         """A subscriber that gets the events of one address until the context ends.
 
         Args:
             address: Where it listens.
             since: From when on it gets what was published before, in seconds of the emulator's clock; None: nothing.
+            cut_off: Ends its connection at once.
         """
         first = [json.dumps({"type": "subscribed"})]
         if since is not None:
             first += [event.message for event in self._past if event.at >= since and event.address == address]
-        subscriber = Subscriber(first)
+        subscriber = Subscriber(first, cut_off)
         self._subscribers.setdefault(address, []).append(subscriber)
         self._changed()
         try:
             yield subscriber
         finally:
-            # No longer there when all were closed.
-            if subscriber in (there := self._subscribers.get(address, [])):
-                there.remove(subscriber)
-                if not there:
-                    del self._subscribers[address]
-                self._changed()
+            subscriber.gone()
+            self._forget(address, subscriber)
 
     def deliver(self, address: Address, payload: str, event_id: str, at: float) -> int:
         """Queues an event for every subscriber at the address, never waiting for any, and keeps it for replay.
@@ -163,12 +181,18 @@ class Channels:
             How many it was queued for.
         """
         event = _Event(address, payload, event_id, at)
-        self._past.append(event)
+        self._past.append(event, len(payload))
         subscribers = self._subscribers.get(address)
         if not subscribers:
             return 0
         message = event.message
-        return sum(subscriber.offer(message) for subscriber in subscribers)
+        delivered = 0
+        for subscriber in [*subscribers]:
+            if subscriber.offer(message):
+                delivered += 1
+            else:
+                self._forget(address, subscriber)
+        return delivered
 
     def live(self) -> dict[Address, int]:
         """How many subscribers there are, by address."""
@@ -182,3 +206,11 @@ class Channels:
                 subscriber.close(GOING_AWAY, reason)
         self._subscribers = {}
         self._changed()
+
+    def _forget(self, address: Address, subscriber: Subscriber) -> None:
+        # No longer there when it was closed before it went.
+        if subscriber in (there := self._subscribers.get(address, [])):
+            there.remove(subscriber)
+            if not there:
+                del self._subscribers[address]
+            self._changed()

@@ -125,12 +125,12 @@ class Emulator:
 
     @property
     def requests(self) -> list[RecordedRequest]:
-        """The calls of operations so far, in the order of the answers; at most the last 10,000."""
+        """The calls of operations so far, in the order of the answers; at most the last 10,000 and 64 MiB of bodies."""
         return list(self._sidecar.requests)
 
     @property
     def events(self) -> list[RecordedEvent]:
-        """The events that were accepted so far, in order; at most the last 10,000."""
+        """The events that were accepted so far, in order; at most the last 10,000 and 64 MiB of payloads."""
         return list(self._sidecar.events)
 
     def fail_next(

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
+from ._recent import Recent
+
 _WAITING = 1000
 """Records that may wait for one console; the oldest are dropped."""
 
@@ -30,14 +32,16 @@ class Reader:
     """What waits for one console."""
 
     def __init__(self) -> None:
-        self._records: list[Record] = []
+        self._records: Recent[Record] = Recent(_WAITING)
         self._woken = asyncio.Event()
 
-    def wake(self, record: Record | None) -> None:
-        """Hands it a record, or tells it that the state has changed."""
-        if record is not None:
-            self._records.append(record)
-            del self._records[:-_WAITING]
+    def add(self, record: Record, size: int) -> None:
+        """Hands it a record of so many bytes."""
+        self._records.append(record, size)
+        self._woken.set()
+
+    def wake(self) -> None:
+        """Tells it that the state has changed."""
         self._woken.set()
 
     async def next(self, timeout: float) -> list[dict[str, Any]]:
@@ -48,8 +52,9 @@ class Reader:
         except TimeoutError:
             return []
         self._woken.clear()
-        records, self._records = self._records, []
-        return [record.to_json() for record in records]
+        records = [record.to_json() for record in self._records]
+        self._records.clear()
+        return records
 
 
 class Feed:
@@ -70,10 +75,10 @@ class Feed:
         finally:
             self._readers.remove(reader)
 
-    def send(self, record: Record) -> None:
-        """Hands a record to all readers."""
+    def send(self, record: Record, size: int) -> None:
+        """Hands a record of so many bytes to all readers."""
         for reader in self._readers:
-            reader.wake(record)
+            reader.add(record, size)
 
     def open(self) -> None:
         """Lets streams begin, again after `close`."""
@@ -87,4 +92,4 @@ class Feed:
     def changed(self) -> None:
         """Tells all readers that the state has changed."""
         for reader in self._readers:
-            reader.wake(None)
+            reader.wake()

@@ -6,7 +6,6 @@ import copy
 import json
 import re
 import uuid
-from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +19,7 @@ from ._errors import Refused
 from ._faults import Faults
 from ._feed import START, Feed
 from ._limit import Limit
+from ._recent import Recent
 from ._records import RECORD_LIMIT, RecordedEvent, RecordedRequest
 from ._schema import Schema
 from ._settings import Settings
@@ -78,8 +78,8 @@ class Sidecar:
         self.feed = Feed()
         self.channels = Channels(self.feed.changed)
         self.faults = Faults([*document.operations])
-        self.requests: deque[RecordedRequest] = deque(maxlen=RECORD_LIMIT)
-        self.events: deque[RecordedEvent] = deque(maxlen=RECORD_LIMIT)
+        self.requests: Recent[RecordedRequest] = Recent(RECORD_LIMIT)
+        self.events: Recent[RecordedEvent] = Recent(RECORD_LIMIT)
         self._given = settings
         self._registered: Any = {}
         self._tokens = Tokens()
@@ -109,7 +109,7 @@ class Sidecar:
         self.events.clear()
         self.clock = Clock()
         self._begin()
-        self.feed.send(START)
+        self.feed.send(START, 0)
 
     def installation(self, authorization: Authorization) -> str:
         """The installation that a call is made for.
@@ -235,14 +235,14 @@ class Sidecar:
             delivered=delivered,
             at=now,
         )
-        self.events.append(event)
-        self.feed.send(event)
+        self.events.append(event, len(payload))
+        self.feed.send(event, len(payload))
         return event
 
-    def record(self, request: RecordedRequest) -> None:
-        """Remembers a call."""
-        self.requests.append(request)
-        self.feed.send(request)
+    def record(self, request: RecordedRequest, size: int) -> None:
+        """Remembers a call, whose body has so many bytes."""
+        self.requests.append(request, size)
+        self.feed.send(request, size)
 
     def state(self) -> dict[str, Any]:
         """All that the console shows beside calls and events."""

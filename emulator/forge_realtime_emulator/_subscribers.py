@@ -15,8 +15,9 @@ bridge uses:
 
 Whatever goes wrong is answered `{"type": "error", "code": "…", "message": "…"}` before the connection is closed with
 code 1008. Other close codes: 1001 the emulator stopped or was reset, 1007 a frame was not UTF-8, 1009 a frame was over
-1 MiB, 1013 the subscriber read too slowly. A token is checked when subscribing; whether a subscription ends when its
-token expires is not known, and here it goes on.
+1 MiB, 1013 the subscriber read too slowly: 1,024 events or 32 MiB were waiting for it. Whoever then still does not read is cut
+off after a minute. A token is checked when subscribing; whether a subscription ends when its token expires is not known,
+and here it goes on.
 
 Server-Sent Events: `GET /_emulator/subscribe?channel=board-42&isGlobal=true&invocation=…&token=…&contextOverrides=issue,project
 &replaySeconds=60`. Each of those messages comes as the data of one; the last one, when the emulator ends the stream, is
@@ -37,6 +38,7 @@ from starlette.types import Message
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from ._channels import Subscriber
+from ._connection import abort
 from ._errors import Refused
 from ._json import parse
 from ._schema import Schema
@@ -80,7 +82,7 @@ async def serve_subscriber(websocket: WebSocket, sidecar: Sidecar) -> None:
             return
         try:
             address, since = sidecar.subscription(_read(first))
-            with sidecar.channels.subscriber(address, since) as subscriber:
+            with sidecar.channels.subscriber(address, since, lambda: abort(websocket.scope)) as subscriber:
                 await _deliver(websocket, subscriber)
         except Refused as refusal:
             _log.info("%-20s %s  %s: %s", "subscribe", "refused", refusal.code, refusal.message)
@@ -99,7 +101,7 @@ async def stream_subscriber(request: Request, sidecar: Sidecar) -> Response:
     address, since = sidecar.subscription(_read_query(request))
 
     async def stream() -> AsyncIterator[str]:
-        with sidecar.channels.subscriber(address, since) as subscriber:
+        with sidecar.channels.subscriber(address, since, lambda: abort(request.scope)) as subscriber:
             while True:
                 try:
                     async with asyncio.timeout(_PING):

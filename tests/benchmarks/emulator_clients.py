@@ -19,6 +19,7 @@ from websockets.http11 import Response
 from websockets.uri import parse_uri
 
 CHANNEL = "load"
+_TEXT, _PING = 0x81, 0x89
 OPERATIONS = {"publish": "/forge/realtime/v1/publish", "publish_global": "/forge/realtime/v1/publish/global"}
 
 
@@ -64,13 +65,13 @@ async def publish(url: str, operation: str, events: int, connections: int) -> Pu
     Raises:
         RuntimeError: A call was not answered 200, or its event reached nobody.
     """
-    parts = urlsplit(url)
+    host, port = _address(url)
     loop = asyncio.get_running_loop()
     publishers: list[_Publisher] = []
     for number in range(connections):
         mine = len(range(number, events, connections))
-        publisher = _Publisher(parts.netloc, OPERATIONS[operation], number, mine, loop.create_future())
-        await loop.create_connection(lambda made=publisher: made, parts.hostname, parts.port)  # type: ignore[misc]
+        publisher = _Publisher(f"{host}:{port}", OPERATIONS[operation], number, mine, loop.create_future())
+        await loop.create_connection(lambda made=publisher: made, host, port)  # type: ignore[misc]
         publishers.append(publisher)
     cpu, began = time.process_time(), time.monotonic()
     for publisher in publishers:
@@ -79,6 +80,11 @@ async def publish(url: str, operation: str, events: int, connections: int) -> Pu
     ended = time.monotonic()
     ids = [publisher.ids for publisher in publishers]
     return Published(began, ended, ids, time.process_time() - cpu)
+
+
+def _address(url: str) -> tuple[str, int]:
+    host, _, port = urlsplit(url).netloc.rpartition(":")
+    return host, int(port)
 
 
 class _Publisher(asyncio.Protocol):
@@ -137,7 +143,7 @@ class Subscribers:
     """
 
     def __init__(self, url: str, count: int, *, is_global: bool) -> None:
-        self._url = url
+        self._host, self._port = _address(url)
         self._count = count
         self._is_global = is_global
         self._subscribers: list[_Subscriber] = []
@@ -145,15 +151,16 @@ class Subscribers:
 
     async def open(self) -> None:
         """Subscribes, and returns when all are subscribed."""
-        parts = urlsplit(self._url)
+        self._subscribers = await asyncio.gather(*(self._subscribe() for _ in range(self._count)))
+        self._cpu = time.process_time()
+
+    async def _subscribe(self) -> _Subscriber:
         loop = asyncio.get_running_loop()
         message = json.dumps({"channel": CHANNEL, "isGlobal": self._is_global})
-        for _ in range(self._count):
-            subscriber = _Subscriber(f"ws://{parts.netloc}/_emulator/subscribe", message, loop.create_future())
-            await loop.create_connection(lambda made=subscriber: made, parts.hostname, parts.port)  # type: ignore[misc]
-            await subscriber.ready
-            self._subscribers.append(subscriber)
-        self._cpu = time.process_time()
+        subscriber = _Subscriber(f"ws://{self._host}:{self._port}/_emulator/subscribe", message, loop.create_future())
+        await loop.create_connection(lambda: subscriber, self._host, self._port)
+        await subscriber.ready
+        return subscriber
 
     async def receive(self, events: int) -> Received:
         """Waits until each has got so many events since the last time, and checks that all got the same.
@@ -210,6 +217,12 @@ class _Subscriber(asyncio.Protocol):
             return
         self._buffer += data
         while (end := _end_of_frame(self._buffer, self._position)) <= len(self._buffer):
+            if self._buffer[self._position] == _PING:
+                # The server's keepalive; pings have short payloads.
+                self._protocol.send_pong(bytes(self._buffer[self._position + 2 : end]))
+                self._flush()
+                del self._buffer[self._position : end]
+                continue
             self._position = end
             self._missing -= 1
             if not self._missing and self._complete is not None:
@@ -243,7 +256,7 @@ class _Subscriber(asyncio.Protocol):
             if isinstance(event, Response):
                 self._protocol.send_text(self._message.encode())
                 self._flush()
-            elif not isinstance(event, Response):
+            else:
                 self.ready.set_result(None)
 
     def _flush(self) -> None:
@@ -255,8 +268,8 @@ def _end_of_frame(buffer: bytearray, start: int) -> int:
     """Where the frame that starts there ends; beyond the buffer when it is not whole. Frames of servers have no mask."""
     if len(buffer) < start + 4:
         return len(buffer) + 1
-    if buffer[start] != 0x81:
-        raise RuntimeError(f"The frame {bytes(buffer[start : start + 130])!r} is no text.")
+    if buffer[start] not in (_TEXT, _PING):
+        raise RuntimeError(f"The emulator sent {bytes(buffer[start : start + 130])!r}, and no event.")
     length = buffer[start + 1]
     if length < 126:
         return start + 2 + length

@@ -114,7 +114,7 @@ def test_only_so_many_events_are_kept(own: Api, monkeypatch: pytest.MonkeyPatch)
     address = _channels.Address("i", "x", False, "", None)
     for number in range(_channels.REPLAY_LIMIT + 1):
         channels.deliver(address, str(number), "id", 1.0)
-    with channels.subscriber(address, 0.0) as subscriber:
+    with channels.subscriber(address, 0.0, cut_off=lambda: None) as subscriber:
         messages = [subscriber._first.popleft() for _ in range(2)]
         assert len(subscriber._first) == _channels.REPLAY_LIMIT - 1
     assert [json.loads(message).get("payload") for message in messages] == [None, "1"]
