@@ -16,7 +16,7 @@ PACKAGE := $(shell find generated overlays/forge_realtime emulator -not -path '*
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup pull diff generate client wheel demo test faults revisions check upgrade clean
+.PHONY: help setup pull diff generate client wheel demo test faults revisions bench check upgrade clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -64,6 +64,9 @@ faults: wheel ## Print what becomes of an event under every fault, on real socke
 revisions: $(DONE)/setup ## Pull, compare, generate and test through all published revisions, forwards and backwards, in a clone
 	$(BIN)/python -m tests.revisions "$(ARGS)"
 
+bench: wheel ## Measure what the emulator carries, on a machine that does nothing else; numbers to .benchmarks/
+	$(BIN)/python -m tests.benchmarks.emulator_load --json .benchmarks/emulator_load.json
+
 check: $(DONE)/setup ## Prove that generated/ is what a run gives; lint; check types
 	$(BIN)/python -m generator check
 	@$(MAKE) --no-print-directory wheel
@@ -82,5 +85,5 @@ upgrade: $(DONE)/setup ## Bring requirements*.lock up to date with pyproject.tom
 	$(LOCK_FOR) --group sbom --upgrade --output-file requirements-sbom.lock
 
 clean: ## Remove all that the other targets made, but for generated/
-	rm -rf .venv dist .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv dist .benchmarks .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +

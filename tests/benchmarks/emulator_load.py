@@ -1,17 +1,17 @@
 """What the emulator carries: `make bench`, or `python -m tests.benchmarks.emulator_load`.
 
-Three processes on one machine: the emulator with its limit off, a publisher, and the subscribers. Every event is published
-by the document's operation over HTTP, and received over a WebSocket by every subscriber; counts, order and ids are checked
-before a number is stated.
+Three processes on one machine: the emulator with its limit off and its log silent, a publisher, and the subscribers. Every
+event is published by the document's operation over HTTP, and received over a WebSocket by every subscriber; that each came
+once, in order and with the id that was answered is checked before a number is stated.
 
-* *one subscriber*: eight connections publish, each the next event when the last is answered. Events per second, from the
-  first call to the last receipt. `publish`, and `publish_global`.
-* *1,000 subscribers*: the same on one channel, over two connections; deliveries per second is that times 1,000. Then one
-  publish at a time: the time from before the call is sent until the last subscriber has the event.
+* *1 subscriber*: eight kept connections publish, each the next event when the last is answered. Events per second, from
+  the first call to the last receipt.
+* *1,000 subscribers* of one channel: the same over two connections; deliveries are events times subscribers. *One by one*
+  is one publish at a time: milliseconds from before the call is sent until the last subscriber has the event.
 
-The share of each process is its processor time over the elapsed time: where the emulator has about 100 % it is the
-bottleneck, and where it has less, the machine had other things to do. With `--command` the emulator is the command `forge-realtime
-emulate`, which prints a line for each call, here into a file.
+Each row has the median, the lowest and the highest of its repetitions, and the processor time of each process: per event in
+microseconds, which other work on the machine changes little, and as a share of the elapsed time, which it changes much. An
+emulator at about 100 % is the bottleneck; one at less had to wait for the others, or for the machine.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import json
 import multiprocessing
 import os
 import platform
+import resource
 import statistics
 import sys
 import time
@@ -38,6 +39,7 @@ from tests.benchmarks.emulator_clients import Published, Received, Subscribers, 
 _TIMEOUT = 120.0
 """Seconds for one repetition: a hang is an error, and no number."""
 
+PROCESSES = ("emulator", "publisher", "subscribers")
 PACKAGES = ("uvicorn", "httptools", "starlette", "websockets", "jsonschema")
 
 
@@ -79,6 +81,7 @@ class Worker:
 
 def run_emulator(pipe: Connection) -> None:
     """Serves, and answers with the processor time taken so far."""
+    _allow_open_files()
     with Emulator(settings=Settings(limit=None)) as emulator:
         pipe.send(emulator.url)
         for _ in _questions(pipe):
@@ -94,6 +97,7 @@ def run_publisher(pipe: Connection, url: str) -> None:
 
 def run_subscribers(pipe: Connection, url: str, count: int, is_global: bool) -> None:
     """Subscribes so often, and answers when all have got as many events as it is told."""
+    _allow_open_files()
 
     async def run() -> None:
         subscribers = Subscribers(url, count, is_global=is_global)
@@ -106,6 +110,11 @@ def run_subscribers(pipe: Connection, url: str, count: int, is_global: bool) -> 
         subscribers.close()
 
     asyncio.run(run())
+
+
+def _allow_open_files() -> None:
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _questions(pipe: Connection) -> Iterator[Any]:
@@ -128,7 +137,7 @@ class Load:
         """Publishes and receives so many events, and checks that each subscriber got each once and in order.
 
         Returns:
-            `seconds` from the first call to the last receipt, and what share of them each process was running.
+            `seconds` from the first call to the last receipt, and the seconds of processor time of each process.
 
         Raises:
             RuntimeError: An event was lost, came twice or out of order.
@@ -141,8 +150,7 @@ class Load:
         cpu = self._cpu() - before
         _check(published, received)
         seconds = received.ended - published.began
-        shares = {"emulator": cpu, "publisher": published.cpu, "subscribers": received.cpu}
-        return {"seconds": seconds, **{name: spent / seconds for name, spent in shares.items()}}
+        return {"seconds": seconds, "emulator": cpu, "publisher": published.cpu, "subscribers": received.cpu}
 
     def _cpu(self) -> float:
         self._emulator.ask()
@@ -184,10 +192,14 @@ def measure(repetitions: int, events: int, subscribers: int, fan_out: int) -> li
     """
     rows: list[dict[str, Any]] = []
 
-    def add(name: str, unit: str, runs: list[dict[str, float]], value: Callable[[float], float]) -> None:
-        values = [value(run["seconds"]) for run in runs]
-        shares = {name: statistics.median(run[name] for run in runs) for name in runs[0] if name != "seconds"}
-        rows.append({"name": name, "unit": unit, "values": values, "shares": shares})
+    def add(name: str, unit: str, runs: list[dict[str, float]], count: int, value: Callable[[float], float]) -> None:
+        row: dict[str, Any] = {"name": name, "unit": unit, "values": [value(run["seconds"]) for run in runs]}
+        for process in PROCESSES:
+            row[process] = {
+                "microseconds per event": statistics.median(run[process] / count * 1e6 for run in runs),
+                "share": statistics.median(run[process] / run["seconds"] for run in runs),
+            }
+        rows.append(row)
 
     with ExitStack() as stack:
         emulator = Worker(run_emulator)
@@ -198,26 +210,30 @@ def measure(repetitions: int, events: int, subscribers: int, fan_out: int) -> li
             with load(emulator, publisher, 1, is_global=operation == "publish_global") as one:
                 one.run(operation, events // 4, 8)
                 runs = [one.run(operation, events, 8) for _ in range(repetitions)]
-            add(f"{operation}, 1 subscriber", "events/s", runs, lambda seconds: events / seconds)
+            add(f"{operation}, 1 subscriber", "events/s", runs, events, lambda seconds: events / seconds)
         with load(emulator, publisher, subscribers) as many:
             many.run("publish", fan_out, 2)
             runs = [many.run("publish", fan_out, 2) for _ in range(repetitions)]
             name = f"publish, {subscribers:,} subscribers"
-            add(name, "events/s", runs, lambda seconds: fan_out / seconds)
-            add(name, "deliveries/s", runs, lambda seconds: fan_out * subscribers / seconds)
+            add(name, "events/s", runs, fan_out, lambda seconds: fan_out / seconds)
+            add(name, "deliveries/s", runs, fan_out, lambda seconds: fan_out * subscribers / seconds)
             runs = [many.run("publish", 1, 1) for _ in range(5 * repetitions)]
-            add(f"{name}, one by one", "ms to the last", runs, lambda seconds: seconds * 1000)
+            add(f"{name}, one by one", "ms to the last", runs, 1, lambda seconds: seconds * 1000)
     return rows
 
 
 def table(rows: list[dict[str, Any]]) -> Iterator[str]:
     """The lines that are printed."""
-    yield f"{'':40} {'median':>8}  {'lowest':>8} {'highest':>8}  {'n':>3}  {'':15} processor: emulator, publisher, subscribers"
+    of_processes = "".join(f"{process:>20}" for process in PROCESSES)
+    yield f"{'':52}{'median':>8}{'lowest':>8}{'highest':>8}{'n':>4}{of_processes}"
     for row in rows:
         values = row["values"]
-        numbers = [f"{value:>8,.0f}" for value in (statistics.median(values), min(values), max(values))]
-        shares = ", ".join(f"{share:.0%}" for share in row["shares"].values())
-        yield f"{row['name']:40} {numbers[0]}  {numbers[1]} {numbers[2]}  {len(values):>3}  {row['unit']:15} {shares}"
+        numbers = "".join(f"{value:8,.0f}" for value in (statistics.median(values), min(values), max(values)))
+        of_processes = ""
+        for process in PROCESSES:
+            used = row[process]
+            of_processes += f"{used['microseconds per event']:9,.0f} µs = {used['share']:4.0%}"
+        yield f"{row['name'] + ': ' + row['unit']:52}{numbers}{len(values):4}{of_processes}"
 
 
 def machine() -> dict[str, Any]:
@@ -250,7 +266,7 @@ def main() -> int:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there too")
     options = parser.parse_args()
     on = machine()
-    print(", ".join(f"{name} {value}" for name, value in on.items()), "\n", sep="\n")
+    print(", ".join(f"{name} {value}" for name, value in on.items()), end="\n\n")
     rows = measure(options.repetitions, options.events, options.subscribers, options.fan_out)
     for line in table(rows):
         print(line)
