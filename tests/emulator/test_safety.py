@@ -31,8 +31,10 @@ def open_files(count: int) -> Iterator[None]:
     if hard != resource.RLIM_INFINITY and hard < count:
         pytest.skip(f"the system lets a process have {hard} open files only")
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, count), hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_a_thousand_idle_subscribers_are_no_burden(own: Api, caplog: pytest.LogCaptureFixture) -> None:
