@@ -173,7 +173,7 @@ class Bridge:
         return {"success": True, "payload": _payload(answer)}
 
     def _invocation_headers(self, context: Context) -> dict[str, str]:
-        id_ = self._sidecar.contexts.invoke(context)
+        id_ = self._sidecar.invoke(context)
         self._sidecar.feed.changed()
         return {
             "x-forge-invocation-id": id_,

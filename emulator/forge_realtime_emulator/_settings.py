@@ -16,6 +16,8 @@ class Settings:
             header; Atlassian does not say whether there is one.
         strict: Whether an invocation or installation that is not registered is refused; else it is taken as the default
             context.
+        invocation_lifetime: Whole seconds for which a call may name an invocation, from when a page caused it, else from its
+            first call. None, the default: for ever. Unknown.
         token_lifetime: Whole seconds that a signed token is valid; with 0 every token has already expired. Unknown.
         token_by_installation: Whether a token may be signed on behalf of an installation. Unknown.
         replay_retention: Seconds for which events are kept to be replayed; more cannot be asked for. Unknown.
@@ -32,6 +34,7 @@ class Settings:
     limit: int | None = field(default=50)
     limit_retry_after: int | None = None
     strict: bool = False
+    invocation_lifetime: int | None = None
     token_lifetime: int = 3600
     token_by_installation: bool = True
     replay_retention: int = 300
@@ -40,9 +43,9 @@ class Settings:
     errors_in_200: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("limit", "limit_retry_after", "token_lifetime", "replay_retention"):
+        for name in ("limit", "limit_retry_after", "invocation_lifetime", "token_lifetime", "replay_retention"):
             value, least = getattr(self, name), 1 if name == "limit" else 0
-            optional = name in ("limit", "limit_retry_after")
+            optional = name in ("limit", "limit_retry_after", "invocation_lifetime")
             if (value is None and optional) or (type(value) is int and value >= least):
                 continue
             raise ValueError(f"{name} must be a whole number of at least {least}{' or None' if optional else ''}.")

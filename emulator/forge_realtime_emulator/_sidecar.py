@@ -90,6 +90,8 @@ class Sidecar:
         self.contexts = Contexts()
         self.contexts.register(self._registered)
         self._limit = Limit()
+        # When an invocation began, in seconds of the clock; kept only where it ends.
+        self._began: dict[str, float] = {}
 
     def keep(self, registry: Any) -> None:
         """Registers contexts that stay after a reset.
@@ -118,8 +120,15 @@ class Sidecar:
             Refused: Its id is not registered, and the emulator is strict.
         """
         if authorization.invocation_id is not None:
-            return self.contexts.invocation(authorization.invocation_id, self.settings).installation
+            return self._invocation(authorization.invocation_id).installation
         return self.contexts.installation(authorization.installation_id or "", self.settings)
+
+    def invoke(self, context: Context) -> str:
+        """Registers an invocation that a page causes, and returns its id."""
+        id_ = self.contexts.invoke(context)
+        if self.settings.invocation_lifetime is not None:
+            self._began[id_] = self.clock.now()
+        return id_
 
     def answer(self, operation_id: str, authorization: Authorization, body: Any) -> Answer:
         """Does what an operation does; one that is not emulated answers `{}`.
@@ -146,7 +155,7 @@ class Sidecar:
         """
         if authorization.invocation_id is None:
             raise _against("the context is that of an invocation. Send id=<invocation id>")
-        context = self.contexts.invocation(authorization.invocation_id, self.settings)
+        context = self._invocation(authorization.invocation_id)
         app = {
             "id": "ari:cloud:ecosystem::app/emulated",
             "installationId": context.installation,
@@ -261,6 +270,19 @@ class Sidecar:
             "overrides": [*OVERRIDES],
         }
 
+    def _invocation(self, id_: str) -> Context:
+        """What the invocation of a call stands for."""
+        context = self.contexts.invocation(id_, self.settings)
+        lifetime = self.settings.invocation_lifetime
+        if lifetime is not None and self.clock.now() - self._began.setdefault(id_, self.clock.now()) >= lifetime:
+            raise Refused(
+                401,
+                "UNAUTHORIZED",
+                f"Unauthorized request: this invocation began {lifetime} s ago or earlier, and the emulator was told to let"
+                " none live longer (invocation_lifetime). Use the id of a later one, or publish globally for the installation.",
+            )
+        return context
+
     def _publish(self, body: Mapping[str, Any], address: Address) -> Answer:
         self._count(address.installation)
         event = self._deliver(address, body["payload"])
@@ -272,7 +294,7 @@ class Sidecar:
                 "publish needs the id of an invocation that came from a UI context and cannot be done on behalf of an"
                 " installationId. Send id=<invocation id>, or publish to a global channel"
             )
-        context = self.contexts.invocation(authorization.invocation_id, self.settings)
+        context = self._invocation(authorization.invocation_id)
         if not context.from_ui:
             raise _against(
                 "publish needs an invocation that came from a UI context, and this one did not. Publish to a global"

@@ -8,7 +8,7 @@ import json
 import logging
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Any
 
@@ -17,7 +17,8 @@ import pytest
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
-from forge_realtime_emulator import Emulator, _bridge, create_app
+from forge_realtime_emulator import Emulator, Settings, _bridge, create_app
+from tests.emulator.api import Api
 
 ORIGIN = "http://localhost:5173"
 SHARED = {
@@ -313,6 +314,16 @@ def test_only_the_last_invocations_are_kept(
         invocations = client.get(f"{emulator.url}/_emulator/state").json()["contexts"]["invocations"]
     assert len(invocations) == 3
     assert "kept" in invocations
+
+
+def test_an_invocation_lives_from_when_the_page_caused_it(
+    client: httpx.Client, page_server: str, api_of: Callable[[Emulator], Api]
+) -> None:
+    with Emulator(service=page_server, settings=Settings(invocation_lifetime=60)) as emulator:
+        invoke(client, emulator)
+        [id_] = client.get(f"{emulator.url}/_emulator/state").json()["contexts"]["invocations"]
+        emulator.advance(60)
+        assert api_of(emulator).publish("c", authorization=f"Forge id={id_}").status_code == 401
 
 
 @pytest.fixture

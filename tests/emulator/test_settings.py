@@ -33,6 +33,7 @@ def test_the_defaults() -> None:
         "limit": 50,
         "limit_retry_after": None,
         "strict": False,
+        "invocation_lifetime": None,
         "token_lifetime": 3600,
         "token_by_installation": True,
         "replay_retention": 300,
@@ -49,6 +50,7 @@ def test_the_defaults() -> None:
         ({"limit": True}, "limit must be"),
         ({"limit_retry_after": -1}, "limit_retry_after must be a whole number of at least 0 or None."),
         ({"limit_retry_after": 0.5}, "limit_retry_after must be"),
+        ({"invocation_lifetime": -1}, "invocation_lifetime must be a whole number of at least 0 or None."),
         ({"token_lifetime": None}, "token_lifetime must be a whole number of at least 0."),
         ({"replay_retention": "300"}, "replay_retention must be"),
         *[
@@ -144,3 +146,20 @@ def test_errors_in_200(with_settings: Callable[..., Any]) -> None:
         assert api.publish("x", authorization="Forge").status_code == 401
         assert api.post("/forge/realtime/v1/publish", {}).status_code == 400
         assert [api.publish("x").status_code for _ in range(2)] == [200, 429]
+
+
+def test_an_invocation_lives_from_its_first_call(with_settings: Callable[..., Any], channel: str) -> None:
+    with with_settings(invocation_lifetime=60) as api:
+        for _ in range(2):
+            assert api.publish(channel).status_code == 200
+            api.emulator.advance(30)
+        answer = api.publish(channel)
+        assert (answer.status_code, answer.json()["code"]) == (401, "UNAUTHORIZED")
+        assert "invocation_lifetime" in answer.json()["message"]
+        assert api.publish(channel, authorization="Forge id=inv-2").status_code == 200
+        assert api.publish_global(channel, authorization="Forge installationId=inst-1").status_code == 200
+        # A page goes on to listen.
+        with api.emulator.subscribe(channel, invocation="inv-1"):
+            pass
+        api.emulator.reset()
+        assert api.publish(channel).status_code == 200
