@@ -125,10 +125,12 @@ class SchemaComparison:
         before = self.old.shapes(old, place.parents[0], place.names[0])
         after = self.new.shapes(new, place.parents[1], place.names[1])
         pairs, gone, come = _paired(before, after)
-        texts = (
-            self.old.text(old, place.parents[0], place.names[0]),
-            self.new.text(new, place.parents[1], place.names[1]),
-        )
+        texts: list[str] = []
+        if gone or come:
+            texts = [
+                self.old.text(old, place.parents[0], place.names[0]),
+                self.new.text(new, place.parents[1], place.names[1]),
+            ]
         for shapes, kind in ((come, "became nullable"), (gone, "no longer nullable")):
             if any(shape.label == "None" for shape in shapes):
                 self.add(kind, place, *texts)
@@ -137,12 +139,12 @@ class SchemaComparison:
         if retyped := _retyped(gone, come, before, after):
             self.add(retyped, place, *texts)
         for one, other in pairs:
-            self._compare_shapes(one, other, place)
+            self._compare_shapes(one, other, _is_open(one, before) and _is_open(other, after), place)
 
-    def _compare_shapes(self, old: Shape, new: Shape, place: Place) -> None:
+    def _compare_shapes(self, old: Shape, new: Shape, is_open: bool, place: Place) -> None:
         if old.model != new.model and old.model and new.model:
             self.add("model renamed", replace(place, python=(old.model, new.model)), old.model, new.model)
-        self._compare_enumerations(old, new, place)
+        self._compare_enumerations(old, new, is_open, place)
         self._compare_constraints(old, new, place)
         if old.label == "list":
             names = (f"{place.names[0]}_item", f"{place.names[1]}_item")
@@ -155,7 +157,7 @@ class SchemaComparison:
                 self._compare_properties(old, new, place)
                 self._compare_additional(old, new, place)
 
-    def _compare_enumerations(self, old: Shape, new: Shape, place: Place) -> None:
+    def _compare_enumerations(self, old: Shape, new: Shape, is_open: bool, place: Place) -> None:
         if old.values is None or new.values is None:
             if old.values is not None or new.values is not None:
                 narrowed = old.values is None
@@ -163,9 +165,9 @@ class SchemaComparison:
                 self.add("narrowed" if narrowed else "widened", place, *texts)
             return
         if gone := [value for value in old.values if value not in new.values]:
-            self.add("enum value removed", place, old=_values(gone))
+            self.add("known value removed" if is_open else "enum value removed", place, old=_values(gone))
         if come := [value for value in new.values if value not in old.values]:
-            self.add("enum value added", place, new=_values(come))
+            self.add("known value added" if is_open else "enum value added", place, new=_values(come))
 
     def _compare_constraints(self, old: Shape, new: Shape, place: Place) -> None:
         for key in dict.fromkeys([*old.schema, *new.schema]):
@@ -269,6 +271,11 @@ def _retyped(gone: list[Shape], come: list[Shape], old: list[Shape], new: list[S
     if not went:
         return "widened"
     return "narrowed" if not came else "retyped"
+
+
+def _is_open(enumeration: Shape, shapes: list[Shape]) -> bool:
+    """Whether any other value of its type is allowed beside an enumeration: generator/tolerate.py."""
+    return any(shape.label == enumeration.label and shape.values is None for shape in shapes)
 
 
 def _is_tightened(key: str, old: Any, new: Any) -> bool:

@@ -193,13 +193,15 @@ RULES: dict[str, dict[str, Rule]] = {
     "retyped": _same(_BREAKING, "another type", deployed=True),
     "enum value added": {
         "request": Rule(_ADDITIVE, "one more value may be given"),
-        # The generated parser refuses what is not in its Literal.
+        # The generated parser refuses what is not in its Literal. generator/tolerate.py spares most answers that.
         "answer": Rule(_BREAKING, "an exhaustive match misses it, and old clients refuse the whole answer", True),
     },
     "enum value removed": {
         "request": Rule(_BREAKING, "the value is not taken any more", deployed=True),
         "answer": Rule(_ADDITIVE, "what is read is narrower"),
     },
+    "known value added": _same(_ADDITIVE, "one more value has a name; any other was allowed before"),
+    "known value removed": _same(_COSMETIC, "it has no name any more, and is allowed as any other"),
     "model renamed": _same(_BREAKING, "imports of its class fail"),
     "additional properties refused": {
         "request": Rule(_BREAKING, "properties beyond those listed are not taken any more", deployed=True),

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from generator.tolerate import tolerate
+
 Document = dict[str, Any]
 Mutation = Callable[[Document], object]
 
@@ -91,9 +93,11 @@ def in_request(name: str, schema: Document, required: bool = False) -> Mutation:
     return put
 
 
-def in_answer(name: str, schema: Document, required: bool = False) -> Mutation:
+def in_answer(name: str, schema: Document, required: bool = False, tolerant: bool = False) -> Mutation:
     def put(document: Document) -> None:
-        answer(document)["properties"][name] = schema
+        answer(document)["properties"][name] = copy.deepcopy(schema)
+        if tolerant:  # As generate makes it.
+            document.update(tolerate(document))
         if required:
             answer(document).setdefault("required", []).append(name)
 
@@ -771,6 +775,24 @@ CASES: dict[str, Case] = {
         changes=[("enum value removed", "additive", ("PublishAnswer.state",))],
         griffe="cosmetic",
         code={"PublishAnswerState": ("Literal['closed', 'gone', 'open']", "Literal['closed', 'open']")},
+    ),
+    "known value added in an answer": Case(
+        before=in_answer("state", STATES, tolerant=True),
+        after=in_answer("state", MORE_STATES, tolerant=True),
+        changes=[("known value added", "additive", ("PublishAnswer.state",))],
+        griffe="cosmetic",
+        code={
+            "PublishAnswer.state": same("PublishAnswerStateType0 | str | Unset = UNSET"),
+            "PublishAnswerStateType0": ("Literal['closed', 'open']", "Literal['closed', 'gone', 'open']"),
+        },
+        calls=[(POST, PUBLISH, EVENT, 200, 200)],
+    ),
+    "known value removed from an answer": Case(
+        before=in_answer("state", MORE_STATES, tolerant=True),
+        after=in_answer("state", STATES, tolerant=True),
+        changes=[("known value removed", "cosmetic", ("PublishAnswer.state",))],
+        griffe="cosmetic",
+        code={"PublishAnswerStateType0": ("Literal['closed', 'gone', 'open']", "Literal['closed', 'open']")},
     ),
     "answer of another type": Case(
         after=lambda document: operation(document)["responses"]["200"]["content"]["application/json"].update(
