@@ -283,12 +283,13 @@ class Sidecar:
             )
         return context
 
-    def _publish(self, body: Mapping[str, Any], address: Address) -> Answer:
+    def _publish(self, body: Any, address: Address) -> Answer:
+        payload = _part(body, "payload", str)
         self._count(address.installation)
-        event = self._deliver(address, body["payload"])
+        event = self._deliver(address, payload)
         return Answer({"eventId": event.event_id, "eventTimestamp": event.event_timestamp}, event.delivered)
 
-    def _scoped(self, body: Mapping[str, Any], authorization: Authorization) -> Address:
+    def _scoped(self, body: Any, authorization: Authorization) -> Address:
         if authorization.invocation_id is None:
             raise _against(
                 "publish needs the id of an invocation that came from a UI context and cannot be done on behalf of an"
@@ -300,19 +301,21 @@ class Sidecar:
                 "publish needs an invocation that came from a UI context, and this one did not. Publish to a global"
                 " channel"
             )
-        options = body.get("options", {})
-        scope = self._scope(context, options.get("contextOverrides"))
-        return self._address(context.installation, body["name"], scope, options, "publish")
+        options = _part(body, "options", dict, {})
+        scope = self._scope(context, _part(options, "contextOverrides", list, None))
+        return self._address(context.installation, _part(body, "name", str), scope, options, "publish")
 
-    def _global(self, body: Mapping[str, Any], installation: str, permission: Permission) -> Address:
-        return self._address(installation, body["name"], None, body.get("options", {}), permission)
+    def _global(self, body: Any, installation: str, permission: Permission) -> Address:
+        return self._address(installation, _part(body, "name", str), None, _part(body, "options", dict, {}), permission)
 
-    def _sign(self, body: Mapping[str, Any], authorization: Authorization, installation: str) -> Answer:
+    def _sign(self, body: Any, authorization: Authorization, installation: str) -> Answer:
         if authorization.invocation_id is None and not self.settings.token_by_installation:
             raise _against("the emulator was told to refuse tokens on behalf of an installationId")
+        channel, claims = _part(body, "channelName", str), _part(body, "claims", dict)
+        permissions = _part(body, "permissions", list, None)
         self._count(installation)
         expires_at = int(self.clock.now()) + self.settings.token_lifetime
-        token = self._tokens.sign(body["channelName"], body["claims"], body.get("permissions"), expires_at)
+        token = self._tokens.sign(channel, claims, permissions, expires_at)
         return Answer({"token": token, "expiresAt": expires_at})
 
     def _scope(self, context: Context, overrides: Sequence[str] | None) -> str | None:
@@ -322,7 +325,7 @@ class Sidecar:
             module = context.module if _KEY.fullmatch(context.module) else json.dumps(context.module)
             return _spelt(f"module {module}", {name: context.product[name] for name in sorted(context.product)})
         for name in overrides:
-            if name not in OVERRIDES:
+            if not isinstance(name, str) or name not in OVERRIDES:
                 raise _against(f"options.contextOverrides: must be of {', '.join(OVERRIDES)}")
         if not overrides and self.settings.empty_overrides_are_global:
             return None
@@ -332,7 +335,7 @@ class Sidecar:
     def _address(
         self, installation: str, channel: str, scope: str | None, options: Mapping[str, Any], permission: Permission
     ) -> Address:
-        token = options.get("token")
+        token = _part(options, "token", str, None)
         claims = None
         if token is not None:
             claims = self._tokens.verify(token, channel=channel, permission=permission, now=self.clock.now())
@@ -346,6 +349,17 @@ class Sidecar:
 
     def _count(self, installation: str) -> None:
         self._limit.count(installation, self.clock.now(), self.settings.limit, self.settings.limit_retry_after)
+
+
+_NEEDED: Any = object()
+
+
+def _part(body: Any, name: str, kind: type, otherwise: Any = _NEEDED) -> Any:
+    """A part of a body that the emulator lives on, whatever its document says of it."""
+    value = body.get(name, otherwise) if isinstance(body, dict) else _NEEDED
+    if not (isinstance(value, kind) or value is otherwise is not _NEEDED):
+        raise _against(f"{name}: the document allows what was sent, but the emulator needs a {kind.__name__} here")
+    return value
 
 
 def _spelt(kind: str, parts: Mapping[str, str | None]) -> str:

@@ -183,6 +183,36 @@ def test_other_operations_of_the_document_are_checked_and_answered(
         assert (answer.status_code, answer.json()["message"]) == (400, "Invalid request: for: must be of type integer.")
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "problem"),
+    [
+        (PUBLISH, None, "options: "),
+        (PUBLISH, {}, "name: "),
+        (PUBLISH, {"name": "x"}, "payload: "),
+        (PUBLISH, {"name": ["x"], "payload": "x"}, "name: "),
+        (PUBLISH, {"name": "x", "payload": {"secret": 1}}, "payload: "),
+        (PUBLISH, {"name": "x", "payload": "x", "options": 1}, "options: "),
+        (PUBLISH, {"name": "x", "payload": "x", "options": {"token": 1}}, "token: "),
+        (PUBLISH, {"name": "x", "payload": "x", "options": {"contextOverrides": "issue"}}, "contextOverrides: "),
+        (PUBLISH, {"name": "x", "payload": "x", "options": {"contextOverrides": [{}]}}, "options.contextOverrides: "),
+        (GLOBAL, ["secret"], "name: "),
+        (GLOBAL, {"name": "x", "payload": None}, "payload: "),
+        (TOKEN, {"channelName": "x"}, "claims: "),
+        (TOKEN, {"channelName": "x", "claims": {}, "permissions": "publish"}, "permissions: "),
+    ],
+)
+def test_what_a_looser_document_allows_is_refused_where_the_emulator_cannot_do_without(
+    document: Any, api_of: Callable[[Emulator], Api], path: str, body: Any, problem: str
+) -> None:
+    for item in document["paths"].values():
+        item["post"]["requestBody"]["content"]["application/json"]["schema"] = {}
+    with Emulator(document=document) as emulator:
+        answer = api_of(emulator).post(path, content=json.dumps(body), headers={"Content-Type": "application/json"})
+    assert (answer.status_code, answer.json()["code"]) == (400, "INVALID_REQUEST")
+    assert answer.json()["message"].startswith(f"Invalid request: {problem}")
+    assert "secret" not in answer.text
+
+
 def test_routes_and_the_header_come_from_the_document(document: dict[str, Any], client: httpx.Client) -> None:
     document["paths"] = {"/v2/publish": document["paths"][PUBLISH]}
     document["components"]["securitySchemes"]["forgeProxyAuthorization"]["name"] = "X-Auth"
