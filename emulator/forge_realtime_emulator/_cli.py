@@ -33,6 +33,7 @@ _NAP = 0.5
 """Seconds of a wait: one that a signal comes just before is not cut short by it."""
 _TIMEOUT = 5.0
 """Seconds in which a running emulator answers."""
+_OPEN_FILES = 8192
 
 
 @click.group()
@@ -111,6 +112,7 @@ def emulate(
                 err=True,
             )
         _print_calls()
+        _allow_open_files()
         registry = None if contexts is None else read_contexts(contexts)
         settings = Settings(strict=strict, limit=limit or None)
         with Emulator(host, port, service=service, origins=origins, contexts=registry, settings=settings) as emulator:
@@ -134,6 +136,16 @@ def _print_calls() -> None:
     log.setLevel(logging.INFO)
     # Without it, a reader that goes away (| head) makes logging print tracebacks.
     logging.raiseExceptions = False
+
+
+def _allow_open_files() -> None:
+    # Each subscriber is one, and what a shell allows is often 256 or 1,024.
+    with contextlib.suppress(ImportError, OSError, ValueError):  # Windows has no such limit.
+        import resource
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        most = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(_OPEN_FILES, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
 
 
 def _is_loopback(host: str) -> bool:

@@ -7,12 +7,13 @@ import re
 import signal
 import subprocess
 import sys
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from websockets.sync.client import connect
 
 from forge_realtime_emulator import Emulator
 
@@ -76,6 +77,32 @@ def test_a_reader_that_goes_away_does_not_end_it(client: httpx.Client) -> None:
         process.send_signal(signal.SIGTERM)
         _, errors = process.communicate(timeout=10)
         assert "Traceback" not in errors
+
+
+def test_it_takes_more_subscribers_than_the_shell_allows_open_files() -> None:
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # What a child inherits; this process goes on with its own.
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, before[1]))
+    try:
+        process = subprocess.Popen(
+            [*COMMAND, "emulate", "--port", "0", "--limit", "0"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    try:
+        url = exported(process)
+        with ExitStack() as subscribers:
+            for _ in range(80):
+                socket = subscribers.enter_context(connect(f"ws{url[4:]}/_emulator/subscribe", proxy=None))
+                socket.send('{"channel": "x"}')
+                assert socket.recv() == '{"type": "subscribed"}'
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def test_a_taken_port_is_said_clearly(emulator: Emulator) -> None:
