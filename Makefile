@@ -18,7 +18,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # The time in the wheel. Not the last commit's: an sdist has none. Hatchling's own default, so pip builds the same bytes.
 export SOURCE_DATE_EPOCH := 1580601600
 
-.PHONY: help setup pull diff generate client wheel demo test faults bench revisions check sbom matrix upgrade clean
+.PHONY: help setup pull diff generate client wheel demo test faults bench revisions check sbom matrix publish upgrade clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -77,7 +77,7 @@ check: $(DONE)/setup ## Prove that generated/ is what a run gives; lint; check t
 	$(BIN)/ruff format --check
 	@rm -rf dist/unpacked && $(BIN)/python -m zipfile --extract dist/*.whl dist/unpacked
 	$(BIN)/mypy dist/unpacked/forge_realtime dist/unpacked/forge_realtime_emulator
-	$(BIN)/mypy generator tests
+	$(BIN)/mypy distribution generator tests
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
 sbom: wheel $(DONE)/sbom ## Write the SBOM (CycloneDX) of what the core needs, as locked, into dist/
@@ -94,6 +94,9 @@ $(DONE)/sbom: $(DONE)/setup requirements-sbom.lock
 
 matrix: sbom ## Test the core with its lowest and highest dependencies on every Python here (needs the package index)
 	FORGE_REALTIME_INDEX=required $(BIN)/python -m pytest tests/distribution/test_matrix.py tests/distribution/test_sbom.py
+
+publish: $(DONE)/setup ## Build, check and upload wheel and sdist to the package index at INDEX=https://…
+	@$(BIN)/python -m distribution.publish '$(INDEX)'
 
 LOCK_FOR := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
   --no-emit-index-url --no-emit-find-links --no-header --quiet

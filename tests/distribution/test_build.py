@@ -11,7 +11,6 @@ import sys
 import tarfile
 import tomllib
 import zipfile
-from collections.abc import Mapping
 from email.message import Message
 from email.parser import Parser
 from pathlib import Path
@@ -19,21 +18,14 @@ from pathlib import Path
 import pytest
 
 from forge_realtime import __version__
+from tests.support.repository import ROOT, copy_repository, tracked
 
-ROOT = Path(__file__).parent.parent.parent
 MADE = f"forge_realtime-{__version__}"
 WHEEL = f"{MADE}-py3-none-any.whl"
 SDIST = f"{MADE}.tar.gz"
 
 
-def tracked() -> list[str]:
-    """The files of the repository, with those that are new and not ignored."""
-    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "--deduplicate"]
-    listed = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT).stdout.splitlines()
-    return [name for name in listed if (ROOT / name).is_file()]
-
-
-def build(folder: Path, environment: Mapping[str, str], umask: int) -> dict[str, str]:
+def build(folder: Path, environment: dict[str, str], umask: int) -> dict[str, str]:
     command = [sys.executable, "-m", "hatchling", "build", "--directory", "made"]
     kept = {name: value for name, value in os.environ.items() if name != "SOURCE_DATE_EPOCH"}
     subprocess.run(command, check=True, capture_output=True, cwd=folder, env=kept | environment, umask=umask)
@@ -47,11 +39,7 @@ def hashes(folder: Path) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def one(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A clone, and in it `made/`: built as pip builds, without the Makefile's settings."""
-    folder = tmp_path_factory.mktemp("one")
-    for name in tracked():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(ROOT / name, folder / name)
-    subprocess.run(["git", "init", "-q"], check=True, cwd=folder)
+    folder = copy_repository(tmp_path_factory.mktemp("one"))
     build(folder, {"TZ": "UTC", "LC_ALL": "C", "PYTHONHASHSEED": "1"}, 0o022)
     return folder
 
@@ -143,7 +131,8 @@ def test_the_metadata_is_complete(one: Path) -> None:
 
 
 def test_twine_finds_nothing_to_say_about_it(one: Path) -> None:
-    command = [sys.executable, "-m", "twine", "check", "--strict", one / "made" / WHEEL, one / "made" / SDIST]
+    files = [str(one / "made" / name) for name in (WHEEL, SDIST)]
+    command = [sys.executable, "-m", "twine", "check", "--strict", *files]
     run = subprocess.run(command, check=False, capture_output=True, text=True)
     assert run.returncode == 0, run.stdout
     assert run.stdout.count("PASSED") == 2

@@ -16,6 +16,7 @@ import pytest
 
 from tests.support.bare import names_of, publish_from
 
+UV = str(Path(sys.executable).parent / "uv")
 ROOT = Path(__file__).parent.parent.parent
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 PYTHONS = [
@@ -43,9 +44,7 @@ pytestmark = pytest.mark.skipif(
 
 
 def uv(*arguments: str | Path) -> str:
-    run = subprocess.run(
-        [Path(sys.executable).parent / "uv", *arguments], check=False, capture_output=True, text=True, cwd=ROOT
-    )
+    run = subprocess.run([UV, *arguments], check=False, capture_output=True, text=True, cwd=ROOT)
     assert run.returncode == 0, f"uv {' '.join(map(str, arguments))}\n{run.stderr}"
     return run.stdout
 
@@ -57,7 +56,7 @@ def pythons() -> dict[str, str]:
     # pyenv's shims on PATH fail for a version that is not the chosen one.
     on_path = [folder for folder in os.environ["PATH"].split(os.pathsep) if Path(folder).name != "shims"]
     folders = [*on_path, *map(str, pyenv.glob("versions/*/bin"))]
-    command = [Path(sys.executable).parent / "uv", "python", "list", "--only-installed", "--output-format", "json"]
+    command = [UV, "python", "list", "--only-installed", "--output-format", "json"]
     environment = os.environ | {"PATH": os.pathsep.join(folders)}
     listed = subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
     return {
@@ -126,6 +125,6 @@ def test_the_tests_of_the_client_pass(version: str, which: str, tmp_path: Path) 
     python = find_python(version)
     pins(python, which, tmp_path)
     here = install(python, tmp_path, f"{wheel()}[emulator,aiohttp]", *TOOLS)
-    command = [here, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/client"]
+    command = [str(here), "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/client"]
     run = subprocess.run(command, check=False, capture_output=True, text=True, cwd=ROOT)
     assert run.returncode == 0, run.stdout[-8000:]

@@ -51,10 +51,11 @@ def test_it_is_the_same_from_another_place_and_says_nothing_of_this_one(tmp_path
         subprocess.run(command, check=True, capture_output=True, cwd=ROOT)
     again = tmp_path / "again.json"
     tool = ROOT / ".venv/sbom"
-    options = ["--output-reproducible", "--mc-type", "library", "--pyproject", tool / "pyproject.toml"]
+    options = ["--output-reproducible", "--mc-type", "library", "--pyproject", str(tool / "pyproject.toml")]
+    program = str(tool / "bin/cyclonedx-py")
     environment = {name: value for name, value in os.environ.items() if name != "SOURCE_DATE_EPOCH"}
     subprocess.run(
-        [tool / "bin/cyclonedx-py", "environment", *options, "--output-file", again, core], check=True, env=environment
+        [program, "environment", *options, "--output-file", str(again), str(core)], check=True, env=environment
     )
     assert again.read_bytes() == sbom().read_bytes()
     assert str(ROOT) not in again.read_text(encoding="utf-8")

@@ -76,7 +76,7 @@ def publish_from(python: Path) -> list[str]:
         What it printed: where its client is, and the versions of client and dependencies.
     """
     with Emulator() as emulator, emulator.subscribe("board-42") as subscription:
-        command = [python, "-I", "-W", "error", "-c", PUBLISH, emulator.url]
+        command = [str(python), "-I", "-W", "error", "-c", PUBLISH, emulator.url]
         run = subprocess.run(command, check=False, capture_output=True, text=True, cwd=python.parent)
         assert run.returncode == 0, run.stderr
         assert [subscription.receive(timeout=5).payload for _ in range(2)] == ['{"by":"sync"}', '{"by":"async"}']
