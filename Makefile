@@ -18,7 +18,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # The time in the wheel. Not the last commit's: an sdist has none. Hatchling's own default, so pip builds the same bytes.
 export SOURCE_DATE_EPOCH := 1580601600
 
-.PHONY: help setup pull diff generate client wheel demo test faults bench revisions check sbom matrix publish upgrade clean
+.PHONY: help setup pull diff generate client wheel demo test faults bench revisions check sbom matrix publish vendor upgrade clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -97,6 +97,9 @@ matrix: sbom ## Test the core with its lowest and highest dependencies on every 
 
 publish: $(DONE)/setup ## Build, check and upload wheel and sdist to the package index at INDEX=https://…
 	@$(BIN)/python -m distribution.publish '$(INDEX)'
+
+vendor: wheel ## Copy the core into an app: make vendor DEST=../app/_vendor (FORCE=1: discard what was edited there)
+	@$(BIN)/python -m forge_realtime.vendor $(if $(FORCE),--force) '$(DEST)'
 
 LOCK_FOR := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
   --no-emit-index-url --no-emit-find-links --no-header --quiet

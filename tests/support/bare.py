@@ -18,17 +18,18 @@ PUBLISH = """
 import asyncio, sys
 from importlib.metadata import version
 import forge_realtime
-from forge_realtime import AsyncRealtimeClient, RealtimeClient
+from forge_realtime import AsyncRealtimeClient, RealtimeClient, RetryPolicy
 
 headers = {"x-forge-invocation-id": "invocation-123"}
-with RealtimeClient(sys.argv[1]) as realtime:
+patient = RetryPolicy(deadline=30, attempt_timeout=20)  # The machine may have more to do.
+with RealtimeClient(sys.argv[1], retry=patient) as realtime:
     live = realtime.for_invocation(headers)
     signed = live.sign_realtime_token("board-42", {"team": "red"})
     assert signed.token.count(".") == 2
     assert live.publish("board-42", {"by": "sync"}).event_id is not None
 
 async def main():
-    async with AsyncRealtimeClient(sys.argv[1]) as realtime:
+    async with AsyncRealtimeClient(sys.argv[1], retry=patient) as realtime:
         live = realtime.for_invocation(headers)
         assert await live.sign_realtime_token("board-42", {"team": "red"}) != signed
         assert (await live.publish("board-42", {"by": "async"})).event_id is not None
