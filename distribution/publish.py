@@ -81,7 +81,7 @@ def _check_address(index: str) -> None:
 
 
 def _check_clean(root: Path) -> None:
-    command = ["git", "status", "--porcelain"]
+    command = ["git", "status", "--porcelain", "--untracked-files=normal"]
     status = subprocess.run(command, check=False, capture_output=True, text=True, cwd=root)
     if status.returncode:
         raise PublishError(
