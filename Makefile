@@ -15,8 +15,10 @@ DONE := .venv/done
 PACKAGE := $(shell find generated overlays/forge_realtime emulator -not -path '*/__pycache__*')
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# The time in the wheel. Not the last commit's: an sdist has none. Hatchling's own default, so pip builds the same bytes.
+export SOURCE_DATE_EPOCH := 1580601600
 
-.PHONY: help setup pull diff generate client wheel demo test faults bench revisions check upgrade clean
+.PHONY: help setup pull diff generate client wheel demo test faults bench revisions check sbom matrix publish vendor upgrade clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +48,7 @@ wheel: generate ## Build the wheel into dist/ and install it into .venv
 $(DONE)/wheel: $(DONE)/setup $(PACKAGE) spec/realtime.json pyproject.toml README.md
 	@rm -rf dist
 	$(BIN)/python -m hatchling build --target wheel
+	@echo "$$(cat dist/*.whl | wc -c) bytes"
 	$(BIN)/python -m pip install --quiet --no-index --no-deps --force-reinstall dist/*.whl
 	@touch $@
 
@@ -74,8 +77,29 @@ check: $(DONE)/setup ## Prove that generated/ is what a run gives; lint; check t
 	$(BIN)/ruff format --check
 	@rm -rf dist/unpacked && $(BIN)/python -m zipfile --extract dist/*.whl dist/unpacked
 	$(BIN)/mypy dist/unpacked/forge_realtime dist/unpacked/forge_realtime_emulator
-	$(BIN)/mypy generator tests
+	$(BIN)/mypy distribution generator tests
 	$(BIN)/pyright --pythonpath $(BIN)/python
+
+sbom: wheel $(DONE)/sbom ## Write the SBOM (CycloneDX) of what the core needs, as locked, into dist/
+	@sed "s/^dynamic = .*/version = \"$$($(BIN)/python -m hatchling metadata version)\"/" pyproject.toml > .venv/sbom/pyproject.toml
+	@env -u SOURCE_DATE_EPOCH .venv/sbom/bin/cyclonedx-py environment --output-reproducible --mc-type library \
+	  --pyproject .venv/sbom/pyproject.toml --output-file dist/$$(basename dist/*.whl -py3-none-any.whl).cdx.json .venv/core
+# An environment for the tool, and one that holds what the core needs, for it to look at. They need the package index.
+$(DONE)/sbom: $(DONE)/setup requirements-sbom.lock
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv/sbom
+	$(BIN)/uv pip install --quiet --require-hashes --python .venv/sbom -r requirements-sbom.lock
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv/core
+	$(BIN)/uv pip install --quiet --python .venv/core -r pyproject.toml --constraint requirements.lock
+	@touch $@
+
+matrix: sbom ## Test the core with its lowest and highest dependencies on every Python here (needs the package index)
+	FORGE_REALTIME_INDEX=required $(BIN)/python -m pytest tests/distribution/test_matrix.py tests/distribution/test_sbom.py
+
+publish: $(DONE)/setup ## Build, check and upload wheel and sdist to the package index at INDEX=https://…
+	@$(BIN)/python -m distribution.publish '$(INDEX)'
+
+vendor: wheel ## Copy the core into an app: make vendor DEST=../app/_vendor (FORCE=1: discard what was edited there)
+	@$(BIN)/python -m forge_realtime.vendor $(if $(FORCE),--force) '$(DEST)'
 
 LOCK_FOR := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
   --no-emit-index-url --no-emit-find-links --no-header --quiet

@@ -32,7 +32,8 @@ from ._errors import (
 )
 from ._retry import RetryBudget, RetryPolicy, retry_after
 
-logger = logging.getLogger("forge_realtime")
+# The package's name, which is another one for a copy inside an app.
+logger = logging.getLogger(__package__)
 # What is logged is raised, too: without logging set up, it would only be printed once more.
 logger.addHandler(logging.NullHandler())
 

@@ -1,0 +1,138 @@
+"""The wheel and the sdist: the same bytes wherever and whenever they are made, and what they hold."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import tomllib
+import zipfile
+from email.message import Message
+from email.parser import Parser
+from pathlib import Path
+
+import pytest
+
+from forge_realtime import __version__
+from tests.support.repository import ROOT, copy_repository, tracked
+
+MADE = f"forge_realtime-{__version__}"
+WHEEL = f"{MADE}-py3-none-any.whl"
+SDIST = f"{MADE}.tar.gz"
+
+
+def build(folder: Path, environment: dict[str, str], umask: int) -> dict[str, str]:
+    command = [sys.executable, "-m", "hatchling", "build", "--directory", "made"]
+    kept = {name: value for name, value in os.environ.items() if name != "SOURCE_DATE_EPOCH"}
+    subprocess.run(command, check=True, capture_output=True, cwd=folder, env=kept | environment, umask=umask)
+    return hashes(folder / "made")
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.glob("forge_realtime-*")}
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clone, and in it `made/`: built as pip builds, without the Makefile's settings."""
+    folder = copy_repository(tmp_path_factory.mktemp("one"))
+    build(folder, {"TZ": "UTC", "LC_ALL": "C", "PYTHONHASHSEED": "1"}, 0o022)
+    return folder
+
+
+def test_another_folder_day_zone_and_umask_give_the_same_bytes(one: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "a longer path, with a space" / "clone"
+    for name in reversed(tracked()):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(ROOT / name, folder / name)
+        (folder / name).chmod(0o600)
+        os.utime(folder / name, (2e9, 2e9))
+    for room in ("generated", "overlays", "emulator"):
+        for package in list((folder / room).rglob("forge_realtime*")):
+            if package.is_dir():
+                (package / "__pycache__").mkdir()
+                (package / "__pycache__/left.cpython-311.pyc").write_bytes(b"from another run")
+    [epoch] = re.findall("^export SOURCE_DATE_EPOCH := (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    other = {"TZ": "Pacific/Kiritimati", "LC_ALL": "tr_TR.UTF-8", "PYTHONHASHSEED": "2", "SOURCE_DATE_EPOCH": epoch}
+    assert build(folder, other, 0o077) == hashes(one / "made")
+
+
+def test_the_sdist_gives_the_same_wheel_without_git(one: Path, tmp_path: Path) -> None:
+    with tarfile.open(one / "made" / SDIST) as archive:
+        archive.extractall(tmp_path, filter="data")
+    assert build(tmp_path / MADE, {}, 0o027)[WHEEL] == hashes(one / "made")[WHEEL]
+
+
+def test_make_wheel_gave_the_same_bytes(one: Path) -> None:
+    assert hashes(ROOT / "dist")[WHEEL] == hashes(one / "made")[WHEEL], "dist/ is older than the sources: make wheel"
+
+
+def test_the_builder_is_pinned_and_is_the_one_in_use(one: Path) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    [pinned] = project["build-system"]["requires"]
+    assert pinned in project["dependency-groups"]["dev"]
+    with zipfile.ZipFile(one / "made" / WHEEL) as wheel:
+        assert f"Generator: {pinned.replace('==', ' ')}\n" in wheel.read(f"{MADE}.dist-info/WHEEL").decode()
+
+
+def test_the_wheel_holds_the_three_rooms_and_nothing_else(one: Path) -> None:
+    rooms = ("generated/", "overlays/forge_realtime/", "emulator/forge_realtime_emulator/")
+    sources = {name.partition("/")[2] for name in tracked() if name.startswith(rooms)}
+    about = {f"{MADE}.dist-info/{name}" for name in ("METADATA", "WHEEL", "RECORD", "entry_points.txt")}
+    with zipfile.ZipFile(one / "made" / WHEEL) as wheel:
+        names = wheel.namelist()
+    assert len(names) == len(set(names))
+    assert set(names) == sources | about | {"forge_realtime_emulator/realtime.json"}
+    assert {"forge_realtime/py.typed", "forge_realtime_emulator/py.typed"} <= set(names)
+    assert {name.partition("/")[0] for name in names} == {
+        "forge_realtime",
+        "forge_realtime_emulator",
+        f"{MADE}.dist-info",
+    }
+
+
+def test_the_sdist_holds_what_the_wheel_is_made_of_and_its_papers(one: Path) -> None:
+    rooms = ("generated/", "overlays/forge_realtime/", "emulator/")
+    sources = {name for name in tracked() if name.startswith(rooms)}
+    papers = {"README.md", "CHANGELOG.md", "pyproject.toml", "PKG-INFO", ".gitignore", "spec/realtime.json"}
+    with tarfile.open(one / "made" / SDIST) as archive:
+        members = [member.name.removeprefix(f"{MADE}/") for member in archive.getmembers() if member.isfile()]
+    assert len(members) == len(set(members))
+    assert set(members) == sources | papers
+
+
+def metadata(folder: Path) -> Message:
+    with zipfile.ZipFile(folder / "made" / WHEEL) as wheel:
+        return Parser().parsestr(wheel.read(f"{MADE}.dist-info/METADATA").decode())
+
+
+def test_the_metadata_is_complete(one: Path) -> None:
+    about = metadata(one)
+    for name in (
+        "Name",
+        "Version",
+        "Summary",
+        "Keywords",
+        "Project-URL",
+        "Requires-Python",
+        "Description-Content-Type",
+    ):
+        assert about[name], name
+    assert str(about.get_payload()).strip() == (ROOT / "README.md").read_text(encoding="utf-8").strip()
+    classifiers = about.get_all("Classifier") or []
+    # An index open to the public refuses it.
+    assert "Private :: Do Not Upload" in classifiers
+    claimed = [found[1] for name in classifiers if (found := re.fullmatch(r"Programming .* :: (3\.\d+)", name))]
+    assert about["Requires-Python"] == f">={claimed[0]}"
+
+
+def test_twine_finds_nothing_to_say_about_it(one: Path) -> None:
+    files = [str(one / "made" / name) for name in (WHEEL, SDIST)]
+    command = [sys.executable, "-m", "twine", "check", "--strict", *files]
+    run = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout
+    assert run.stdout.count("PASSED") == 2

@@ -1,0 +1,130 @@
+"""The core with the lowest and the highest versions that it allows, on every Python that it claims: `make matrix`."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.bare import names_of, publish_from
+
+UV = str(Path(sys.executable).parent / "uv")
+ROOT = Path(__file__).parent.parent.parent
+PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+PYTHONS = [
+    found[1] for name in PROJECT["classifiers"] if (found := re.fullmatch(r"Programming .* :: (3\.[0-9]+)", name))
+]
+RESOLUTIONS = {"lowest": "lowest-direct", "highest": "highest"}
+# What tests/client imports, for its run in another environment.
+TOOLS = [
+    "django",
+    "fastapi",
+    "flask",
+    "hypothesis",
+    "opentelemetry-instrumentation-httpx",
+    "opentelemetry-sdk",
+    "packaging",
+    "playwright",
+    "pytest",
+    "pytest-timeout",
+    "trustme",
+]
+
+pytestmark = pytest.mark.skipif(
+    "FORGE_REALTIME_INDEX" not in os.environ, reason="needs the package index: run make matrix"
+)
+
+
+def uv(*arguments: str | Path) -> str:
+    run = subprocess.run([UV, *arguments], check=False, capture_output=True, text=True, cwd=ROOT)
+    assert run.returncode == 0, f"uv {' '.join(map(str, arguments))}\n{run.stderr}"
+    return run.stdout
+
+
+@cache
+def pythons() -> dict[str, str]:
+    """The Pythons of this machine, by their minor version: those that uv finds on PATH, and pyenv's."""
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+    # pyenv's shims on PATH fail for a version that is not the chosen one.
+    on_path = [folder for folder in os.environ["PATH"].split(os.pathsep) if Path(folder).name != "shims"]
+    folders = [*on_path, *map(str, pyenv.glob("versions/*/bin"))]
+    command = [UV, "python", "list", "--only-installed", "--output-format", "json"]
+    environment = os.environ | {"PATH": os.pathsep.join(folders)}
+    listed = subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
+    return {
+        f"{found['version_parts']['major']}.{found['version_parts']['minor']}": found["path"]
+        for found in json.loads(listed)
+        if found["implementation"] == "cpython"
+    }
+
+
+def find_python(version: str) -> str:
+    if version not in pythons():
+        pytest.skip(f"no Python {version} on this machine")
+    return pythons()[version]
+
+
+def pins(python: str, which: str, folder: Path) -> Path:
+    """A file with the lowest or the highest versions of what the core asks for."""
+    file = folder / "pins.txt"
+    uv(
+        "pip",
+        "compile",
+        "-q",
+        "pyproject.toml",
+        "--no-deps",
+        "-p",
+        python,
+        "-o",
+        file,
+        "--resolution",
+        RESOLUTIONS[which],
+    )
+    return file
+
+
+def install(python: str, folder: Path, *packages: str | Path) -> Path:
+    uv("venv", "-q", "-p", python, folder / "environment")
+    here = folder / "environment/bin/python"
+    uv("pip", "install", "-q", "-p", here, "-c", folder / "pins.txt", *packages)
+    return here
+
+
+def wheel() -> Path:
+    [found] = (ROOT / "dist").glob("*.whl")
+    return found
+
+
+@pytest.mark.parametrize("which", RESOLUTIONS)
+@pytest.mark.parametrize("version", PYTHONS)
+def test_the_core_alone_publishes(version: str, which: str, tmp_path: Path) -> None:
+    python = find_python(version)
+    asked = pins(python, which, tmp_path)
+    bare = install(python, tmp_path, wheel())
+    assert names_of(bare).isdisjoint({"click", "starlette", "uvicorn", "websockets", "pip"})
+    location, versions = publish_from(bare)
+    assert location.startswith(str(tmp_path / "environment/lib" / f"python{version}"))
+    pinned = re.findall(r"^[a-z]\S+==\S+$", asked.read_text(encoding="utf-8"), re.MULTILINE)
+    assert sorted(pinned) == sorted(versions.split()[1:])
+    if which == "lowest":
+        lowest = [re.sub(r">=([0-9.]+),.*", r"==\1", requirement) for requirement in PROJECT["dependencies"]]
+        assert [re.sub(r"(\.0)+$", "", pin) for pin in sorted(pinned)] == sorted(lowest)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(("version", "which"), [(PYTHONS[0], "lowest"), (PYTHONS[-1], "highest")])
+def test_the_tests_of_the_client_pass(version: str, which: str, tmp_path: Path) -> None:
+    python = find_python(version)
+    pins(python, which, tmp_path)
+    here = install(python, tmp_path, f"{wheel()}[emulator,aiohttp]", *TOOLS)
+    command = [str(here), "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/client"]
+    run = subprocess.run(command, check=False, capture_output=True, text=True, cwd=ROOT)
+    assert run.returncode == 0, run.stdout[-8000:]

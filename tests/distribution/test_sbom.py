@@ -1,0 +1,61 @@
+"""The SBOM that `make sbom` makes; `make matrix` runs these tests."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+from tests.support.bare import core_dependencies
+
+ROOT = Path(__file__).parent.parent.parent
+
+pytestmark = pytest.mark.skipif(
+    "FORGE_REALTIME_INDEX" not in os.environ, reason="needs the package index: run make matrix"
+)
+
+
+def sbom() -> Path:
+    return ROOT / "dist" / f"forge_realtime-{version('forge-realtime')}.cdx.json"
+
+
+def plain(name: str) -> str:
+    return re.sub("[-_.]+", "-", name).lower()
+
+
+def test_it_lists_what_the_core_needs_in_the_locked_versions() -> None:
+    document = json.loads(sbom().read_text(encoding="utf-8"))
+    root = document["metadata"]["component"]
+    assert (root["name"], root["version"]) == ("forge-realtime", version("forge-realtime"))
+    listed = {plain(component["name"]): component["version"] for component in document["components"]}
+    assert listed == {plain(name): version(name) for name in core_dependencies()}
+    assert all(component["licenses"] for component in document["components"])
+    [direct] = [entry["dependsOn"] for entry in document["dependencies"] if entry["ref"] == root["bom-ref"]]
+    assert sorted(plain(ref.partition("==")[0]) for ref in direct) == ["attrs", "httpx", "python-dateutil"]
+
+
+def test_it_is_the_same_from_another_place_and_says_nothing_of_this_one(tmp_path: Path) -> None:
+    core = tmp_path / "elsewhere"
+    uv = str(ROOT / ".venv/bin/uv")
+    commands: list[list[str]] = [
+        [uv, "venv", "-q", "-p", sys.executable, str(core)],
+        [uv, "pip", "install", "-q", "-p", str(core), "-r", "pyproject.toml", "-c", "requirements.lock"],
+    ]
+    for command in commands:
+        subprocess.run(command, check=True, capture_output=True, cwd=ROOT)
+    again = tmp_path / "again.json"
+    tool = ROOT / ".venv/sbom"
+    options = ["--output-reproducible", "--mc-type", "library", "--pyproject", str(tool / "pyproject.toml")]
+    program = str(tool / "bin/cyclonedx-py")
+    environment = {name: value for name, value in os.environ.items() if name != "SOURCE_DATE_EPOCH"}
+    subprocess.run(
+        [program, "environment", *options, "--output-file", str(again), str(core)], check=True, env=environment
+    )
+    assert again.read_bytes() == sbom().read_bytes()
+    assert str(ROOT) not in again.read_text(encoding="utf-8")
