@@ -77,7 +77,7 @@ check: $(DONE)/setup ## Prove that generated/ is what a run gives; lint; check t
 	$(BIN)/ruff format --check
 	@rm -rf dist/unpacked && $(BIN)/python -m zipfile --extract dist/*.whl dist/unpacked
 	$(BIN)/mypy dist/unpacked/forge_realtime dist/unpacked/forge_realtime_emulator
-	$(BIN)/mypy distribution generator tests
+	$(BIN)/mypy generator tests
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
 sbom: wheel $(DONE)/sbom ## Write the SBOM (CycloneDX) of what the core needs, as locked, into dist/
@@ -96,7 +96,7 @@ matrix: sbom ## Test the core with its lowest and highest dependencies on every 
 	FORGE_REALTIME_INDEX=required $(BIN)/python -m pytest tests/distribution/test_matrix.py tests/distribution/test_sbom.py
 
 publish: $(DONE)/setup ## Build, check and upload wheel and sdist to the package index at INDEX=https://…
-	@$(BIN)/python -m distribution.publish '$(INDEX)'
+	@$(BIN)/python -m generator publish '$(INDEX)'
 
 vendor: wheel ## Copy the core into an app: make vendor DEST=../app/_vendor (FORCE=1: discard what was edited there)
 	@$(BIN)/python -m forge_realtime.vendor $(if $(FORCE),--force) '$(DEST)'

@@ -66,6 +66,11 @@ def _run(options: argparse.Namespace) -> None:
             generate(root)
         case "check":
             check(root)
+        case "publish":
+            # Here, since twine takes a while to import.
+            from generator.publish import publish
+
+            publish(root, options.index)
         case "diff":
             # Here, since griffe and the names of openapi-python-client take a while to import.
             from generator.diff import diff
@@ -146,6 +151,11 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("lock", help=f"write {LOCK}: the hashes of what is there now")
     commands.add_parser("generate", help="all steps, from the pinned document to the lock; all outputs or none")
     commands.add_parser("check", help="make everything anew and compare it with what is there")
+
+    command = commands.add_parser(
+        "publish", help="build wheel and sdist, check them, and upload them to a package index"
+    )
+    command.add_argument("index", nargs="?", default="", help="where twine uploads to")
 
     command = commands.add_parser(
         "diff",

@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 
-from distribution.publish import main
 from forge_realtime import __version__
+from generator.__main__ import main
 from tests.support.bare import make_environment, names_of, publish_from
 from tests.support.repository import ROOT, commit, copy_repository
 
@@ -210,7 +210,7 @@ def test_an_index_that_is_not_there_is_named(clean: Path) -> None:
     ],
 )
 def test_an_address_that_is_none_is_refused(index: str, says: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([index] if index else []) == 1
+    assert main(["publish", *([index] if index else [])]) == 1
     output = capsys.readouterr()
     assert says in output.err
     assert PASSWORD not in output.err + output.out

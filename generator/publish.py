@@ -13,7 +13,6 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
 from html import unescape
 from pathlib import Path
 from typing import Final
@@ -26,14 +25,11 @@ from twine.commands.upload import upload
 from twine.exceptions import TwineException
 from twine.settings import Settings
 
-ROOT: Final = Path(__file__).resolve().parent.parent
+from generator.document import GeneratorError
+
 _PROJECT: Final = "forge-realtime"
 _SIMPLE_TYPES: Final = "application/vnd.pypi.simple.v1+json, text/html;q=0.5"
 _SECONDS: Final = 30
-
-
-class PublishError(Exception):
-    """Nothing was uploaded, or not all of it. The message says why and what to do."""
 
 
 def publish(root: Path, index: str) -> None:
@@ -44,7 +40,7 @@ def publish(root: Path, index: str) -> None:
         index: The address of the index, as for `twine upload --repository-url`.
 
     Raises:
-        PublishError: The address is none, the tree is dirty or not as locked, the version is on the index already, or
+        GeneratorError: The address is none, the tree is dirty or not as locked, the version is on the index already, or
             the index refused it.
     """
     _check_address(index)
@@ -58,43 +54,46 @@ def publish(root: Path, index: str) -> None:
             files = sorted(map(str, Path(made).iterdir()))
             _run(root, "twine", "check", "--strict", *files)
             _upload(settings, files)
+        print(f"published; to install it: pip install --index-url {index.rstrip('/')}/simple/ {_PROJECT}")
     except TwineException as error:
-        raise PublishError(
+        raise GeneratorError(
             f"{error} Set TWINE_USERNAME and TWINE_PASSWORD, or store them: keyring set {index} USER."
         ) from None
     except requests.RequestException as error:
-        raise PublishError(f"{index}: {_reason(error)}. Check the address, the network and TWINE_CERT.") from None
+        raise GeneratorError(f"{index}: {_reason(error)}. Check the address, the network and TWINE_CERT.") from None
 
 
 def _check_address(index: str) -> None:
     if not index:
-        raise PublishError("no index is given. Name it: make publish INDEX=https://…")
+        raise GeneratorError("no index is given. Name it: make publish INDEX=https://…")
     parts = urlsplit(index)
     if "@" in parts.netloc:
         # Not shown.
-        raise PublishError(
+        raise GeneratorError(
             "the address holds credentials, which every process of this machine can see."
             " Leave them out, and set TWINE_USERNAME and TWINE_PASSWORD."
         )
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise PublishError(f"{index} is no http or https address. Name the index: make publish INDEX=https://…")
+        raise GeneratorError(f"{index} is no http or https address. Name the index: make publish INDEX=https://…")
 
 
 def _check_clean(root: Path) -> None:
     command = ["git", "status", "--porcelain", "--untracked-files=normal"]
     status = subprocess.run(command, check=False, capture_output=True, text=True, cwd=root)
     if status.returncode:
-        raise PublishError(
+        raise GeneratorError(
             f"{root} is no clone of the repository, so nobody could say what was published. Use a clone."
         )
     if changed := status.stdout.splitlines():
         listed = "\n".join(changed[:20] + ["…"] * (len(changed) > 20))
-        raise PublishError(f"the tree is dirty:\n{listed}\nCommit or remove that first: what is published is a commit.")
+        raise GeneratorError(
+            f"the tree is dirty:\n{listed}\nCommit or remove that first: what is published is a commit."
+        )
 
 
 def _run(root: Path, module: str, *arguments: str) -> None:
     if subprocess.run([sys.executable, "-m", module, *arguments], check=False, cwd=root).returncode:
-        raise PublishError(f"{module} {arguments[0]} failed, so nothing was uploaded. Its output above says why.")
+        raise GeneratorError(f"{module} {arguments[0]} failed, so nothing was uploaded. Its output above says why.")
 
 
 def _version(root: Path) -> Version:
@@ -120,15 +119,15 @@ def _check_new(index: str, settings: Settings, version: Version) -> None:
     if answer.status_code == 404:
         return
     if answer.status_code in (401, 403):
-        raise PublishError(
+        raise GeneratorError(
             f"{address}: the credentials were refused ({answer.status_code}). Set TWINE_USERNAME and TWINE_PASSWORD."
         )
     if answer.status_code != 200:
-        raise PublishError(
+        raise GeneratorError(
             f"{address}: {answer.status_code}, so it is not known whether {version} exists. Nothing was uploaded."
         )
     if there := [name for name in _listed(answer) if _version_of(name) == version]:
-        raise PublishError(
+        raise GeneratorError(
             f"{version} is on the index already: {', '.join(there)}. Raise the version, and publish that."
         )
 
@@ -152,7 +151,7 @@ def _upload(settings: Settings, files: list[str]) -> None:
         upload(settings, files)
     except requests.HTTPError as error:
         names = " and ".join(Path(file).name for file in files)
-        raise PublishError(
+        raise GeneratorError(
             f"the index refused an upload: {_reason(error)}. It may hold one of {names} now:"
             " remove that from it and publish again, or raise the version."
         ) from None
@@ -162,25 +161,3 @@ def _reason(error: requests.RequestException) -> str:
     if error.response is not None:
         return f"{error.response.status_code} {error.response.reason}"
     return type(error).__name__
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command line.
-
-    Returns:
-        The exit code: 0, or 1 after an error that was printed.
-    """
-    parser = argparse.ArgumentParser(prog="python -m distribution.publish", description="Publish wheel and sdist.")
-    parser.add_argument("index", nargs="?", default="", help="where twine uploads to")
-    index = parser.parse_args(arguments).index
-    try:
-        publish(ROOT, index)
-    except PublishError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    print(f"Published. To install it: pip install --index-url {index.rstrip('/')}/simple/ {_PROJECT}")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
