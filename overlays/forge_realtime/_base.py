@@ -10,6 +10,7 @@ import copy
 import os
 import time
 from collections.abc import Callable
+from functools import lru_cache
 from types import TracebackType
 from typing import ClassVar, Final, Generic, Literal, Self, TypeVar, cast
 
@@ -28,6 +29,7 @@ AnyShared = TypeVar("AnyShared", Shared, AsyncShared)
 
 # The methods that RFC 9110 calls idempotent: carrying one out twice is as good as once.
 _IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
+_VARIABLE: Final = "FORGE_EGRESS_PROXY_URL"
 _USER_AGENT: Final = f"forge-realtime/{__version__}"
 
 
@@ -42,12 +44,14 @@ class BaseClient(Generic[AnyShared]):
     _shared: AnyShared
 
     def __init__(self, base_url: str | None, retry: RetryPolicy | None) -> None:
-        self._base_url = _checked_base_url(base_url)
+        # None: that of the environment at each call, so that a module which makes its client can be imported anywhere.
+        self._base_url = None if base_url is None else _checked_address("base_url", base_url)
         self._retry = RetryPolicy() if retry is None else _checked_policy(retry)
         self._authorization: Authorization | None = None
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._base_url} {self._authorization or 'without an invocation'}>"
+        address = self._base_url or f"${_VARIABLE}"
+        return f"<{type(self).__name__} {address} {self._authorization or 'without an invocation'}>"
 
     @property
     def retry(self) -> RetryPolicy:
@@ -154,7 +158,7 @@ class BaseClient(Generic[AnyShared]):
                 f"{name}: these are not its arguments ({str(error).replace('_get_kwargs()', name)}). A body is an object "
                 "of the generated models."
             ) from error
-        url = str(self._base_url).rstrip("/") + generated.pop("url")
+        url = (self._base_url or _checked_address(_VARIABLE, os.environ.get(_VARIABLE, ""))) + generated.pop("url")
         headers = {
             **generated.pop("headers", {}),
             "Accept": "application/json",
@@ -174,13 +178,13 @@ class ForgeClient(BaseClient[Shared]):
     Make one for the life of the process, and from it a sibling for each invocation or installation. It is thread-safe.
 
     Args:
-        base_url: The address of the egress sidecar; by default the environment variable `FORGE_EGRESS_PROXY_URL`, which
-            the platform sets in the container.
+        base_url: The address of the egress sidecar; by default what the environment variable `FORGE_EGRESS_PROXY_URL`,
+            which the platform sets in the container, says at each call.
         retry: When a call is tried again; by default `RetryPolicy()`.
         transport: Any httpx transport, in place of the client's own connections.
 
     Raises:
-        UsageError: The address is missing or is not an http(s) URL, or an argument is of another type.
+        UsageError: The address is not an http(s) URL, or an argument is of another type.
     """
 
     def __init__(
@@ -193,7 +197,7 @@ class ForgeClient(BaseClient[Shared]):
         super().__init__(base_url, retry)
         if transport is not None and not isinstance(transport, httpx.BaseTransport):
             raise UsageError("transport takes an httpx.BaseTransport, such as httpx.HTTPTransport().")
-        self._shared = Shared(self._base_url, transport)
+        self._shared = Shared(transport)
 
     def call(self, operation: Operation[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Calls any generated operation, with header, retries and errors as the named ones have them.
@@ -245,13 +249,13 @@ class AsyncForgeClient(BaseClient[AsyncShared]):
     """A client with asyncio. Names and meaning are those of `ForgeClient`; it is safe to use from many tasks.
 
     Args:
-        base_url: The address of the egress sidecar; by default the environment variable `FORGE_EGRESS_PROXY_URL`, which
-            the platform sets in the container.
+        base_url: The address of the egress sidecar; by default what the environment variable `FORGE_EGRESS_PROXY_URL`,
+            which the platform sets in the container, says at each call.
         retry: When a call is tried again; by default `RetryPolicy()`.
         transport: Any asynchronous httpx transport, in place of the client's own connections.
 
     Raises:
-        UsageError: The address is missing or is not an http(s) URL, or an argument is of another type.
+        UsageError: The address is not an http(s) URL, or an argument is of another type.
     """
 
     def __init__(
@@ -264,7 +268,7 @@ class AsyncForgeClient(BaseClient[AsyncShared]):
         super().__init__(base_url, retry)
         if transport is not None and not isinstance(transport, httpx.AsyncBaseTransport):
             raise UsageError("transport takes an httpx.AsyncBaseTransport, such as httpx.AsyncHTTPTransport().")
-        self._shared = AsyncShared(self._base_url, transport)
+        self._shared = AsyncShared(transport)
 
     async def call(self, operation: Operation[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """As `ForgeClient.call`."""
@@ -299,12 +303,12 @@ class AsyncForgeClient(BaseClient[AsyncShared]):
                     outcome = error
 
 
-def _checked_base_url(base_url: str | None) -> httpx.URL:
-    source = "base_url" if base_url is not None else "FORGE_EGRESS_PROXY_URL"
-    text = os.environ.get("FORGE_EGRESS_PROXY_URL", "") if base_url is None else base_url
+@lru_cache(maxsize=16)
+def _checked_address(source: str, text: str) -> str:
+    """The address of the sidecar, without a slash at its end."""
     if not text:
         raise UsageError(
-            f"{source} is not set. The platform sets it in the container; elsewhere start `forge-realtime emulate` and "
+            f"{source} is not set. The platform sets {_VARIABLE} in the container; elsewhere start `forge-realtime emulate` and "
             "export the address that it prints, or pass base_url."
         )
     try:
@@ -318,7 +322,7 @@ def _checked_base_url(base_url: str | None) -> httpx.URL:
             f"{source} must be an http:// or https:// address without user, query or fragment, such as "
             "http://localhost:7072."
         )
-    return url
+    return str(url).rstrip("/")
 
 
 def _checked_policy(retry: RetryPolicy) -> RetryPolicy:

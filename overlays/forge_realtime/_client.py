@@ -65,15 +65,15 @@ class RealtimeClient(_Realtime, ForgeClient):
     Make one for the life of the process, and from it a sibling for each invocation or installation. It is thread-safe.
 
     Args:
-        base_url: The address of the egress sidecar; by default the environment variable `FORGE_EGRESS_PROXY_URL`, which
-            the platform sets in the container.
+        base_url: The address of the egress sidecar; by default what the environment variable `FORGE_EGRESS_PROXY_URL`,
+            which the platform sets in the container, says at each call.
         retry: When a call is tried again; by default `RetryPolicy()`.
         transport: Any httpx transport, in place of the client's own connections.
         cache_tokens: Whether `sign_realtime_token` keeps what it signed for the same invocation or installation, channel,
             claims and permissions, until a tenth of its life is left.
 
     Raises:
-        UsageError: The address is missing or is not an http(s) URL, or an argument is of another type.
+        UsageError: The address is not an http(s) URL, or an argument is of another type.
     """
 
     def __init__(
@@ -156,14 +156,14 @@ class AsyncRealtimeClient(_Realtime, AsyncForgeClient):
     """A client with asyncio. Names and meaning are those of `RealtimeClient`; it is safe to use from many tasks.
 
     Args:
-        base_url: The address of the egress sidecar; by default the environment variable `FORGE_EGRESS_PROXY_URL`, which
-            the platform sets in the container.
+        base_url: The address of the egress sidecar; by default what the environment variable `FORGE_EGRESS_PROXY_URL`,
+            which the platform sets in the container, says at each call.
         retry: When a call is tried again; by default `RetryPolicy()`.
         transport: Any asynchronous httpx transport, in place of the client's own connections.
         cache_tokens: Whether `sign_realtime_token` keeps what it signed, as `RealtimeClient` describes it.
 
     Raises:
-        UsageError: The address is missing or is not an http(s) URL, or an argument is of another type.
+        UsageError: The address is not an http(s) URL, or an argument is of another type.
     """
 
     def __init__(

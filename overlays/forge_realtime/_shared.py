@@ -31,8 +31,13 @@ AnyTransport = TypeVar("AnyTransport", httpx.HTTPTransport, httpx.AsyncHTTPTrans
 
 @define(eq=False)
 class _Line(Generic[AnyTransport]):
-    """One connection."""
+    """One connection.
 
+    Attributes:
+        secure: Whether the transport verifies certificates: only such a one is for https.
+    """
+
+    secure: bool
     transport: AnyTransport
     socket: socket.socket | None = None
     idle_since: float = 0.0
@@ -72,20 +77,18 @@ class _Idle(Generic[AnyTransport]):
 
 
 class _Shared:
-    def __init__(self, base_url: httpx.URL) -> None:
+    def __init__(self) -> None:
         self.budget = RetryBudget()
         self.closed = False
-        self._https = base_url.scheme == "https"
-        self._context: ssl.SSLContext | None = None
+        self._contexts: dict[bool, ssl.SSLContext] = {}
         renew_after_fork(self)
 
-    @property
-    def _tls(self) -> ssl.SSLContext:
+    def _tls(self, secure: bool) -> ssl.SSLContext:
         # Loading the certificates to verify with takes some 15 ms, and a sidecar with plain http never uses them. Without
         # a lock, which a fork could leave locked: a context too many does no harm.
-        if self._context is None:
-            self._context = httpx.create_ssl_context(verify=self._https)
-        return self._context
+        if secure not in self._contexts:
+            self._contexts[secure] = httpx.create_ssl_context(verify=secure)
+        return self._contexts[secure]
 
     def renew(self) -> None:
         """Starts anew in a forked process: sockets and locks are the parent's."""
@@ -96,12 +99,11 @@ class Shared(_Shared):
     """Blocking connections.
 
     Args:
-        base_url: Where they lead.
         transport: Used in their place, if given.
     """
 
-    def __init__(self, base_url: httpx.URL, transport: httpx.BaseTransport | None) -> None:
-        super().__init__(base_url)
+    def __init__(self, transport: httpx.BaseTransport | None) -> None:
+        super().__init__()
         self._given = transport
         self._begin()
 
@@ -139,7 +141,12 @@ class Shared(_Shared):
             self._free.put(None)
 
     def _send_on_line(self, request: httpx.Request, until: float) -> httpx.Response:
-        line = self._idle.take() or _Line(httpx.HTTPTransport(verify=self._tls, limits=_LIMITS))
+        secure = request.url.scheme == "https"
+        line = self._idle.take()
+        if line is not None and line.secure != secure:
+            line.transport.close()
+            line = None
+        line = line or _Line(secure, httpx.HTTPTransport(verify=self._tls(secure), limits=_LIMITS))
         watch = Watch(self._watchdog, until, line.socket)
         # What the wait for a connection left. Nothing else bounds connecting, when there is no socket to shut down yet.
         left = max(0.001, until - time.monotonic())
@@ -191,12 +198,11 @@ class AsyncShared(_Shared):
     """Connections with asyncio. Each event loop has its own.
 
     Args:
-        base_url: Where they lead.
         transport: Used in their place, if given.
     """
 
-    def __init__(self, base_url: httpx.URL, transport: httpx.AsyncBaseTransport | None) -> None:
-        super().__init__(base_url)
+    def __init__(self, transport: httpx.AsyncBaseTransport | None) -> None:
+        super().__init__()
         self._given = transport
         self._loops: dict[asyncio.AbstractEventLoop, _Loop] = {}
 
@@ -231,7 +237,12 @@ class AsyncShared(_Shared):
             loop.free.release()
 
     async def _send_on_line(self, loop: _Loop, request: httpx.Request, until: float) -> httpx.Response:
-        line = loop.idle.take() or _Line(httpx.AsyncHTTPTransport(verify=self._tls, limits=_LIMITS))
+        secure = request.url.scheme == "https"
+        line = loop.idle.take()
+        if line is not None and line.secure != secure:
+            await line.transport.aclose()
+            line = None
+        line = line or _Line(secure, httpx.AsyncHTTPTransport(verify=self._tls(secure), limits=_LIMITS))
         done = False
         try:
             response = await _aexchange(line.transport, request, until)

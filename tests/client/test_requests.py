@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections import UserDict, deque
 from datetime import UTC, datetime
@@ -221,17 +222,51 @@ def test_addresses_that_are_none(client: Any, address: str, monkeypatch: pytest.
     assert "secret" not in str(caught.value)
     monkeypatch.setenv("FORGE_EGRESS_PROXY_URL", address)
     with pytest.raises(UsageError, match="FORGE_EGRESS_PROXY_URL must be an http:// or https:// address"):
-        client()
+        publish_once(client())
 
 
 @pytest.mark.parametrize("client", [RealtimeClient, AsyncRealtimeClient])
 def test_no_address(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("FORGE_EGRESS_PROXY_URL", raising=False)
     with pytest.raises(UsageError, match=r"FORGE_EGRESS_PROXY_URL is not set.*forge-realtime emulate"):
-        client()
+        publish_once(client())
     monkeypatch.setenv("FORGE_EGRESS_PROXY_URL", "")
     with pytest.raises(UsageError, match="FORGE_EGRESS_PROXY_URL is not set"):
-        client()
+        publish_once(client())
+    with pytest.raises(UsageError, match="base_url is not set"):
+        client("")
+
+
+def publish_once(client: RealtimeClient | AsyncRealtimeClient) -> None:
+    live = client.for_invocation(INVOCATION)
+    if isinstance(live, RealtimeClient):
+        live.publish("c", "p")
+    else:
+        asyncio.run(live.publish("c", "p"))
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_a_client_made_before_the_address_is_known(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("FORGE_EGRESS_PROXY_URL", raising=False)
+    early = RealtimeClient() if kind == "sync" else AsyncRealtimeClient()
+    assert repr(early) == f"<{type(early).__name__} $FORGE_EGRESS_PROXY_URL without an invocation>"
+
+    async def publish_three_times(client: AsyncRealtimeClient) -> None:
+        async with client:
+            for server in servers:
+                monkeypatch.setenv("FORGE_EGRESS_PROXY_URL", server.url)
+                await client.for_invocation(INVOCATION).publish("c", "p")
+
+    with FaultServer() as first, FaultServer() as second:
+        servers = (first, second, first)
+        if isinstance(early, AsyncRealtimeClient):
+            asyncio.run(publish_three_times(early))
+        else:
+            with early:
+                for server in servers:
+                    monkeypatch.setenv("FORGE_EGRESS_PROXY_URL", server.url)
+                    early.for_invocation(INVOCATION).publish("c", "p")
+        assert [len(server.received) for server in (first, second)] == [2, 1]
 
 
 def test_the_address_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

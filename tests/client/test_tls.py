@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 import threading
 import time
@@ -13,8 +14,9 @@ import pytest
 import trustme
 from attrs import evolve
 
-from forge_realtime import Delivery, NoAnswerError, TimedOutError
-from tests.support.callers import QUICK, Caller
+from forge_realtime import AsyncRealtimeClient, Delivery, NoAnswerError, RealtimeClient, TimedOutError
+from tests.support.callers import INVOCATION, QUICK, Caller
+from tests.support.fault_server import FaultServer
 
 ONCE = evolve(QUICK, delivery="at_most_once")
 
@@ -91,3 +93,39 @@ def test_the_deadline_holds_for_an_answer_byte_by_byte(caller: Caller, url: str)
     assert time.monotonic() - began < 1.3
     assert type(error) is TimedOutError
     assert error.delivery is Delivery.UNKNOWN
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_a_connection_made_for_http_is_not_used_for_https(kind: str, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is verified on it."""
+    with FaultServer() as server:
+
+        def addresses() -> Iterator[None]:
+            for address in (server.url, url, server.url):
+                monkeypatch.setenv("FORGE_EGRESS_PROXY_URL", address)
+                yield
+
+        outcomes: list[str] = []
+        if kind == "sync":
+            with RealtimeClient(retry=ONCE) as client:
+                live = client.for_invocation(INVOCATION)
+                for _ in addresses():
+                    try:
+                        live.publish("c", "p")
+                        outcomes.append("accepted")
+                    except NoAnswerError as error:
+                        outcomes.append(error.delivery.name)
+        else:
+
+            async def run() -> None:
+                async with AsyncRealtimeClient(retry=ONCE) as client:
+                    live = client.for_invocation(INVOCATION)
+                    for _ in addresses():
+                        try:
+                            await live.publish("c", "p")
+                            outcomes.append("accepted")
+                        except NoAnswerError as error:
+                            outcomes.append(error.delivery.name)
+
+            asyncio.run(run())
+    assert outcomes == ["accepted", "NOT_SENT", "accepted"]
