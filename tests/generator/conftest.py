@@ -50,9 +50,7 @@ def copy_repository(folder: Path) -> Path:
 
 
 def git(root: Path, *arguments: str) -> str:
-    """Runs git, as somebody."""
-    who = ["-c", "user.name=x", "-c", "user.email=x@example.com", "-c", "commit.gpgsign=false"]
-    command = ["git", "-C", str(root), *who, *arguments]
+    command = ["git", "-C", str(root), *arguments]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
@@ -67,7 +65,10 @@ def history(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copy2(repository / file, root / file)
     (root / "overlays/forge_realtime/_version.py").write_text('__version__ = "0.1.0"\n', encoding="utf-8")
     (root / ".gitignore").write_text(".mypy_cache\n__pycache__\n", encoding="utf-8")
+    (root / ".mypy_cache").symlink_to(tmp_path_factory.mktemp("mypy"))
     git(root, "init", "--quiet", "--initial-branch", "main")
+    for key, value in (("user.name", "x"), ("user.email", "x@example.com"), ("commit.gpgsign", "false")):
+        git(root, "config", key, value)
     git(root, "add", "--all")
     git(root, "commit", "--quiet", "--message", "one")
     return root
