@@ -82,10 +82,10 @@ check: $(DONE)/setup ## Prove that generated/ is what a run gives; lint; check t
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 
 release: $(DONE)/setup ## Set the version, close the changelog, commit and tag; BUMP=auto|major|minor|patch. Pushes nothing
-	$(BIN)/python -m generator release --bump "$${BUMP:-auto}"
+	@$(BIN)/python -m generator release --bump "$${BUMP:-auto}"
 
 push: ## Push the last commit and its release tag, both or neither
-	@tag=$$(git describe --exact-match --match 'v[0-9]*') && \
+	@tag=$$(git describe --exact-match --match 'v[0-9]*') || { echo 'The last commit is no release: make release' >&2; exit 1; }; \
 	git push --atomic origin HEAD "refs/tags/$$tag" && \
 	if [ -n "$$GITHUB_OUTPUT" ]; then echo "tag=$$tag" >> "$$GITHUB_OUTPUT"; fi
 

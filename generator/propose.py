@@ -159,7 +159,7 @@ def _described(tree: Path, old: str) -> tuple[str, str]:
     )
     if made.returncode != 0:
         notes.append(f"`make generate` stops, so `{GENERATED}/` is still the old client:\n\n{_quoted(made.stderr)}")
-    notes.append("Before it is merged: steps 4 to 6 of “Regenerate the client” in README.md.")
+    notes.append("What to review and to bring up to date before it is merged: “Regenerate the client” in README.md.")
     text = "\n\n".join([_shortened(text), *notes]) + "\n"
     return title, text.replace(f"{tree}/", "")
 

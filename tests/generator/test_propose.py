@@ -142,7 +142,7 @@ def test_a_changed_document_opens_a_pull_request_with_the_report(
     assert (pull["base"], pull["title"]) == ("main", "The API document changed: breaking for the client")
     assert pull["text"].startswith(f"# Realtime client: {main[:12]} → spec/forge-containers-api.json\n\n**Breaking**")
     assert "`SignRealtimeTokenRequest.permissions`: property removed" in pull["text"]
-    assert pull["text"].endswith("Before it is merged: steps 4 to 6 of “Regenerate the client” in README.md.\n")
+    assert pull["text"].endswith("before it is merged: “Regenerate the client” in README.md.\n")
     # One commit on the main branch, whose client is that of the document.
     assert git(github.remote, "rev-parse", f"{BRANCH}~1") == git(github.remote, "rev-parse", "main") == main
     changed = git(github.remote, "diff", "--name-only", "main", BRANCH).split()

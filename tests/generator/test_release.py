@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from generator.rules import Effect, next_version, raised
 from tests.generator.conftest import REPOSITORY, Run, git, repin
 from tests.support.revisions import revision
 
@@ -381,3 +382,31 @@ def test_an_interrupted_release_undoes_what_was_done(unreleased: Path, tmp_path:
     assert (process.returncode, process.stderr) == (130, "")
     assert "released:" not in process.stdout
     assert state(unreleased) == before
+
+
+@pytest.mark.parametrize(
+    ("version", "part", "expected"),
+    [
+        ("0.1.2", "patch", "0.1.3"),
+        ("0.1.2", "minor", "0.2.0"),
+        ("0.1.2", "major", "1.0.0"),
+        ("1.2.3", "minor", "1.3.0"),
+    ],
+)
+def test_the_version_that_follows(version: str, part: str, expected: str) -> None:
+    assert raised(version, part) == expected
+
+
+@pytest.mark.parametrize(
+    ("version", "effect", "expected"),
+    [
+        ("0.1.2", Effect.COSMETIC, ("patch", "0.1.3")),
+        ("0.1.2", Effect.ADDITIVE, ("patch", "0.1.3")),
+        ("0.1.2", Effect.BREAKING, ("minor", "0.2.0")),
+        ("1.2.3", Effect.COSMETIC, ("patch", "1.2.4")),
+        ("1.2.3", Effect.ADDITIVE, ("minor", "1.3.0")),
+        ("1.2.3", Effect.BREAKING, ("major", "2.0.0")),
+    ],
+)
+def test_below_1_all_is_shifted_by_one(version: str, effect: Effect, expected: tuple[str, str]) -> None:
+    assert next_version(version, effect) == expected
