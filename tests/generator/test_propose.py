@@ -175,7 +175,7 @@ def test_the_same_document_is_proposed_once_and_another_one_on_top(
     result = run("--root", git_repo, "propose", publish("two"))
     assert result.out.endswith("updated: https://github.example/forge/pull/1\n")
     (pull,) = github.pulls()
-    assert pull["title"] == "The API document changed: none for the client"
+    assert pull["title"] == "The API document changed: cosmetic for the client"
     assert git(github.remote, "rev-parse", f"{BRANCH}~1") == theirs
     assert github.document()["info"]["description"] == "two"
     assert github.branches() == [BRANCH, "main"]

@@ -154,8 +154,7 @@ def test_a_first_release_of_another_version(unreleased: Path, run: Run) -> None:
             no_code,
             "0.1.1",
             "cosmetic",
-            "forge_realtime/_retry.py: another text\n  forge_realtime_emulator/console.html: another text\n"
-            "  pyproject.toml: another dependencies",
+            "forge_realtime_emulator/console.html: another text\n  pyproject.toml: another dependencies",
         ),
         (new_method, "0.1.1", "additive", "Invocation.is_new: added"),
         (removed_method, "0.2.0", "breaking", "Invocation.to_text: Public object was removed"),
