@@ -78,32 +78,23 @@ def propose(root: Path, source: str | None = None) -> None:
             title, text = _described(tree, git(root, "merge-base", upstream, start))
             git(tree, "add", "--all", "--", DOCUMENT.parent.as_posix(), GENERATED.as_posix(), LOCK.as_posix())
             git(tree, "commit", "--quiet", "--message", title)
+            report = Path(folder) / "text.md"
+            report.write_text(text, encoding="utf-8")
+            # Before the push: if one of the two fails, the next run finds that the document differs, and makes both good.
+            if open_one:
+                where = f"repos/{{owner}}/{{repo}}/pulls/{open_one.number}"
+                fields = ["--raw-field", f"title={title}", "--field", f"body=@{report}"]
+                # Not `pr edit`, of which many versions fail: https://github.com/cli/cli/issues/11983
+                _gh(root, "api", "--silent", "--method", "PATCH", where, *fields)
             # Nobody else's work: the branch is as it was seen.
             git(tree, "push", "--quiet", f"--force-with-lease={BRANCH}:{pushed}", "origin", f"HEAD:refs/heads/{BRANCH}")
         finally:
             git(root, "worktree", "remove", "--force", str(tree))
-        report = Path(folder) / "text.md"
-        report.write_text(text, encoding="utf-8")
         if open_one:
-            where = f"repos/{{owner}}/{{repo}}/pulls/{open_one.number}"
-            _gh(
-                root,
-                "api",
-                "--silent",
-                "--method",
-                "PATCH",
-                where,
-                "--raw-field",
-                f"title={title}",
-                "--field",
-                f"body=@{report}",
-            )
             print(f"updated: {open_one.url}")
         else:
-            url = _gh(
-                root, "pr", "create", "--base", base, "--head", BRANCH, "--title", title, "--body-file", str(report)
-            )
-            print(f"opened: {url}")
+            fields = ["--title", title, "--body-file", str(report)]
+            print(f"opened: {_gh(root, 'pr', 'create', '--base', base, '--head', BRANCH, *fields)}")
     if os.environ.get("GITHUB_ACTIONS") == "true":
         _gh(root, "workflow", "run", CHECKS, "--ref", BRANCH)
         print(f"started: {CHECKS}")
@@ -111,7 +102,7 @@ def propose(root: Path, source: str | None = None) -> None:
 
 def _pull_requests(root: Path) -> list[_PullRequest]:
     fields = "number,url,state,headRefOid,isCrossRepository"
-    found = json.loads(_gh(root, "pr", "list", "--head", BRANCH, "--state", "all", "--json", fields))
+    found = json.loads(_gh(root, "pr", "list", "--head", BRANCH, "--state", "all", "--limit", "1000", "--json", fields))
     # A fork may have a branch of the same name.
     return [
         _PullRequest(one["number"], one["url"], one["state"], one["headRefOid"])
@@ -181,6 +172,6 @@ def _gh(root: Path, *arguments: str) -> str:
         raise GeneratorError("gh is not installed. Install GitHub's command line, and log in: gh auth login") from error
     if process.returncode != 0:
         raise GeneratorError(
-            f"`gh {' '.join(arguments[:2])}` failed: {process.stderr.strip()}\nCorrect that, and run it again: nothing is lost."
+            f"`gh {arguments[0]}` failed: {process.stderr.strip()}\nCorrect that, and run it again: nothing is lost."
         )
     return process.stdout.strip()

@@ -56,14 +56,15 @@ def release(root: Path, bump: str, day: date) -> None:
         if changelog.is_empty:
             raise GeneratorError(f"{CHANGELOG} says nothing under Unreleased. Write what the first release holds.")
         new = old if bump == "auto" else raised(old, bump)
-        print(f"first release: there is no tag v… to compare with, so the version is {new} as {_origin(bump)}")
+        why = "the version that is there" if bump == "auto" else f"as BUMP={bump} asks for"
+        print(f"first release: there is no tag v… to compare with. Version: {new}, {why}")
     else:
         verdict = _verdict(root, tag, old)
         _require_agreement(verdict, bump, tag, old, changelog)
         new = raised(old, verdict.part if bump == "auto" else bump)
         print(f"since {tag}: {verdict.effect}")
         print("\n".join(f"  {reason}" for reason in verdict.reasons))
-        print(f"version: {old} → {new}, as {_origin(bump)}")
+        print(f"version: {old} → {new}, as BUMP={bump} asks for")
 
     _require_no_tag(root, new)
     with blaming(root / CHANGELOG):
@@ -71,10 +72,6 @@ def release(root: Path, bump: str, day: date) -> None:
     commit = _commit(root, head, new, changelog, {CHANGELOG: text, VERSION: _version_text(root, old, new)})
     print(f"released: commit {commit[:12]}, tag v{new}. Nothing was pushed")
     print("next: `make push` pushes both, `make publish INDEX=https://…` uploads the wheel")
-
-
-def _origin(bump: str) -> str:
-    return f"BUMP={bump} asks for"
 
 
 def _require_ready(root: Path) -> str:

@@ -172,6 +172,11 @@ def test_the_same_document_is_proposed_once_and_another_one_on_top(
     git(tmp_path / "colleague", "-c", "user.name=c", "-c", "user.email=c@example.com", "commit", "-q", "-m", "By hand")
     git(tmp_path / "colleague", "push", "--quiet")
     theirs = github.head()
+    github.break_down(True)
+    result = run("--root", git_repo, "propose", publish("two"))
+    assert "`gh api` failed: HTTP 403" in result.err
+    assert github.head() == theirs
+    github.break_down(False)
     result = run("--root", git_repo, "propose", publish("two"))
     assert result.out.endswith("updated: https://github.example/forge/pull/1\n")
     (pull,) = github.pulls()
@@ -217,7 +222,7 @@ def test_a_failure_of_github_is_made_good_by_the_next_run(
     github.break_down(True)
     result = run("--root", git_repo, "propose", publish("one"))
     assert result.code == 1
-    assert "`gh pr create` failed: HTTP 403: GitHub Actions is not permitted" in result.err
+    assert "`gh pr` failed: HTTP 403: GitHub Actions is not permitted" in result.err
     assert "run it again: nothing is lost." in result.err
     github.break_down(False)
     assert run("--root", git_repo, "propose", publish("one")).out.endswith(

@@ -119,7 +119,9 @@ def test_the_first_release_is_the_version_that_is_there(unreleased: Path, run: R
     before = git(unreleased, "rev-parse", "HEAD")
     result = run("--root", unreleased, "release")
     assert (result.code, result.err) == (0, "")
-    assert "first release: there is no tag v… to compare with, so the version is 0.1.0" in result.out
+    assert (
+        "first release: there is no tag v… to compare with. Version: 0.1.0, the version that is there\n" in result.out
+    )
     assert "Nothing was pushed\nnext: `make push` pushes both, `make publish INDEX=https://…`" in result.out
     assert git(unreleased, "rev-parse", "HEAD~1") == before
     assert git(unreleased, "status", "--porcelain") == ""
@@ -138,7 +140,7 @@ def test_the_first_release_is_the_version_that_is_there(unreleased: Path, run: R
 
 def test_a_first_release_of_another_version(unreleased: Path, run: Run) -> None:
     result = run("--root", unreleased, "release", "--bump", "major")
-    assert "so the version is 1.0.0 as BUMP=major asks for" in result.out
+    assert "Version: 1.0.0, as BUMP=major asks for\n" in result.out
     assert git(unreleased, "tag") == "v1.0.0"
     assert git(unreleased, "show", "--format=", "--name-only", "HEAD").split() == [
         "CHANGELOG.md",
