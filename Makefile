@@ -18,7 +18,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # The time in the wheel. Not the last commit's: an sdist has none. Hatchling's own default, so pip builds the same bytes.
 export SOURCE_DATE_EPOCH := 1580601600
 
-.PHONY: help setup pull diff generate client wheel demo test faults bench revisions check sbom matrix publish vendor upgrade clean
+.PHONY: help setup pull diff generate client wheel demo test faults bench revisions check sbom matrix publish vendor release push propose upgrade clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -79,6 +79,18 @@ check: $(DONE)/setup ## Prove that generated/ is what a run gives; lint; check t
 	$(BIN)/mypy dist/unpacked/forge_realtime dist/unpacked/forge_realtime_emulator
 	$(BIN)/mypy generator tests
 	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+
+release: $(DONE)/setup ## Set the version, close the changelog, commit and tag; BUMP=auto|major|minor|patch. Pushes nothing
+	@$(BIN)/python -m generator release --bump "$${BUMP:-auto}"
+
+push: ## Push the last commit and its release tag, both or neither
+	@tag=$$(git describe --exact-match --match 'v[0-9]*') || { echo 'The last commit is no release: make release' >&2; exit 1; }; \
+	git push --atomic origin HEAD "refs/tags/$$tag" && \
+	if [ -n "$$GITHUB_OUTPUT" ]; then echo "tag=$$tag" >> "$$GITHUB_OUTPUT"; fi
+
+propose: $(DONE)/setup ## Pull, and open or update a pull request with the comparison (needs gh); SOURCE= as for pull
+	$(BIN)/python -m generator propose $(if $(SOURCE),"$$SOURCE")
 
 sbom: wheel $(DONE)/sbom ## Write the SBOM (CycloneDX) of what the core needs, as locked, into dist/
 	@sed "s/^dynamic = .*/version = \"$$($(BIN)/python -m hatchling metadata version)\"/" pyproject.toml > .venv/sbom/pyproject.toml

@@ -7,6 +7,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 from generator.document import Document, GeneratorError, blaming, canonical_json, read_document, write_atomically
@@ -16,6 +17,7 @@ from generator.place import put_in_place
 from generator.pull import pull
 from generator.regenerate import check, generate
 from generator.render import render
+from generator.rules import PARTS
 from generator.select import REALTIME_TAG, select
 from generator.sibling import make_client
 
@@ -82,6 +84,15 @@ def _run(options: argparse.Namespace) -> None:
                 sys.stdout.buffer.write(text.encode())
             else:
                 write_atomically(options.output, text)
+
+        case "release":
+            from generator.release import release
+
+            release(root, options.bump, datetime.now(UTC).date())
+        case "propose":
+            from generator.propose import propose
+
+            propose(root, options.source)
 
 
 def _write(document: Document, output: Path | None) -> None:
@@ -166,6 +177,19 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("new", nargs="?", help="default: the working tree, as `generate` would make it")
     command.add_argument("--json", action="store_true", help="for machines; generator/report.py describes it")
     command.add_argument("--output", type=Path, help="a file (default: print)")
+
+    command = commands.add_parser(
+        "release", help="set the version, close the changelog, commit and tag; pushes nothing"
+    )
+    command.add_argument(
+        "--bump",
+        choices=["auto", *PARTS],
+        default="auto",
+        help="the part of the version that rises (default: what the comparison with the last release asks for)",
+    )
+
+    command = commands.add_parser("propose", help="pull, and open a pull request with the comparison, or update it")
+    command.add_argument("source", nargs="?", help="as for `pull`")
     return parser
 
 

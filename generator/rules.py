@@ -16,6 +16,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
 
+PARTS = ("major", "minor", "patch")
+
 
 class Effect(IntEnum):
     """The classes, the weakest first."""
@@ -95,15 +97,24 @@ def next_version(version: str, effect: Effect) -> tuple[str, str]:
     Returns:
         "major", "minor", "patch" or "none", and the version.
     """
-    numbers = [int("".join(filter(str.isdecimal, part)) or 0) for part in [*version.split("."), "0", "0"][:3]]
     if effect is Effect.NONE:
         return "none", version
     place = Effect.BREAKING - effect
-    if numbers[0] == 0:
+    if _numbers(version)[0] == 0:
         place = min(place + 1, 2)
+    return PARTS[place], raised(version, PARTS[place])
+
+
+def raised(version: str, part: str) -> str:
+    """The version that follows when one of `PARTS` rises."""
+    numbers, place = _numbers(version), PARTS.index(part)
     numbers[place] += 1
     numbers[place + 1 :] = [0] * (2 - place)
-    return ("major", "minor", "patch")[place], ".".join(map(str, numbers))
+    return ".".join(map(str, numbers))
+
+
+def _numbers(version: str) -> list[int]:
+    return [int("".join(filter(str.isdecimal, part)) or 0) for part in [*version.split("."), "0", "0"][:3]]
 
 
 _BREAKING, _ADDITIVE, _COSMETIC = Effect.BREAKING, Effect.ADDITIVE, Effect.COSMETIC

@@ -28,6 +28,7 @@ from generator.render import render
 from generator.select import select
 
 PACKAGE_BY_HAND = HAND_WRITTEN / "forge_realtime"
+EMULATOR = Path("emulator/forge_realtime_emulator")
 TYPING_TESTS = Path("tests/typing")
 _SCHEME = "forgeProxyAuthorization"
 
@@ -52,8 +53,9 @@ class Side:
         label: What it is, for people.
         published: The whole document, where it is known.
         derived: Its Realtime part, selected and patched.
-        package: The folder that holds the package `forge_realtime`, generated and hand-written code together.
-        version: The version of that package.
+        package: The folder that holds what the wheel does: `forge_realtime`, generated and hand-written code together, and the
+            emulator.
+        version: Its version.
         revision: The commit, where the side is one.
     """
 
@@ -135,33 +137,39 @@ def _document_side(root: Path, path: Path, label: str, scratch: Path) -> Side:
         raise UnfitError(f"{path}: {error}", selected) from error
     about = document_module(document, sha256(path))
     (scratch / "generated" / DOCUMENT_MODULE.name).write_text(about, encoding="utf-8")
-    package = _lay(scratch / "generated", root / PACKAGE_BY_HAND, scratch)
-    return Side(label, None if is_derived else document, derived, package, _version(root / PACKAGE_BY_HAND))
+    package = _lay(scratch / "generated", root, scratch)
+    return Side(label, None if is_derived else document, derived, package, version_of(root / PACKAGE_BY_HAND))
 
 
 def _revision_side(root: Path, name: str, commit: str, scratch: Path) -> Side:
-    extract(root, commit, [DOCUMENT, DERIVED, GENERATED, PACKAGE_BY_HAND], scratch / "tree")
+    extract(root, commit, [DOCUMENT, DERIVED, GENERATED, PACKAGE_BY_HAND, EMULATOR], scratch / "tree")
     tree = scratch / "tree"
-    package = _lay(tree / PACKAGE.parent, tree / PACKAGE_BY_HAND, scratch)
+    package = _lay(tree / PACKAGE.parent, tree, scratch)
     return Side(
         label=name if commit.startswith(name) else f"{name} ({commit[:12]})",
         published=read_document(tree / DOCUMENT),
         derived=read_document(tree / DERIVED),
         package=package,
-        version=_version(tree / PACKAGE_BY_HAND),
+        version=version_of(tree / PACKAGE_BY_HAND),
         revision=commit,
     )
 
 
-def _lay(generated: Path, hand_written: Path, scratch: Path) -> Path:
+def _lay(generated: Path, root: Path, scratch: Path) -> Path:
     package = scratch / "package"
     leave_out = shutil.ignore_patterns("__pycache__")
-    shutil.copytree(hand_written, package / "forge_realtime", ignore=leave_out)
+    for folder in (PACKAGE_BY_HAND, EMULATOR):
+        shutil.copytree(root / folder, package / folder.name, ignore=leave_out)
     shutil.copytree(generated, package / "forge_realtime", ignore=leave_out, dirs_exist_ok=True)
     return package
 
 
-def _version(hand_written: Path) -> str:
+def version_of(hand_written: Path) -> str:
+    """The version in a hand-written package.
+
+    Raises:
+        GeneratorError: It has none.
+    """
     path = hand_written / "_version.py"
     found = re.search(r'^__version__ = "(.+)"$', path.read_text(encoding="utf-8"), re.MULTILINE)
     if found is None:

@@ -15,12 +15,14 @@ from typing import Any
 
 import griffe
 
-from generator.lock import DOCUMENT_MODULE
+from generator.lock import DOCUMENT_MODULE, GENERATED
 from generator.rules import Effect
 
 _PACKAGE = "forge_realtime"
+_EMULATOR = "forge_realtime_emulator"
 _ATTRS = frozenset({"attrs.define", "attrs.frozen"})
 _CALL = "call"
+_DOCUMENT = DOCUMENT_MODULE.relative_to(GENERATED)
 # Every generated model has these.
 _EVERYWHERE = frozenset({"to_dict", "from_dict", "additional_keys"})
 
@@ -51,14 +53,19 @@ class SurfaceComparison:
         added: Names that are new, with their signatures.
         removed: Names that are gone.
         changed: Names with other signatures or annotations: the old and the new.
-        code_differs: Whether any file differs.
+        files: The files that differ.
     """
 
     breakages: list[Breakage]
     added: dict[str, str]
     removed: dict[str, str]
     changed: dict[str, tuple[str, str]]
-    code_differs: bool
+    files: list[str]
+
+    @property
+    def code_differs(self) -> bool:
+        """Whether any file differs."""
+        return bool(self.files)
 
     @property
     def effect(self) -> Effect:
@@ -74,25 +81,33 @@ def compare_surfaces(old: Path, new: Path, read_only: frozenset[str] = frozenset
     """Compares two clients without importing them.
 
     Args:
-        old: The folder that holds the package `forge_realtime`, generated and hand-written code together.
+        old: The folder that holds the package `forge_realtime`, generated and hand-written code together, and perhaps the
+            emulator.
         new: Another.
         read_only: The models that users do not construct.
     """
     before, after = (_load(folder, read_only) for folder in (old, new))
     found: dict[tuple[str, str], Breakage] = {}
-    for pair in ((before, after), (before["_api"], after["_api"])):
+    pairs = [(before, after), (before["_api"], after["_api"])]
+    olds, news = (dict(_names(package)) for package in (before, after))
+    if (old / _EMULATOR).is_dir() and (new / _EMULATOR).is_dir():
+        emulators = _read(old, _EMULATOR), _read(new, _EMULATOR)
+        pairs.append(emulators)
+        for names, emulator in zip((olds, news), emulators, strict=True):
+            names.update(_hand_written(emulator))
+    for pair in pairs:
         for breakage in griffe.find_breaking_changes(*pair):
             # The modules of models are imported from by the generated code alone.
             if not (breakage.obj.is_module and breakage.obj.path.startswith(f"{_PACKAGE}._api.models.")):
                 one = _breakage(breakage)
                 found.setdefault((one.kind, one.python), one)
-    olds, news = (dict(_names(package)) for package in (before, after))
+    files = _files(old), _files(new)
     return SurfaceComparison(
         breakages=list(found.values()),
         added={name: news[name] for name in news if name not in olds},
         removed={name: olds[name] for name in olds if name not in news},
         changed={name: (olds[name], news[name]) for name in olds if name in news and olds[name] != news[name]},
-        code_differs=_files(old) != _files(new),
+        files=sorted(name for name in files[0].keys() | files[1].keys() if files[0].get(name) != files[1].get(name)),
     )
 
 
@@ -110,15 +125,12 @@ def surface(folder: Path) -> dict[str, str]:
 
 def _files(folder: Path) -> dict[str, bytes]:
     # What names the document is another for every document, whatever became of the code.
-    files = (path for path in folder.rglob("*.py") if path.name != DOCUMENT_MODULE.name)
+    files = (path for path in folder.rglob("*") if path.is_file() and path.relative_to(folder) != _DOCUMENT)
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
 def _load(folder: Path, read_only: frozenset[str]) -> griffe.Module:
-    package = griffe.load(
-        _PACKAGE, search_paths=[str(folder)], allow_inspection=False, try_relative_path=False, resolve_aliases=True
-    )
-    assert isinstance(package, griffe.Module)
+    package = _read(folder, _PACKAGE)
     for module in _modules(package):
         for cls in module.classes.values():
             if not cls.is_alias and not (cls.name in read_only and module.path.startswith(f"{_PACKAGE}._api.models")):
@@ -128,6 +140,14 @@ def _load(folder: Path, read_only: frozenset[str]) -> griffe.Module:
                 module.del_member(name)
             arguments = module["_get_kwargs"].parameters
             module.set_member(_CALL, griffe.Function(_CALL, parameters=arguments, returns=_answer(module)))
+    return package
+
+
+def _read(folder: Path, name: str) -> griffe.Module:
+    package = griffe.load(
+        name, search_paths=[str(folder)], allow_inspection=False, try_relative_path=False, resolve_aliases=True
+    )
+    assert isinstance(package, griffe.Module)
     return package
 
 
@@ -195,6 +215,7 @@ def _short(path: str) -> str:
     path = re.sub(r"^forge_realtime\._api\.models\.(?:[a-z0-9_]+\.)?(?=\w)", "", path)
     path = re.sub(rf"^forge_realtime\._api\.api\.\w+\.(\w+)\.{_CALL}\b", r"\1", path)
     path = re.sub(r"^forge_realtime\.(?!_api\.)(?:_\w+\.)*", "", path)
+    path = re.sub(rf"^{_EMULATOR}\.(?:_\w+\.)*", f"{_EMULATOR}.", path)
     return path.replace(".__init__(", "(")
 
 
@@ -203,9 +224,13 @@ def _names(package: griffe.Module) -> Iterator[tuple[str, str]]:
         if _CALL in module.members:
             yield module.path, f"{_signature(module[_CALL])} -> {module[_CALL].returns}"
     yield from _public(package["_api.models"], "")
+    yield from _hand_written(package)
+
+
+def _hand_written(package: griffe.Module) -> Iterator[tuple[str, str]]:
     for module in _modules(package):
         if not any(part.startswith("_") for part in module.path.split(".")):
-            yield from _public(module, module.path.removeprefix(_PACKAGE).removeprefix(".") + ".")
+            yield from _public(module, f"{module.path}.".removeprefix(f"{_PACKAGE}."))
 
 
 def _public(owner: griffe.Module | griffe.Class, prefix: str) -> Iterator[tuple[str, str]]:

@@ -4,6 +4,7 @@ import copy
 import hashlib
 import json
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -46,6 +47,37 @@ def copy_repository(folder: Path) -> Path:
         shutil.copytree(REPOSITORY / room, root / room, ignore=leave_out)
     shutil.copy2(REPOSITORY / "generated.lock", root / "generated.lock")
     return root
+
+
+def git(root: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(root), *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+@pytest.fixture(scope="session")
+def history(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A git repository of what the generator reads, at version 0.1.0, with one commit; what mypy remembers is shared."""
+    root = tmp_path_factory.mktemp("history")
+    leave_out = shutil.ignore_patterns("__pycache__")
+    for folder in ("spec", "overlays", "generated", "emulator", "generator", "tests/typing"):
+        shutil.copytree(repository / folder, root / folder, ignore=leave_out)
+    for file in ("generated.lock", "pyproject.toml", "CHANGELOG.md"):
+        shutil.copy2(repository / file, root / file)
+    (root / "overlays/forge_realtime/_version.py").write_text('__version__ = "0.1.0"\n', encoding="utf-8")
+    (root / ".gitignore").write_text(".mypy_cache\n__pycache__\n", encoding="utf-8")
+    (root / ".mypy_cache").symlink_to(tmp_path_factory.mktemp("mypy"))
+    git(root, "init", "--quiet", "--initial-branch", "main")
+    for key, value in (("user.name", "x"), ("user.email", "x@example.com"), ("commit.gpgsign", "false")):
+        git(root, "config", key, value)
+    git(root, "add", "--all")
+    git(root, "commit", "--quiet", "--message", "one")
+    return root
+
+
+@pytest.fixture
+def git_repo(history: Path, tmp_path: Path) -> Path:
+    """A copy of `history` to be changed."""
+    return Path(shutil.copytree(history, tmp_path / "repo", symlinks=True))
 
 
 def repin(repo: Path, document: dict[str, Any]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,35 +11,11 @@ from typing import Any
 import pytest
 
 from tests.generator.changes import PUBLISH, TOKEN, operation, options, request
+from tests.generator.conftest import git
 
 Run = Callable[..., Any]
 Snapshot = Callable[[Path], dict[str, tuple[bytes, int]]]
 Document = dict[str, Any]
-
-
-def git(root: Path, *arguments: str) -> None:
-    who = ["-c", "user.name=x", "-c", "user.email=x@example.com", "-c", "commit.gpgsign=false"]
-    subprocess.run(["git", "-C", str(root), *who, *arguments], check=True, capture_output=True)
-
-
-@pytest.fixture(scope="module")
-def history(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A git repository of what the generator reads, with one commit; what mypy remembers is shared."""
-    root = tmp_path_factory.mktemp("history")
-    leave_out = shutil.ignore_patterns("__pycache__")
-    for folder in ("spec", "overlays", "generated", "generator", "tests/typing"):
-        shutil.copytree(repository / folder, root / folder, ignore=leave_out)
-    (root / ".gitignore").write_text(".mypy_cache\n", encoding="utf-8")
-    git(root, "init", "--quiet")
-    git(root, "add", "--all")
-    git(root, "commit", "--quiet", "--message", "one")
-    return root
-
-
-@pytest.fixture
-def git_repo(history: Path, tmp_path: Path) -> Path:
-    """A copy of `history` to be changed."""
-    return Path(shutil.copytree(history, tmp_path / "repo", symlinks=True))
 
 
 @pytest.fixture
