@@ -37,7 +37,8 @@ def lay(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Lay:
         text = canonical_json(document)
         if text not in made:
             folder = tmp_path_factory.mktemp("client")
-            (folder / "document.json").write_text(text, encoding="utf-8")
+            source = folder.with_suffix(".json")
+            source.write_text(text, encoding="utf-8")
             (folder / "forge_realtime").mkdir()
             (folder / "forge_realtime/__init__.py").touch()
             settings = ConfigFile.load_from_path(repository / "generator/openapi-python-client.yaml")
@@ -45,7 +46,7 @@ def lay(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Lay:
             config = Config.from_sources(
                 settings,
                 MetaType.NONE,
-                document_source=folder / "document.json",
+                document_source=source,
                 file_encoding="utf-8",
                 overwrite=False,
                 output_path=folder / "forge_realtime/_api",
@@ -82,7 +83,7 @@ def test_a_change_arrives_in_the_code(name: str, derived: dict[str, Any], lay: L
 
     comparison = compare(old, new)
     judged = compare_surfaces(*folders, comparison.read_only)
-    assert str(judged.effect) == case.griffe, judged.breakages
+    assert str(judged.effect) == case.griffe, (judged.breakages, judged.files)
     # The names in the report are names of the code.
     known = {"RealtimeClient", "AsyncRealtimeClient"} | surfaces[0].keys() | surfaces[1].keys()
     known |= {name.rsplit(".", 1)[-1] for name in known if name.startswith("forge_realtime.")}
