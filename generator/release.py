@@ -79,9 +79,10 @@ def _require_ready(root: Path) -> str:
     head = git(root, "rev-parse", "--verify", "HEAD")
     if git(root, "rev-parse", "--abbrev-ref", "HEAD") == "HEAD":
         raise GeneratorError("no branch is checked out. A release is a commit on a branch: git switch main")
-    if changed := git(root, "status", "--porcelain"):
+    if changed := git(root, "status", "--porcelain").splitlines():
+        listed = "\n".join(changed[:20] + ["…"] * (len(changed) > 20))
         raise GeneratorError(
-            f"the tree is dirty:\n{changed}\nCommit or remove that first: what is released is a commit."
+            f"the tree is dirty:\n{listed}\nCommit or remove that first: what is released is a commit."
         )
     if git(root, "rev-parse", "--is-shallow-repository") == "true":
         raise GeneratorError("the clone is shallow, so the last release may be missing: git fetch --unshallow --tags")
