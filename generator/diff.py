@@ -7,8 +7,11 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+import griffe
+
 from generator.compare import compare, compare_outside
 from generator.document import GeneratorError
+from generator.lock import GENERATED
 from generator.rules import Change, Effect, next_version, strongest
 from generator.select import select
 from generator.sides import TYPING_TESTS, Side, UnfitError, commit_of, extract, last_release, read_side
@@ -95,7 +98,13 @@ def diff(root: Path, old: str | None = None, new: str | None = None) -> Differen
         outside = None
         if before.published is not None and after.published is not None:
             outside = compare_outside(before.published, after.published)
-        surface = compare_surfaces(before.package, after.package, comparison.read_only)
+        try:
+            surface = compare_surfaces(before.package, after.package, comparison.read_only)
+        except griffe.AliasResolutionError as error:
+            raise GeneratorError(
+                f"the code of {before.label} or {after.label} imports {error.alias.target_path}, which is not there. Was a new file in "
+                f"{GENERATED}/ not committed? git add {GENERATED}"
+            ) from error
         return Difference(
             old=before,
             new=after,

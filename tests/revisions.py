@@ -22,7 +22,7 @@ def main(tests: str) -> int:
         clone = Path(folder) / "clone"
         subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone)], check=True)
         pinned = json.loads((clone / "spec/forge-containers-api.json").read_text(encoding="utf-8"))
-        passed = True
+        passed = run(clone, "setup", last=1)
         for number in ORDER:
             published = Path(folder) / f"revision-{number}.json"
             published.write_text(json.dumps(revision(pinned, number)), encoding="utf-8")
@@ -30,7 +30,8 @@ def main(tests: str) -> int:
             for command in (f"pull SOURCE={published}", "diff", "generate"):
                 passed &= run(clone, *command.split())
             passed &= run(clone, "test", f"ARGS={tests}", last=1)
-            commit = ["-c", "user.name=revisions", "-c", "user.email=revisions@localhost", "commit", "--quiet", "--all"]
+            subprocess.run(["git", "add", "--all"], cwd=clone, check=True)
+            commit = ["-c", "user.name=revisions", "-c", "user.email=revisions@localhost", "commit", "--quiet"]
             subprocess.run(["git", *commit, "--allow-empty", "-m", f"Revision {number}"], cwd=clone, check=True)
         return 0 if passed else 1
 
@@ -54,7 +55,7 @@ def run(clone: Path, *arguments: str, last: int = 0) -> bool:
         last = 200
     shown = "\n".join(said[-last:])
     print(
-        f"$ make {re.sub('/[^ ]*/', '', ' '.join(arguments))}   ({time.monotonic() - began:.1f} s)\n{shown}\n",
+        f"$ make {' '.join(re.sub('=/.*/', '=', argument) for argument in arguments)}   ({time.monotonic() - began:.1f} s)\n{shown}\n",
         flush=True,
     )
     return process.returncode == 0

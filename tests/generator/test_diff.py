@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
-from tests.generator.changes import PUBLISH, TOKEN, operation, options, request
+from tests.generator.changes import PUBLISH, operation, options, request
 from tests.generator.conftest import git
+from tests.support.features import needs
+from tests.support.revisions import REVISIONS, revision
 
 Run = Callable[..., Any]
 Snapshot = Callable[[Path], dict[str, tuple[bytes, int]]]
@@ -20,8 +22,9 @@ Document = dict[str, Any]
 
 @pytest.fixture
 def pinned(repository: Path) -> Document:
+    """The pinned document with the Realtime part of the last known revision."""
     document: Document = json.loads((repository / "spec/forge-containers-api.json").read_text(encoding="utf-8"))
-    return document
+    return revision(document, REVISIONS[-1])
 
 
 @pytest.fixture
@@ -36,12 +39,8 @@ def write(tmp_path: Path) -> Callable[[str, Document], Path]:
 
 @pytest.fixture
 def revisions(pinned: Document, write: Callable[[str, Document], Path]) -> dict[str, Path]:
-    """The published revisions of the Realtime part: see spec/source.toml."""
-    paths = {"r3": write("r3", pinned)}
-    del request(pinned, TOKEN)["properties"]["permissions"]
-    paths["r2"] = write("r2", pinned)
-    del options(pinned)["properties"]["contextOverrides"]
-    return {**paths, "r1": write("r1", pinned)}
+    """The published revisions of the Realtime part."""
+    return {f"r{number}": write(f"r{number}", revision(pinned, number)) for number in REVISIONS}
 
 
 @pytest.mark.parametrize(
@@ -112,6 +111,17 @@ def test_nothing_changed(history: Path, run: Run) -> None:
     assert (report["verdict"], report["bump"], report["next_version"]) == ("none", "none", report["old"]["version"])
     assert report["typing"]["run"] is False
     assert report["format"] == 1
+
+
+@needs("permissions")
+def test_a_new_file_that_was_not_committed_is_named(git_repo: Path, run: Run, revisions: dict[str, Path]) -> None:
+    item = "sign_realtime_token_request_permissions_item"
+    git(git_repo, "rm", "--quiet", "--cached", f"generated/forge_realtime/_api/models/{item}.py")
+    git(git_repo, "commit", "--quiet", "--message", "two")
+    result = run("--root", git_repo, "diff", "HEAD", revisions["r2"])
+    assert (result.code, result.out) == (1, "")
+    assert f"imports forge_realtime._api.models.{item}" in result.err
+    assert "git add generated" in result.err
 
 
 def test_the_typing_tests_are_those_of_the_last_release(git_repo: Path, run: Run, revisions: dict[str, Path]) -> None:
