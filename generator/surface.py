@@ -125,7 +125,8 @@ def surface(folder: Path) -> dict[str, str]:
 
 def _files(folder: Path) -> dict[str, bytes]:
     # What names the document is another for every document, whatever became of the code.
-    files = (path for path in folder.rglob("*") if path.is_file() and path.relative_to(folder) != _DOCUMENT)
+    paths = (path for package in (_PACKAGE, _EMULATOR) for path in (folder / package).rglob("*"))
+    files = (path for path in paths if path.is_file() and path.relative_to(folder) != _DOCUMENT)
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
