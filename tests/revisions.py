@@ -23,13 +23,21 @@ def main(tests: str) -> int:
         subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone)], check=True)
         pinned = json.loads((clone / "spec/forge-containers-api.json").read_text(encoding="utf-8"))
         passed = run(clone, "setup", last=1)
+        tested: dict[bytes, int] = {}
         for number in ORDER:
             published = Path(folder) / f"revision-{number}.json"
             published.write_text(json.dumps(revision(pinned, number)), encoding="utf-8")
             print(f"\n## To revision {number}\n", flush=True)
             for command in (f"pull SOURCE={published}", "diff", "generate"):
                 passed &= run(clone, *command.split())
-            passed &= run(clone, "test", f"ARGS={tests}", last=1)
+            lock = (clone / "generated.lock").read_bytes()
+            if lock in tested:
+                print(
+                    f"The tree is, to the byte, that of revision {tested[lock]} above, which was tested.\n", flush=True
+                )
+            else:
+                tested[lock] = number
+                passed &= run(clone, "test", f"ARGS={tests}", last=1)
             subprocess.run(["git", "add", "--all"], cwd=clone, check=True)
             commit = ["-c", "user.name=revisions", "-c", "user.email=revisions@localhost", "commit", "--quiet"]
             subprocess.run(["git", *commit, "--allow-empty", "-m", f"Revision {number}"], cwd=clone, check=True)
