@@ -253,6 +253,7 @@ def test_an_unusable_document_is_refused_with_what_to_do(
         Emulator(document=changed)
 
 
+@needs("context_overrides")
 def test_of_many_problems_only_the_first_are_told(api: Api, channel: str) -> None:
     """A million of them would hold up every other call for seconds, and make an answer of megabytes."""
     answer = api.publish(channel, contextOverrides=[1] * 200_000)

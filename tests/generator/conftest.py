@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +14,9 @@ import pytest
 
 from generator.__main__ import main
 from generator.document import canonical_json
+from generator.patch import overlay_files, patch
+from generator.select import select
+from tests.support.revisions import REVISIONS, revision
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -56,13 +60,15 @@ def git(root: Path, *arguments: str) -> str:
 
 @pytest.fixture(scope="session")
 def history(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A git repository of what the generator reads, at version 0.1.0, with one commit; what mypy remembers is shared."""
+    """A git repository, at the last known revision and version 0.1.0, with one commit; what mypy remembers is shared."""
     root = tmp_path_factory.mktemp("history")
     leave_out = shutil.ignore_patterns("__pycache__")
     for folder in ("spec", "overlays", "generated", "emulator", "generator", "tests/typing"):
         shutil.copytree(repository / folder, root / folder, ignore=leave_out)
     for file in ("generated.lock", "pyproject.toml", "CHANGELOG.md"):
         shutil.copy2(repository / file, root / file)
+    repin(root, last_revision())
+    assert main(["--root", str(root), "generate"]) == 0
     (root / "overlays/forge_realtime/_version.py").write_text('__version__ = "0.1.0"\n', encoding="utf-8")
     (root / ".gitignore").write_text(".mypy_cache\n__pycache__\n", encoding="utf-8")
     (root / ".mypy_cache").symlink_to(tmp_path_factory.mktemp("mypy"))
@@ -117,6 +123,16 @@ def snapshot() -> Callable[[Path], Snapshot]:
 
 @pytest.fixture
 def derived() -> dict[str, Any]:
-    """The committed derived document, to be changed by a test."""
-    document: dict[str, Any] = json.loads((REPOSITORY / "spec/realtime.json").read_text(encoding="utf-8"))
-    return copy.deepcopy(document)
+    """The derived document of the last known revision, to be changed by a test."""
+    return copy.deepcopy(_last_derived())
+
+
+@lru_cache
+def _last_derived() -> dict[str, Any]:
+    return patch(select(last_revision()), overlay_files(REPOSITORY / "overlays/openapi"))
+
+
+def last_revision() -> dict[str, Any]:
+    """The pinned document with the Realtime part of the last known revision."""
+    document = json.loads((REPOSITORY / "spec/forge-containers-api.json").read_text(encoding="utf-8"))
+    return revision(document, REVISIONS[-1])

@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 
 from tests.generator.changes import PUBLISH, operation, options, request
-from tests.generator.conftest import git
-from tests.support.features import needs
+from tests.generator.conftest import git, last_revision
 from tests.support.revisions import REVISIONS, revision
 
 Run = Callable[..., Any]
@@ -21,10 +20,8 @@ Document = dict[str, Any]
 
 
 @pytest.fixture
-def pinned(repository: Path) -> Document:
-    """The pinned document with the Realtime part of the last known revision."""
-    document: Document = json.loads((repository / "spec/forge-containers-api.json").read_text(encoding="utf-8"))
-    return revision(document, REVISIONS[-1])
+def pinned() -> Document:
+    return last_revision()
 
 
 @pytest.fixture
@@ -113,7 +110,6 @@ def test_nothing_changed(history: Path, run: Run) -> None:
     assert report["format"] == 1
 
 
-@needs("permissions")
 def test_a_new_file_that_was_not_committed_is_named(git_repo: Path, run: Run, revisions: dict[str, Path]) -> None:
     item = "sign_realtime_token_request_permissions_item"
     git(git_repo, "rm", "--quiet", "--cached", f"generated/forge_realtime/_api/models/{item}.py")

@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.generator.conftest import repin
-from tests.support.revisions import REVISIONS, revision
+from tests.generator.conftest import last_revision, repin
 
 Run = Callable[..., Any]
 Snapshot = Callable[[Path], dict[str, tuple[bytes, int]]]
@@ -25,8 +24,7 @@ REQUIRED_TEXT = {"required": ["kind"], "properties": {"kind": {"type": "string"}
 @pytest.fixture
 def repo(repo: Path) -> Path:
     """With the last known revision pinned."""
-    pinned = json.loads((repo / "spec/forge-containers-api.json").read_text(encoding="utf-8"))
-    repin(repo, revision(pinned, REVISIONS[-1]))
+    repin(repo, last_revision())
     return repo
 
 

@@ -183,7 +183,8 @@ def test_request_bodies_at_revision_3(transcribed: dict[str, Any]) -> None:
     }
 
 
-def test_derived_document_names_the_operations_and_their_security(derived: dict[str, Any]) -> None:
+def test_derived_document_names_the_operations_and_their_security(repository: Path) -> None:
+    derived = json.loads((repository / "spec/realtime.json").read_text(encoding="utf-8"))
     operations = {path: item["post"] for path, item in derived["paths"].items() if "post" in item}
     names = {PUBLISH: "publish", PUBLISH_GLOBAL: "publish_global", TOKEN: "sign_realtime_token"}
     assert names.items() <= {path: operation["operationId"] for path, operation in operations.items()}.items()
