@@ -150,6 +150,8 @@ def test_contexts_strictness_and_the_limit(client: httpx.Client, tmp_path: Path)
     run = _run(*COMMAND, "emulate", "--port", "0", "--contexts", str(contexts))
     assert run.returncode == 1
     assert "invocations.known: has an unknown key" in run.stderr
+    run = _run(*COMMAND, "emulate", "--port", "0", "--contexts", str(tmp_path / "nofile.json"))
+    assert (run.returncode, "nofile.json' does not exist" in run.stderr) == (2, True)
 
 
 @pytest.mark.parametrize("argument", ["--origin", "--service"])
