@@ -15,7 +15,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-import logging
 import secrets
 import ssl
 from collections.abc import Mapping
@@ -30,6 +29,7 @@ from starlette.routing import BaseRoute, Route
 
 from ._contexts import Context
 from ._json import JSONResponse, invalid, parse, printable, read_json
+from ._log import log
 from ._schema import Schema
 from ._sidecar import Sidecar
 
@@ -74,8 +74,6 @@ _INVOKE = Schema(
         },
     }
 )
-
-_log = logging.getLogger("forge_realtime_emulator")
 
 
 class Bridge:
@@ -128,7 +126,7 @@ class Bridge:
             answering.cancel()
             gone.cancel()
         status = answer["payload"]["status"] if answer["success"] else answer["error"]["code"]
-        _log.info("%-20s %s  %s %s", "invoke", status, call["method"], printable(call["path"].partition("?")[0]))
+        log.info("%-20s %s  %s %s", "invoke", status, call["method"], printable(call["path"].partition("?")[0]))
         return JSONResponse(answer)
 
     async def _answer(self, call: Mapping[str, Any], context: Context) -> dict[str, Any]:
@@ -256,5 +254,5 @@ def _end_to_end(headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
 
 
 def _failure(code: str, message: str) -> dict[str, Any]:
-    _log.warning("%s", message)
+    log.warning("%s", message)
     return {"success": False, "error": {"code": code, "message": message}}

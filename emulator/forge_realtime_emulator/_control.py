@@ -27,6 +27,7 @@ from starlette.routing import BaseRoute, Route
 
 from ._feed import START, Record
 from ._json import JSONResponse, invalid, read_json
+from ._log import log_event
 from ._records import RecordedEvent, RecordedRequest
 from ._sidecar import Sidecar
 
@@ -114,6 +115,7 @@ class Control:
 
     def _publish(self, body: Any) -> dict[str, Any]:
         event = self._sidecar.publish_from_page(body)
+        log_event("publish (page)", event)
         return {"eventId": event.event_id, "eventTimestamp": event.event_timestamp}
 
     def _register(self, body: Any) -> None:

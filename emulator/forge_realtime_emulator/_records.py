@@ -13,6 +13,11 @@ RECORD_LIMIT = 10_000
 """Calls and events that are remembered; the oldest go first."""
 
 
+def channel_of(body: Any) -> Any:
+    """The channel that a call's body names, or None."""
+    return body.get("name", body.get("channelName")) if isinstance(body, dict) else None
+
+
 @dataclass(frozen=True, slots=True)
 class RecordedRequest:
     """One call of an operation, whatever its outcome.
@@ -50,14 +55,13 @@ class RecordedRequest:
                 "as": authorization.acts_as,
                 "accountId": authorization.account_id,
             }
-        body = self.body if isinstance(self.body, dict) else {}
         return {
             "kind": "request",
             "at": self.at,
             "operation": self.operation,
             "status": self.status,
             "authorization": said,
-            "channel": body.get("name", body.get("channelName")),
+            "channel": channel_of(self.body),
             "code": self.code,
             "message": self.message,
             "fault": self.fault,
@@ -75,6 +79,7 @@ class RecordedEvent:
         event_timestamp: Epoch milliseconds as a string, or None when nobody got the event.
         delivered: How many subscribers got the event.
         at: Seconds since the epoch, by the emulator's clock.
+        near_misses: When nobody got it, those who were subscribed to a channel of that name otherwise, and how.
     """
 
     address: Address = field(repr=False)
@@ -83,6 +88,7 @@ class RecordedEvent:
     event_timestamp: str | None
     delivered: int
     at: float
+    near_misses: tuple[str, ...] = field(default=(), repr=False)
 
     @property
     def channel(self) -> str:
@@ -103,4 +109,5 @@ class RecordedEvent:
             "payload": self.payload,
             "eventId": self.event_id,
             "delivered": self.delivered,
+            "nearMisses": self.near_misses,
         }

@@ -24,6 +24,7 @@ from ._records import RECORD_LIMIT, RecordedEvent, RecordedRequest
 from ._schema import Schema
 from ._settings import Settings
 from ._tokens import Permission, Tokens
+from ._why_not import near_misses
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +33,11 @@ class Answer:
 
     Attributes:
         body: The JSON body; hidden in the repr.
-        delivered: How many subscribers got the event, or None when the operation publishes nothing.
+        event: The event that was published, or None when the operation publishes nothing.
     """
 
     body: Any = field(repr=False)
-    delivered: int | None = None
+    event: RecordedEvent | None = None
 
 
 _KEY = re.compile(r"[\w.:/-]+")
@@ -236,6 +237,7 @@ class Sidecar:
         event_id = str(uuid.uuid4())
         now = self.clock.now()
         delivered = self.channels.deliver(address, payload, event_id, now)
+        near = () if delivered else near_misses(address, self.channels.live(), self._default_scope())
         event = RecordedEvent(
             address=address,
             payload=payload,
@@ -243,9 +245,11 @@ class Sidecar:
             event_timestamp=str(int(now * 1000)) if delivered else None,
             delivered=delivered,
             at=now,
+            near_misses=near,
         )
-        self.events.append(event, len(payload))
-        self.feed.send(event, len(payload))
+        size = len(payload) + sum(map(len, near))
+        self.events.append(event, size)
+        self.feed.send(event, size)
         return event
 
     def record(self, request: RecordedRequest, size: int) -> None:
@@ -288,7 +292,7 @@ class Sidecar:
         self._count(address.installation)
         # Of another type only where a later document allows it.
         event = self._deliver(address, payload if isinstance(payload, str) else json.dumps(payload))
-        return Answer({"eventId": event.event_id, "eventTimestamp": event.event_timestamp}, event.delivered)
+        return Answer({"eventId": event.event_id, "eventTimestamp": event.event_timestamp}, event)
 
     def _scoped(self, body: Any, authorization: Authorization) -> Address:
         if authorization.invocation_id is None:
@@ -332,6 +336,9 @@ class Sidecar:
             return None
         names = dict.fromkeys(overrides if self.settings.overrides_in_order else sorted(overrides))
         return _spelt("overrides", {name: context.product.get(name) for name in names})
+
+    def _default_scope(self) -> str:
+        return self._scope(self.contexts.default, None) or ""
 
     def _address(
         self, installation: str, channel: str, scope: str | None, options: Mapping[str, Any], permission: Permission

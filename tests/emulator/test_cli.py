@@ -60,8 +60,10 @@ def test_it_serves_prints_calls_and_ends_cleanly(client: httpx.Client, ending: s
         assert process.returncode == 0
         assert errors == ""
         first, second = output.splitlines()
-        assert re.fullmatch(r"\d\d:\d\d:\d\d  publish +200  reached 0 subscriber\(s\)", first)
-        assert re.fullmatch(r"\d\d:\d\d:\d\d  publish +401  UNAUTHORIZED: Unauthorized request: .*", second)
+        assert re.fullmatch(r"\d\d:\d\d:\d\d  publish +200  on 'x', reached 0 subscriber\(s\)", first)
+        assert re.fullmatch(
+            r"\d\d:\d\d:\d\d  publish +401  UNAUTHORIZED: the header forge-proxy-authorization is missing\..*", second
+        )
         assert "secret" not in output
 
 
