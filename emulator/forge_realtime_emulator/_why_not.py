@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ._sidecar import Sidecar
 
 _SHOWN = 5
+_CALLS = 20
 _LENGTH = 500
 """Characters of a line that is kept with an event: names can be long."""
 
@@ -94,6 +95,12 @@ def _of_calls(calls: list[RecordedRequest], since: float, came_early: bool) -> I
         )
 
 
+def last_calls(calls: list[RecordedRequest]) -> str:
+    """Tells the last calls in a line each, with why they were refused. No payload, no token, no id."""
+    more = [f"({len(calls) - _CALLS} calls before)"] if len(calls) > _CALLS else []
+    return "\n".join([*more, *(_told(call)[:_LENGTH] for call in calls[-_CALLS:])])
+
+
 def _last(lines: Iterable[str]) -> Iterator[str]:
     """The last lines that differ, each once: a hundred events of one stream are missing for one reason."""
     counted: dict[str, int] = {}
@@ -107,9 +114,8 @@ def _last(lines: Iterable[str]) -> Iterator[str]:
 def _told(call: RecordedRequest) -> str:
     channel = channel_of(call.body)
     on = f" on {channel!r}" if isinstance(channel, str) else ""
-    return (
-        f"{call.operation}{on}, answered {call.status or 'by a reset'}: {spoken(call.code or '', call.message or '')}"
-    )
+    why = "" if call.code is None else f": {spoken(call.code, call.message or '')}"
+    return f"{call.operation}{on}, answered {call.status or 'by a reset'}{why}"
 
 
 def _is_near(published: str, subscribed: str) -> bool:
