@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -66,6 +67,33 @@ class RecordedRequest:
             "message": self.message,
             "fault": self.fault,
         }
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedInvoke:
+    """One call of the app's service by a page.
+
+    Attributes:
+        method: The HTTP method.
+        path: The path without its query.
+        invocation: The id of the invocation that the page caused, or None when there is no service to call.
+        status: The HTTP status that the service answered, or None when it gave no answer.
+        code: The code of the failure when it gave none, or None.
+        message: The message of it, or None.
+        at: Seconds since the epoch, by the emulator's clock.
+    """
+
+    method: str
+    path: str
+    invocation: str | None
+    status: int | None
+    code: str | None
+    message: str | None
+    at: float
+
+    def to_json(self) -> dict[str, Any]:
+        """As the console shows it."""
+        return {"kind": "invoke", **dataclasses.asdict(self)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from ._faults import Faults
 from ._feed import START, Feed
 from ._limit import Limit
 from ._recent import Recent
-from ._records import RECORD_LIMIT, RecordedEvent, RecordedRequest
+from ._records import RECORD_LIMIT, RecordedEvent, RecordedInvoke, RecordedRequest
 from ._schema import Schema
 from ._settings import Settings
 from ._tokens import Permission, Tokens
@@ -81,6 +81,7 @@ class Sidecar:
         self.faults = Faults([*document.operations])
         self.requests: Recent[RecordedRequest] = Recent(RECORD_LIMIT)
         self.events: Recent[RecordedEvent] = Recent(RECORD_LIMIT)
+        self.invokes: Recent[RecordedInvoke] = Recent(RECORD_LIMIT)
         self._given = settings
         self._registered: Any = {}
         self._tokens = Tokens()
@@ -110,6 +111,7 @@ class Sidecar:
         self.faults.end_delays()
         self.requests.clear()
         self.events.clear()
+        self.invokes.clear()
         self.clock = Clock()
         self._begin()
         self.feed.send(START, 0)
@@ -129,6 +131,7 @@ class Sidecar:
         id_ = self.contexts.invoke(context)
         if self.settings.invocation_lifetime is not None:
             self._began[id_] = self.clock.now()
+        self.feed.changed()
         return id_
 
     def answer(self, operation_id: str, authorization: Authorization, body: Any) -> Answer:
@@ -257,6 +260,11 @@ class Sidecar:
         self.requests.append(request, size)
         self.feed.send(request, size)
 
+    def record_invoke(self, invoke: RecordedInvoke) -> None:
+        """Remembers a page's call of the service."""
+        self.invokes.append(invoke, len(invoke.path))
+        self.feed.send(invoke, len(invoke.path))
+
     def state(self) -> dict[str, Any]:
         """All that the console shows beside calls and events."""
         return {
@@ -270,6 +278,7 @@ class Sidecar:
             ],
             "faults": self.faults.waiting(),
             "contexts": self.contexts.to_json(),
+            "invoked": self.contexts.invoked(),
             "operations": [*self.document.operations],
             "overrides": [*OVERRIDES],
         }
