@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -18,9 +20,10 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"^```python\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
 # What each example prints, or a part of it.
 PRINTS = [
-    "PublishResult(event_id=None, event_timestamp=None,",
+    "PublishResult(event_id='",
     '{"type": "subscribed"}\nhello\n',
     '{"moved":7}\n[503, 200]\n',
+    "1 passed",
     "",
     "None\n",
     "",
@@ -37,6 +40,21 @@ def test_all_examples_are_run() -> None:
     assert len(EXAMPLES) == len(PRINTS) == README.count("```python")
 
 
+@contextmanager
+def listening(emulator: Emulator) -> Iterator[None]:
+    """In another terminal; it ends with the event that the example publishes."""
+    [command] = re.findall(r"^forge-realtime (listen .*)$", README.partition("## Develop")[0], re.MULTILINE)
+    arguments = [*command.split(), "--url", emulator.url, "--count", "1", "--timeout", "60"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "forge_realtime", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline().startswith("Listening to the channel board-42")
+        yield
+        output, _ = process.communicate()
+    assert output.endswith('  {"moved":7}\n')
+
+
 @pytest.mark.parametrize(
     ("example", "prints"),
     [
@@ -44,12 +62,13 @@ def test_all_examples_are_run() -> None:
         for example, prints in zip(EXAMPLES, PRINTS, strict=True)
     ],
 )
-def test_example(example: str, prints: str) -> None:
-    with Emulator() as emulator:
+def test_example(example: str, prints: str, tmp_path: Path) -> None:
+    tests = tmp_path / "test_example.py"
+    tests.write_text(example, encoding="utf-8")
+    way = ["-m", "pytest", "-W", "error", str(tests)] if "def test_" in example else [str(tests)]
+    with Emulator() as emulator, listening(emulator) if example is EXAMPLES[0] else nullcontext():
         environment = {"FORGE_EGRESS_PROXY_URL": emulator.url}
-        run = subprocess.run(
-            [sys.executable, "-c", example], check=False, env=environment, capture_output=True, text=True
-        )
+        run = subprocess.run([sys.executable, *way], check=False, env=environment, capture_output=True, text=True)
     assert run.stderr == ""
     assert run.returncode == 0
     assert prints in run.stdout

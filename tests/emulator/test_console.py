@@ -143,7 +143,7 @@ def test_an_event_comes_with_its_payload_and_how_many_got_it(own: Api, console: 
     expect(event).to_contain_text("no token")
     expect(event.locator("pre")).to_have_text('{"moved": 7}')
     own.publish_global(channel, "nobody is there")
-    expect(event).to_contain_text("nobody subscribed")
+    expect(event).to_contain_text("reached nobody")
     expect(event).to_contain_text("global")
     expect(event.locator("pre")).to_have_text("nobody is there")
     with own.emulator.subscribe(channel):
