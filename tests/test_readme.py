@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 
 from forge_realtime import RetryPolicy
 from forge_realtime_emulator import Emulator
+from forge_realtime_emulator._contexts import OVERRIDES, Context
 from tests.support.features import needs
 
 ROOT = Path(__file__).parent.parent
@@ -83,6 +85,29 @@ def test_the_defaults_are_those_of_the_policy() -> None:
         f'`"{policy.delivery}"`, the default, sends an `UNKNOWN` event again',
     ):
         assert stated in " ".join(README.split())
+
+
+def test_contexts_are_registered_as_it_says_with_the_keys_and_defaults_that_it_lists() -> None:
+    table = README.partition("| key | what it is | at first |\n|---|---|---|\n")[2].partition("\n\n")[0]
+    keys, texts, defaults = zip(*(row.strip("| ").split(" | ") for row in table.splitlines()), strict=True)
+    context = Context().to_json()
+    assert re.findall(r"`(\w+)`", " ".join(keys)) == [
+        "installation",
+        "module",
+        "moduleType",
+        "context",
+        "account",
+        "fromUi",
+    ]
+    assert re.findall(r"`(.+?)`", " ".join(defaults)) == [
+        value if isinstance(value, str) else json.dumps(value) for value in context.values()
+    ]
+    assert re.findall(r"`(\w+)`", next(text for text in texts if "board" in text)) == [*OVERRIDES]
+    emulator = Emulator()
+    [call] = re.findall(r"`(emulator\.register\(.*?\))`", README)
+    eval(call, {"emulator": emulator})
+    [as_json] = re.findall(r"^```json\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+    emulator.register(**json.loads(as_json))
 
 
 def test_the_folder_map_is_the_tree() -> None:
