@@ -26,6 +26,7 @@ help: ## List the targets
 setup: $(DONE)/setup ## Make .venv and install what is pinned in requirements.lock
 $(DONE)/setup: requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)")'
+	@echo "Installing what is pinned into .venv: about a minute, the first time"
 	$(PYTHON) -m venv --clear .venv
 	$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock
 	@mkdir -p $(DONE) && touch $@

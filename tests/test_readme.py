@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
 
 from forge_realtime import RetryPolicy
 from forge_realtime_emulator import Emulator
+from forge_realtime_emulator._contexts import OVERRIDES, Context
 from tests.support.features import needs
 
 ROOT = Path(__file__).parent.parent
@@ -18,9 +22,10 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"^```python\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
 # What each example prints, or a part of it.
 PRINTS = [
-    "PublishResult(event_id=None, event_timestamp=None,",
+    "PublishResult(event_id='",
     '{"type": "subscribed"}\nhello\n',
     '{"moved":7}\n[503, 200]\n',
+    "1 passed",
     "",
     "None\n",
     "",
@@ -37,6 +42,21 @@ def test_all_examples_are_run() -> None:
     assert len(EXAMPLES) == len(PRINTS) == README.count("```python")
 
 
+@contextmanager
+def listening(emulator: Emulator) -> Iterator[None]:
+    """In another terminal; it ends with the event that the example publishes."""
+    [command] = re.findall(r"^forge-realtime (listen .*)$", README.partition("## Develop")[0], re.MULTILINE)
+    arguments = [*command.split(), "--url", emulator.url, "--count", "1", "--timeout", "60"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "forge_realtime", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline().startswith("Listening to the channel board-42")
+        yield
+        output, _ = process.communicate()
+    assert output.endswith('  {"moved":7}\n')
+
+
 @pytest.mark.parametrize(
     ("example", "prints"),
     [
@@ -44,12 +64,13 @@ def test_all_examples_are_run() -> None:
         for example, prints in zip(EXAMPLES, PRINTS, strict=True)
     ],
 )
-def test_example(example: str, prints: str) -> None:
-    with Emulator() as emulator:
+def test_example(example: str, prints: str, tmp_path: Path) -> None:
+    tests = tmp_path / "test_example.py"
+    tests.write_text(example, encoding="utf-8")
+    way = ["-m", "pytest", "-W", "error", str(tests)] if "def test_" in example else [str(tests)]
+    with Emulator() as emulator, listening(emulator) if example is EXAMPLES[0] else nullcontext():
         environment = {"FORGE_EGRESS_PROXY_URL": emulator.url}
-        run = subprocess.run(
-            [sys.executable, "-c", example], check=False, env=environment, capture_output=True, text=True
-        )
+        run = subprocess.run([sys.executable, *way], check=False, env=environment, capture_output=True, text=True)
     assert run.stderr == ""
     assert run.returncode == 0
     assert prints in run.stdout
@@ -64,6 +85,29 @@ def test_the_defaults_are_those_of_the_policy() -> None:
         f'`"{policy.delivery}"`, the default, sends an `UNKNOWN` event again',
     ):
         assert stated in " ".join(README.split())
+
+
+def test_contexts_are_registered_as_it_says_with_the_keys_and_defaults_that_it_lists() -> None:
+    table = README.partition("| key | what it is | at first |\n|---|---|---|\n")[2].partition("\n\n")[0]
+    keys, texts, defaults = zip(*(row.strip("| ").split(" | ") for row in table.splitlines()), strict=True)
+    context = Context().to_json()
+    assert re.findall(r"`(\w+)`", " ".join(keys)) == [
+        "installation",
+        "module",
+        "moduleType",
+        "context",
+        "account",
+        "fromUi",
+    ]
+    assert re.findall(r"`(.+?)`", " ".join(defaults)) == [
+        value if isinstance(value, str) else json.dumps(value) for value in context.values()
+    ]
+    assert re.findall(r"`(\w+)`", next(text for text in texts if "board" in text)) == [*OVERRIDES]
+    emulator = Emulator()
+    [call] = re.findall(r"`(emulator\.register\(.*?\))`", README)
+    eval(call, {"emulator": emulator})
+    [as_json] = re.findall(r"^```json\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+    emulator.register(**json.loads(as_json))
 
 
 def test_the_folder_map_is_the_tree() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import re
 import socket
 import struct
@@ -30,13 +29,12 @@ from ._document import Operation, load_document, read_document
 from ._errors import EmulatorError, Refused
 from ._faults import Fault
 from ._json import JSONResponse, invalid, parse_json, printable, read_body
+from ._log import log, log_event, log_refusal
 from ._origin import RefuseOrigins, parse_origin
-from ._records import RecordedRequest
+from ._records import RecordedRequest, channel_of
 from ._settings import Settings
 from ._sidecar import Answer, Sidecar
 from ._subscribers import serve_subscriber, stream_subscriber
-
-_log = logging.getLogger("forge_realtime_emulator")
 
 _NUMBER = re.compile("[0-9]{1,9}")
 
@@ -82,7 +80,7 @@ def create_app(
 
     async def refused(request: Request, error: Exception) -> Response:
         assert isinstance(error, Refused)
-        _log.info("%-20s %d  %s: %s", request.url.path, error.status, error.code, error.message)
+        log_refusal(request.url.path, error.status, error)
         return _refusal_response(error)
 
     async def unrouted(request: Request, error: Exception) -> Response:
@@ -94,7 +92,7 @@ def create_app(
             known = ", ".join(f"{operation.method} {operation.path}" for operation in operations)
             message = f"The document has no such operation. It has {known}."
         code = HTTPStatus(error.status_code).name
-        _log.info("%-20s %d  %s %s", "-", error.status_code, request.method, printable(request.url.path))
+        log.info("%-20s %d  %s %s", "-", error.status_code, request.method, printable(request.url.path))
         return JSONResponse({"code": code, "message": message}, error.status_code, headers=error.headers)
 
     async def disconnected(_: Request, __: Exception) -> Response:
@@ -165,15 +163,17 @@ class OperationEndpoint:
         response: Response
         if isinstance(outcome, Answer):
             status = 200
-            reached = "" if outcome.delivered is None else f"  reached {outcome.delivered} subscriber(s)"
-            _log.info("%-20s 200%s", name, reached)
+            if outcome.event is None:
+                log.info("%-20s 200  on %.100r", name, call.channel)
+            else:
+                log_event(name, outcome.event)
             response = JSONResponse(outcome.body)
             call.record(200, None, fault)
         else:
             status = {None: outcome.status, "reset": 0}.get(bad, 200)
             if outcome.logical and settings.errors_in_200:
                 status = 200
-            _log.info("%-20s %s  %s: %s", name, status or "reset", outcome.code, outcome.message)
+            log_refusal(name, status or "reset", outcome, call.channel)
             response = _refusal_response(outcome) if status >= 400 else _errors_response(outcome)
             call.record(status, outcome, fault)
         return _Bad(bad) if bad is not None else response
@@ -206,16 +206,20 @@ class _Call:
         except RecursionError:
             self._refused = invalid("the JSON is nested too deeply")
 
+    @property
+    def channel(self) -> Any:
+        """The channel that it names, or None."""
+        return channel_of(self._body)
+
     def described(self) -> dict[str, str | None]:
         """What a fault may ask for."""
-        body = self._body if isinstance(self._body, dict) else {}
         installation = None
         if self._authorization is not None:
             with contextlib.suppress(Refused):
                 installation = self._sidecar.installation(self._authorization)
         return {
             "operation": self._operation.operation_id,
-            "channel": body.get("name", body.get("channelName")),
+            "channel": self.channel,
             "installation": installation,
         }
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-import logging
 import secrets
 import ssl
 from collections.abc import Mapping
@@ -30,6 +29,8 @@ from starlette.routing import BaseRoute, Route
 
 from ._contexts import Context
 from ._json import JSONResponse, invalid, parse, printable, read_json
+from ._log import log
+from ._records import RecordedInvoke
 from ._schema import Schema
 from ._sidecar import Sidecar
 
@@ -75,8 +76,6 @@ _INVOKE = Schema(
     }
 )
 
-_log = logging.getLogger("forge_realtime_emulator")
-
 
 class Bridge:
     """The endpoints over one sidecar.
@@ -116,7 +115,8 @@ class Bridge:
         if problem := _INVOKE.problem(call):
             raise invalid(problem)
         context = self._sidecar.page(call.get("invocation"))
-        answering = asyncio.create_task(self._answer(call, context))
+        id_ = None if self._service is None else self._sidecar.invoke(context)
+        answering = asyncio.create_task(self._answer(call, id_))
         # The client also goes away when the emulator stops, and that must not take as long as a slow service.
         gone = asyncio.create_task(_gone(request))
         try:
@@ -127,12 +127,22 @@ class Bridge:
         finally:
             answering.cancel()
             gone.cancel()
-        status = answer["payload"]["status"] if answer["success"] else answer["error"]["code"]
-        _log.info("%-20s %s  %s %s", "invoke", status, call["method"], printable(call["path"].partition("?")[0]))
+        error = answer.get("error", {})
+        invoke = RecordedInvoke(
+            method=call["method"],
+            path=call["path"].partition("?")[0],
+            invocation=id_,
+            status=answer.get("payload", {}).get("status"),
+            code=error.get("code"),
+            message=error.get("message"),
+            at=self._sidecar.clock.now(),
+        )
+        self._sidecar.record_invoke(invoke)
+        log.info("%-20s %s  %s %s", "invoke", invoke.status or invoke.code, invoke.method, printable(invoke.path))
         return JSONResponse(answer)
 
-    async def _answer(self, call: Mapping[str, Any], context: Context) -> dict[str, Any]:
-        if self._service is None:
+    async def _answer(self, call: Mapping[str, Any], invocation: str | None) -> dict[str, Any]:
+        if self._service is None or invocation is None:
             return _failure(
                 "NO_SERVICE",
                 "The emulator does not know where the app's service is. Start it with emulate --service"
@@ -142,7 +152,7 @@ class Bridge:
         if call.get("body") is not None:
             content = call["body"] if isinstance(call["body"], str) else json.dumps(call["body"])
         headers = _sent(call.get("headers", {}), has_content=content is not None)
-        headers |= self._invocation_headers(context)
+        headers |= _invocation_headers(invocation)
         try:
             # The whole answer is bounded, which httpx' own timeouts do not do.
             async with (
@@ -172,15 +182,14 @@ class Bridge:
             )
         return {"success": True, "payload": _payload(answer)}
 
-    def _invocation_headers(self, context: Context) -> dict[str, str]:
-        id_ = self._sidecar.invoke(context)
-        self._sidecar.feed.changed()
-        return {
-            "x-forge-invocation-id": id_,
-            "x-forge-invocation-log-attributes": base64.b64encode(json.dumps({"invocationId": id_}).encode()).decode(),
-            "x-b3-traceid": secrets.token_hex(16),
-            "x-b3-spanid": secrets.token_hex(8),
-        }
+
+def _invocation_headers(id_: str) -> dict[str, str]:
+    return {
+        "x-forge-invocation-id": id_,
+        "x-forge-invocation-log-attributes": base64.b64encode(json.dumps({"invocationId": id_}).encode()).decode(),
+        "x-b3-traceid": secrets.token_hex(16),
+        "x-b3-spanid": secrets.token_hex(8),
+    }
 
 
 async def _gone(request: Request) -> None:
@@ -256,5 +265,5 @@ def _end_to_end(headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
 
 
 def _failure(code: str, message: str) -> dict[str, Any]:
-    _log.warning("%s", message)
+    log.warning("%s", message)
     return {"success": False, "error": {"code": code, "message": message}}

@@ -74,7 +74,7 @@ def _needs_the_extra(command: str) -> Iterator[None]:
 @click.option(
     "--contexts",
     metavar="FILE",
-    type=click.Path(path_type=Path),
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="JSON file of what invocations and installations stand for.",
 )
 @click.option("--strict", is_flag=True, help="Refuse invocations and installations that are not registered.")
@@ -197,9 +197,9 @@ _url = click.option(
 @click.option(
     "--context-override",
     "context_overrides",
-    metavar="NAME",
+    type=click.Choice(["board", "issue", "project", "content", "space", "repository", "pullRequest"]),
     multiple=True,
-    help="Part of the context, such as issue, that replaces the default scope; can be given several times.",
+    help="Part of the context that replaces the default scope; can be given several times.",
 )
 @click.option(
     "--token",
@@ -361,6 +361,8 @@ def fail(clear: bool, url: str, as_json: bool, times: int, delivered: bool, **gi
         asked["delivered"] = True
     if clear and asked:
         raise click.UsageError("--clear drops the faults that wait, and goes with no other option. Then add one anew.")
+    if not clear and not {"status", "answer", "delay"} & asked.keys():
+        raise click.UsageError("Say what the next calls get: --status, --answer or --delay.")
     fault = {} if clear else {"times": times, **asked}
     try:
         _send_fault(url, fault)
@@ -369,8 +371,25 @@ def fail(clear: bool, url: str, as_json: bool, times: int, delivered: bool, **gi
     if as_json:
         click.echo(json.dumps(fault))
     else:
-        calls = "call" if times == 1 else f"{times} calls"
-        click.echo("No fault waits any more." if clear else f"It waits for the next {calls} that it is for.")
+        click.echo("No fault waits any more." if clear else _promised(fault))
+
+
+def _promised(fault: dict[str, Any]) -> str:
+    only = "".join(
+        f" {preposition} {fault[name]}"
+        for name, preposition in (("operation", "of"), ("channel", "on channel"), ("installation", "for installation"))
+        if name in fault
+    )
+    who = f"The next call{only} gets" if fault["times"] == 1 else f"The next {fault['times']} calls{only} get"
+    answers = {
+        "reset": "a reset connection",
+        "truncated": "a truncated answer",
+        "not-json": "an answer that is not JSON",
+    }
+    what = fault.get("status") or answers.get(fault.get("answer", ""), "the right answer")
+    retry_after = f" with Retry-After {fault['retryAfter']}" if "retryAfter" in fault else ""
+    delay = f", {fault['delay']:g} s late" if fault.get("delay") else ""
+    return f"{who} {what}{retry_after}{delay}{', and is carried out all the same' if fault.get('delivered') else ''}."
 
 
 def _send_fault(url: str, fault: dict[str, Any]) -> None:

@@ -155,6 +155,10 @@ class Contexts:
             "installations": list(self.installations),
         }
 
+    def invoked(self) -> list[str]:
+        """The ids of the invocations that pages caused, oldest first."""
+        return [*self._invoked]
+
     def _add_installation(self, id_: str) -> None:
         if id_ not in self.installations:
             self.installations.append(id_)

@@ -1,9 +1,9 @@
 """The emulator's own endpoints, under `/_emulator`: for the console, for other processes, and for curl.
 
 * `GET /_emulator/state`: what is registered, who is subscribed, the current rate, the faults that wait
-* `GET /_emulator/feed`: Server-Sent Events, each a JSON object with `kind`: `start`, `state`, `request` or `event`. After
-  `start`, which comes again after a reset, everything that was read before is void; the records of the last hundred
-  calls and events follow, oldest first
+* `GET /_emulator/feed`: Server-Sent Events, each a JSON object with `kind`: `start`, `state`, `request`, `event` or
+  `invoke` (a page's call of the service). After `start`, which comes again after a reset, everything that was read
+  before is void; the last hundred records of each kind follow, oldest first
 * `POST /_emulator/faults`: adds a fault; `DELETE`: drops those that wait
 * `POST /_emulator/contexts`: registers contexts
 * `POST /_emulator/clock`: `{"advance": 3600}`, seconds
@@ -27,7 +27,7 @@ from starlette.routing import BaseRoute, Route
 
 from ._feed import START, Record
 from ._json import JSONResponse, invalid, read_json
-from ._records import RecordedEvent, RecordedRequest
+from ._log import log_event
 from ._sidecar import Sidecar
 
 _PAST = 100
@@ -101,8 +101,8 @@ class Control:
 
     def _past(self) -> list[Record]:
         # All at once: what happens while it is sent waits for the reader, and would be in both.
-        events, requests = [*self._sidecar.events][-_PAST:], [*self._sidecar.requests][-_PAST:]
-        past: list[RecordedEvent | RecordedRequest] = [*events, *requests]
+        kept = (self._sidecar.invokes, self._sidecar.events, self._sidecar.requests)
+        past = [record for records in kept for record in [*records][-_PAST:]]
         past.sort(key=lambda record: record.at)
         return [START, *past]
 
@@ -114,6 +114,7 @@ class Control:
 
     def _publish(self, body: Any) -> dict[str, Any]:
         event = self._sidecar.publish_from_page(body)
+        log_event("publish (page)", event)
         return {"eventId": event.event_id, "eventTimestamp": event.event_timestamp}
 
     def _register(self, body: Any) -> None:

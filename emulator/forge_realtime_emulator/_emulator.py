@@ -368,4 +368,5 @@ def _is_worth_logging(record: logging.LogRecord) -> bool:
     if str(record.msg).startswith("Invalid UTF-8"):
         # A subscriber's fault, which uvicorn logs with a traceback as if it were its own.
         record.exc_info = None
-    return record.levelno >= logging.WARNING
+    # How uvicorn takes it that a WebSocket is answered with a status: a web page was refused, which is logged by name.
+    return record.levelno >= logging.WARNING and "without completing handshake" not in str(record.msg)

@@ -40,6 +40,14 @@ class SubscriptionClosed(EmulatorError):
         self.reason = reason
 
 
+def spoken(code: str, message: str) -> str:
+    """A code and its message for people, without what both of them say."""
+    head, _, rest = message.partition(": ")
+    if rest == code:
+        return message
+    return f"{code}: {rest if head.upper().replace(' ', '_').startswith(code) else message}"
+
+
 class Refused(Exception):
     """A call or a subscription is not accepted; the endpoint turns this into the answer.
 

@@ -10,6 +10,8 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from ._log import log
+
 SHARED = {
     "/bridge.js": "GET",
     "/_emulator/context": "GET",
@@ -20,6 +22,8 @@ SHARED = {
 WebSockets too; there are none but those of subscribers."""
 
 _PREFLIGHT_SECONDS = 600
+_SAID = 100
+"""Refused origins that are named in the log, each once."""
 
 
 class RefuseOrigins:
@@ -39,6 +43,7 @@ class RefuseOrigins:
     def __init__(self, app: ASGIApp, origins: Iterable[str] = ()) -> None:
         self._app = app
         self._origins = frozenset(origins)
+        self._said: set[str] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
@@ -55,6 +60,7 @@ class RefuseOrigins:
         elif origin is None or _is_own(origin, host):
             await self._app(scope, receive, send)
         elif origin not in self._origins or (method is None and not is_websocket):
+            self._say_once(origin)
             await _refusal()(scope, receive, send)
         elif method is None:
             await self._app(scope, receive, send)
@@ -62,6 +68,16 @@ class RefuseOrigins:
             send = _with_headers(send, {"Access-Control-Allow-Origin": origin})
             answer = _preflight(method) if scope["method"] == "OPTIONS" else self._app
             await answer(scope, receive, send)
+
+    def _say_once(self, origin: str) -> None:
+        if origin in self._origins or origin in self._said or len(self._said) == _SAID:
+            return
+        self._said.add(origin)
+        log.warning(
+            "A web page of %.200r was refused. Is it your app's front end? Then: forge-realtime emulate --origin %.200r",
+            origin,
+            origin,
+        )
 
 
 def parse_origin(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +12,11 @@ from ._channels import Address
 
 RECORD_LIMIT = 10_000
 """Calls and events that are remembered; the oldest go first."""
+
+
+def channel_of(body: Any) -> Any:
+    """The channel that a call's body names, or None."""
+    return body.get("name", body.get("channelName")) if isinstance(body, dict) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,18 +56,44 @@ class RecordedRequest:
                 "as": authorization.acts_as,
                 "accountId": authorization.account_id,
             }
-        body = self.body if isinstance(self.body, dict) else {}
         return {
             "kind": "request",
             "at": self.at,
             "operation": self.operation,
             "status": self.status,
             "authorization": said,
-            "channel": body.get("name", body.get("channelName")),
+            "channel": channel_of(self.body),
             "code": self.code,
             "message": self.message,
             "fault": self.fault,
         }
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedInvoke:
+    """One call of the app's service by a page.
+
+    Attributes:
+        method: The HTTP method.
+        path: The path without its query.
+        invocation: The id of the invocation that the page caused, or None when there is no service to call.
+        status: The HTTP status that the service answered, or None when it gave no answer.
+        code: The code of the failure when it gave none, or None.
+        message: The message of it, or None.
+        at: Seconds since the epoch, by the emulator's clock.
+    """
+
+    method: str
+    path: str
+    invocation: str | None
+    status: int | None
+    code: str | None
+    message: str | None
+    at: float
+
+    def to_json(self) -> dict[str, Any]:
+        """As the console shows it."""
+        return {"kind": "invoke", **dataclasses.asdict(self)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +107,7 @@ class RecordedEvent:
         event_timestamp: Epoch milliseconds as a string, or None when nobody got the event.
         delivered: How many subscribers got the event.
         at: Seconds since the epoch, by the emulator's clock.
+        near_misses: When nobody got it, those who were subscribed to a channel of that name otherwise, and how.
     """
 
     address: Address = field(repr=False)
@@ -83,6 +116,7 @@ class RecordedEvent:
     event_timestamp: str | None
     delivered: int
     at: float
+    near_misses: tuple[str, ...] = field(default=(), repr=False)
 
     @property
     def channel(self) -> str:
@@ -103,4 +137,5 @@ class RecordedEvent:
             "payload": self.payload,
             "eventId": self.event_id,
             "delivered": self.delivered,
+            "nearMisses": self.near_misses,
         }

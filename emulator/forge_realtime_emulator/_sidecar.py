@@ -20,10 +20,11 @@ from ._faults import Faults
 from ._feed import START, Feed
 from ._limit import Limit
 from ._recent import Recent
-from ._records import RECORD_LIMIT, RecordedEvent, RecordedRequest
+from ._records import RECORD_LIMIT, RecordedEvent, RecordedInvoke, RecordedRequest
 from ._schema import Schema
 from ._settings import Settings
 from ._tokens import Permission, Tokens
+from ._why_not import near_misses
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +33,11 @@ class Answer:
 
     Attributes:
         body: The JSON body; hidden in the repr.
-        delivered: How many subscribers got the event, or None when the operation publishes nothing.
+        event: The event that was published, or None when the operation publishes nothing.
     """
 
     body: Any = field(repr=False)
-    delivered: int | None = None
+    event: RecordedEvent | None = None
 
 
 _KEY = re.compile(r"[\w.:/-]+")
@@ -80,6 +81,7 @@ class Sidecar:
         self.faults = Faults([*document.operations])
         self.requests: Recent[RecordedRequest] = Recent(RECORD_LIMIT)
         self.events: Recent[RecordedEvent] = Recent(RECORD_LIMIT)
+        self.invokes: Recent[RecordedInvoke] = Recent(RECORD_LIMIT)
         self._given = settings
         self._registered: Any = {}
         self._tokens = Tokens()
@@ -109,6 +111,7 @@ class Sidecar:
         self.faults.end_delays()
         self.requests.clear()
         self.events.clear()
+        self.invokes.clear()
         self.clock = Clock()
         self._begin()
         self.feed.send(START, 0)
@@ -128,6 +131,7 @@ class Sidecar:
         id_ = self.contexts.invoke(context)
         if self.settings.invocation_lifetime is not None:
             self._began[id_] = self.clock.now()
+        self.feed.changed()
         return id_
 
     def answer(self, operation_id: str, authorization: Authorization, body: Any) -> Answer:
@@ -236,6 +240,7 @@ class Sidecar:
         event_id = str(uuid.uuid4())
         now = self.clock.now()
         delivered = self.channels.deliver(address, payload, event_id, now)
+        near = () if delivered else near_misses(address, self.channels.live(), self._default_scope())
         event = RecordedEvent(
             address=address,
             payload=payload,
@@ -243,15 +248,22 @@ class Sidecar:
             event_timestamp=str(int(now * 1000)) if delivered else None,
             delivered=delivered,
             at=now,
+            near_misses=near,
         )
-        self.events.append(event, len(payload))
-        self.feed.send(event, len(payload))
+        size = len(payload) + sum(map(len, near))
+        self.events.append(event, size)
+        self.feed.send(event, size)
         return event
 
     def record(self, request: RecordedRequest, size: int) -> None:
         """Remembers a call, whose body has so many bytes."""
         self.requests.append(request, size)
         self.feed.send(request, size)
+
+    def record_invoke(self, invoke: RecordedInvoke) -> None:
+        """Remembers a page's call of the service."""
+        self.invokes.append(invoke, len(invoke.path))
+        self.feed.send(invoke, len(invoke.path))
 
     def state(self) -> dict[str, Any]:
         """All that the console shows beside calls and events."""
@@ -266,6 +278,7 @@ class Sidecar:
             ],
             "faults": self.faults.waiting(),
             "contexts": self.contexts.to_json(),
+            "invoked": self.contexts.invoked(),
             "operations": [*self.document.operations],
             "overrides": [*OVERRIDES],
         }
@@ -288,7 +301,7 @@ class Sidecar:
         self._count(address.installation)
         # Of another type only where a later document allows it.
         event = self._deliver(address, payload if isinstance(payload, str) else json.dumps(payload))
-        return Answer({"eventId": event.event_id, "eventTimestamp": event.event_timestamp}, event.delivered)
+        return Answer({"eventId": event.event_id, "eventTimestamp": event.event_timestamp}, event)
 
     def _scoped(self, body: Any, authorization: Authorization) -> Address:
         if authorization.invocation_id is None:
@@ -332,6 +345,9 @@ class Sidecar:
             return None
         names = dict.fromkeys(overrides if self.settings.overrides_in_order else sorted(overrides))
         return _spelt("overrides", {name: context.product.get(name) for name in names})
+
+    def _default_scope(self) -> str:
+        return self._scope(self.contexts.default, None) or ""
 
     def _address(
         self, installation: str, channel: str, scope: str | None, options: Mapping[str, Any], permission: Permission

@@ -28,7 +28,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -41,10 +40,9 @@ from ._channels import Subscriber
 from ._connection import abort
 from ._errors import Refused
 from ._json import parse
+from ._log import log_refusal
 from ._schema import Schema
 from ._sidecar import Sidecar
-
-_log = logging.getLogger("forge_realtime_emulator")
 
 _POLICY_VIOLATION = 1008
 _PING = 15.0
@@ -85,7 +83,7 @@ async def serve_subscriber(websocket: WebSocket, sidecar: Sidecar) -> None:
             with sidecar.channels.subscriber(address, since, lambda: abort(websocket.scope)) as subscriber:
                 await _deliver(websocket, subscriber)
         except Refused as refusal:
-            _log.info("%-20s %s  %s: %s", "subscribe", "refused", refusal.code, refusal.message)
+            log_refusal("subscribe", "refused", refusal)
             await websocket.send_json({"type": "error", "code": refusal.code, "message": refusal.message})
             await websocket.close(_POLICY_VIOLATION, refusal.code)
     except WebSocketDisconnect:

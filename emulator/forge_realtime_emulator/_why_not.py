@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING
 
 from ._channels import Address
-from ._records import RecordedEvent, RecordedRequest
-from ._sidecar import Sidecar
+from ._errors import spoken
+from ._records import RecordedEvent, RecordedRequest, channel_of
+
+if TYPE_CHECKING:
+    from ._sidecar import Sidecar
 
 _SHOWN = 5
+_CALLS = 20
+_LENGTH = 500
+"""Characters of a line that is kept with an event: names can be long."""
 
 
 def why_not(sidecar: Sidecar, address: Address, since: float) -> str:
@@ -25,7 +32,31 @@ def why_not(sidecar: Sidecar, address: Address, since: float) -> str:
     """
     events, calls = list(sidecar.events), list(sidecar.requests)
     default_scope = sidecar.address_of_page({"channel": address.channel}, "subscribe").scope
-    return "\n".join([*_of_events(events, address, since, default_scope), *_of_calls(calls, since)])
+    came_early = any(event.address == address and event.at < since for event in events)
+    return "\n".join([*_of_events(events, address, since, default_scope), *_of_calls(calls, since, came_early)])
+
+
+def near_misses(published: Address, live: Mapping[Address, int], default_scope: str) -> tuple[str, ...]:
+    """Says who is subscribed to a channel of the same name, upper and lower case apart, and does not get an event.
+
+    Args:
+        published: Where the event went.
+        live: How many subscribers there are, by address.
+        default_scope: The scope of the default context.
+
+    Returns:
+        A line for each of the first addresses, with what differs. No claim.
+    """
+    name = published.channel.lower()
+    near = [address for address in live if address.channel.lower() == name and address != published]
+    lines = [
+        f"{live[address]} subscriber(s) on {address.channel!r} did not get it:"
+        f" {'; '.join(_differences(published, address, default_scope))}"
+        for address in near[:_SHOWN]
+    ]
+    if len(near) > _SHOWN:
+        lines.append(f"Nor did those of {len(near) - _SHOWN} more subscriptions to a channel of that name")
+    return tuple(f"{line[:_LENGTH]}." for line in lines)
 
 
 def _of_events(events: list[RecordedEvent], address: Address, since: float, default_scope: str) -> Iterator[str]:
@@ -51,17 +82,23 @@ def _of_events(events: list[RecordedEvent], address: Address, since: float, defa
         yield f"Since it was subscribed, events were published on {named}, which is not like its channel."
 
 
-def _of_calls(calls: list[RecordedRequest], since: float) -> Iterator[str]:
+def _of_calls(calls: list[RecordedRequest], since: float, came_early: bool) -> Iterator[str]:
     after = [call for call in calls if call.at >= since]
     failed = [call for call in after if call.code is not None]
     if failed:
         yield "Calls that failed since it was subscribed:"
         yield from _last(_told(call) for call in failed)
-    if not after:
+    if not after and not came_early:
         yield (
             "No call came either. Does the code under test send to the emulator's url"
             " (FORGE_EGRESS_PROXY_URL, read when its client is made)?"
         )
+
+
+def last_calls(calls: list[RecordedRequest]) -> str:
+    """Tells the last calls in a line each, with why they were refused. No payload, no token, no id."""
+    more = [f"({len(calls) - _CALLS} calls before)"] if len(calls) > _CALLS else []
+    return "\n".join([*more, *(_told(call)[:_LENGTH] for call in calls[-_CALLS:])])
 
 
 def _last(lines: Iterable[str]) -> Iterator[str]:
@@ -75,9 +112,10 @@ def _last(lines: Iterable[str]) -> Iterator[str]:
 
 
 def _told(call: RecordedRequest) -> str:
-    channel = call.to_json()["channel"]
+    channel = channel_of(call.body)
     on = f" on {channel!r}" if isinstance(channel, str) else ""
-    return f"{call.operation}{on}, answered {call.status or 'by a reset'}: {call.code}: {call.message}"
+    why = "" if call.code is None else f": {spoken(call.code, call.message or '')}"
+    return f"{call.operation}{on}, answered {call.status or 'by a reset'}{why}"
 
 
 def _is_near(published: str, subscribed: str) -> bool:
@@ -96,10 +134,9 @@ def _compared(event: RecordedEvent, address: Address, default_scope: str) -> str
 
 
 def _differences(published: Address, subscribed: Address, default_scope: str) -> Iterator[str]:
-    if published.channel.lower() == subscribed.channel.lower() != published.channel:
-        yield f"the subscription is on {subscribed.channel!r}, and names are case-sensitive"
-    elif published.channel != subscribed.channel:
-        yield f"the subscription is on {subscribed.channel!r}"
+    if published.channel != subscribed.channel:
+        is_same = published.channel.lower() == subscribed.channel.lower()
+        yield f"the subscription is on {subscribed.channel!r}{', and names are case-sensitive' if is_same else ''}"
     if published.installation != subscribed.installation:
         yield (
             f"it is in the installation {published.installation!r}, and the subscription in"
@@ -109,7 +146,7 @@ def _differences(published: Address, subscribed: Address, default_scope: str) ->
         yield (
             "the subscription is global, and gets only what publish_global sends"
             if subscribed.is_global
-            else "the subscription is scoped, and gets only what publish sends (is_global=True gets this)"
+            else "the subscription is scoped, and gets only what publish sends (is_global=True, or listen --global, gets this)"
         )
     elif published.scope != subscribed.scope:
         yield _of_scopes(published.scope, subscribed.scope, default_scope)

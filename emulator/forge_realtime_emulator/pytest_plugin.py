@@ -6,18 +6,23 @@
             assert subscription.receive().payload == "moved"
 
 One emulator serves the whole session, and each worker of pytest-xdist has its own. Until a test asks for it nothing is
-started, and nothing but this module imported.
+started, and nothing but this module imported. When a test that asked for it fails, the report says what was called last, with
+the reason of each refusal.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Generator, Iterator
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
     from . import Emulator, Settings
+
+
+_EMULATOR: pytest.StashKey[Emulator] = pytest.StashKey()
+"""Where a test that has asked for the emulator keeps it."""
 
 
 @pytest.fixture(scope="session")
@@ -36,13 +41,27 @@ def _forge_realtime_of_session(forge_realtime_settings: Settings | None) -> Iter
         yield emulator
 
 
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, None]:
+    """Adds the last calls to the report of a test that failed with the emulator."""
+    report = (yield).get_result()
+    emulator = item.stash.get(_EMULATOR, None)
+    if report.failed and emulator is not None and emulator.requests:
+        from ._why_not import last_calls
+
+        report.sections.append(("Last calls of forge_realtime", last_calls(emulator.requests)))
+
+
 @pytest.fixture
-def forge_realtime(_forge_realtime_of_session: Emulator, monkeypatch: pytest.MonkeyPatch) -> Emulator:
+def forge_realtime(
+    _forge_realtime_of_session: Emulator, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> Emulator:
     """An `Emulator` as new, for this test, with `FORGE_EGRESS_PROXY_URL` set to its address."""
     emulator = _forge_realtime_of_session
     if not emulator.is_running:
         # A test before this one has stopped it.
         emulator.start()
     emulator.reset()
+    request.node.stash[_EMULATOR] = emulator
     monkeypatch.setenv("FORGE_EGRESS_PROXY_URL", emulator.url)
     return emulator

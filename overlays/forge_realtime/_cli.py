@@ -21,7 +21,7 @@ from click.core import ParameterSource
 from click.shell_completion import get_completion_class
 
 from ._client import RealtimeClient
-from ._doctor import examine
+from ._doctor import examine, in_options
 from ._errors import AnswerError, Attempt, Delivery, ForgeRealtimeError, UsageError
 from ._invocation import Invocation
 from ._operations import Permission
@@ -161,9 +161,9 @@ _installation = click.option("--installation", metavar="ID", help="Installation 
 @click.option(
     "--context-override",
     "context_overrides",
-    metavar="NAME",
+    type=click.Choice(["board", "issue", "project", "content", "space", "repository", "pullRequest"]),
     multiple=True,
-    help="Part of the context, such as issue, that replaces the default scope; can be given several times.",
+    help="Part of the context that replaces the default scope; can be given several times.",
 )
 @_token
 @_acting_as
@@ -353,8 +353,7 @@ def _reported(as_json: bool, show_answer: bool, *, unknown: int = _MAY_HAVE_ARRI
     try:
         yield
     except ForgeRealtimeError as error:
-        # The client's name for it.
-        message = str(error).replace("base_url", "--url")
+        message = in_options(error).replace("base_url", "--url")
         described = {**_described(error), "message": message}
         if isinstance(error, AnswerError) and error.body:
             if show_answer:

@@ -81,10 +81,11 @@ def _examine(
         try:
             acting = Authorization(invocation_id=invocation or f"doctor-{uuid.uuid4()}", as_=as_, account_id=account)
         except UsageError as error:
-            yield "problem", str(error).replace("account_id", "--account").replace("as_='user'", "--as user")
+            yield "problem", in_options(error)
             return
         live = realtime.for_invocation(Invocation(acting.invocation_id or ""), as_=as_, account_id=account)
-        yield "ok", f"{HEADER}: Forge as={as_},{'accountId=…,' if account else ''}id=…"
+        made_up = "" if invocation else "; no --invocation is given, so its id is one made up for this"
+        yield "ok", f"{HEADER}: Forge as={as_},{'accountId=…,' if account else ''}id=…{made_up}"
         base = httpx.URL(text.rstrip("/"))
         yield (connection := _connection(base))
         if connection[0] == "problem":
@@ -92,16 +93,25 @@ def _examine(
         yield from _other_side(live, base, acting, is_given=invocation is not None)
 
 
+def in_options(error: ForgeRealtimeError) -> str:
+    """What is wrong, with the names of the command line's options in place of the client's arguments."""
+    return str(error).replace("account_id", "--account").replace("as_='user'", "--as user")
+
+
+def _container() -> list[str]:
+    """The variables that say that this is a Forge Container; none elsewhere, where one of them can be set by chance."""
+    names = [name for name in _CONTAINER if os.environ.get(name)]
+    return names if len(names) > 1 else []
+
+
 def _environment(url: str | None) -> _Found:
-    container = [name for name in _CONTAINER if os.environ.get(name)]
-    where = (
-        f"in a Forge Container, as {', '.join(container)} say" if len(container) > 1 else "outside of a Forge Container"
-    )
+    container = _container()
+    where = f"in a Forge Container, as {', '.join(container)} say" if container else "outside of a Forge Container"
     if url is not None:
         return "ok", f"--url is given, and FORGE_EGRESS_PROXY_URL not looked at; {where}"
     if os.environ.get("FORGE_EGRESS_PROXY_URL"):
         return "ok", f"FORGE_EGRESS_PROXY_URL is set; {where}"
-    if len(container) > 1:
+    if container:
         return "problem", f"FORGE_EGRESS_PROXY_URL is not set, {where}. The platform sets it: does your code clear it?"
     return "problem", f"FORGE_EGRESS_PROXY_URL is not set. The platform sets it in the container; elsewhere {_START}."
 
@@ -139,7 +149,16 @@ def _other_side(live: RealtimeClient, base: httpx.URL, acting: Authorization, *,
         )
         return
     state = _json_object(answer.text)
-    if answer.status_code != 200 or state.get("kind") != "state":
+    is_emulator = answer.status_code == 200 and state.get("kind") == "state"
+    if not is_emulator and not _container():
+        yield (
+            "problem",
+            (
+                f"Something answers at {base} that is not the emulator (with {answer.status_code}). Is this your own service's"
+                f" port? If so, {_START}. The platform's sidecar is in the Forge Container only."
+            ),
+        )
+    elif not is_emulator:
         yield "ok", f"not the emulator (it answered {answer.status_code}), so taken for the platform's sidecar"
         yield (
             _context(live._shared, base, acting)
@@ -160,7 +179,7 @@ def _other_side(live: RealtimeClient, base: httpx.URL, acting: Authorization, *,
     else:
         yield "ok", "the emulator"
         try:
-            yield _round_trip(live, base, acting)
+            yield _round_trip(live, base, acting, is_given=is_given)
         except httpx.TimeoutException:
             yield "problem", f"The event did not come within {_TIMEOUT:g} s. Is the emulator busy? Try again."
         except (httpx.RequestError, OSError) as error:
@@ -186,7 +205,7 @@ def _context(connections: Shared, base: httpx.URL, acting: Authorization) -> _Fo
     )
 
 
-def _round_trip(live: RealtimeClient, base: httpx.URL, acting: Authorization) -> _Found:
+def _round_trip(live: RealtimeClient, base: httpx.URL, acting: Authorization, *, is_given: bool) -> _Found:
     channel, payload = f"forge-realtime-doctor-{uuid.uuid4()}", f"ping-{uuid.uuid4()}"
     query = {"channel": channel, "invocation": acting.invocation_id or ""}
     with (
@@ -195,6 +214,11 @@ def _round_trip(live: RealtimeClient, base: httpx.URL, acting: Authorization) ->
     ):
         if stream.status_code != 200:
             stream.read()
+            if stream.status_code == 401 and not is_given:
+                return (
+                    "problem",
+                    "The emulator is strict. Give --invocation ID of an invocation that is registered in it.",
+                )
             return "problem", f"The emulator refused a subscription: {_said(stream.text)}"
         messages = _messages(stream)
         next(messages, None)

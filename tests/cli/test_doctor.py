@@ -15,6 +15,7 @@ from forge_realtime_emulator import Emulator, Settings
 from tests.cli.conftest import Run
 from tests.support.fault_server import Behaviour, Connection, FaultServer, garbage, http, refused_url
 
+CONTAINER = {"FORGE_APP_ARI": "a", "FORGE_ENV_ARI": "e"}
 CHECKS = ["environment", "address", "header", "connection", "sidecar", "round trip"]
 
 
@@ -78,6 +79,8 @@ def test_it_acts_as_it_is_told(run: Run, own: Emulator) -> None:
     own.register(invocations={"inv-1": {"installation": "i-1", "module": "panel"}})
     outcomes = found(run("doctor", "--invocation", "inv-1", "--as", "user", "--account", "secret-account", "--json"))
     assert outcomes["header"] == ("ok", "forge-proxy-authorization: Forge as=user,accountId=…,id=…")
+    made_up = found(run("doctor", "--json"))["header"][1]
+    assert made_up.endswith("Forge as=app,id=…; no --invocation is given, so its id is one made up for this")
     assert outcomes["round trip"][0] == "ok"
     assert own.requests[0].headers["forge-proxy-authorization"] == "Forge as=user,accountId=secret-account,id=inv-1"
     assert own.events[0].address.installation == "i-1"
@@ -85,12 +88,11 @@ def test_it_acts_as_it_is_told(run: Run, own: Emulator) -> None:
 
 def test_the_environment(run_at: Run) -> None:
     url = refused_url()
-    check, message = problem(run_at(None, "doctor", "--json"))
+    check, message = problem(run_at(None, "doctor", "--json", SERVER_PORT="8080"))
     assert (check, "start `forge-realtime emulate`" in message) == ("environment", True)
-    container = {"FORGE_APP_ARI": "a", "FORGE_ENV_ARI": "e"}
-    check, message = problem(run_at(None, "doctor", "--json", **container))
+    check, message = problem(run_at(None, "doctor", "--json", **CONTAINER))
     assert (check, "The platform sets it: does your code clear it?" in message) == ("environment", True)
-    outcomes = found(run_at("http://nowhere.invalid", "doctor", "--json", "--url", url, **container))
+    outcomes = found(run_at("http://nowhere.invalid", "doctor", "--json", "--url", url, **CONTAINER))
     assert outcomes["environment"] == (
         "ok",
         "--url is given, and FORGE_EGRESS_PROXY_URL not looked at; in a Forge Container, as FORGE_APP_ARI, FORGE_ENV_ARI say",
@@ -152,7 +154,12 @@ def test_faults_that_wait_are_found_and_not_used_up(run: Run, own: Emulator) -> 
 
 def test_a_strict_emulator_wants_a_registered_invocation(run_at: Run) -> None:
     with Emulator(settings=Settings(strict=True)) as emulator:
-        check, message = problem(run_at(emulator.url, "doctor", "--json"))
+        without = problem(run_at(emulator.url, "doctor", "--json"))
+        check, message = problem(run_at(emulator.url, "doctor", "--invocation", "i", "--json"))
+    assert without == (
+        "round trip",
+        "The emulator is strict. Give --invocation ID of an invocation that is registered in it.",
+    )
     assert check == "round trip"
     assert "The emulator refused a subscription: Unauthorized request: this invocation is not registered" in message
 
@@ -212,14 +219,26 @@ def test_an_event_that_does_not_come(run_at: Run, monkeypatch: pytest.MonkeyPatc
 
 def test_nothing_is_published_on_a_real_sidecar(run_at: Run) -> None:
     with FaultServer(then=sidecar({})) as server:
-        result = run_at(server.url, "doctor")
-        outcomes = found(run_at(server.url, "doctor", "--json"))
+        result = run_at(server.url, "doctor", **CONTAINER)
+        outcomes = found(run_at(server.url, "doctor", "--json", **CONTAINER))
         assert {(call.method, call.path) for call in server.received} == {("GET", "/_emulator/state")}
         assert all("forge-proxy-authorization" not in call.headers for call in server.received)
     assert result.exit_code == 0
     assert outcomes["sidecar"] == ("ok", "not the emulator (it answered 404), so taken for the platform's sidecar")
     assert outcomes["round trip"][0] == "skipped"
     assert "Give --invocation ID" in outcomes["round trip"][1]
+
+
+def test_the_port_of_ones_own_service_is_a_problem_outside_of_a_container(run_at: Run) -> None:
+    with FaultServer(then=sidecar({})) as server:
+        # Every framework's and shell's, and so no sign of a container.
+        check, message = problem(run_at(server.url, "doctor", "--invocation", "inv-1", "--json", SERVER_PORT="8080"))
+        assert {(call.method, call.path) for call in server.received} == {("GET", "/_emulator/state")}
+        url = server.url
+    assert check == "sidecar"
+    assert message.startswith(
+        f"Something answers at {url} that is not the emulator (with 404). Is this your own service's port?"
+    )
 
 
 @pytest.mark.parametrize(
@@ -235,7 +254,7 @@ def test_nothing_is_published_on_a_real_sidecar(run_at: Run) -> None:
 )
 def test_the_context_of_an_invocation_is_asked_for(run_at: Run, answered: bytes, outcome: str, said: str) -> None:
     with FaultServer(then=sidecar({"/invocation/context": answered})) as server:
-        outcomes = found(run_at(server.url, "doctor", "--invocation", "inv-1", "--json"))
+        outcomes = found(run_at(server.url, "doctor", "--invocation", "inv-1", "--json", **CONTAINER))
         call = server.received[-1]
         assert (call.method, call.path) == ("GET", "/invocation/context")
         assert call.headers["forge-proxy-authorization"] == "Forge as=app,id=inv-1"

@@ -19,6 +19,7 @@ import pytest
 from websockets.sync.server import ServerConnection, serve
 
 from forge_realtime_emulator import Emulator
+from forge_realtime_emulator._contexts import OVERRIDES
 from tests.cli.conftest import VARIABLES, Run
 from tests.support.fault_server import Behaviour, FaultServer, answer, garbage, refused_url
 from tests.support.features import needs
@@ -122,12 +123,19 @@ def test_a_refusal_says_why(run: Run, own: Emulator) -> None:
             ["--token", "S3CRET"],
             "The emulator refused the subscription: Realtime token validation failed: INVALID_TOKEN",
         ),
-        (["--context-override", "planet"], "options.contextOverrides: must be of board, issue"),
         (["--global", "--context-override", "issue"], "a global subscription has no context"),
     ):
         result = run("listen", "c", *arguments)
         assert (result.exit_code, said in result.stderr) == (1, True), result.stderr
         assert "S3CRET" not in result.output
+
+
+@pytest.mark.parametrize("command", ["listen", "publish"])
+def test_only_the_documented_overrides_are_taken(run: Run, own: Emulator, command: str) -> None:
+    result = run(command, "c", "--context-override", "planet")
+    assert result.exit_code == 2
+    assert f"'planet' is not one of {', '.join(map(repr, OVERRIDES))}." in result.stderr
+    assert own.requests == []
 
 
 def test_the_end_of_the_emulator_is_said(own: Emulator) -> None:
@@ -238,7 +246,10 @@ def test_a_wrong_address_is_wrong_usage(run_at: Run, command: list[str], url: st
 def test_a_fault_waits_for_its_call(run: Run, own: Emulator) -> None:
     given = ["--operation", "publish", "--channel", "c", "--times", "2", "--status", "429", "--retry-after", "0"]
     result = run("fail", *given)
-    assert (result.exit_code, result.stdout) == (0, "It waits for the next 2 calls that it is for.\n")
+    assert (result.exit_code, result.stdout) == (
+        0,
+        "The next 2 calls of publish on channel c get 429 with Retry-After 0.\n",
+    )
     assert run("publish", "c", "x", "--invocation", "i").exit_code == 0
     assert [request.status for request in own.requests] == [429, 429, 200]
 
@@ -248,8 +259,12 @@ def test_every_part_of_a_fault_can_be_asked_for(run: Run, own: Emulator) -> None
     result = run("fail", *given, "--json")
     fault: dict[str, Any] = {"times": 1, "answer": "not-json", "delay": 0.25, "delivered": True, "installation": "i-1"}
     assert json.loads(result.stdout) == fault
-    assert run("fail", "--answer", "reset").stdout == "It waits for the next call that it is for.\n"
+    assert run("fail", "--answer", "reset").stdout == "The next call gets a reset connection.\n"
     assert own._sidecar.faults.waiting() == [fault, {"times": 1, "answer": "reset"}]
+    assert run("fail", *given).stdout == (
+        "The next call for installation i-1 gets an answer that is not JSON, 0.25 s late, and is carried out all the same.\n"
+    )
+    assert run("fail", "--delay", "2").stdout == "The next call gets the right answer, 2 s late.\n"
     assert run("fail", "--clear").stdout == "No fault waits any more.\n"
     assert own._sidecar.faults.waiting() == []
     assert run("fail", "--clear", "--json").stdout == "{}\n"
@@ -258,7 +273,7 @@ def test_every_part_of_a_fault_can_be_asked_for(run: Run, own: Emulator) -> None
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ([], "say what the call gets: status, answer or delay"),
+        ([], "Say what the next calls get: --status, --answer or --delay."),
         (["--status", "429", "--answer", "reset"], "give either status or answer"),
         (["--delay", "1", "--retry-after", "1"], "retryAfter goes with a status"),
         (["--status", "429", "--operation", "subscribe"], "operation: must be one of publish"),

@@ -144,7 +144,10 @@ def test_a_token_whose_end_is_not_said(run_at: Run) -> None:
         (["publish", "c", "x", "y", *INVOCATION], "put it in quotes"),
         (["publish", "c", "x"], "Missing option '--invocation'"),
         (["publish", "c", "x", "--invocation", "a,b"], "cannot stand in the header"),
-        (["publish", "c", "x", "--account", "a", *INVOCATION], "account_id names the user"),
+        (
+            ["publish", "c", "x", "--account", "a", *INVOCATION],
+            "--account names the user to act as: give it together with --as user",
+        ),
         (["publish", " ", "x", *INVOCATION], "channel must be a non-empty string"),
         (["publish", "c", "-", *INVOCATION], "The payload is not UTF-8"),
         (["publish", "c", "--payload-file", "/no/such/file", *INVOCATION], "No such file"),

@@ -60,8 +60,10 @@ def test_it_serves_prints_calls_and_ends_cleanly(client: httpx.Client, ending: s
         assert process.returncode == 0
         assert errors == ""
         first, second = output.splitlines()
-        assert re.fullmatch(r"\d\d:\d\d:\d\d  publish +200  reached 0 subscriber\(s\)", first)
-        assert re.fullmatch(r"\d\d:\d\d:\d\d  publish +401  UNAUTHORIZED: Unauthorized request: .*", second)
+        assert re.fullmatch(r"\d\d:\d\d:\d\d  publish +200  on 'x', reached 0 subscriber\(s\)", first)
+        assert re.fullmatch(
+            r"\d\d:\d\d:\d\d  publish +401  UNAUTHORIZED: the header forge-proxy-authorization is missing\..*", second
+        )
         assert "secret" not in output
 
 
@@ -150,6 +152,8 @@ def test_contexts_strictness_and_the_limit(client: httpx.Client, tmp_path: Path)
     run = _run(*COMMAND, "emulate", "--port", "0", "--contexts", str(contexts))
     assert run.returncode == 1
     assert "invocations.known: has an unknown key" in run.stderr
+    run = _run(*COMMAND, "emulate", "--port", "0", "--contexts", str(tmp_path / "nofile.json"))
+    assert (run.returncode, "nofile.json' does not exist" in run.stderr) == (2, True)
 
 
 @pytest.mark.parametrize("argument", ["--origin", "--service"])

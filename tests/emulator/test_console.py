@@ -14,6 +14,7 @@ import pytest
 from playwright.sync_api import Browser, Error, Locator, Page, expect
 
 from forge_realtime_emulator import Emulator
+from forge_realtime_emulator._records import RecordedInvoke
 from tests.emulator.api import Api
 from tests.support.browser import open_browser
 
@@ -142,9 +143,15 @@ def test_an_event_comes_with_its_payload_and_how_many_got_it(own: Api, console: 
     expect(event).to_contain_text("no token")
     expect(event.locator("pre")).to_have_text('{"moved": 7}')
     own.publish_global(channel, "nobody is there")
-    expect(event).to_contain_text("nobody subscribed")
+    expect(event).to_contain_text("reached nobody")
     expect(event).to_contain_text("global")
     expect(event.locator("pre")).to_have_text("nobody is there")
+    with own.emulator.subscribe(channel):
+        own.publish_global(channel)
+        expect(event).to_contain_text("1 subscriber(s) on ")
+        expect(event).to_contain_text("the subscription is scoped, and gets only what publish sends")
+        own.publish(channel, contextOverrides=[])
+        expect(event).to_contain_text("scoped: no overrides, []")
 
 
 def test_an_event_with_a_token_shows_its_claims(own: Api, console: Console, channel: str) -> None:
@@ -172,6 +179,10 @@ def test_json_is_indented_and_otherwise_as_it_was_published(own: Api, console: C
     )
     own.publish(channel, payload)
     expect(console.events.locator("pre")).to_be_visible()
+    assert console.events.locator("pre").text_content() == INDENTED
+    console.events.get_by_role("button", name="As published").click()
+    assert console.events.locator("pre").text_content() == payload
+    console.events.get_by_role("button", name="Indented").click()
     assert console.events.locator("pre").text_content() == INDENTED
 
 
@@ -266,6 +277,7 @@ def test_a_fault_makes_the_next_call_fail(own: Api, console: Console, channel: s
     form.get_by_label("Only for channel").fill(channel)
     form.get_by_label("Only for installation").fill("default-installation")
     form.get_by_role("button", name="Add fault").click()
+    expect(form.get_by_role("status")).to_have_text("Added. It waits for a call.")
     waiting = form.get_by_role("list").get_by_role("listitem")
     what = f"status 429, Retry-After 7, {{}}only operation publish, only channel {channel}"
     where = ", only installation default-installation"
@@ -281,6 +293,15 @@ def test_a_fault_makes_the_next_call_fail(own: Api, console: Console, channel: s
     expect(waiting).to_have_count(0)
     expect(form.get_by_text("None.")).to_be_visible()
     assert own.publish(channel).status_code == 200
+
+
+def test_a_fault_that_is_used_up_is_no_longer_said_to_wait(own: Api, console: Console, channel: str) -> None:
+    form = console.region("Faults")
+    form.get_by_role("button", name="Add fault").click()
+    expect(form.get_by_role("status")).to_have_text("Added. It waits for a call.")
+    expect(form.get_by_role("listitem")).to_have_text("status 503")
+    assert own.publish(channel).status_code == 503
+    expect(form.locator("output")).to_have_text("")
 
 
 @pytest.mark.parametrize(
@@ -342,10 +363,55 @@ def test_the_registered_contexts_are_shown(own: Api, console: Console) -> None:
     expect(contexts).to_have_text(
         [
             re.compile("^defaultinstallation i-acmemodule board-panel .*project DEMO"),
-            re.compile("^invocation-123installation i-acmemodule issue-panel .*issue DEMO-42account adafrom a UI"),
             re.compile("^invocation-nightlyinstallation i-globexmodule nightly .*not from a UI"),
+            re.compile("^invocation-123installation i-acmemodule issue-panel .*issue DEMO-42account adafrom a UI"),
         ]
     )
+
+
+def test_a_page_that_calls_the_service_is_shown_and_its_invocations_are_one_entry(
+    browser: Browser, client: httpx.Client
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        service = f"http://127.0.0.1:{taken.getsockname()[1]}"
+    with Emulator(contexts={"invocations": {"panel": {"module": "panel"}}}, service=service) as emulator:
+        page = browser.new_page()
+        console = Console(page, emulator.url)
+        call = {"path": "/jobs?secret=1", "method": "POST", "body": "secret"}
+        for invocation in ({}, {"invocation": "panel"}, {}):
+            client.post(f"{emulator.url}/_emulator/invoke", json={**call, **invocation})
+        newest = console.requests.first
+        expect(console.requests).to_have_count(3)
+        expect(newest.locator(".badge")).to_have_text("failed")
+        expect(newest).to_contain_text("invokePOST /jobs")
+        expect(newest).to_contain_text(f"SERVICE_UNREACHABLENo service can be reached at {service}.")
+        last = (newest.locator(".meta").text_content() or "").removeprefix("id=")
+        expect(console.region("Contexts").get_by_role("listitem")).to_have_text(
+            [
+                re.compile("^defaultinstallation "),
+                re.compile(f"^2 invocations of pagesthe last {last}installation .*module default-module"),
+                re.compile("^1 invocation of pagesthe last invocation-.*module panel"),
+                re.compile("^panelinstallation "),
+            ]
+        )
+        offered = console.region("Publish").get_by_label("As the page of invocation").locator("option")
+        expect(offered).to_have_text(["the default context", "panel"])
+        assert "secret" not in (page.locator("#rows").text_content() or "")
+        page.close()
+        console.check()
+
+
+def test_what_a_service_answered_a_page_is_shown_again_when_the_console_is_opened_anew(
+    own: Api, open_console: Callable[..., Console]
+) -> None:
+    for status in (202, 404, 500):
+        own.emulator._sidecar.record_invoke(RecordedInvoke("GET", "/jobs", "invocation-1", status, None, None, status))
+    console = open_console()
+    expect(console.requests.locator(".badge")).to_have_text(["500", "404", "202"])
+    console.page.get_by_label("Requests", exact=True).check()
+    expect(console.shown).to_have_count(3)
+    own.emulator.reset()
+    expect(console.rows).to_have_count(0)
 
 
 def test_the_filter_and_the_kinds(own: Api, console: Console) -> None:
@@ -389,6 +455,7 @@ def test_a_burst_leaves_the_newest_rows(own: Api, console: Console) -> None:
         own.publish("burst", f"number {number}")
     expect(console.events.first).to_contain_text("number 299")
     expect(console.rows).to_have_count(200)
+    expect(console.region("Activity")).to_contain_text("Activity the last 200")
     assert console.events.locator("pre").all_text_contents() == [f"number {299 - row}" for row in range(100)]
 
 

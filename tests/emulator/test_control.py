@@ -293,6 +293,6 @@ def test_what_is_refused_to_a_page_or_subscriber_is_in_the_log(own: Api, caplog:
         ["subscribe", "refused"],
         ["-", "404"],
     ]
-    assert [line[2].split(":")[0] for line in lines[:3]] == ["INVALID_TOKEN"] * 3
+    assert [line[2] for line in lines[:3]] == ["Realtime token validation failed: INVALID_TOKEN"] * 3
     assert lines[3][2] == "GET /a\\x1b[2J"
     assert "secret" not in caplog.text

@@ -110,6 +110,23 @@ def test_another_origin_may_use_nothing(emulator: Emulator, client: httpx.Client
         pass
 
 
+def test_a_refused_page_is_named_in_the_log_once(
+    emulator: Emulator, client: httpx.Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        for _ in range(2):
+            with pytest.raises(InvalidStatus), subscribed(emulator, "http://localhost:4444"):
+                pass
+            client.get(f"{emulator.url}/bridge.js", headers={"Origin": "http://localhost:4444"})
+        # An origin that may subscribe and no more is another matter.
+        client.get(f"{emulator.url}/_emulator/state", headers={"Origin": ORIGIN})
+    [record] = caplog.records
+    assert record.getMessage() == (
+        "A web page of 'http://localhost:4444' was refused. Is it your app's front end? Then: forge-realtime emulate"
+        " --origin 'http://localhost:4444'"
+    )
+
+
 def subscribed(emulator: Emulator, origin: str) -> Any:
     url = f"ws{emulator.url.removeprefix('http')}/_emulator/subscribe"
     return connect(url, additional_headers={"Origin": origin}, proxy=None)

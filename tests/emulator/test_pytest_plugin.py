@@ -144,3 +144,48 @@ def test_a_missing_event_is_explained(tmp_path: Path) -> None:
     output = run(tmp_path, test)
     assert re.search(r"^E +TimeoutError: No event on channel .board-42. within 0.01 s\.$", output, re.MULTILINE)
     assert re.search(r"^E +Since it was subscribed, nothing was published", output, re.MULTILINE)
+
+
+FAILING = """
+import httpx
+import pytest
+
+def publish(emulator, **body):
+    headers = {"forge-proxy-authorization": "Forge as=user,accountId=secret-account,installationId=secret-id"}
+    httpx.post(emulator.url + "/forge/realtime/v1/publish", json={"payload": "secret", **body}, headers=headers)
+
+@pytest.fixture
+def board(forge_realtime):
+    for number in range(21):
+        publish(forge_realtime, name=f"board-{number}")
+    return forge_realtime
+
+def test_fails(board):
+    publish(board)
+    assert False
+
+@pytest.fixture
+def broken(forge_realtime):
+    publish(forge_realtime, name="of-the-setup")
+    raise LookupError
+
+def test_of_a_broken_fixture(broken): pass
+def test_passes(board): pass
+def test_without_it(): assert False
+def test_without_calls(forge_realtime): assert False
+"""
+
+
+def test_a_test_that_fails_reports_the_last_calls_and_why_they_were_refused(tmp_path: Path) -> None:
+    output = run(tmp_path, FAILING, "--tb=short")
+    assert " 3 failed, 1 passed, 1 error" in output
+    # Of the error in a fixture, and then of the failed test; a section ends where pytest draws its next line.
+    sections = re.findall(r"^-+ Last calls of forge_realtime -+\n(.*?)\n[=_]{3}", output, re.DOTALL | re.MULTILINE)
+    [broken], [before, *calls, last] = (section.splitlines() for section in sections)
+    refused = "answered 400: INVALID_REQUEST: publish needs the id of an invocation"
+    assert broken.startswith(f"publish on 'of-the-setup', {refused}")
+    assert before == "(2 calls before)"
+    assert [line.partition(", ")[0] for line in calls] == [f"publish on 'board-{n}'" for n in range(2, 21)]
+    assert refused in calls[0]
+    assert last.startswith("publish, answered 400: INVALID_REQUEST: ")
+    assert "secret" not in "".join(sections)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from types import SimpleNamespace
 from typing import Any
 
@@ -58,7 +59,7 @@ def test_scoped_and_global(own: Api) -> None:
     assert "publish on 'board-42': the subscription is global, and gets only what publish_global sends." in said
     said = why(own, lambda: own.publish_global("board-42"))
     assert "publish_global on 'board-42': the subscription is scoped, and gets only what publish sends" in said
-    assert "(is_global=True gets this)" in said
+    assert "(is_global=True, or listen --global, gets this)" in said
 
 
 def test_the_default_scope_differs(own: Api) -> None:
@@ -130,6 +131,7 @@ def test_it_was_published_too_early(own: Api) -> None:
     said = why(own, lambda: None)
     assert "Before it was subscribed, 1 event(s) were published to it. Subscribe first, or ask for them" in said
     assert "replay_seconds" in said
+    assert "No call came" not in said
 
 
 def test_all_that_came_was_received(own: Api) -> None:
@@ -155,10 +157,10 @@ def test_calls_that_failed_are_told_with_their_reasons(own: Api) -> None:
         own.post("/forge/realtime/v1/publish", {"name": "board-42"}, None)
 
     said = why(own, fail)
-    assert "publish on 'board-42', answered 400: TOKEN_EXPIRED: Realtime token validation failed: TOKEN_EXPIRED" in said
-    assert "answered 400: INVALID_REQUEST: Invalid request: publish needs the id of an invocation" in said
+    assert "publish on 'board-42', answered 400: Realtime token validation failed: TOKEN_EXPIRED" in said
+    assert "answered 400: INVALID_REQUEST: publish needs the id of an invocation" in said
     assert "answered 503: INJECTED_FAULT: The emulator was asked to answer this call with status 503" in said
-    assert "publish, answered 401: UNAUTHORIZED: Unauthorized request: the header" in said
+    assert "publish, answered 401: UNAUTHORIZED: the header" in said
 
 
 def test_of_many_only_the_last_are_told(own: Api) -> None:
@@ -208,3 +210,70 @@ def test_what_was_before_the_subscription_is_not_told(own: Api) -> None:
     own.publish("board-42", authorization="Forge installationId=i-1")
     own.emulator.advance(1)
     assert "Board" not in why(own, lambda: None)
+
+
+def unheard(api: Api, caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What is logged of an event that reached nobody, after the line that says so; the console gets the same."""
+    first, *rest = [record.getMessage() for record in caplog.records]
+    assert first.endswith("reached 0 subscriber(s)")
+    caplog.clear()
+    assert api.emulator.events[-1].to_json()["nearMisses"] == tuple(line.strip() for line in rest)
+    return [line.strip() for line in rest]
+
+
+def test_an_event_that_reached_nobody_names_who_was_near(own: Api, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "forge_realtime_emulator")
+    red, blue = own.sign("news", {"team": "secret-red"}), own.sign("news", {"team": "secret-blue"})
+    caplog.clear()
+    with own.emulator.subscribe("news"), own.emulator.subscribe("news"), own.emulator.subscribe("other"):
+        own.publish_global("news")
+        assert unheard(own, caplog) == [
+            (
+                "2 subscriber(s) on 'news' did not get it: the subscription is scoped, and gets only what publish sends"
+                " (is_global=True, or listen --global, gets this)."
+            )
+        ]
+        own.publish("News", token=own.sign("News"))
+        caplog.records.pop(0)
+        assert unheard(own, caplog) == [
+            (
+                "2 subscriber(s) on 'news' did not get it: the subscription is on 'news', and names are case-sensitive;"
+                " the event has a token and the subscription has none; both need one with equal claims, or neither."
+            )
+        ]
+        own.publish("unlike")
+        assert unheard(own, caplog) == []
+        own.publish("news")
+        assert [record.getMessage() for record in caplog.records] == [
+            "publish              200  on 'news', reached 2 subscriber(s)"
+        ]
+        caplog.clear()
+    with own.emulator.subscribe("news", is_global=True, token=red):
+        own.publish_global("news", "secret", token=blue)
+        [line] = unheard(own, caplog)
+    assert "the claims of the two tokens differ" in line
+    assert "secret" not in line
+
+
+def test_who_was_near_is_told_within_bounds(own: Api, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "forge_realtime_emulator")
+    long = "a" * 100_000
+    own.emulator.register(invocations={f"i-{number}": {"module": f"m-{number}"} for number in range(7)})
+    with ExitStack() as subscriptions:
+        for number in range(7):
+            subscriptions.enter_context(own.emulator.subscribe(long, invocation=f"i-{number}"))
+        own.publish(long)
+    first = caplog.records[0].getMessage()
+    assert len(first) < 200
+    lines = unheard(own, caplog)
+    assert len(lines) == 6
+    assert max(map(len, lines)) <= 501
+    assert lines[5] == "Nor did those of 2 more subscriptions to a channel of that name."
+
+
+def test_what_a_page_publishes_is_in_the_log_too(own: Api, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "forge_realtime_emulator")
+    own.post("/_emulator/publish", {"channel": "x", "payload": "secret"}, None)
+    assert [record.getMessage() for record in caplog.records] == [
+        "publish (page)       200  on 'x', reached 0 subscriber(s)"
+    ]

@@ -34,7 +34,8 @@ class Job(BaseModel):
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-    """One client for the life of the process."""
+    """One client for the life of the process. It logs when it tries again at INFO."""
+    logging.basicConfig(level=logging.INFO)
     async with AsyncRealtimeClient() as app.state.realtime:
         yield
 

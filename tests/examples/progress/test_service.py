@@ -7,12 +7,11 @@ from collections.abc import Iterator
 from typing import Any
 from uuid import uuid4
 
-import httpx
 import pytest
+from fastapi.testclient import TestClient
 
 from forge_realtime_emulator import Emulator, Subscription
 from tests.examples.progress import service
-from tests.support.web_servers import AsgiServer
 
 
 @pytest.fixture(autouse=True)
@@ -21,12 +20,8 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def client(forge_realtime: Emulator) -> Iterator[httpx.Client]:
-    headers = {"x-forge-invocation-id": "invocation-123"}
-    with (
-        AsgiServer(service.app) as server,
-        httpx.Client(base_url=server.url, headers=headers, trust_env=False) as client,
-    ):
+def client(forge_realtime: Emulator) -> Iterator[TestClient]:
+    with TestClient(service.app, headers={"x-forge-invocation-id": "invocation-123"}) as client:
         yield client
 
 
@@ -44,7 +39,7 @@ RUNNING = [("running", done) for done in range(len(service.STEPS))]
 DONE = ("done", len(service.STEPS))
 
 
-def test_every_step_is_reported_in_order(forge_realtime: Emulator, client: httpx.Client, job: str) -> None:
+def test_every_step_is_reported_in_order(forge_realtime: Emulator, client: TestClient, job: str) -> None:
     with forge_realtime.subscribe(f"job-{job}") as page:
         answer = client.post("/jobs", json={"id": job})
         assert (answer.status_code, answer.json()) == (202, {"steps": len(service.STEPS)})
@@ -52,7 +47,7 @@ def test_every_step_is_reported_in_order(forge_realtime: Emulator, client: httpx
 
 
 def test_a_platform_that_is_over_its_limit_is_waited_for(
-    forge_realtime: Emulator, client: httpx.Client, job: str
+    forge_realtime: Emulator, client: TestClient, job: str
 ) -> None:
     forge_realtime.fail_next(status=429, times=2)
     with forge_realtime.subscribe(f"job-{job}") as page:
@@ -61,9 +56,7 @@ def test_a_platform_that_is_over_its_limit_is_waited_for(
     assert [request.status for request in forge_realtime.requests][:3] == [429, 429, 200]
 
 
-def test_a_report_that_is_refused_does_not_stop_the_job(
-    forge_realtime: Emulator, client: httpx.Client, job: str
-) -> None:
+def test_a_report_that_is_refused_does_not_stop_the_job(forge_realtime: Emulator, client: TestClient, job: str) -> None:
     forge_realtime.fail_next(status=400)
     with forge_realtime.subscribe(f"job-{job}") as page:
         client.post("/jobs", json={"id": job})
@@ -71,7 +64,7 @@ def test_a_report_that_is_refused_does_not_stop_the_job(
 
 
 def test_a_job_that_fails_says_so(
-    forge_realtime: Emulator, client: httpx.Client, job: str, monkeypatch: pytest.MonkeyPatch
+    forge_realtime: Emulator, client: TestClient, job: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def broken(step: str) -> None:
         raise LookupError("no such board")
@@ -82,7 +75,7 @@ def test_a_job_that_fails_says_so(
         assert progress(page, 2) == [("running", 0), ("failed", None)]
 
 
-def test_only_the_pages_of_the_same_issue_get_it(forge_realtime: Emulator, client: httpx.Client, job: str) -> None:
+def test_only_the_pages_of_the_same_issue_get_it(forge_realtime: Emulator, client: TestClient, job: str) -> None:
     forge_realtime.register(
         invocations={"invocation-123": {"context": {"issue": "DEMO-1"}}, "other": {"context": {"issue": "DEMO-2"}}}
     )
@@ -98,12 +91,11 @@ def test_only_the_pages_of_the_same_issue_get_it(forge_realtime: Emulator, clien
 
 
 def test_without_an_invocation_nothing_is_published(forge_realtime: Emulator, job: str) -> None:
-    # At its end the server waits for the job.
-    with AsgiServer(service.app) as server:
-        assert httpx.post(f"{server.url}/jobs", json={"id": job}, trust_env=False).status_code == 202
+    with TestClient(service.app) as client:
+        assert client.post("/jobs", json={"id": job}).status_code == 202
     assert forge_realtime.requests == []
 
 
 @pytest.mark.parametrize("body", [{}, {"id": "../x"}, {"id": 7}])
-def test_a_job_needs_a_good_id(client: httpx.Client, body: dict[str, Any]) -> None:
+def test_a_job_needs_a_good_id(client: TestClient, body: dict[str, Any]) -> None:
     assert client.post("/jobs", json=body).status_code == 422
