@@ -108,9 +108,8 @@ def github(git_repo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> G
 
 
 @pytest.fixture
-def pinned(repository: Path) -> Document:
-    document: Document = json.loads((repository / "spec/forge-containers-api.json").read_text(encoding="utf-8"))
-    return document
+def pinned() -> Document:
+    return last_revision()
 
 
 @pytest.fixture
