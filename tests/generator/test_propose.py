@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from generator.propose import BRANCH
-from tests.generator.conftest import Run, git
+from tests.generator.conftest import Run, git, last_revision
 from tests.support.revisions import revision
 
 Document = dict[str, Any]
