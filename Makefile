@@ -56,11 +56,11 @@ $(DONE)/wheel: $(DONE)/setup $(PACKAGE) spec/realtime.json pyproject.toml README
 demo: wheel ## Publish to live subscribers on the embedded emulator, and show what arrived (SERVE=1: leave its console open)
 	$(BIN)/python tests/demo.py $(if $(SERVE),--serve)
 
-# Only the whole suite covers the whole overlay.
-COVERAGE := $(if $(filter tests,$(ARGS)),--cov=forge_realtime)
+# Only the whole suite covers the whole overlay, and is worth a process for each core.
+WHOLE := $(if $(filter tests,$(ARGS)),--cov=forge_realtime --numprocesses=auto)
 
 test: wheel ## Test the installed wheel; at least 98 % of the overlay's branches
-	$(BIN)/python -m pytest $(COVERAGE) $(ARGS)
+	$(BIN)/python -m pytest $(WHOLE) $(ARGS)
 
 faults: wheel ## Print what becomes of an event under every fault, on real sockets
 	$(BIN)/python -m tests.faults
