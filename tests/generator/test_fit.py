@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.generator.conftest import repin
+from tests.generator.conftest import render_unformatted, repin
 from tests.support.revisions import REVISIONS, revision
 
 Run = Callable[..., Any]
@@ -20,6 +20,11 @@ PUBLISH = "$.paths['/forge/realtime/v1/publish'].post"
 TOKEN = "$.paths['/forge/realtime/v1/token'].post"
 SCHEMA = ".requestBody.content['application/json'].schema"
 REQUIRED_TEXT = {"required": ["kind"], "properties": {"kind": {"type": "string"}}}
+
+
+@pytest.fixture(autouse=True)
+def rendering(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("generator.regenerate.render", render_unformatted)
 
 
 @pytest.fixture

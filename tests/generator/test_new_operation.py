@@ -126,10 +126,9 @@ def test_a_new_operation_is_called_with_header_retries_and_errors_and_emulated(g
     assert request.body == {"name": "board-42", "mood": "calm"}
 
 
-def test_it_is_typed(program: Path, tmp_path: Path) -> None:
-    cache = str(tmp_path / "cache")
+def test_it_is_typed(program: Path, mypy_cache: Path) -> None:
     check = subprocess.run(
-        [sys.executable, "-m", "mypy", "--strict", "--cache-dir", cache, "program.py", "forge_realtime"],
+        [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(mypy_cache), "program.py", "forge_realtime"],
         cwd=program.parent,
         check=False,
         capture_output=True,

@@ -89,7 +89,7 @@ print(issubclass(AnswerError, forge_realtime.AnswerError))
 """
 
 
-def test_a_client_for_two_other_groups(repo: Path, whole: Document, run: Run, tmp_path: Path) -> None:
+def test_a_client_for_two_other_groups(repo: Path, whole: Document, run: Run, tmp_path: Path, mypy_cache: Path) -> None:
     repin(repo, whole)
     command = ("client", "--tag", "Group A", "--tag", "Group B", "--package", "forge_groups", "--output", tmp_path)
     result = run("--root", repo, *command)
@@ -99,7 +99,7 @@ def test_a_client_for_two_other_groups(repo: Path, whole: Document, run: Run, tm
     assert len([*made.glob("_api/api/group_*/[gp]*.py")]) == 2 * OPERATIONS
     assert "start `forge-realtime emulate`" in (made / "_base.py").read_text(encoding="utf-8")
     check = subprocess.run(
-        [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(tmp_path / "cache"), str(made)],
+        [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(mypy_cache), str(made)],
         check=False,
         capture_output=True,
         text=True,
