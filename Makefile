@@ -12,7 +12,7 @@ ARGS ?= tests
 # Empty files that say when a step was last done; gone with the environment that it was done to.
 DONE := .venv/done
 # The folders too: they are newer when a file was removed.
-PACKAGE := $(shell find generated overlays/forge_realtime emulator -not -path '*/__pycache__*')
+SHIPPED := $(shell find generated overlays/forge_realtime emulator -not -path '*/__pycache__*')
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # The time in the wheel. Not the last commit's: an sdist has none. Hatchling's own default, so pip builds the same bytes.
@@ -35,18 +35,18 @@ pull: $(DONE)/setup ## Fetch the published document into spec/; SOURCE= another 
 	$(BIN)/python -m generator pull $(if $(FORCE),--force) $(if $(SOURCE),"$$SOURCE")
 
 diff: $(DONE)/setup ## Say what a pull changed for users of the client; OLD= and NEW= other documents or git revisions
-	@$(BIN)/python -m generator diff "$(or $(OLD),HEAD)" $(if $(NEW),"$(NEW)")
+	@$(BIN)/python -m generator diff $(if $(OLD),"$$OLD",HEAD) $(if $(NEW),"$$NEW")
 
 generate: $(DONE)/setup ## Make the client in generated/ from the pinned document in spec/
 	$(BIN)/python -m generator generate
 
 client: $(DONE)/setup ## Make a client for another group of the document: make client TAG="Forge Context" PACKAGE=forge_context DEST=..
-	$(BIN)/python -m generator client --tag "$(TAG)" --package "$(PACKAGE)" --output "$(DEST)"
+	$(BIN)/python -m generator client --tag "$$TAG" --package "$$PACKAGE" --output "$$DEST"
 
 # In a make of its own, which sees what was generated.
 wheel: generate ## Build the wheel into dist/ and install it into .venv
 	@$(MAKE) --no-print-directory $(DONE)/wheel
-$(DONE)/wheel: $(DONE)/setup $(PACKAGE) spec/realtime.json pyproject.toml README.md
+$(DONE)/wheel: $(DONE)/setup $(SHIPPED) spec/realtime.json pyproject.toml README.md
 	@rm -rf dist
 	$(BIN)/python -m hatchling build --target wheel
 	@echo "$$(cat dist/*.whl | wc -c) bytes"
@@ -109,10 +109,10 @@ matrix: sbom ## Test the core with its lowest and highest dependencies on every 
 	FORGE_REALTIME_INDEX=required $(BIN)/python -m pytest tests/distribution/test_matrix.py tests/distribution/test_sbom.py
 
 publish: $(DONE)/setup ## Build, check and upload wheel and sdist to the package index at INDEX=https://…
-	@$(BIN)/python -m generator publish '$(INDEX)'
+	@$(BIN)/python -m generator publish "$$INDEX"
 
 vendor: wheel ## Copy the core into an app: make vendor DEST=../app/_vendor (FORCE=1: discard what was edited there)
-	@$(BIN)/python -m forge_realtime.vendor $(if $(FORCE),--force) '$(DEST)'
+	@$(BIN)/python -m forge_realtime.vendor $(if $(FORCE),--force) "$$DEST"
 
 LOCK_FOR := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
   --no-emit-index-url --no-emit-find-links --no-header --quiet

@@ -116,6 +116,12 @@ def _render_into(document: Document, config: Path, output: Path) -> None:
             put_in_place({scratch / "made": output}, scratch)
 
 
+def _folder(text: str) -> Path:
+    if not text:
+        raise argparse.ArgumentTypeError("name a folder (make client DEST=…)")
+    return Path(text)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m generator", description="Makes the client from the published document."
@@ -157,7 +163,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--tag", action="append", required=True, help="a group's tag; may be given several times")
     command.add_argument("--package", required=True, help="the package's name, for example forge_kvs")
-    command.add_argument("--output", type=Path, required=True, help="the folder to make it in")
+    command.add_argument("--output", type=_folder, required=True, help="the folder to make it in")
 
     commands.add_parser("lock", help=f"write {LOCK}: the hashes of what is there now")
     commands.add_parser("generate", help="all steps, from the pinned document to the lock; all outputs or none")

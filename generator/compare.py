@@ -9,7 +9,7 @@ from typing import Any
 from generator.compare_schemas import Place, SchemaComparison, paired_by_content
 from generator.document import Document
 from generator.names import attribute_name
-from generator.operations import Operation, content_of, operations_outside, read_operations
+from generator.operations import Operation, answer_of, content_of, operations_outside, read_operations, reading
 from generator.rules import Change
 from generator.shapes import Reader
 
@@ -191,9 +191,10 @@ class _DocumentComparison:
     def _compare_parameter(self, old: Document, new: Document, place: Place) -> None:
         self.schemas.compare_presence(old.get("required", False), new.get("required", False), place)
         self.schemas.compare_deprecated(old.get("deprecated", False), new.get("deprecated", False), place)
-        known = {"name", "in", "required", "deprecated", "schema"}
+        known = {"name", "in", "required", "deprecated", "schema", *_FORMS}
         if {k: v for k, v in old.items() if k not in known} != {k: v for k, v in new.items() if k not in known}:
             self.schemas.add("described otherwise", place)
+        self._compare_forms(old, new, place)
         schemas = [parameter.get("schema", {}) for parameter in (old, new)]
         self.schemas.compare_values(schemas[0], schemas[1], place)
         self.schemas.compare(schemas[0], schemas[1], place)
@@ -213,12 +214,17 @@ class _DocumentComparison:
             self.schemas.compare_presence(old.body.get("required", False), new.body.get("required", False), place)
             self._compare_content(old.body, new.body, place)
 
+    def _compare_forms(self, old: Document, new: Document, place: Place) -> None:
+        forms = [{key: value for key, value in part.items() if key in _FORMS} for part in (old, new)]
+        if forms[0] != forms[1]:
+            self.schemas.add("written otherwise", place)
+
     def _compare_content(self, old: Document, new: Document, place: Place) -> None:
         before, after = content_of(old), content_of(new)
         if old.get("description") != new.get("description"):
             self.schemas.add("described otherwise", place)
         gone, come = [name for name in before if name not in after], [name for name in after if name not in before]
-        renamed = {gone[0]: come[0]} if len(gone) == len(come) == 1 and _reading(gone[0]) == _reading(come[0]) else {}
+        renamed = {gone[0]: come[0]} if len(gone) == len(come) == 1 and reading(gone[0]) == reading(come[0]) else {}
         for name in gone:
             if name in renamed:
                 self.schemas.add("content type renamed", place, name, renamed[name])
@@ -229,10 +235,24 @@ class _DocumentComparison:
                 self.schemas.add("content type added", place, new=name)
         for name, media in before.items():
             if (other := after.get(renamed.get(name, name))) is not None:
-                rest = [{key: value for key, value in it.items() if key != "schema"} for it in (media, other)]
+                known = {"schema", *_FORMS}
+                rest = [{key: value for key, value in it.items() if key not in known} for it in (media, other)]
                 if rest[0] != rest[1]:
                     self.schemas.add("described otherwise", place)
-                self.schemas.compare(media.get("schema", {}), other.get("schema", {}), place)
+                if place.direction == "request":
+                    self._compare_forms(media, other, place)
+                    self.schemas.compare(media.get("schema", {}), other.get("schema", {}), place)
+
+    def _compare_answers(self, old: Document, new: Document, place: Place) -> None:
+        self._compare_content(old, new, place)
+        (before, schema), (after, new_schema) = answer_of(old), answer_of(new)
+        if schema is None or new_schema is None:
+            if schema is not new_schema:
+                self.schemas.add(f"body of an answer {'added' if schema is None else 'removed'}", place)
+        elif before != after:
+            self.schemas.add("retyped", place, before, after)
+        else:
+            self.schemas.compare(schema, new_schema, place)
 
     def _compare_responses(self, old: Operation, new: Operation) -> None:
         before, after = old.responses, new.responses
@@ -253,7 +273,7 @@ class _DocumentComparison:
                 continue
             if status in renamed:
                 self.schemas.add("status renamed", at(status, other), status, other)
-            self._compare_content(response, after[other], at(status, other))
+            self._compare_answers(response, after[other], at(status, other))
             rest = [
                 {k: v for k, v in it.items() if k not in {"description", "content"}} for it in (response, after[other])
             ]
@@ -267,21 +287,17 @@ class _DocumentComparison:
             self._note(operation, side)
 
     def _answers(self, response: Document, side: int) -> str:
-        media = next(iter(content_of(response).values()), None)
-        if media is None or "schema" not in media:
+        kind, schema = answer_of(response)
+        if schema is None:
             return "nothing"
         # Two classes of the same content are two types.
-        shapes = self.readers[side].shapes(media["schema"], "", "response")
-        return json.dumps([self.readers[side].canonical(media["schema"]), [shape.model for shape in shapes]])
+        shapes = self.readers[side].shapes(schema, "", "response")
+        return json.dumps([kind, self.readers[side].canonical(schema), [shape.model for shape in shapes]])
 
 
 _WORDS = frozenset({"summary", "description", "tags", "externalDocs", "servers", "callbacks"})
-
-
-def _reading(media_type: str) -> str:
-    if media_type == "application/json" or media_type.split(";")[0].endswith("+json"):
-        return "json"
-    return "text" if media_type.startswith("text/") else media_type
+# How a value is written into an address, a header or a form.
+_FORMS = frozenset({"style", "explode", "allowReserved", "content", "encoding"})
 
 
 def _blanked(path: str) -> str:

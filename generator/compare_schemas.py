@@ -14,6 +14,8 @@ _HANDLED = frozenset(
     | {"allOf", "anyOf", "oneOf", "default", "deprecated", "$ref", "$defs", "definitions"}
 )
 _UPPER = frozenset({"maximum", "exclusiveMaximum", "maxLength", "maxItems", "maxProperties"})
+# Named formats, of which the second takes all that the first does.
+_LOOSER = frozenset({("format", "int32", "int64"), ("format", "float", "double")})
 _LOWER = frozenset({"minimum", "exclusiveMinimum", "minLength", "minItems", "minProperties"})
 
 
@@ -60,6 +62,7 @@ class SchemaComparison:
         self.models: dict[str, set[str]] = {"request": set(), "answer": set()}
         self._active: list[tuple[str, str]] = []
         self._compared: set[tuple[str, str, str, str]] = set()
+        self._noted: set[tuple[str, int, str]] = set()
 
     def add(self, kind: str, place: Place, old: str | None = None, new: str | None = None) -> None:
         """Keeps a change of a kind that `RULES` names."""
@@ -68,6 +71,11 @@ class SchemaComparison:
 
     def note(self, place: Place, schema: Any, reader: Reader, side: int) -> None:
         """Remembers the classes of a schema that only one side has."""
+        if isinstance(schema, dict) and "$ref" in schema:
+            noted = (place.direction, side, schema["$ref"])
+            if noted in self._noted:
+                return
+            self._noted.add(noted)
         for shape in reader.shapes(schema, place.parents[side], place.names[side]):
             if shape.model in self.models[place.direction]:
                 continue
@@ -136,10 +144,35 @@ class SchemaComparison:
                 self.add(kind, place, *texts)
         for reader, schemas, side in ((self.old, old, 0), (self.new, new, 1)):
             self.note(place, schemas, reader, side)
-        if retyped := _retyped(gone, come, before, after):
+        for shapes, kind in ((gone, "enumeration removed"), (come, "enumeration added")):
+            for shape in [it for it in shapes if it.values is not None and _is_open(it, before, after)]:
+                shapes.remove(shape)
+                self.add(kind, replace(place, python=(*place.python, shape.model)), *texts)
+        if retyped := self._retyped(gone, come, before, after):
             self.add(retyped, place, *texts)
         for one, other in pairs:
-            self._compare_shapes(one, other, _is_open(one, before) and _is_open(other, after), place)
+            self._compare_shapes(one, other, _is_open(one, before, after), place)
+
+    def _retyped(self, gone: list[Shape], come: list[Shape], old: list[Shape], new: list[Shape]) -> str | None:
+        went, came = ({shape.label for shape in shapes} - {"None"} for shapes in (gone, come))
+        had, has = ({shape.label for shape in shapes} for shapes in (old, new))
+        # A type checker takes an int for a float, and anything for Any.
+        covered = {label for label in went if "Any" in has or (label == "int" and "float" in has)}
+        foreseen = {label for label in came if "Any" in had or (label == "int" and "float" in had)}
+        if not (went or came):
+            return None
+        # What Any was is JSON as it travels; an object of a class is not.
+        if ("Any" in went and any(_is_made(shape, self.new) for shape in come)) or (
+            "Any" in came and any(_is_made(shape, self.old) for shape in gone)
+        ):
+            return "retyped"
+        if went <= covered and came:
+            return "widened"
+        if came <= foreseen and went:
+            return "narrowed"
+        if not went:
+            return "widened"
+        return "narrowed" if not came else "retyped"
 
     def _compare_shapes(self, old: Shape, new: Shape, is_open: bool, place: Place) -> None:
         if old.model != new.model and old.model and new.model:
@@ -163,6 +196,8 @@ class SchemaComparison:
                 narrowed = old.values is None
                 texts = [shape.label if shape.values is None else _values(shape.values) for shape in (old, new)]
                 self.add("narrowed" if narrowed else "widened", place, *texts)
+                if old.model:
+                    self.add("enumeration removed", replace(place, python=(old.model,)), texts[0])
             return
         if gone := [value for value in old.values if value not in new.values]:
             self.add("known value removed" if is_open else "enum value removed", place, old=_values(gone))
@@ -211,6 +246,11 @@ class SchemaComparison:
                 self.compare_presence(name in required[0], name in required[1], here)
                 self.compare_values(schema, after[name], here)
                 self.compare(schema, after[name], here)
+        if place.direction == "request":
+            # Required, but not described.
+            for name in sorted((required[0] ^ required[1]) - before.keys() - after.keys()):
+                unknown = replace(at(name), python=(f"{new.model}.additional_properties",))
+                self.compare_presence(name in required[0], name in required[1], unknown)
         for name, schema in after.items():
             if name not in before and name not in renamed.values():
                 kind = "property added, required" if name in required[1] else "property added, optional"
@@ -245,6 +285,14 @@ def paired_by_content(old: dict[str, Any], new: dict[str, Any]) -> dict[str, str
     }
 
 
+def _is_made(shape: Shape, reader: Reader, depth: int = 0) -> bool:
+    """Whether the client makes something else of it than JSON has: an object of a class, a date."""
+    if shape.label == "list":
+        items = reader.shapes(reader.items(shape), "", "item")
+        return depth < 4 and any(_is_made(item, reader, depth + 1) for item in items)
+    return shape.label == "object" or shape.label in FORMATS.values()
+
+
 def _paired(old: list[Shape], new: list[Shape]) -> tuple[list[tuple[Shape, Shape]], list[Shape], list[Shape]]:
     def fit(one: Shape, other: Shape) -> bool:
         alone = all([shape.label for shape in shapes].count(one.label) == 1 for shapes in (old, new))
@@ -256,30 +304,13 @@ def _paired(old: list[Shape], new: list[Shape]) -> tuple[list[tuple[Shape, Shape
     return pairs, gone, come
 
 
-def _retyped(gone: list[Shape], come: list[Shape], old: list[Shape], new: list[Shape]) -> str | None:
-    went, came = ({shape.label for shape in shapes} - {"None"} for shapes in (gone, come))
-    had, has = ({shape.label for shape in shapes} for shapes in (old, new))
-    # A type checker takes an int for a float, and anything for Any.
-    covered = {label for label in went if "Any" in has or (label == "int" and "float" in has)}
-    foreseen = {label for label in came if "Any" in had or (label == "int" and "float" in had)}
-    if not (went or came):
-        return None
-    if went <= covered and came:
-        return "widened"
-    if came <= foreseen and went:
-        return "narrowed"
-    if not went:
-        return "widened"
-    return "narrowed" if not came else "retyped"
-
-
-def _is_open(enumeration: Shape, shapes: list[Shape]) -> bool:
-    """Whether any other value of its type is allowed beside an enumeration: generator/tolerate.py."""
-    return any(shape.label == enumeration.label and shape.values is None for shape in shapes)
+def _is_open(enumeration: Shape, *sides: list[Shape]) -> bool:
+    """Whether any other value of its type is allowed beside an enumeration, on all sides: generator/tolerate.py."""
+    return all(any(shape.label == enumeration.label and shape.values is None for shape in shapes) for shapes in sides)
 
 
 def _is_tightened(key: str, old: Any, new: Any) -> bool:
-    if old in (None, False) or new in (None, False):
+    if old in (None, False) or new in (None, False) or (key, old, new) in _LOOSER:
         return old in (None, False)
     if isinstance(old, int | float) and isinstance(new, int | float):
         if key in _UPPER:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from typing import Any
 
-from generator.document import Document
+from generator.document import Document, GeneratorError
 from generator.names import operation_module, operation_name
 from generator.references import METHODS, reached_components
 from generator.select import REALTIME_TAG
@@ -92,6 +93,28 @@ def content_of(part: Document) -> Document:
     return content if isinstance(content, dict) else {}
 
 
+def reading(media_type: str) -> str:
+    """How the generated client reads a media type: "json", "text" or "bytes"; for what it does not read, its name."""
+    name = media_type.partition(";")[0].strip().lower()
+    if name == "application/json" or name.endswith("+json"):
+        return "json"
+    if name.startswith("text/"):
+        return "text"
+    return "bytes" if name == "application/octet-stream" else name
+
+
+def answer_of(response: Document) -> tuple[str, Any]:
+    """How the generated client reads a response, and by which schema: the first media type that it knows.
+
+    Returns:
+        As `reading` says it, and the schema; "nothing" and None where no body is described.
+    """
+    for name, media in content_of(response).items():
+        if (kind := reading(name)) in {"json", "text", "bytes"}:
+            return (kind, media["schema"]) if "schema" in media else ("nothing", None)
+    return "nothing", None
+
+
 def operations_outside(document: Document) -> dict[str, tuple[str, str]]:
     """The operations that are not in the Realtime part, and what they reach.
 
@@ -104,7 +127,10 @@ def operations_outside(document: Document) -> dict[str, tuple[str, str]]:
             if method not in METHODS or REALTIME_TAG in operation.get("tags", ()):
                 continue
             alone = {"paths": {path: {"parameters": item.get("parameters", []), method: operation}}}
-            reached = sorted(reached_components(document, alone))
+            try:
+                reached = sorted(reached_components(document, alone))
+            except GeneratorError:
+                reached = []  # A reference that leads nowhere is pinned with the rest: generator/pull.py.
             content = [alone, [[*place, document["components"][place[0]][place[1]]] for place in reached]]
             tag = (operation.get("tags") or ["untagged"])[0]
             found[f"{method} {path}"] = (tag, json.dumps(content, sort_keys=True))

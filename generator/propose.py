@@ -70,7 +70,7 @@ def propose(root: Path, source: str | None = None) -> None:
             if not git(tree, "status", "--porcelain"):
                 print(f"nothing to propose: {open_one.url if open_one else base} has this document")
                 return
-            if not open_one and (rejected := _rejected(tree, known, pushed)):
+            if not open_one and (rejected := _rejected(tree, known)):
                 print(
                     f"nothing to propose: {rejected.url} had this document, and was closed. Reopen it if it is wanted"
                 )
@@ -119,13 +119,18 @@ def _base(root: Path) -> str:
     return found[1]
 
 
-def _rejected(tree: Path, known: list[_PullRequest], pushed: str) -> _PullRequest | None:
-    """The closed pull request that had the same document."""
-    for one in known:
-        if one.state == "CLOSED" and one.commit == pushed:
-            was = git(tree, "rev-parse", f"{pushed}:{DOCUMENT.as_posix()}")
-            return one if was == git(tree, "hash-object", DOCUMENT.as_posix()) else None
-    return None
+def _rejected(tree: Path, known: list[_PullRequest]) -> _PullRequest | None:
+    """The last pull request, if it was closed and had the same document."""
+    last = max(known, key=lambda one: one.number, default=None)
+    if last is None or last.state != "CLOSED":
+        return None
+    try:
+        # Its branch may be gone; GitHub keeps the commit.
+        git(tree, "fetch", "--quiet", "origin", last.commit)
+        was = git(tree, "rev-parse", f"{last.commit}:{DOCUMENT.as_posix()}")
+    except GeneratorError:
+        return None
+    return last if was == git(tree, "hash-object", DOCUMENT.as_posix()) else None
 
 
 def _described(tree: Path, old: str) -> tuple[str, str]:

@@ -71,7 +71,7 @@ def reached_components(document: Document, start: Document) -> set[tuple[str, st
     reached: set[tuple[str, str]] = set()
     waiting = list(_references(start, "document"))
     while waiting:
-        section, name = _component(document, waiting.pop())
+        section, name = component_of(document, waiting.pop())
         if (section, name) not in reached:
             reached.add((section, name))
             waiting.extend(_references(document["components"][section][name], COMPONENTS[section]))
@@ -113,7 +113,12 @@ def _references(node: Any, kind: str) -> Iterator[str]:
                 yield target if "/" in str(target) else f"#/components/schemas/{target}"
 
 
-def _component(document: Document, pointer: str) -> tuple[str, str]:
+def component_of(document: Document, pointer: str) -> tuple[str, str]:
+    """The section and the name of the component that a reference leads to, or into.
+
+    Raises:
+        GeneratorError: It leads nowhere or out of the document.
+    """
     parts = [part.replace("~1", "/").replace("~0", "~") for part in unquote(pointer).split("/")]
     if len(parts) < 4 or parts[:2] != ["#", "components"] or parts[2] not in COMPONENTS:
         raise GeneratorError(

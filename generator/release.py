@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
+
+from packaging.specifiers import SpecifierSet
 
 from generator.changelog import Changelog, parse_changelog
 from generator.diff import Difference, diff
@@ -115,17 +118,53 @@ def _require_no_tag(root: Path, version: str) -> None:
 
 def _verdict(root: Path, tag: str, version: str) -> _Verdict:
     found = diff(root, tag, "HEAD")
-    metadata = _changed_metadata(root, tag)
-    effect = strongest([found.effect, Effect.COSMETIC if metadata else Effect.NONE])
+    old, new = (
+        _metadata(git(root, "show", f"{revision}:{PROJECT}"), f"{revision}:{PROJECT}") for revision in (tag, "HEAD")
+    )
+    metadata = compare_metadata(old, new)
+    effect = strongest([found.effect, *metadata.values()])
     part, _ = next_version(version, effect)
     return _Verdict(effect, part, _reasons(found, effect, metadata))
 
 
-def _changed_metadata(root: Path, tag: str) -> list[str]:
-    old, new = (
-        _metadata(git(root, "show", f"{revision}:{PROJECT}"), f"{revision}:{PROJECT}") for revision in (tag, "HEAD")
-    )
-    return sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
+# What users name: by its way in the table, the names.
+_NAMED = {
+    "extra": ("optional-dependencies",),
+    "command": ("scripts",),
+    "pytest plugin": ("entry-points", "pytest11"),
+}
+
+
+def compare_metadata(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Effect]:
+    """What changed in the table [project], in words, with its class.
+
+    An extra, a command or a Python that is gone breaks those who use it; everything else is cosmetic.
+    """
+    found = {
+        f"{PROJECT}: another {key}": Effect.COSMETIC
+        for key in sorted(old.keys() | new.keys())
+        if old.get(key) != new.get(key)
+    }
+    for thing, way in _NAMED.items():
+        before, after = _names(old, way), _names(new, way)
+        found |= {f"{PROJECT}: the {thing} {name} removed": Effect.BREAKING for name in sorted(before - after)}
+        found |= {f"{PROJECT}: the {thing} {name} added": Effect.ADDITIVE for name in sorted(after - before)}
+    before, after = (_pythons(project) for project in (old, new))
+    found |= {f"{PROJECT}: Python {version} no longer allowed": Effect.BREAKING for version in sorted(before - after)}
+    found |= {f"{PROJECT}: Python {version} allowed": Effect.ADDITIVE for version in sorted(after - before)}
+    return found
+
+
+def _names(project: Mapping[str, Any], way: tuple[str, ...]) -> set[str]:
+    table: Any = project
+    for step in way:
+        table = table.get(step, {})
+    return set(table)
+
+
+def _pythons(project: Mapping[str, Any]) -> set[str]:
+    allowed = SpecifierSet(project.get("requires-python", ""))
+    return set(allowed.filter(f"3.{minor}" for minor in range(8, 20)))
 
 
 def _metadata(text: str, name: str) -> dict[str, Any]:
@@ -136,7 +175,7 @@ def _metadata(text: str, name: str) -> dict[str, Any]:
     return found
 
 
-def _reasons(found: Difference, effect: Effect, metadata: list[str]) -> list[str]:
+def _reasons(found: Difference, effect: Effect, metadata: Mapping[str, Effect]) -> list[str]:
     reasons = [
         f"{', '.join(change.python)}: {change}" if change.python else str(change)
         for change in found.changes
@@ -151,8 +190,7 @@ def _reasons(found: Difference, effect: Effect, metadata: list[str]) -> list[str
         reasons += [f"{name}: added" for name in found.surface.added]
     elif effect is Effect.COSMETIC:
         reasons += [f"{path}: another text" for path in found.surface.files]
-        reasons += [f"{PROJECT}: another {key}" for key in metadata]
-    return reasons
+    return reasons + [text for text, its in metadata.items() if its is effect]
 
 
 def _require_agreement(verdict: _Verdict, bump: str, tag: str, version: str, changelog: Changelog) -> None:

@@ -146,6 +146,9 @@ RULES: dict[str, dict[str, Rule]] = {
     "body added, optional": _same(_ADDITIVE, "calls without it go on"),
     "body added, required": _same(_BREAKING, "calls without it do not type-check and are refused", deployed=True),
     "body removed": _same(_BREAKING, "calls that give it fail", deployed=True),
+    "written otherwise": _same(
+        _BREAKING, "names and types stay, but the platform reads what is sent in another way", deployed=True
+    ),
     "content type added": {
         "request": Rule(_ADDITIVE, "one more type of body is taken"),
         "answer": Rule(_COSMETIC, "the client reads the first that it knows"),
@@ -158,6 +161,8 @@ RULES: dict[str, dict[str, Rule]] = {
         "request": Rule(_COSMETIC, "names and types stay; old clients name the old media type", deployed=True),
         "answer": Rule(_COSMETIC, "names and types stay, and it is read in the same way"),
     },
+    "body of an answer added": _same(_ADDITIVE, "`call()` returned None, and returns what was answered now"),
+    "body of an answer removed": _same(_BREAKING, "`call()` returns None now", deployed=True),
     "status added": _same(_BREAKING, "`call()` may return another type: its result no longer type-checks"),
     "status added, of the same type": _same(_ADDITIVE, "what was an unexpected status is an answer now"),
     "status removed": _same(_BREAKING, "an answer of this status is an error now"),
@@ -213,6 +218,8 @@ RULES: dict[str, dict[str, Rule]] = {
     },
     "known value added": _same(_ADDITIVE, "one more value has a name; any other was allowed before"),
     "known value removed": _same(_COSMETIC, "it has no name any more, and is allowed as any other"),
+    "enumeration added": _same(_ADDITIVE, "some values have names; any other is allowed as before"),
+    "enumeration removed": _same(_BREAKING, "imports of its alias fail"),
     "model renamed": _same(_BREAKING, "imports of its class fail"),
     "additional properties refused": {
         "request": Rule(_BREAKING, "properties beyond those listed are not taken any more", deployed=True),

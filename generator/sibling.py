@@ -70,9 +70,9 @@ def _lay(source: Path, made: Path, tags: Sequence[str]) -> None:
     needed = _needed(source)
     for module in needed:
         text = _text(source / f"{module}.py").replace(_ORIGINAL, made.name)
-        (made / f"{module}.py").write_text(
-            text.replace("forge-realtime", made.name.replace("_", "-")), encoding="utf-8"
-        )
+        # The emulator keeps its command.
+        text = re.sub("forge-realtime(?! emulate)", made.name.replace("_", "-"), text)
+        (made / f"{module}.py").write_text(text, encoding="utf-8")
     (made / "py.typed").touch()
 
     lines = [f'"""A client for {", ".join(tags)}. {_MARK}; not edited by hand."""', ""]

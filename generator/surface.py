@@ -137,7 +137,8 @@ def _load(folder: Path, read_only: frozenset[str]) -> griffe.Module:
             if not cls.is_alias and not (cls.name in read_only and module.path.startswith(f"{_PACKAGE}._api.models")):
                 _give_constructor(cls)
         if "_get_kwargs" in module.members:
-            for name in ("sync", "sync_detailed", "asyncio", "asyncio_detailed"):
+            # Where no answer has a type, there are only the detailed ones.
+            for name in {"sync", "sync_detailed", "asyncio", "asyncio_detailed"} & module.members.keys():
                 module.del_member(name)
             arguments = module["_get_kwargs"].parameters
             module.set_member(_CALL, griffe.Function(_CALL, parameters=arguments, returns=_answer(module)))

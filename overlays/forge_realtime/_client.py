@@ -51,11 +51,12 @@ class _Realtime(BaseClient[Any]):
 
     def _sign_steps(
         self, channel: str, claims: Mapping[str, Any], permissions: Iterable[Permission] | None
-    ) -> tuple[Steps[RealtimeToken], tuple[str, bytes]]:
+    ) -> tuple[Steps[RealtimeToken], tuple[str, str, bytes]]:
         """The steps, and what makes the token the one that it is."""
         body = sign_realtime_token_request(channel, claims, permissions)
         request = self._request(_sign_realtime_token, body=body)
-        key = (request.headers[HEADER], request.content)
+        # With the address, which the environment may have changed since.
+        key = (str(request.url), request.headers[HEADER], request.content)
         return self._steps(_sign_realtime_token, request, realtime_token), key
 
 

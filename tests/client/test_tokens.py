@@ -121,6 +121,17 @@ def test_the_cache_signs_once_for_each_scope_channel_claims_and_permissions(call
     assert [id(signed) for signed in first[:6]] == [id(signed) for signed in first[6:]]
 
 
+def test_the_cache_knows_which_address_signed(monkeypatch: pytest.MonkeyPatch) -> None:
+    with RealtimeClient(cache_tokens=True) as client:
+        live = client.for_invocation({"x-forge-invocation-id": "invocation-1"})
+        for _ in range(2):
+            with FaultServer(then=signing(3600)) as server:
+                monkeypatch.setenv("FORGE_EGRESS_PROXY_URL", server.url)
+                sign(live)
+                sign(live)
+            assert len(server.received) == 1
+
+
 @pytest.mark.parametrize("seconds", [-1, 0])
 def test_an_expired_token_is_not_kept(caller: Caller, seconds: float) -> None:
     with FaultServer(then=signing(seconds)) as server:

@@ -195,6 +195,15 @@ def _move_status(document: Document) -> None:
     operation(document)["responses"]["201"] = operation(document)["responses"].pop("200")
 
 
+def _words_before(document: Document) -> None:
+    content = operation(document)["responses"]["200"]["content"]
+    operation(document)["responses"]["200"]["content"] = {"text/plain": {"schema": STRING}, **content}
+
+
+def _no_body(document: Document) -> None:
+    operation(document)["responses"]["200"].pop("content")
+
+
 def _shared_options(document: Document) -> None:
     """Both requests with the same options, as a component in `allOf`."""
     shared = {"type": "object", "properties": {"token": {"type": "string"}}, "title": "SharedOptions"}
@@ -812,6 +821,91 @@ CASES: dict[str, Case] = {
         before=in_answer("shard", STRING),
         after=in_answer("shard", {"type": "string", "pattern": "^[a-z]$"}),
         changes=[("constraint tightened", "cosmetic", ("PublishAnswer.shard",))],
+        griffe="none",
+    ),
+    "answer without a body": Case(
+        after=_no_body,
+        changes=[
+            ("content type removed", "cosmetic", (f"{API}.publish",)),
+            ("body of an answer removed", "breaking", (f"{API}.publish",)),
+        ],
+        griffe="breaking",
+        code={
+            f"{API}.publish": (
+                "(*, body: PublishRequest) -> PublishAnswer",
+                "(*, body: PublishRequest) -> Any",
+            )
+        },
+        calls=[(POST, PUBLISH, EVENT, 200, 200)],
+    ),
+    "body added to an answer": Case(
+        before=_no_body,
+        after=lambda document: operation(document)["responses"]["200"].update(
+            content={"application/json": {"schema": STRING}}
+        ),
+        changes=[
+            ("content type added", "cosmetic", (f"{API}.publish",)),
+            ("body of an answer added", "additive", (f"{API}.publish",)),
+        ],
+        griffe="cosmetic",
+        code={f"{API}.publish": ("(*, body: PublishRequest) -> Any", "(*, body: PublishRequest) -> str")},
+        calls=[(POST, PUBLISH, EVENT, 200, 200)],
+    ),
+    "another content type of an answer that the client reads first": Case(
+        after=_words_before,
+        changes=[
+            ("content type added", "cosmetic", (f"{API}.publish",)),
+            ("retyped", "breaking", (f"{API}.publish",)),
+        ],
+        griffe="breaking",
+        code={f"{API}.publish": ("(*, body: PublishRequest) -> PublishAnswer", "(*, body: PublishRequest) -> str")},
+    ),
+    "errors of an answer described": Case(
+        after=lambda document: answer(document)["properties"]["errors"].update(
+            {"type": "array", "items": {"type": "object", "properties": {"code": STRING}}}
+        ),
+        changes=[("retyped", "breaking", ("PublishAnswer.errors",))],
+        griffe="additive",
+        code={"PublishAnswer.errors": ("Any | Unset = UNSET", "list[PublishAnswerErrorsItem] | Unset = UNSET")},
+        calls=[(POST, PUBLISH, EVENT, 200, 200)],
+    ),
+    "values of an answer named": Case(
+        before=in_answer("state", STRING),
+        after=in_answer("state", STATES, tolerant=True),
+        changes=[("enumeration added", "additive", ("PublishAnswer.state", "PublishAnswerStateType0"))],
+        griffe="additive",
+        code={
+            "PublishAnswer.state": ("str | Unset = UNSET", "PublishAnswerStateType0 | str | Unset = UNSET"),
+            "PublishAnswerStateType0": (None, "Literal['closed', 'open']"),
+        },
+        calls=[(POST, PUBLISH, EVENT, 200, 200)],
+    ),
+    "values of an answer no longer named": Case(
+        before=in_answer("state", STATES, tolerant=True),
+        after=in_answer("state", STRING),
+        changes=[("enumeration removed", "breaking", ("PublishAnswer.state", "PublishAnswerStateType0"))],
+        griffe="breaking",
+    ),
+    "values of a request no longer listed": Case(
+        after=lambda document: permissions(document).update(items=STRING),
+        changes=[
+            ("widened", "additive", ("SignRealtimeTokenRequest.permissions",)),
+            ("enumeration removed", "breaking", ("SignRealtimeTokenRequestPermissionsItem",)),
+        ],
+        griffe="breaking",
+        code={"SignRealtimeTokenRequestPermissionsItem": ("Literal['publish', 'subscribe']", None)},
+        calls=[(POST, TOKEN, {**SIGNING, "permissions": ["manage"]}, 400, 200)],
+    ),
+    "property required that is not described": Case(
+        after=lambda document: request(document)["required"].append("ttl"),
+        changes=[("became required", "breaking", ("PublishRequest.additional_properties",))],
+        griffe="none",
+        calls=[(POST, PUBLISH, EVENT, 200, 400)],
+    ),
+    "parameter written otherwise": Case(
+        before=parameter("scope", schema={"type": "array", "items": {"type": "string"}}),
+        after=parameter("scope", schema={"type": "array", "items": {"type": "string"}}, explode=False),
+        changes=[("written otherwise", "breaking", ("publish(scope)",))],
         griffe="none",
     ),
     # Words

@@ -11,10 +11,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from openapi_python_client import generate
+from openapi_python_client.config import Config, ConfigFile, MetaType
 
 from generator.__main__ import main
 from generator.document import canonical_json
 from generator.patch import overlay_files, patch
+from generator.render import render
 from generator.select import select
 from tests.support.revisions import REVISIONS, revision
 
@@ -59,7 +62,13 @@ def git(root: Path, *arguments: str) -> str:
 
 
 @pytest.fixture(scope="session")
-def history(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def mypy_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What mypy remembers, of the libraries above all."""
+    return tmp_path_factory.mktemp("mypy")
+
+
+@pytest.fixture(scope="session")
+def history(repository: Path, mypy_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A git repository, at the last known revision and version 0.1.0, with one commit; what mypy remembers is shared."""
     root = tmp_path_factory.mktemp("history")
     leave_out = shutil.ignore_patterns("__pycache__")
@@ -71,7 +80,7 @@ def history(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert main(["--root", str(root), "generate"]) == 0
     (root / "overlays/forge_realtime/_version.py").write_text('__version__ = "0.1.0"\n', encoding="utf-8")
     (root / ".gitignore").write_text(".mypy_cache\n__pycache__\n", encoding="utf-8")
-    (root / ".mypy_cache").symlink_to(tmp_path_factory.mktemp("mypy"))
+    (root / ".mypy_cache").symlink_to(mypy_cache)
     git(root, "init", "--quiet", "--initial-branch", "main")
     for key, value in (("user.name", "x"), ("user.email", "x@example.com"), ("commit.gpgsign", "false")):
         git(root, "config", key, value)
@@ -93,6 +102,43 @@ def repin(repo: Path, document: dict[str, Any]) -> None:
     path.write_text(canonical_json(document), encoding="utf-8")
     new = hashlib.sha256(path.read_bytes()).hexdigest()
     source.write_text(source.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
+
+
+def render_unformatted(document: dict[str, Any], config: Path, output: Path) -> None:
+    """As `render`, but in this process and without ruff, which is much quicker."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    source = output.with_name("document.json")
+    source.write_text(canonical_json(document), encoding="utf-8")
+    settings = ConfigFile.load_from_path(config)
+    settings.post_hooks = []
+    errors = generate(
+        config=Config.from_sources(
+            settings,
+            MetaType.NONE,
+            document_source=source,
+            file_encoding="utf-8",
+            overwrite=False,
+            output_path=output,
+        )
+    )
+    source.unlink()
+    assert list(errors) == []
+
+
+@pytest.fixture(scope="session")
+def render_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[dict[str, Any], Path, Path], None]:
+    """`render`, which copies what it has made of the same document before."""
+    made: dict[str, Path] = {}
+
+    def render_once(document: dict[str, Any], config: Path, output: Path) -> None:
+        key = config.read_text(encoding="utf-8") + canonical_json(document)
+        if key not in made:
+            folder = tmp_path_factory.mktemp("rendered") / "client"
+            render(document, config, folder)
+            made[key] = folder
+        shutil.copytree(made[key], output)
+
+    return render_once
 
 
 @pytest.fixture

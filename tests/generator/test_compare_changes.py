@@ -9,8 +9,6 @@ from typing import Any
 
 import httpx
 import pytest
-from openapi_python_client import generate
-from openapi_python_client.config import Config, ConfigFile, MetaType
 
 from forge_realtime_emulator import Emulator, Settings
 from generator.compare import compare
@@ -18,6 +16,7 @@ from generator.document import canonical_json
 from generator.rules import RULES, next_version, strongest
 from generator.surface import compare_surfaces, surface
 from tests.generator.changes import CASES, Case
+from tests.generator.conftest import render_unformatted
 
 Lay = Callable[[dict[str, Any]], Path]
 
@@ -30,28 +29,16 @@ def client() -> Iterator[httpx.Client]:
 
 @pytest.fixture(scope="module")
 def lay(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Lay:
-    """Makes the generated half of a client: as the generator does, but in this process and without ruff."""
+    """Makes the generated half of a client."""
     made: dict[str, Path] = {}
 
     def lay(document: dict[str, Any]) -> Path:
         text = canonical_json(document)
         if text not in made:
             folder = tmp_path_factory.mktemp("client")
-            source = folder.with_suffix(".json")
-            source.write_text(text, encoding="utf-8")
-            (folder / "forge_realtime").mkdir()
+            config = repository / "generator/openapi-python-client.yaml"
+            render_unformatted(document, config, folder / "forge_realtime/_api")
             (folder / "forge_realtime/__init__.py").touch()
-            settings = ConfigFile.load_from_path(repository / "generator/openapi-python-client.yaml")
-            settings.post_hooks = []
-            config = Config.from_sources(
-                settings,
-                MetaType.NONE,
-                document_source=source,
-                file_encoding="utf-8",
-                overwrite=False,
-                output_path=folder / "forge_realtime/_api",
-            )
-            assert list(generate(config=config)) == []
             made[text] = folder
         return made[text]
 

@@ -9,7 +9,7 @@ import pytest
 
 from generator.compare import compare
 from generator.shapes import Reader
-from tests.generator.changes import answer, in_answer, in_request, request
+from tests.generator.changes import answer, in_answer, in_request, operation, request
 
 Document = dict[str, Any]
 
@@ -36,6 +36,25 @@ def test_a_recursive_schema_is_compared_once_in_each_direction(derived: Document
     new["components"]["schemas"]["Node"]["properties"]["value"] = {"type": "integer"}
     assert _found(derived, derived) == []
     assert _found(derived, new) == [("retyped", "request", ("Node.value",)), ("retyped", "answer", ("Node.value",))]
+
+
+def test_a_list_of_itself_is_compared(derived: Document) -> None:
+    schemas = {"Tree": {"anyOf": [STRING, {"type": "array", "items": {"$ref": "#/components/schemas/Tree"}}]}}
+    derived["components"]["schemas"] = copy.deepcopy(schemas)
+    in_request("tree", {"$ref": "#/components/schemas/Tree"})(derived)
+    new = copy.deepcopy(derived)
+    new["components"]["schemas"]["Tree"]["anyOf"][0] = {"type": "integer"}
+    assert _found(derived, derived) == []
+    assert _found(derived, new) == [("retyped", "request", ("PublishRequest.tree",))]
+    request(new)["properties"]["tree"] = {}
+    assert _found(derived, new) == [("widened", "request", ("PublishRequest.tree",))]
+
+
+def test_a_content_type_that_is_read_alike_is_the_same(derived: Document) -> None:
+    new = copy.deepcopy(derived)
+    for part in (operation(new)["requestBody"], operation(new)["responses"]["200"]):
+        part["content"] = {"application/json;charset=utf-8": part["content"]["application/json"]}
+    assert {kind for kind, *_ in _found(derived, new)} == {"content type renamed"}
 
 
 def test_a_component_that_stands_in_the_place_of_the_same_schema_is_no_change_but_of_its_name(
@@ -102,6 +121,13 @@ def test_the_same_said_in_two_ways_is_at_most_a_change_of_words(
         (STRING, {"type": "string", "enum": ["a"]}, "breaking", "additive"),
         ({"type": "array", "items": STRING}, {"type": "array", "items": {"type": "integer"}}, "breaking", "breaking"),
         (STRING, {"type": "string", "format": "uuid"}, "breaking", "breaking"),
+        # What was JSON as it travels is an object of a class or a date now, and the other way round.
+        ({}, {"type": "object"}, "breaking", "breaking"),
+        ({"type": "array", "items": {"type": "object"}}, {}, "breaking", "breaking"),
+        ({}, {"type": "array", "items": STRING}, "breaking", "additive"),
+        ({}, {"type": "string", "format": "date-time"}, "breaking", "breaking"),
+        ({"type": "integer", "format": "int32"}, {"type": "integer", "format": "int64"}, "additive", "cosmetic"),
+        ({"type": "integer", "format": "int64"}, {"type": "integer", "format": "int32"}, "breaking", "cosmetic"),
         (STRING, {"type": "string", "format": "email"}, "breaking", "cosmetic"),
         (STRING, {"type": "string", "minLength": 1}, "breaking", "cosmetic"),
         ({"type": "string", "minLength": 2}, {"type": "string", "minLength": 1}, "additive", "cosmetic"),

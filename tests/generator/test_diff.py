@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from generator.compare import compare_outside
 from tests.generator.changes import PUBLISH, operation, options, request
 from tests.generator.conftest import git, last_revision
 from tests.support.revisions import REVISIONS, revision
@@ -17,6 +18,11 @@ from tests.support.revisions import REVISIONS, revision
 Run = Callable[..., Any]
 Snapshot = Callable[[Path], dict[str, tuple[bytes, int]]]
 Document = dict[str, Any]
+
+
+@pytest.fixture(autouse=True)
+def rendering(monkeypatch: pytest.MonkeyPatch, render_once: Callable[..., None]) -> None:
+    monkeypatch.setattr("generator.sides.render", render_once)
 
 
 @pytest.fixture
@@ -101,6 +107,15 @@ def test_after_a_pull_it_says_what_the_pull_changed_and_changes_nothing(
     report = git_repo / "report.md"
     assert run("--root", git_repo, "diff", "--output", report) == (0, "", "")
     assert report.read_text(encoding="utf-8") == result.out
+
+
+def test_a_reference_that_leads_nowhere_outside_of_the_realtime_part_stops_nothing(pinned: Document) -> None:
+    new = json.loads(json.dumps(pinned))
+    operation(new, "/v1/installations")["responses"]["200"]["content"] = {
+        "application/json": {"schema": {"$ref": "#/components/schemas/Gone"}}
+    }
+    expected = {"App Installations": {"added": 0, "removed": 0, "changed": 1}}
+    assert compare_outside(pinned, new) == compare_outside(new, pinned) == expected
 
 
 def test_nothing_changed(history: Path, run: Run) -> None:

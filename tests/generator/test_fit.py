@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.generator.conftest import last_revision, repin
+from tests.generator.conftest import last_revision, render_unformatted, repin
 
 Run = Callable[..., Any]
 Snapshot = Callable[[Path], dict[str, tuple[bytes, int]]]
@@ -19,6 +19,11 @@ PUBLISH = "$.paths['/forge/realtime/v1/publish'].post"
 TOKEN = "$.paths['/forge/realtime/v1/token'].post"
 SCHEMA = ".requestBody.content['application/json'].schema"
 REQUIRED_TEXT = {"required": ["kind"], "properties": {"kind": {"type": "string"}}}
+
+
+@pytest.fixture(autouse=True)
+def rendering(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("generator.regenerate.render", render_unformatted)
 
 
 @pytest.fixture

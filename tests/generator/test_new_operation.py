@@ -50,9 +50,22 @@ SCHEMAS = {
         "properties": {"name": {"type": "string"}, "mood": {"$ref": "#/components/schemas/Mood"}},
     },
     "Mood": {"type": "string", "enum": ["calm", "wild"]},
+    "Cat": {
+        "type": "object",
+        "properties": {"kind": {"type": "string", "enum": ["cat"]}, "lives": {"type": "integer"}},
+    },
+    "Dog": {
+        "type": "object",
+        "properties": {
+            "kind": {"type": "string", "enum": ["dog"]},
+            "size": {"type": "string", "enum": ["small", "large"]},
+        },
+    },
     "Presence": {
         "type": "object",
         "properties": {
+            "kind": {"type": "string", "enum": ["presence"]},
+            "pet": {"oneOf": [{"$ref": "#/components/schemas/Cat"}, {"$ref": "#/components/schemas/Dog"}]},
             "mood": {"$ref": "#/components/schemas/Mood"},
             "state": {"type": "string", "enum": ["open", "closed"], "nullable": True},
             "sizes": {"type": "array", "items": {"type": "integer", "enum": [1, 2]}},
@@ -126,10 +139,9 @@ def test_a_new_operation_is_called_with_header_retries_and_errors_and_emulated(g
     assert request.body == {"name": "board-42", "mood": "calm"}
 
 
-def test_it_is_typed(program: Path, tmp_path: Path) -> None:
-    cache = str(tmp_path / "cache")
+def test_it_is_typed(program: Path, mypy_cache: Path) -> None:
     check = subprocess.run(
-        [sys.executable, "-m", "mypy", "--strict", "--cache-dir", cache, "program.py", "forge_realtime"],
+        [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(mypy_cache), "program.py", "forge_realtime"],
         cwd=program.parent,
         check=False,
         capture_output=True,
@@ -142,7 +154,8 @@ def test_it_is_typed(program: Path, tmp_path: Path) -> None:
     "body",
     [
         {"mood": "wild", "state": "open", "sizes": [1, 2]},
-        {"mood": "sleepy", "state": "ajar", "sizes": [1, 99]},
+        {"mood": "sleepy", "state": "ajar", "sizes": [1, 99], "kind": "absence"},
+        {"pet": {"kind": "dog", "size": "huge"}},
         {"mood": "calm", "state": None, "who": {"anyone": ["a"]}},
     ],
 )
@@ -176,3 +189,34 @@ def test_enumerations_of_requests_stay_as_they_are() -> None:
     given = document(mood, state)
     assert patch(given, []) == document(mood, tolerant)
     assert given == document(mood, state)
+
+
+def test_what_tells_the_members_of_a_union_apart_stays_as_it_is() -> None:
+    def member(kind: Document, **more: Document) -> Document:
+        return {"type": "object", "properties": {"kind": kind, **more}}
+
+    def document(*, size: Document, alone: Document) -> Document:
+        cats, dog = {"type": "string", "enum": ["cat", "lion"]}, {"type": "string", "enum": ["dog"]}
+        by_name = {
+            "oneOf": [{"$ref": "#/components/schemas/Cat"}, member(dog)],
+            "discriminator": {"propertyName": "kind"},
+        }
+        by_value = {
+            "anyOf": [
+                {"allOf": [member(dog, size=size)]},
+                member({"$ref": "#/components/schemas/Bird"}),
+                member({"const": "bee"}),
+            ]
+        }
+        properties = {"by_name": by_name, "by_value": by_value, "alone": alone, "none": {"enum": [None]}}
+        content = {"application/json": {"schema": {"properties": properties}}}
+        return {
+            "paths": {"/p": {"post": {"responses": {"200": {"content": content}}}}},
+            "components": {"schemas": {"Cat": member(cats), "Bird": {"enum": ["bird"]}}},
+        }
+
+    size, alone = {"type": "string", "enum": ["small", "large"]}, {"type": "string", "const": "only"}
+    given = document(size=size, alone=alone)
+    assert patch(given, []) == document(
+        size={"anyOf": [size, {"type": "string"}]}, alone={"anyOf": [alone, {"type": "string"}]}
+    )

@@ -114,12 +114,18 @@ def pinned() -> Document:
 
 @pytest.fixture
 def publish(pinned: Document, tmp_path: Path) -> Callable[..., Path]:
-    """Writes a document, of another description or as changed by hand: outside of the Realtime part, which is quick."""
+    """Writes a document, of another description or as changed by hand.
+
+    One of another description is one that the overlays do not fit: no client is made of it, which is quick.
+    """
 
     def publish(words: str = "", document: Document | None = None) -> Path:
         document = pinned if document is None else document
         if words:
-            document = {**document, "info": {**document["info"], "description": words}}
+            document = revision(document, 3)
+            document["info"]["description"] = words
+            del document["components"]["securitySchemes"]["bearerAuth"]
+            document.pop("security", None)
         path = tmp_path / "published.json"
         path.write_text(json.dumps(document), encoding="utf-8")
         return path
@@ -187,7 +193,7 @@ def test_the_same_document_is_proposed_once_and_another_one_on_top(
     result = run("--root", git_repo, "propose", publish("two"))
     assert result.out.endswith("updated: https://github.example/forge/pull/1\n")
     (pull,) = github.pulls()
-    assert pull["title"] == "The API document changed: cosmetic for the client"
+    assert pull["title"] == "The API document changed, and the overlays do not fit it"
     assert git(github.remote, "rev-parse", f"{BRANCH}~1") == theirs
     assert github.document()["info"]["description"] == "two"
     assert github.branches() == [BRANCH, "main"]
@@ -212,6 +218,10 @@ def test_what_was_merged_or_closed_is_not_proposed_again(
     result = run("--root", git_repo, "propose", publish("one"))
     assert "nothing to propose: https://github.example/forge/pull/1 had this document, and was closed" in result.out
     assert (github.head(), len(github.pulls())) == (closed, 1)
+    git(github.remote, "update-ref", "-d", f"refs/heads/{BRANCH}")
+    result = run("--root", git_repo, "propose", publish("one"))
+    assert "nothing to propose: https://github.example/forge/pull/1 had this document, and was closed" in result.out
+    assert (github.branches(), len(github.pulls())) == (["main"], 1)
 
     # Another document is another question, from the main branch.
     assert run("--root", git_repo, "propose", publish("two")).out.endswith("/pull/2\n")

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from generator.release import compare_metadata
 from generator.rules import Effect, next_version, raised
 from tests.generator.conftest import REPOSITORY, Run, git, repin
 from tests.support.revisions import revision
@@ -24,6 +26,9 @@ RELEASED = "# Changelog\n\n## Unreleased\n\n## 0.1.0 - 2026-01-01\n\n- One.\n"
 BOTH = RELEASED.replace("## 0.1.0", "### Changed\n\n- Something.\n\n## 0.1.0")
 PACKAGE = Path("overlays/forge_realtime")
 Change = Callable[[Path], Any]
+
+
+PROJECT: dict[str, Any] = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 
 def today() -> str:
@@ -181,6 +186,31 @@ def test_the_version_follows_what_changed_by_hand_in_the_wheel(
     assert f"version: 0.1.0 → {version}, as BUMP=auto asks for" in result.out
     assert git(released, "tag").split() == ["v0.1.0", f"v{version}"]
     assert f'__version__ = "{version}"' in (released / PACKAGE / "_version.py").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("change", "effect", "reason"),
+    [
+        ({}, Effect.NONE, None),
+        ({"description": "Other words"}, Effect.COSMETIC, "another description"),
+        ({"dependencies": ["attrs"]}, Effect.COSMETIC, "another dependencies"),
+        ({"optional-dependencies": {}}, Effect.BREAKING, "the extra aiohttp removed"),
+        (
+            {"optional-dependencies": {**PROJECT["optional-dependencies"], "more": []}},
+            Effect.ADDITIVE,
+            "the extra more added",
+        ),
+        ({"scripts": {"forge": "forge_realtime"}}, Effect.BREAKING, "the command forge-realtime removed"),
+        ({"entry-points": {}}, Effect.BREAKING, "the pytest plugin forge_realtime removed"),
+        ({"requires-python": ">=3.12"}, Effect.BREAKING, "Python 3.11 no longer allowed"),
+        ({"requires-python": ">=3.10"}, Effect.ADDITIVE, "Python 3.10 allowed"),
+        ({"requires-python": ">=3.11.0"}, Effect.COSMETIC, "another requires-python"),
+    ],
+)
+def test_what_became_of_the_metadata(change: dict[str, Any], effect: Effect, reason: str | None) -> None:
+    found = compare_metadata(PROJECT, {**PROJECT, **change})
+    assert max(found.values(), default=Effect.NONE) is effect
+    assert (reason is None and not found) or found[f"pyproject.toml: {reason}"] is effect
 
 
 def test_a_bump_smaller_than_the_verdict_is_refused_and_names_the_changes(released: Path, run: Run) -> None:

@@ -89,7 +89,7 @@ print(issubclass(AnswerError, forge_realtime.AnswerError))
 """
 
 
-def test_a_client_for_two_other_groups(repo: Path, whole: Document, run: Run, tmp_path: Path) -> None:
+def test_a_client_for_two_other_groups(repo: Path, whole: Document, run: Run, tmp_path: Path, mypy_cache: Path) -> None:
     repin(repo, whole)
     command = ("client", "--tag", "Group A", "--tag", "Group B", "--package", "forge_groups", "--output", tmp_path)
     result = run("--root", repo, *command)
@@ -97,8 +97,9 @@ def test_a_client_for_two_other_groups(repo: Path, whole: Document, run: Run, tm
     made = tmp_path / "forge_groups"
     assert result.out == f"made: {made}\n"
     assert len([*made.glob("_api/api/group_*/[gp]*.py")]) == 2 * OPERATIONS
+    assert "start `forge-realtime emulate`" in (made / "_base.py").read_text(encoding="utf-8")
     check = subprocess.run(
-        [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(tmp_path / "cache"), str(made)],
+        [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(mypy_cache), str(made)],
         check=False,
         capture_output=True,
         text=True,
@@ -146,6 +147,12 @@ def test_a_second_run_replaces_the_first(repo: Path, run: Run, tmp_path: Path, s
     result = make("Forge Context")
     assert (result.code, "holds something else" in result.err) == (1, True)
     assert snapshot(tmp_path / "made") == mine
+
+
+def test_no_folder_is_not_this_one(repo: Path, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        run("--root", repo, "client", "--tag", "Forge Context", "--package", "forge_more", "--output", "")
+    assert "name a folder (make client DEST=…)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("package", ["", "Forge", "forge-kvs", "1kvs", "a.b", "class", "json"])

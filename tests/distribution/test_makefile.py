@@ -1,0 +1,60 @@
+"""What is given to `make` reaches the programs as it was given."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+# Nothing of the make that runs these tests, and none of the names that it is given here.
+ENVIRONMENT = {
+    name: value
+    for name, value in os.environ.items()
+    if not name.startswith(("MAKE", "MFLAGS"))
+    and name not in {"OLD", "NEW", "TAG", "PACKAGE", "DEST", "INDEX", "SOURCE"}
+}
+ODD = """it's "odd"; `false` && <a b>\\"""
+
+
+@pytest.fixture
+def programs(tmp_path: Path) -> Path:
+    """A folder with a `python` that prints its arguments."""
+    python = tmp_path / "python"
+    python.write_text(f"#!{sys.executable}\nimport json, sys\nprint(json.dumps(sys.argv[1:]))\n", encoding="utf-8")
+    python.chmod(0o755)
+    return tmp_path
+
+
+def given(programs: Path, target: str, *settings: str, **environment: str) -> list[str]:
+    command = ["make", "--silent", "-o", "wheel", "-o", ".venv/done/setup", f"BIN={programs}", target, *settings]
+    run = subprocess.run(
+        command, cwd=ROOT, check=False, capture_output=True, text=True, env={**ENVIRONMENT, **environment}
+    )
+    assert (run.returncode, run.stderr) == (0, "")
+    found: list[str] = json.loads(run.stdout)
+    return found[2:]
+
+
+def test_what_is_given_arrives_whole(programs: Path) -> None:
+    assert given(programs, "pull", f"SOURCE={ODD}", "FORCE=yes") == ["pull", "--force", ODD]
+    assert given(programs, "diff", f"OLD={ODD}", f"NEW={ODD}!") == ["diff", ODD, f"{ODD}!"]
+    assert given(programs, "client", f"TAG={ODD}", "PACKAGE=forge_more", f"DEST={ODD}") == [
+        *("client", "--tag", ODD, "--package", "forge_more", "--output", ODD)
+    ]
+    assert given(programs, "publish", f"INDEX={ODD}") == ["publish", ODD]
+    assert given(programs, "publish", INDEX=ODD) == ["publish", ODD]
+    assert given(programs, "vendor", f"DEST={ODD}", "FORCE=yes") == ["--force", ODD]
+    assert given(programs, "propose", f"SOURCE={ODD}") == ["propose", ODD]
+
+
+def test_what_is_not_given_is_empty(programs: Path) -> None:
+    assert given(programs, "pull") == ["pull"]
+    assert given(programs, "diff") == ["diff", "HEAD"]
+    assert given(programs, "client") == ["client", "--tag", "", "--package", "", "--output", ""]
+    assert given(programs, "publish") == ["publish", ""]
+    assert given(programs, "vendor") == [""]
