@@ -61,7 +61,7 @@ def _run(options: argparse.Namespace) -> None:
             with blaming(options.document):
                 _render_into(document, root / CONFIG, options.output)
         case "client":
-            print(f"made: {make_client(root, options.tag, options.package, options.output)}")
+            print(f"made: {make_client(root, options.tag, options.package, options.output, options.force)}")
         case "lock":
             write_atomically(root / LOCK, lock_text(root, root))
         case "generate":
@@ -164,6 +164,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--tag", action="append", required=True, help="a group's tag; may be given several times")
     command.add_argument("--package", required=True, help="the package's name, for example forge_kvs")
     command.add_argument("--output", type=_folder, required=True, help="the folder to make it in")
+    command.add_argument("--force", action="store_true", help="replace also a client that was edited by hand")
 
     commands.add_parser("lock", help=f"write {LOCK}: the hashes of what is there now")
     commands.add_parser("generate", help="all steps, from the pinned document to the lock; all outputs or none")

@@ -100,6 +100,10 @@ def canonical_json(document: Mapping[str, Any]) -> str:
 def write_atomically(path: Path, text: str) -> None:
     """Writes `text` to `path`, whole or not at all; leaves a file that already holds it untouched."""
     content = text.encode()
+    if path.exists() and not path.is_file():
+        # A device such as /dev/null, or a pipe: written to, never replaced.
+        path.write_bytes(content)
+        return
     if path.is_file() and path.read_bytes() == content:
         return
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")

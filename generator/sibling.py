@@ -6,6 +6,7 @@ It is the generated code of the groups, and of the hand-written package what the
 from __future__ import annotations
 
 import ast
+import json
 import keyword
 import re
 import subprocess
@@ -15,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from generator.document import GeneratorError, blaming, read_document
-from generator.lock import CONFIG, DOCUMENT, HAND_WRITTEN, OVERLAYS, sha256
+from generator.lock import CONFIG, DOCUMENT, HAND_WRITTEN, OVERLAYS, hash_folder, sha256
 from generator.patch import overlays_for, patch
 from generator.place import put_in_place
 from generator.regenerate import document_module, require_pinned
@@ -25,10 +26,11 @@ from generator.select import select
 _ORIGINAL = "forge_realtime"
 # Of these the package consists, and of what they import.
 _PARTS: tuple[str, ...] = ("_base", "asgi", "logs", "wsgi")
-_MARK = "Made by `python -m generator client`"
+_LOCK = "client.lock"
+"""The hashes of what was made, in the package: what tells it from anything else, and edits by hand from none."""
 
 
-def make_client(root: Path, tags: Sequence[str], package: str, destination: Path) -> Path:
+def make_client(root: Path, tags: Sequence[str], package: str, destination: Path, force: bool = False) -> Path:
     """Makes a client for the operations of some tags.
 
     Args:
@@ -36,6 +38,7 @@ def make_client(root: Path, tags: Sequence[str], package: str, destination: Path
         tags: Tags of operations, as the document writes them.
         package: The name of the package to make.
         destination: The folder to make it in.
+        force: Replace also a client that was edited by hand.
 
     Returns:
         The package's folder.
@@ -45,9 +48,11 @@ def make_client(root: Path, tags: Sequence[str], package: str, destination: Path
     """
     if not re.fullmatch("[a-z][a-z0-9_]*", package) or keyword.iskeyword(package) or package in sys.stdlib_module_names:
         raise GeneratorError(f"--package {package} is no name for a package: take one such as forge_kvs.")
+    if package == _ORIGINAL:
+        raise GeneratorError(f"--package {package} is the name of the client for Realtime: take another one.")
     place = destination.resolve() / package
-    if place.exists() and _MARK not in _text(place / "__init__.py"):
-        raise GeneratorError(f"{place} holds something else than a client made by this command. Choose another place.")
+    if place.exists():
+        _require_untouched(place, force)
     require_pinned(root)
     with blaming(root / DOCUMENT):
         document = read_document(root / DOCUMENT)
@@ -62,8 +67,25 @@ def make_client(root: Path, tags: Sequence[str], package: str, destination: Path
         (made / "_document.py").write_text(document_module(document, sha256(root / DOCUMENT)), encoding="utf-8")
         _lay(root / HAND_WRITTEN / _ORIGINAL, made, tags)
         _require_importable(made)
+        (made / _LOCK).write_text(json.dumps(hash_folder(made, Path()), indent=2) + "\n", encoding="utf-8")
         put_in_place({made: place}, Path(folder))
     return place
+
+
+def _require_untouched(place: Path, force: bool) -> None:
+    try:
+        locked = json.loads(_text(place / _LOCK))
+    except ValueError:
+        raise GeneratorError(
+            f"{place} holds something else than a client made by this command. Choose another place."
+        ) from None
+    found = {name: digest for name, digest in hash_folder(place, Path()).items() if name != _LOCK}
+    edited = sorted(name for name in locked.keys() | found.keys() if locked.get(name) != found.get(name))
+    if edited and not force:
+        listed = "\n".join(f"  {name}" for name in edited[:20])
+        raise GeneratorError(
+            f"{place} was edited by hand:\n{listed}\nKeep what you need of that elsewhere; --force (make client FORCE=1) discards it."
+        )
 
 
 def _lay(source: Path, made: Path, tags: Sequence[str]) -> None:
@@ -75,7 +97,7 @@ def _lay(source: Path, made: Path, tags: Sequence[str]) -> None:
         (made / f"{module}.py").write_text(text, encoding="utf-8")
     (made / "py.typed").touch()
 
-    lines = [f'"""A client for {", ".join(tags)}. {_MARK}; not edited by hand."""', ""]
+    lines = [f'"""A client for {", ".join(tags)}. Made by `python -m generator client`; not edited by hand."""', ""]
     names: list[str] = ["AsyncForgeClient", "ForgeClient"]
     lines.append(f"from ._base import {', '.join(names)}")
     for statement in ast.parse(_text(source / "__init__.py")).body:

@@ -134,6 +134,6 @@ def _time(value: object) -> str | float | None:
 def _require(model: type, name: str) -> None:
     if name not in attrs.fields_dict(model):
         raise UsageError(
-            f"{LATER[model, name]}: the API document from which this client was generated has no such property. Use a "
-            "release that was generated from a later one, or leave it out."
+            f"{LATER[model, name]}: the API document from which this client was generated has no such property: it came later, "
+            "or is gone. Leave it out, or use a release that was generated from a document that has it."
         )

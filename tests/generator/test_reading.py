@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import stat
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
@@ -159,3 +161,15 @@ def test_an_output_that_cannot_be_written_is_an_error_without_a_traceback(run: R
     assert result.err.startswith("error: ")
     assert "no/such" in result.err
     assert "Traceback" not in result.err
+
+
+def test_a_device_is_written_to_and_not_replaced(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        write_atomically(pipe, "text")
+        assert os.read(reader, 10) == b"text"
+        assert stat.S_ISFIFO(pipe.stat().st_mode)
+    finally:
+        os.close(reader)
