@@ -477,7 +477,7 @@ def test_an_unfit_document_is_pinned_only_by_force(
     address = server.put(PATH, Reply(encoded(document), headers=JSON))
     said = refused(address)
     assert message in said
-    assert "make pull FORCE=yes" in said
+    assert "the same make pull with FORCE=yes" in said
     assert (", POST /forge/realtime/v2/token. It may be an old revision" in said) == (change is _without_token)
 
     result = run("--root", repo, "pull", "--force", address)
