@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -62,7 +63,7 @@ class SchemaComparison:
         self.models: dict[str, set[str]] = {"request": set(), "answer": set()}
         self._active: list[tuple[str, str]] = []
         self._compared: set[tuple[str, str, str, str]] = set()
-        self._noted: set[tuple[str, int, str]] = set()
+        self._noting: list[str] = []
 
     def add(self, kind: str, place: Place, old: str | None = None, new: str | None = None) -> None:
         """Keeps a change of a kind that `RULES` names."""
@@ -71,11 +72,10 @@ class SchemaComparison:
 
     def note(self, place: Place, schema: Any, reader: Reader, side: int) -> None:
         """Remembers the classes of a schema that only one side has."""
-        if isinstance(schema, dict) and "$ref" in schema:
-            noted = (place.direction, side, schema["$ref"])
-            if noted in self._noted:
-                return
-            self._noted.add(noted)
+        text = json.dumps(schema)
+        if text in self._noting:
+            return
+        self._noting.append(text)
         for shape in reader.shapes(schema, place.parents[side], place.names[side]):
             if shape.model in self.models[place.direction]:
                 continue
@@ -86,12 +86,12 @@ class SchemaComparison:
                 self.note(item, reader.items(shape), reader, side)
             for name, member in shape.schema.get("properties", {}).items():
                 self.note(replace(place, parents=(shape.model,) * 2, names=(name, name)), member, reader, side)
+        self._noting.pop()
 
     def compare(self, old: Any, new: Any, place: Place) -> None:
         """Compares what two schemas allow, and how they are described."""
-        references = tuple(str(schema.get("$ref", "")) if isinstance(schema, dict) else "" for schema in (old, new))
-        pair = (references[0], references[1])
-        if all(pair) and pair in self._active:
+        pair = (json.dumps(old), json.dumps(new))
+        if pair in self._active:
             return
         self._active.append(pair)
         self._compare_annotations(old, new, place)

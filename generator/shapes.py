@@ -139,11 +139,13 @@ class Reader:
         return own, component
 
     def _shapes(self, schema: Any, parent: str, name: str, followed: tuple[str, ...]) -> list[Shape]:
-        merged, component = self._merge(schema, ())
-        if component in followed:
+        text = json.dumps(schema)
+        if text in followed:
             return []
+        followed = (*followed, text)
+        merged, component = self._merge(schema, ())
         if component:
-            parent, name, followed = "", component, (*followed, component)
+            parent, name = "", component
         found: list[Shape] = []
         branches = [*merged.get("anyOf", ()), *merged.get("oneOf", ())]
         for number, branch in enumerate(branches):
@@ -159,10 +161,11 @@ class Reader:
         return found
 
     def _canonical(self, schema: Any, followed: tuple[str, ...]) -> Any:
-        merged, component = self._merge(schema, ())
-        if component and component in followed:
-            return f"recursive {followed.index(component)}"
-        followed = (*followed, component) if component else followed
+        text = json.dumps(schema)
+        if text in followed:
+            return f"recursive {followed.index(text)}"
+        followed = (*followed, text)
+        merged = self.merge(schema)
         plain: Document = {}
         for key, value in merged.items():
             if key in ANNOTATIONS or key.startswith("x-") or key == "deprecated":

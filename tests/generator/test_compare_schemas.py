@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import copy
+import json
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from generator.compare import compare
 from generator.shapes import Reader
+from generator.tolerate import tolerate
 from tests.generator.changes import answer, in_answer, in_request, operation, request
+from tests.generator.conftest import REPOSITORY
 
 Document = dict[str, Any]
 
@@ -141,6 +146,63 @@ def test_what_narrows_requests_widens_what_answers_promise(
         for document, schema in zip(documents, (old, new), strict=True):
             put("extra", schema)(document)
         assert {str(change.rule.effect) for change in compare(*documents).changes} == {expected}
+
+
+_COMPONENTS = ("A", "B")
+_NAMES = st.sampled_from(["kind", "next", "x"])
+_LEAVES = st.sampled_from(
+    [
+        {},
+        *({"type": kind} for kind in ("string", "integer", "number", "object", "array", "null")),
+        {"type": "string", "format": "date-time"},
+        {"type": ["string", "null"]},
+        {"type": "string", "enum": ["a", "b", None]},
+        {"enum": [1, None]},
+        {"const": "a"},
+        *({"$ref": f"#/components/schemas/{name}"} for name in _COMPONENTS),
+    ]
+)
+
+
+def _composed(schemas: st.SearchStrategy[Document]) -> st.SearchStrategy[Document]:
+    members = st.lists(schemas, min_size=1, max_size=3)
+    return st.one_of(
+        st.fixed_dictionaries({"type": st.just("array"), "items": schemas}),
+        st.fixed_dictionaries(
+            {"type": st.just("object"), "properties": st.dictionaries(_NAMES, schemas, max_size=3)},
+            optional={
+                "required": st.lists(_NAMES, unique=True),
+                "additionalProperties": st.just(False) | schemas,
+            },
+        ),
+        *(
+            st.fixed_dictionaries({key: members}, optional={"nullable": st.just(True), "title": st.just("T")})
+            for key in ("anyOf", "oneOf", "allOf")
+        ),
+    )
+
+
+_SCHEMAS = st.recursive(_LEAVES, _composed, max_leaves=6)
+_PARTS = st.fixed_dictionaries(dict.fromkeys((*_COMPONENTS, "request", "answer"), _SCHEMAS))
+_DERIVED = json.loads((REPOSITORY / "spec/realtime.json").read_text(encoding="utf-8"))
+
+
+def _document(parts: Document) -> Document:
+    document: Document = copy.deepcopy(_DERIVED)
+    document["components"]["schemas"] = {name: parts[name] for name in _COMPONENTS}
+    in_request("extra", parts["request"])(document)
+    in_answer("extra", parts["answer"])(document)
+    return tolerate(document)
+
+
+@settings(deadline=None)
+@given(_PARTS, _PARTS)
+def test_any_two_schemas_can_be_compared_and_one_with_itself_has_not_changed(old: Document, new: Document) -> None:
+    before, after = _document(old), _document(new)
+    assert compare(before, before).changes == []
+    for change in compare(before, after).changes:
+        assert change.where
+        assert str(change)
 
 
 def test_two_candidates_are_no_rename(derived: Document) -> None:
