@@ -147,7 +147,9 @@ def _checked(document: Document, root: Path, force: bool) -> list[str]:
         )
     if wrong and not force:
         joined = "\n".join(wrong)
-        raise GeneratorError(f"{joined}\nTo pin it all the same, and mend {OVERLAYS} to fit it: the same make pull with FORCE=yes")
+        raise GeneratorError(
+            f"{joined}\nTo pin it all the same, and mend {OVERLAYS} to fit it: the same make pull with FORCE=yes"
+        )
     report += [f"notice: {line}" for line in wrong]
     if not wrong:
         try:
