@@ -154,7 +154,7 @@ def _compare_typing(root: Path, old: Side, new: Side, code_differs: bool, scratc
     if not code_differs:
         return TypingComparison(whose, None)
     cache = root / ".mypy_cache/typing-tests"
-    errors = check_types(tests, new.package, cache)
+    errors = check_types(tests, new.package, cache / "new")
     if errors:
-        errors = added_errors(check_types(tests, old.package, cache), errors)
+        errors = added_errors(check_types(tests, old.package, cache / "old"), errors)
     return TypingComparison(whose, errors)
