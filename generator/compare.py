@@ -283,6 +283,10 @@ class _DocumentComparison:
             if status not in before and status not in renamed.values():
                 known = self._answers(response, 1) in types
                 self.schemas.add("status added, of the same type" if known else "status added", at(status), new=status)
+                if status.startswith(("4", "5")):
+                    # An error for every client, whether its document lists it or not.
+                    change = self.schemas.changes.pop()
+                    self.schemas.changes.append(replace(change, rule=replace(change.rule, deployed=False)))
         for side, operation in enumerate((old, new)):
             self._note(operation, side)
 

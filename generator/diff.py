@@ -124,11 +124,15 @@ def _explained(error: UnfitError, old: Side) -> GeneratorError:
         for change in compare(select(old.published), error.selected).changes
         if change.kind not in {"operation renamed", "model renamed"}
     ]
-    listed = "\n".join(f"  {change}: {change.rule.effect}" for change in changes) or "  nothing"
+    listed = "\n".join(f"  {change}: {_in_short(change)}" for change in changes) or "  nothing"
     return GeneratorError(
         f"{error}\nSo no client can be made. What changed since {old.label}, before any overlay is laid:\n{listed}\n"
         "Bring overlays/openapi in line with it, and compare again."
     )
+
+
+def _in_short(change: Change) -> str:
+    return f"{change.rule.effect}{', and clients that are deployed already can fail by it' * change.rule.deployed}"
 
 
 def _compare_typing(root: Path, old: Side, new: Side, code_differs: bool, scratch: Path) -> TypingComparison:
@@ -154,7 +158,7 @@ def _compare_typing(root: Path, old: Side, new: Side, code_differs: bool, scratc
     if not code_differs:
         return TypingComparison(whose, None)
     cache = root / ".mypy_cache/typing-tests"
-    errors = check_types(tests, new.package, cache)
+    errors = check_types(tests, new.package, cache / "new")
     if errors:
-        errors = added_errors(check_types(tests, old.package, cache), errors)
+        errors = added_errors(check_types(tests, old.package, cache / "old"), errors)
     return TypingComparison(whose, errors)

@@ -10,6 +10,7 @@ import base64
 import importlib
 import inspect
 import json
+import re
 import sys
 import traceback
 from pathlib import Path
@@ -26,7 +27,9 @@ def main(folder: str, package: str) -> None:
     try:
         found = probe(package)
     except Exception as error:  # noqa: BLE001 (whatever it is, it is said)
-        found = {"error": f"{type(error).__name__}: {error}", "line": None}
+        # An ImportError names the scratch file behind what it says.
+        said = re.sub(rf" \({re.escape(folder)}[^()]*\)$", "", str(error))
+        found = {"error": f"{type(error).__name__}: {said}", "line": None}
         for frame in traceback.extract_tb(error.__traceback__):
             path = Path(frame.filename)
             # Generated code and `_request` find out; whoever called them is wrong.

@@ -71,10 +71,13 @@ def check(root: Path) -> None:
         for name in _different(expected, found)
     ]
     if wrong:
+        remedy = "Run `make generate`"
+        if is_as_locked(root):
+            remedy = f"{LOCK} was edited by hand and says what is there: remove it, run `make generate`"
         listed = "\n".join(wrong)
         raise GeneratorError(
             f"What is committed is not what the document, the overlays and the generator make:\n{listed}\n"
-            f"Generated files are not edited by hand: remove {LOCK}, run `make generate`, and commit what it changes."
+            f"{remedy}, and commit what it changes."
         )
     print("everything is as generated")
 

@@ -7,7 +7,7 @@ from collections import Counter
 from typing import Any
 
 from generator.diff import Difference
-from generator.rules import Change, Effect, between
+from generator.rules import PARTS, Change, Effect, between
 from generator.sides import Side
 
 FORMAT = 1
@@ -103,8 +103,7 @@ def as_text(found: Difference) -> str:
         f"**{str(found.effect).capitalize()}**: {_WORDS[found.effect]}.",
     ]
     if bump != "none":
-        shifted = ", as breaking changes below 1.0.0 do" if found.effect is Effect.BREAKING and bump == "minor" else ""
-        lines[-1] += f" Version: {found.old.version} → {version} ({bump}{shifted})."
+        lines[-1] += f" Version: {found.old.version} → {version} ({bump}{_shifted(found.effect, bump)})."
     lines += [
         "",
         "| compared | verdict |",
@@ -133,6 +132,12 @@ def as_text(found: Difference) -> str:
         lines += _section(title, [f"`{it.file}:{it.line}`: {it.message}" for it in errors if it.in_tests is in_tests])
     lines += ["", _outside_line(found)]
     return "\n".join(lines) + "\n"
+
+
+def _shifted(effect: Effect, bump: str) -> str:
+    if (effect, bump) in {(Effect.BREAKING, "minor"), (Effect.ADDITIVE, "patch")}:
+        return f", as {effect} changes below 1.0.0 do; from 1.0.0 on: {PARTS[Effect.BREAKING - effect]}"
+    return ""
 
 
 def disagreements(found: Difference) -> list[str]:

@@ -163,8 +163,10 @@ RULES: dict[str, dict[str, Rule]] = {
     },
     "body of an answer added": _same(_ADDITIVE, "`call()` returned None, and returns what was answered now"),
     "body of an answer removed": _same(_BREAKING, "`call()` returns None now", deployed=True),
-    "status added": _same(_BREAKING, "`call()` may return another type: its result no longer type-checks"),
-    "status added, of the same type": _same(_ADDITIVE, "what was an unexpected status is an answer now"),
+    "status added": _same(
+        _BREAKING, "`call()` may return another type: its result no longer type-checks", deployed=True
+    ),
+    "status added, of the same type": _same(_ADDITIVE, "what was an unexpected status is an answer now", deployed=True),
     "status removed": _same(_BREAKING, "an answer of this status is an error now"),
     "status renamed": _same(
         _COSMETIC, "the type of the answer stays; old clients take the new status for an error", deployed=True

@@ -112,6 +112,19 @@ def test_a_call_that_is_not_taken_any_more_is_said_to_fail_deployed_clients(name
         assert any(change.rule.deployed for change in compare(old, new).changes)
 
 
+@pytest.mark.parametrize(
+    ("like_another", "status", "deployed"),
+    [(False, "202", True), (True, "202", True), (False, "404", False), (True, "404", False)],
+)
+def test_a_success_that_deployed_clients_do_not_know_fails_them_and_an_error_is_one_anyway(
+    like_another: bool, status: str, deployed: bool, derived: dict[str, Any]
+) -> None:
+    old, new = CASES["status added, of the same type" if like_another else "status added"].documents(derived)
+    responses = new["paths"]["/forge/realtime/v1/publish"]["post"]["responses"]
+    responses[status] = responses.pop("202")
+    assert [change.rule.deployed for change in compare(old, new).changes] == [deployed]
+
+
 def _properties(operation: dict[str, Any]) -> list[str]:
     body = operation.get("requestBody", {}).get("content", {}).get("application/json", {})
     return list(body.get("schema", {}).get("properties", {}))

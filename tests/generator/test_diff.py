@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -91,7 +92,7 @@ def test_after_a_pull_it_says_what_the_pull_changed_and_changes_nothing(
     assert (result.code, result.err) == (0, "")
     assert result.out.startswith("# Realtime client: HEAD (")
     assert "→ the working tree\n\n**Additive**: all code goes on" in result.out
-    assert "Version: 0.1.0 → 0.1.1 (patch)" in result.out
+    assert "Version: 0.1.0 → 0.1.1 (patch, as additive changes below 1.0.0 do; from 1.0.0 on: minor)." in result.out
     assert (
         "- `PublishRequest.ttl`: property added, optional, `int` (POST /forge/realtime/v1/publish, body, ttl)"
         in result.out
@@ -208,7 +209,11 @@ def test_a_document_that_the_overlay_does_not_fit_is_explained(
     assert "overlays/openapi/20-realtime.yaml" in result.err
     assert "target $.paths['/forge/realtime/v1/publish'].post" in result.err
     moved = "operation moved, `POST /forge/realtime/v1/publish` → `POST /forge/realtime/v2/publish`"
-    assert f"\n  {moved} (POST /forge/realtime/v2/publish): cosmetic\n" in result.err
+    assert (
+        f"\n  {moved} (POST /forge/realtime/v2/publish): cosmetic, and clients that are deployed already can fail by it\n"
+        in result.err
+    )
+    assert re.search("\n  described otherwise.*: cosmetic\n", result.err)
     assert "Bring overlays/openapi in line with it" in result.err
     assert snapshot(git_repo) == before
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -112,6 +113,8 @@ def test_the_line_to_look_at_is_named(
     result = run("--root", repo, "generate")
     assert result.code == 1
     assert problem in result.err
+    # The scratch copy, which is gone, is not.
+    assert tempfile.gettempdir() not in result.err.replace(str(repo), "")
     [number] = re.findall(
         rf"overlays/forge_realtime/{file}, line (\d+): the hand-written package does not fit", result.err
     )

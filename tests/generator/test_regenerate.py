@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from generator.lock import lock_text
 from generator.place import put_in_place
 from tests.generator.conftest import repin
 
@@ -140,9 +141,25 @@ def test_check_passes_on_what_is_committed_and_names_each_file_that_is_not(
         "  generated/forge_realtime/_api/types.py: is missing",
         "  spec/realtime.json: differs",
     ]
-    assert "make generate" in result.err.splitlines()[-1]
+    assert result.err.splitlines()[-1] == "Run `make generate`, and commit what it changes."
     assert snapshot(repo) == before
     assert list(scratch.iterdir()) == []
+
+
+def test_what_make_generate_takes_for_done_has_to_be_unlocked_first(repo: Path, run: Run, fake_render: None) -> None:
+    with (repo / "generated/forge_realtime/_api/client.py").open("a", encoding="utf-8") as file:
+        file.write("# edited\n")
+    (repo / "generated.lock").write_text(lock_text(repo, repo), encoding="utf-8")
+    result = run("--root", repo, "check")
+    assert result.code == 1
+    assert result.err.splitlines()[1:] == [
+        "  generated.lock: differs",
+        "  generated/forge_realtime/_api/client.py: differs",
+        "generated.lock was edited by hand and says what is there: remove it, run `make generate`, and commit what it changes.",
+    ]
+    (repo / "generated.lock").unlink()
+    assert run("--root", repo, "generate").code == 0
+    assert run("--root", repo, "check").code == 0
 
 
 def test_check_of_the_real_repository_runs_the_real_renderer(repo: Path, run: Run) -> None:
