@@ -11,10 +11,11 @@ import griffe
 
 from generator.compare import compare, compare_outside
 from generator.document import GeneratorError
+from generator.fit import lacking_arguments
 from generator.lock import GENERATED
 from generator.rules import Change, Effect, next_version, strongest
 from generator.select import select
-from generator.sides import TYPING_TESTS, Side, UnfitError, commit_of, extract, last_release, read_side
+from generator.sides import PACKAGE_BY_HAND, TYPING_TESTS, Side, UnfitError, commit_of, extract, last_release, read_side
 from generator.surface import SurfaceComparison, compare_surfaces
 from generator.typing_tests import TypingError, added_errors, check_types
 
@@ -38,6 +39,19 @@ class TypingComparison:
 
 
 @dataclass(frozen=True)
+class ArgumentComparison:
+    """The arguments of the named operations that the document has a property for.
+
+    Attributes:
+        gone: Those that it had: they are refused now, before anything is sent.
+        come: Those that it has now.
+    """
+
+    gone: list[str]
+    come: list[str]
+
+
+@dataclass(frozen=True)
 class Difference:
     """All that a comparison found.
 
@@ -47,6 +61,7 @@ class Difference:
         changes: The changes of the Realtime part.
         surface: The Python surfaces.
         typing: The typing tests.
+        arguments: What becomes of the arguments of the named operations.
         outside: Counts of operations outside of the Realtime part, by tag; None where a whole document is not known.
     """
 
@@ -55,6 +70,7 @@ class Difference:
     changes: list[Change]
     surface: SurfaceComparison
     typing: TypingComparison
+    arguments: ArgumentComparison
     outside: dict[str, dict[str, int]] | None
 
     @property
@@ -111,8 +127,16 @@ def diff(root: Path, old: str | None = None, new: str | None = None) -> Differen
             changes=comparison.changes,
             surface=surface,
             typing=_compare_typing(root, before, after, surface.code_differs, scratch),
+            arguments=_compare_arguments(before, after) if surface.code_differs else ArgumentComparison([], []),
             outside=outside,
         )
+
+
+def _compare_arguments(before: Side, after: Side) -> ArgumentComparison:
+    old, new = (lacking_arguments(side.package, PACKAGE_BY_HAND.name) for side in (before, after))
+    if old is None or new is None:
+        return ArgumentComparison([], [])
+    return ArgumentComparison(gone=sorted(new - old), come=sorted(old - new))
 
 
 def _explained(error: UnfitError, old: Side) -> GeneratorError:

@@ -48,6 +48,12 @@ def require_fit(document: Document, generated: Path, overlay: Path, package: str
     return lacking
 
 
+def lacking_arguments(folder: Path, package: str) -> set[str] | None:
+    """The arguments of a laid package that its document has no property for; None where it cannot be called at all."""
+    found = _probe(folder.resolve(), package)
+    return None if "error" in found else set(found["lacking"])
+
+
 def _probe(folder: Path, package: str) -> Any:
     # -I: nothing from the working directory, the home or PYTHON* is imported or obeyed.
     process = subprocess.run(

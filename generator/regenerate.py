@@ -115,7 +115,7 @@ def _make(root: Path, scratch: Path) -> None:
     print(f"render: {len(hash_folder(scratch, GENERATED))} files")
     lacking = require_fit(patched, scratch / GENERATED, root / HAND_WRITTEN, "forge_realtime")
     print(
-        f"fit: the document has no property for {', '.join(lacking)}"
+        f"fit: notice: the document has no property for {', '.join(lacking)}"
         if lacking
         else "fit: every argument has its property"
     )

@@ -42,6 +42,7 @@ def as_document(found: Difference) -> dict[str, Any]:
         `changed` (name to `old` and `new`).
         `typing`: `verdict`, `tests` (whose they are), `run`, `errors` in the tests and `to_mend` in the hand-written package
         (each `file`, `line`, `message`).
+        `arguments`: those of the named operations that the document has no property for any more (`gone`), or has now (`come`).
         `disagreements`: sentences.
         `outside`: by tag the numbers of operations `added`, `removed`, `changed`; null where it is not known.
     """
@@ -89,6 +90,7 @@ def as_document(found: Difference) -> dict[str, Any]:
             "errors": [error for error, in_tests in errors if in_tests],
             "to_mend": [error for error, in_tests in errors if not in_tests],
         },
+        "arguments": {"gone": found.arguments.gone, "come": found.arguments.come},
         "disagreements": disagreements(found),
         "outside": found.outside,
     }
@@ -117,6 +119,13 @@ def as_text(found: Difference) -> str:
     lines += _section("Clients that are deployed already can fail by", deployed)
     for effect in (Effect.BREAKING, Effect.ADDITIVE, Effect.COSMETIC):
         changes = [f"{_line(change)}: {change.rule.why}" for change in found.changes if change.rule.effect is effect]
+        if effect is Effect.BREAKING:
+            changes += [
+                f"{_code([argument])}: gone; apps that give it get a UsageError, and nothing is sent"
+                for argument in found.arguments.gone
+            ]
+        elif effect is Effect.ADDITIVE:
+            changes += [f"{_code([argument])}: can be given now" for argument in found.arguments.come]
         lines += _section(f"{str(effect).capitalize()} for code", changes)
     breakages = [
         f"{_code([breakage.python])}: {breakage.kind}{between(breakage.old, breakage.new)}"

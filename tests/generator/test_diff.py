@@ -73,6 +73,12 @@ def test_the_published_revisions_forwards_and_backwards(
     assert report["schema"]["verdict"] == report["surface"]["verdict"] == verdict
     assert [change["python"] for change in report["schema"]["changes"]] == [names]
     assert report["breaks_deployed"] is (verdict == "breaking")
+    argument = {
+        "PublishOptions.context_overrides": "publish(context_overrides=...)",
+        "SignRealtimeTokenRequest.permissions": "sign_realtime_token(permissions=...)",
+    }[names[0]]
+    gone, come = ([argument], []) if verdict == "breaking" else ([], [argument])
+    assert report["arguments"] == {"gone": gone, "come": come}
     # The hand-written package fits them all, and its typing tests use neither.
     assert (report["typing"]["run"], report["typing"]["errors"], report["typing"]["to_mend"]) == (True, [], [])
     assert report["outside"] == {}

@@ -144,7 +144,7 @@ def test_what_the_document_lacks_is_said(repo: Path, run: Run) -> None:
     result = run("--root", repo, "generate")
     assert result.code == 0, result.err
     lacking = "publish(context_overrides=...), sign_realtime_token(permissions=...)"
-    assert f"fit: the document has no property for {lacking}\n" in result.out
+    assert f"fit: notice: the document has no property for {lacking}\n" in result.out
 
 
 def test_a_package_that_cannot_be_probed_is_an_error(repo: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
