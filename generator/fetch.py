@@ -202,8 +202,8 @@ def _validator(response: httpx.Response, name: str) -> str | None:
 
 
 def _no_answer(url: httpx.URL, error: httpx.TransportError) -> GeneratorError:
-    causes = list(_causes(error))
-    for cause in causes:
+    behind = list(causes(error))
+    for cause in behind:
         # Covers a certificate that is not trusted, expired, or another host's, and a server that speaks no TLS.
         if isinstance(cause, ssl.SSLError):
             return GeneratorError(
@@ -212,14 +212,14 @@ def _no_answer(url: httpx.URL, error: httpx.TransportError) -> GeneratorError:
             )
     if isinstance(error, httpx.ProxyError):
         what = f"the proxy that the environment names refuses: {error}. Correct or unset HTTPS_PROXY"
-    elif any(isinstance(cause, socket.gaierror) for cause in causes):
+    elif any(isinstance(cause, socket.gaierror) for cause in behind):
         what = f"there is no address for the host {url.host}. Is this machine offline, or the name misspelt?"
     elif isinstance(error, httpx.ConnectTimeout):
         what = (
             f"no connection within {TIMEOUT.connect:g} s. Is this machine offline, or is a proxy needed (HTTPS_PROXY)?"
         )
     elif isinstance(error, httpx.ConnectError):
-        what = f"no connection: {causes[-1]}. Is this machine offline, or is a proxy needed (HTTPS_PROXY)?"
+        what = f"no connection: {behind[-1]}. Is this machine offline, or is a proxy needed (HTTPS_PROXY)?"
     elif isinstance(error, httpx.TimeoutException):
         what = f"nothing came for {TIMEOUT.read:g} s. Try again later."
     else:
@@ -231,7 +231,8 @@ def _no_answer(url: httpx.URL, error: httpx.TransportError) -> GeneratorError:
     )
 
 
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An error, and what is behind it, down to the first cause."""
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__

@@ -10,6 +10,8 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -26,6 +28,8 @@ from twine.exceptions import TwineException
 from twine.settings import Settings
 
 from generator.document import GeneratorError
+from generator.fetch import causes
+from generator.repository import git
 
 _PROJECT: Final = "forge-realtime"
 _SIMPLE_TYPES: Final = "application/vnd.pypi.simple.v1+json, text/html;q=0.5"
@@ -33,21 +37,23 @@ _SECONDS: Final = 30
 
 
 def publish(root: Path, index: str) -> None:
-    """Builds, checks and uploads what a clean repository holds.
+    """Builds, checks and uploads the release that is checked out.
 
     Args:
         root: The repository.
         index: The address of the index, as for `twine upload --repository-url`.
 
     Raises:
-        GeneratorError: The address is none, the tree is dirty or not as locked, the version is on the index already, or
-            the index refused it.
+        GeneratorError: The address is none, the tree is dirty, no release or not as locked, the version is on the index
+            already, or the index cannot be reached or refused it.
     """
     _check_address(index)
     _check_clean(root)
+    version = _version(root)
+    _check_released(root, version)
     try:
         settings = _settings(index)
-        _check_new(index, settings, _version(root))
+        _check_new(index, settings, version)
         _run(root, "generator", "check")
         with tempfile.TemporaryDirectory(prefix="publish-") as made:
             _run(root, "hatchling", "build", "--directory", made)
@@ -60,7 +66,7 @@ def publish(root: Path, index: str) -> None:
             f"{error} Set TWINE_USERNAME and TWINE_PASSWORD, or store them: keyring set {index} USER."
         ) from None
     except requests.RequestException as error:
-        raise GeneratorError(f"{index}: {_reason(error)}. Check the address, the network and TWINE_CERT.") from None
+        raise GeneratorError(f"{index}: {_no_answer(error)}") from None
 
 
 def _check_address(index: str) -> None:
@@ -88,6 +94,15 @@ def _check_clean(root: Path) -> None:
         listed = "\n".join(changed[:20] + ["…"] * (len(changed) > 20))
         raise GeneratorError(
             f"the tree is dirty:\n{listed}\nCommit or remove that first: what is published is a commit."
+        )
+
+
+def _check_released(root: Path, version: Version) -> None:
+    tag = f"v{version}"
+    if tag not in git(root, "tag", "--points-at", "HEAD").splitlines():
+        raise GeneratorError(
+            f"the last commit is no release: it has no tag {tag}. `make release` first; or, to publish what was released, "
+            f"git fetch --tags, git switch --detach {tag}."
         )
 
 
@@ -152,12 +167,30 @@ def _upload(settings: Settings, files: list[str]) -> None:
     except requests.HTTPError as error:
         names = " and ".join(Path(file).name for file in files)
         raise GeneratorError(
-            f"the index refused an upload: {_reason(error)}. It may hold one of {names} now:"
+            f"the index refused an upload: {_status(error)}. It may hold one of {names} now:"
             " remove that from it and publish again, or raise the version."
         ) from None
 
 
-def _reason(error: requests.RequestException) -> str:
+def _status(error: requests.RequestException) -> str:
+    assert error.response is not None
+    return f"{error.response.status_code} {error.response.reason}"
+
+
+def _no_answer(error: requests.RequestException) -> str:
     if error.response is not None:
-        return f"{error.response.status_code} {error.response.reason}"
-    return type(error).__name__
+        return f"{_status(error)}. Check the address."
+    behind = list(causes(error))
+    for cause in behind:
+        if isinstance(cause, ssl.SSLError):
+            return (
+                f"no trusted connection: {cause}. If your network has a certificate authority of its own, name its file in "
+                "TWINE_CERT; otherwise do not trust what is there."
+            )
+        if isinstance(cause, socket.gaierror):
+            return "there is no address for the host. Is this machine offline, or the name misspelt?"
+    if isinstance(error, requests.Timeout):
+        return f"no answer within {_SECONDS} s. Is this machine offline, or is a proxy needed (HTTPS_PROXY)?"
+    return (
+        f"no connection: {behind[-1]}. Check the address; is this machine offline, or is a proxy needed (HTTPS_PROXY)?"
+    )

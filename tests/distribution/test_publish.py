@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import socket
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,11 +18,12 @@ from threading import Thread
 from typing import Any
 
 import pytest
+import trustme
 
 from forge_realtime import __version__
 from generator.__main__ import main
 from tests.support.bare import make_environment, names_of, publish_from
-from tests.support.repository import ROOT, commit, copy_repository
+from tests.support.repository import ROOT, commit, copy_repository, git
 
 USER, PASSWORD = "publisher", "correct-horse-battery"
 WHEEL = f"forge_realtime-{__version__}-py3-none-any.whl"
@@ -84,7 +87,14 @@ def make_publish(
 
 @pytest.fixture(scope="module")
 def clean(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return copy_repository(tmp_path_factory.mktemp("clean"))
+    return released(tmp_path_factory.mktemp("clean"))
+
+
+def released(folder: Path) -> Path:
+    """A copy of the repository whose commit has the tag of its version."""
+    repository = copy_repository(folder)
+    git(repository, "tag", f"v{__version__}")
+    return repository
 
 
 def test_it_is_published_once_and_what_is_installed_from_there_works(clean: Path, tmp_path: Path) -> None:
@@ -140,11 +150,31 @@ def test_a_dirty_tree_is_refused(tmp_path: Path) -> None:
     assert not list((tmp_path / "index").iterdir())
 
 
+def test_a_commit_without_the_tag_of_its_version_is_refused_before_anything_is_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    repository = released(tmp_path / "clone")
+    (repository / "notes.md").touch()
+    commit(repository)
+    git(repository, "tag", "another")
+    with socket.create_server(("127.0.0.1", 0)) as index:
+        index.setblocking(False)
+        assert main(["--root", str(repository), "publish", f"http://127.0.0.1:{index.getsockname()[1]}"]) == 1
+        with pytest.raises(BlockingIOError):
+            index.accept()
+    output = capsys.readouterr()
+    assert output.err.startswith(
+        f"error: the last commit is no release: it has no tag v{__version__}. `make release` first;"
+    )
+    assert output.out == ""
+
+
 def test_a_tree_that_is_not_as_locked_is_refused(tmp_path: Path) -> None:
     repository = copy_repository(tmp_path / "clone")
     with (repository / "generated/forge_realtime/_api/errors.py").open("a") as file:
         file.write("# by hand\n")
     commit(repository)
+    git(repository, "tag", f"v{__version__}")
     with package_index(tmp_path / "index") as address:
         run = make_publish(repository, f"http://{address}")
     assert run.returncode != 0
@@ -197,7 +227,41 @@ def test_an_index_that_is_not_there_is_named(clean: Path) -> None:
         port = free.getsockname()[1]
     run = make_publish(clean, f"http://127.0.0.1:{port}")
     assert run.returncode != 0
-    assert f"error: http://127.0.0.1:{port}: ConnectionError. Check the address" in run.stdout
+    refused = os.strerror(errno.ECONNREFUSED)
+    said = f"error: http://127.0.0.1:{port}: no connection: [Errno {errno.ECONNREFUSED}] {refused}. Check the address"
+    assert said in run.stdout
+
+
+@pytest.fixture
+def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("TWINE_USERNAME", USER), ("TWINE_PASSWORD", PASSWORD), ("NO_PROXY", "*")):
+        monkeypatch.setenv(name, value)
+
+
+@pytest.mark.usefixtures("credentials")
+def test_a_host_without_an_address_is_named(clean: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--root", str(clean), "publish", "http://nowhere.invalid/"]) == 1
+    assert "http://nowhere.invalid/: there is no address for the host. Is this machine" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("credentials")
+def test_an_index_that_is_not_trusted_is_told_from_one_that_is_not_there(
+    clean: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
+    with HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            assert main(["--root", str(clean), "publish", f"https://127.0.0.1:{server.server_port}"]) == 1
+        finally:
+            server.shutdown()
+            thread.join()
+    error = capsys.readouterr().err
+    assert "no trusted connection: [SSL: CERTIFICATE_VERIFY_FAILED]" in error
+    assert "name its file in TWINE_CERT" in error
 
 
 @pytest.mark.parametrize(
