@@ -19,7 +19,7 @@ from packaging.specifiers import SpecifierSet
 from generator.changelog import Changelog, parse_changelog
 from generator.diff import Difference, diff
 from generator.document import GeneratorError, blaming, write_atomically
-from generator.lock import LOCK, is_as_locked
+from generator.lock import DOCUMENT_MODULE, LOCK, is_as_locked
 from generator.repository import git
 from generator.rules import PARTS, Effect, next_version, raised, strongest
 from generator.sides import PACKAGE_BY_HAND, last_release, version_of
@@ -63,7 +63,8 @@ def release(root: Path, bump: str, day: date) -> None:
         print(f"first release: there is no tag v… to compare with. Version: {new}, {why}")
     else:
         verdict = _verdict(root, tag, old)
-        _require_agreement(verdict, bump, tag, old, changelog)
+        has_other_document = bool(git(root, "diff", "--name-only", tag, "HEAD", "--", str(DOCUMENT_MODULE)))
+        _require_agreement(verdict, bump, tag, old, changelog, has_other_document)
         new = raised(old, verdict.part if bump == "auto" else bump)
         print(f"since {tag}: {verdict.effect}")
         print("\n".join(f"  {reason}" for reason in verdict.reasons))
@@ -193,13 +194,18 @@ def _reasons(found: Difference, effect: Effect, metadata: Mapping[str, Effect]) 
     return reasons + [text for text, its in metadata.items() if its is effect]
 
 
-def _require_agreement(verdict: _Verdict, bump: str, tag: str, version: str, changelog: Changelog) -> None:
+def _require_agreement(
+    verdict: _Verdict, bump: str, tag: str, version: str, changelog: Changelog, has_other_document: bool
+) -> None:
     listed = "\n".join(f"  {reason}" for reason in verdict.reasons)
     if verdict.effect is Effect.NONE and (bump == "auto" or changelog.is_empty):
+        shipped = "nothing that is shipped changed"
+        if has_other_document:
+            shipped = f"of what is shipped only the document's hash and version in {DOCUMENT_MODULE} changed"
         hint = (
             "" if changelog.is_empty else f" {CHANGELOG} has lines under Unreleased: if they are worth it, BUMP=patch."
         )
-        raise GeneratorError(f"nothing that is shipped changed since {tag}, so there is nothing to release.{hint}")
+        raise GeneratorError(f"{shipped} since {tag}, so there is nothing to release.{hint}")
     if changelog.is_empty:
         raise GeneratorError(
             f"{CHANGELOG} says nothing under Unreleased, but since {tag} there is something {verdict.effect}:\n{listed}\n"

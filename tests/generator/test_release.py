@@ -253,6 +253,23 @@ def test_lines_without_a_change_are_released_only_when_asked_for(released: Path,
     assert git(released, "tag").split() == ["v0.1.0", "v0.1.1"]
 
 
+def test_a_document_that_changed_elsewhere_is_told_from_nothing(released: Path, run: Run) -> None:
+    document = json.loads((released / "spec/forge-containers-api.json").read_text(encoding="utf-8"))
+    document["components"]["schemas"]["App"]["properties"]["name"] = {"type": "string"}
+    repin(released, document)
+    assert run("--root", released, "generate").code == 0
+    note(released, BOTH)
+    commit(released)
+    before = state(released)
+    result = run("--root", released, "release")
+    assert result.code == 1
+    assert (
+        "of what is shipped only the document's hash and version in generated/forge_realtime/_document.py changed since "
+        "v0.1.0, so there is nothing to release. CHANGELOG.md has lines under Unreleased: if they are worth it, BUMP=patch."
+    ) in result.err
+    assert state(released) == before
+
+
 def test_releases_after_changed_documents(unreleased: Path, run: Run) -> None:
     assert run("--root", unreleased, "release").code == 0
     document = json.loads((unreleased / "spec/forge-containers-api.json").read_text(encoding="utf-8"))
