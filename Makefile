@@ -17,6 +17,8 @@ SHIPPED := $(shell find generated overlays/forge_realtime emulator -not -path '*
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # The time in the wheel. Not the last commit's: an sdist has none. Hatchling's own default, so pip builds the same bytes.
 export SOURCE_DATE_EPOCH := 1580601600
+# uv trusts what the machine trusts, as pip does.
+export UV_SYSTEM_CERTS := 1
 
 .PHONY: help setup pull diff generate client wheel demo test faults bench revisions check sbom matrix publish vendor release push propose upgrade clean
 

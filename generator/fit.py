@@ -34,7 +34,7 @@ def require_fit(document: Document, generated: Path, overlay: Path, package: str
         GeneratorError: The package cannot be imported, an operation cannot be called, or a request is against the document;
             names the line of the hand-written package to look at.
     """
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(prefix="fit-") as folder:
         leave_out = shutil.ignore_patterns("__pycache__")
         for room in (generated, overlay):
             shutil.copytree(room / package, Path(folder) / package, dirs_exist_ok=True, ignore=leave_out)
