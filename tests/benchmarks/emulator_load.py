@@ -20,21 +20,19 @@ import argparse
 import asyncio
 import json
 import multiprocessing
-import os
-import platform
 import resource
 import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from importlib.metadata import version
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from forge_realtime_emulator import Emulator, Settings
 from tests.benchmarks.emulator_clients import Published, Received, Subscribers, publish
+from tests.benchmarks.machine import machine
 
 _TIMEOUT = 120.0
 """Seconds for one repetition: a hang is an error, and no number."""
@@ -236,27 +234,6 @@ def table(rows: list[dict[str, Any]]) -> Iterator[str]:
         yield f"{row['name'] + ': ' + row['unit']:52}{numbers}{len(values):4}{of_processes}"
 
 
-def machine() -> dict[str, Any]:
-    """What it ran on."""
-    info = Path("/proc/cpuinfo")
-    model = (
-        next(
-            (line.partition(":")[2].strip() for line in info.read_text().splitlines() if line.startswith("model name")),
-            None,
-        )
-        if info.exists()
-        else None
-    )
-    return {
-        "processor": model or platform.processor() or platform.machine(),
-        "processors": os.cpu_count(),
-        "load average": os.getloadavg()[0],
-        "system": platform.platform(terse=True),
-        "python": platform.python_version(),
-        **{package: version(package) for package in PACKAGES},
-    }
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description="What the emulator carries.")
     parser.add_argument("--repetitions", type=int, default=7)
@@ -265,7 +242,7 @@ def main() -> int:
     parser.add_argument("--fan-out", type=int, default=100, help="events per repetition to all subscribers")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there too")
     options = parser.parse_args()
-    on = machine()
+    on = machine(*PACKAGES)
     print(", ".join(f"{name} {value}" for name, value in on.items()), end="\n\n")
     rows = measure(options.repetitions, options.events, options.subscribers, options.fan_out)
     for line in table(rows):
