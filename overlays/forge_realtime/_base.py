@@ -6,19 +6,32 @@ The clients for Realtime add the named operations. Those that are made for other
 from __future__ import annotations
 
 import asyncio
-import copy
 import os
 import time
 from collections.abc import Callable
 from functools import lru_cache
 from types import TracebackType
-from typing import ClassVar, Final, Generic, Literal, Self, TypeVar, cast
+from typing import ClassVar, Final, Generic, Literal, Self, TypeAlias, TypeVar, cast
 
 import httpx
 
 from ._authorization import HEADER, Authorization
-from ._call import FAILURES, Failure, M, Operation, P, Steps, T, WaitStep, call_steps, operation_name
+from ._call import (
+    FAILURES,
+    Answer,
+    Failure,
+    M,
+    Operation,
+    P,
+    Prepared,
+    Steps,
+    T,
+    WaitStep,
+    call_steps,
+    operation_name,
+)
 from ._errors import Attempt, NoInvocationError, UsageError
+from ._http_client import AsyncClientTransport, ClientTransport
 from ._invocation import Headers, Invocation, current_invocation
 from ._json import encode_json
 from ._retry import RetryPolicy
@@ -26,6 +39,7 @@ from ._shared import AsyncShared, Shared
 from ._version import __version__
 
 AnyShared = TypeVar("AnyShared", Shared, AsyncShared)
+AsyncTransport: TypeAlias = httpx.AsyncBaseTransport | Literal["aiohttp", "httpx"]
 
 # The methods that RFC 9110 calls idempotent: carrying one out twice is as good as once.
 _IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
@@ -102,23 +116,23 @@ class BaseClient(Generic[AnyShared]):
         return self._sibling(_retry=_checked_policy(retry))
 
     def _sibling(self, **changes: object) -> Self:
-        sibling = copy.copy(self)
-        sibling.__dict__.update(changes)
+        sibling = object.__new__(type(self))
+        sibling.__dict__.update(self.__dict__, **changes)
         return sibling
 
     def _call_steps(self, operation: Operation[P, T], *args: P.args, **kwargs: P.kwargs) -> Steps[T]:
-        return self._steps(operation, self._request(operation, *args, **kwargs), lambda model, _: model)
+        return self._steps(operation, self._prepare(operation, *args, **kwargs), lambda model, _: model)
 
     def _steps(
-        self, operation: Operation[P, M], request: httpx.Request, convert: Callable[[M, tuple[Attempt, ...]], T]
+        self, operation: Operation[P, M], prepared: Prepared, convert: Callable[[M, tuple[Attempt, ...]], T]
     ) -> Steps[T]:
         return call_steps(
             operation,
-            request,
+            prepared,
             convert,
             policy=self._retry,
             budget=self._shared.budget,
-            duplicate_harmless=request.method in _IDEMPOTENT or operation in self._HARMLESS_TWICE,
+            duplicate_harmless=prepared.method in _IDEMPOTENT or operation in self._HARMLESS_TWICE,
             started=time.monotonic(),
         )
 
@@ -134,7 +148,7 @@ class BaseClient(Generic[AnyShared]):
             "client.for_installation(installation_id), which publishes to global channels."
         )
 
-    def _request(self, operation: Operation[P, M], *args: P.args, **kwargs: P.kwargs) -> httpx.Request:
+    def _prepare(self, operation: Operation[P, M], *args: P.args, **kwargs: P.kwargs) -> Prepared:
         if self._shared.closed:
             raise UsageError(
                 "This client is closed: its close(), that of a sibling or the end of a `with` block closes all of them. "
@@ -158,18 +172,20 @@ class BaseClient(Generic[AnyShared]):
                 f"{name}: these are not its arguments ({str(error).replace('_get_kwargs()', name)}). A body is an object "
                 "of the generated models."
             ) from error
-        url = (self._base_url or _checked_address(_VARIABLE, os.environ.get(_VARIABLE, ""))) + generated.pop("url")
-        headers = {
-            **generated.pop("headers", {}),
-            "Accept": "application/json",
-            "User-Agent": _USER_AGENT,
-            HEADER: acting.header,
-        }
+        base_url = self._base_url or _checked_address(_VARIABLE, os.environ.get(_VARIABLE, ""))
+        url = _url(base_url + generated.pop("url"))
+        method = generated.pop("method").upper()
+        headers = _headers(url.netloc, *generated.pop("headers", {}).items()).copy()
+        headers[HEADER] = acting.header
         if "json" in generated:
             generated["content"] = encode_json(generated.pop("json"), f"the body of {name}")
-        request = httpx.Request(url=url, headers=headers, **generated)
-        request.read()
-        return request
+        if generated.keys() == {"content"}:
+            # As httpx makes a request of it, in a quarter of the time.
+            content = generated["content"]
+            headers["Content-Length"] = str(len(content))
+            return Prepared(name, method, url, headers, content)
+        request = httpx.Request(method, url, headers=headers, **generated)
+        return Prepared(name, method, request.url, request.headers, request.read())
 
 
 class ForgeClient(BaseClient[Shared]):
@@ -182,6 +198,8 @@ class ForgeClient(BaseClient[Shared]):
             which the platform sets in the container, says at each call.
         retry: When a call is tried again; by default `RetryPolicy()`.
         transport: Any httpx transport, in place of the client's own connections.
+        http_client: An httpx client to send with: its event hooks, headers, authentication and proxies take part. It
+            stays its owner's to close.
 
     Raises:
         UsageError: The address is not an http(s) URL, or an argument is of another type.
@@ -193,10 +211,17 @@ class ForgeClient(BaseClient[Shared]):
         *,
         retry: RetryPolicy | None = None,
         transport: httpx.BaseTransport | None = None,
+        http_client: httpx.Client | None = None,
     ) -> None:
         super().__init__(base_url, retry)
         if transport is not None and not isinstance(transport, httpx.BaseTransport):
             raise UsageError("transport takes an httpx.BaseTransport, such as httpx.HTTPTransport().")
+        if http_client is not None:
+            if transport is not None or not isinstance(http_client, httpx.Client):
+                raise UsageError(
+                    "http_client takes an httpx.Client, which brings its own transport: give no other one."
+                )
+            transport = ClientTransport(http_client)
         self._shared = Shared(transport)
 
     def call(self, operation: Operation[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -229,7 +254,7 @@ class ForgeClient(BaseClient[Shared]):
         self.close()
 
     def _run(self, steps: Steps[T]) -> T:
-        outcome: httpx.Response | Failure | None = None
+        outcome: Answer | Failure | None = None
         while True:
             try:
                 step = steps.send(outcome)
@@ -252,7 +277,10 @@ class AsyncForgeClient(BaseClient[AsyncShared]):
         base_url: The address of the egress sidecar; by default what the environment variable `FORGE_EGRESS_PROXY_URL`,
             which the platform sets in the container, says at each call.
         retry: When a call is tried again; by default `RetryPolicy()`.
-        transport: Any asynchronous httpx transport, in place of the client's own connections.
+        transport: `"aiohttp"` or `"httpx"`: whose connections are used; by default those of aiohttp, which take half the
+            time, where it is installed (`forge-realtime[aiohttp]`). Or any asynchronous httpx transport in their place.
+        http_client: An asynchronous httpx client to send with: its event hooks, headers, authentication and proxies take
+            part. It stays its owner's to close.
 
     Raises:
         UsageError: The address is not an http(s) URL, or an argument is of another type.
@@ -263,12 +291,24 @@ class AsyncForgeClient(BaseClient[AsyncShared]):
         base_url: str | None = None,
         *,
         retry: RetryPolicy | None = None,
-        transport: httpx.AsyncBaseTransport | None = None,
+        transport: AsyncTransport | None = None,
+        http_client: httpx.AsyncClient | None = None,
     ) -> None:
         super().__init__(base_url, retry)
-        if transport is not None and not isinstance(transport, httpx.AsyncBaseTransport):
-            raise UsageError("transport takes an httpx.AsyncBaseTransport, such as httpx.AsyncHTTPTransport().")
-        self._shared = AsyncShared(transport)
+        if not isinstance(transport, httpx.AsyncBaseTransport) and transport not in (None, "aiohttp", "httpx"):
+            raise UsageError(
+                "transport takes an httpx.AsyncBaseTransport, such as httpx.AsyncHTTPTransport(), or 'aiohttp' or 'httpx'."
+            )
+        if http_client is not None:
+            if transport is not None or not isinstance(http_client, httpx.AsyncClient):
+                raise UsageError(
+                    "http_client takes an httpx.AsyncClient, which brings its own transport: give no other one."
+                )
+            transport = AsyncClientTransport(http_client)
+        if isinstance(transport, httpx.AsyncBaseTransport):
+            self._shared = AsyncShared(transport)
+        else:
+            self._shared = AsyncShared(None, aiohttp=None if transport is None else transport == "aiohttp")
 
     async def call(self, operation: Operation[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """As `ForgeClient.call`."""
@@ -287,7 +327,7 @@ class AsyncForgeClient(BaseClient[AsyncShared]):
         await self.aclose()
 
     async def _run(self, steps: Steps[T]) -> T:
-        outcome: httpx.Response | Failure | None = None
+        outcome: Answer | Failure | None = None
         while True:
             try:
                 step = steps.send(outcome)
@@ -301,6 +341,18 @@ class AsyncForgeClient(BaseClient[AsyncShared]):
                     outcome = await self._shared.send(step.request, step.timeout)
                 except FAILURES as error:
                     outcome = error
+
+
+@lru_cache(maxsize=64)
+def _url(text: str) -> httpx.URL:
+    return httpx.URL(text)
+
+
+@lru_cache(maxsize=64)
+def _headers(host: bytes, *own: tuple[str, str]) -> httpx.Headers:
+    """What all requests to a host have in common, and what the operation adds."""
+    common = {"Host": host.decode("ascii"), "Accept": "application/json", "User-Agent": _USER_AGENT}
+    return httpx.Headers({**dict(own), **common})
 
 
 @lru_cache(maxsize=16)

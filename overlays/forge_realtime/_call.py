@@ -6,6 +6,7 @@ asyncio, and decide nothing themselves.
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import re
@@ -14,7 +15,7 @@ from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from typing import Any, Final, ParamSpec, Protocol, TypeAlias, TypeVar, cast
 
 import httpx
-from attrs import evolve, frozen
+from attrs import define, evolve, field
 
 from ._api import Client
 from ._api.errors import UnexpectedStatus
@@ -59,7 +60,7 @@ class Operation(Protocol[P, T_co]):
 
     def _get_kwargs(self, *args: P.args, **kwargs: P.kwargs) -> dict[str, Any]: ...
 
-    def _parse_response(self, *, client: Any, response: httpx.Response) -> T_co | None: ...
+    def _parse_response(self, *, client: Any, response: Any) -> T_co | None: ...
 
 
 class TrackedBody(httpx.ByteStream):
@@ -71,19 +72,59 @@ class TrackedBody(httpx.ByteStream):
 
     def __init__(self, content: bytes) -> None:
         super().__init__(content)
+        self.content = content
         self.sent = False
 
     def __iter__(self) -> Iterator[bytes]:
-        yield from super().__iter__()
+        yield self.content
         self.sent = True
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         self.sent = True
-        async for chunk in super().__aiter__():
-            yield chunk
+        yield self.content
 
 
-@frozen
+@define(eq=False)
+class Prepared:
+    """A request of which each attempt makes an `httpx.Request` of its own.
+
+    Attributes:
+        name: The operation's name in messages.
+    """
+
+    name: str
+    method: str
+    url: httpx.URL
+    headers: httpx.Headers
+    content: bytes
+
+    def request(self, body: TrackedBody) -> httpx.Request:
+        return httpx.Request(self.method, self.url, headers=self.headers, stream=body)
+
+
+@define(eq=False)
+class Answer:
+    """An answer, read to its end and decoded: as much of an `httpx.Response` as generated operations read."""
+
+    status_code: int
+    headers: httpx.Headers
+    content: bytes
+    _parsed: Any = field(init=False, default=None)
+
+    def json(self) -> Any:
+        """The body, parsed once."""
+        if self._parsed is None:
+            self._parsed = json.loads(self.content)
+        return self._parsed
+
+    @property
+    def text(self) -> str:
+        """The body as text, in the encoding that its type names."""
+        type_ = {"content-type": self.headers.get("content-type", "")}
+        return httpx.Response(self.status_code, headers=type_, content=self.content).text
+
+
+@define(eq=False)
 class SendStep:
     """Send `request`, read the whole answer, and be done within `timeout` seconds."""
 
@@ -91,7 +132,7 @@ class SendStep:
     timeout: float
 
 
-@frozen
+@define(eq=False)
 class WaitStep:
     """Wait so many seconds."""
 
@@ -103,12 +144,12 @@ FAILURES: Final = (httpx.RequestError, OSError)
 Failure: TypeAlias = httpx.RequestError | OSError
 
 # An attempt is answered with what came of it, a wait with None.
-Steps: TypeAlias = Generator[SendStep | WaitStep, httpx.Response | Failure | None, T]
+Steps: TypeAlias = Generator[SendStep | WaitStep, Answer | Failure | None, T]
 
 
 def call_steps(
     operation: Operation[P, M],
-    request: httpx.Request,
+    prepared: Prepared,
     convert: Callable[[M, tuple[Attempt, ...]], T],
     *,
     policy: RetryPolicy,
@@ -120,7 +161,7 @@ def call_steps(
 
     Args:
         operation: The generated operation; it reads the answers.
-        request: What to send, its body read already.
+        prepared: What to send.
         convert: Makes the result of the parsed answer and the attempts; raises ValueError or TypeError where the answer has
             another shape than documented.
         policy: When to try again.
@@ -134,20 +175,20 @@ def call_steps(
     Raises:
         ForgeRealtimeError: The last attempt's error, with all attempts.
     """
-    name = operation_name(operation)
+    name = prepared.name
     budget.deposit(policy.budget)
     attempts: list[Attempt] = []
     while True:
         number = len(attempts) + 1
         began = time.monotonic()
         timeout = max(0.001, min(policy.attempt_timeout, started + policy.deadline - began))
-        body = TrackedBody(request.content)
-        outcome = yield SendStep(_attempt_request(request, body, timeout), timeout)
+        body = TrackedBody(prepared.content)
+        outcome = yield SendStep(prepared.request(body), timeout)
         now = time.monotonic()
 
         error: ForgeRealtimeError
         status: int | None = None
-        if isinstance(outcome, httpx.Response):
+        if isinstance(outcome, Answer):
             status = outcome.status_code
             accepted = Attempt(number, Delivery.ACCEPTED, status, None, now - began, None)
             try:
@@ -183,7 +224,7 @@ def call_steps(
         error.attempts = tuple(attempts)
         if any(attempt.delivery is Delivery.UNKNOWN for attempt in attempts):
             error.delivery = Delivery.UNKNOWN
-        error.args = (_message(name, error, reason, now - started, request.url),)
+        error.args = (_message(name, error, reason, now - started, prepared.url),)
         logger.warning("%s", error)
         raise error
 
@@ -195,7 +236,7 @@ def operation_name(operation: object) -> str:
 
 def _result(
     operation: Operation[P, M],
-    response: httpx.Response,
+    response: Answer,
     convert: Callable[[M, tuple[Attempt, ...]], T],
     attempts: tuple[Attempt, ...],
 ) -> T:
@@ -219,11 +260,6 @@ def _result(
     raise _answer_error(UnexpectedAnswerError, response, message, Delivery.UNKNOWN, retryable=retryable)
 
 
-def _attempt_request(request: httpx.Request, body: TrackedBody, timeout: float) -> httpx.Request:
-    extensions = {"timeout": dict.fromkeys(("connect", "read", "write", "pool"), timeout)}
-    return httpx.Request(request.method, request.url, headers=request.headers, stream=body, extensions=extensions)
-
-
 def _no_answer(error: Failure, *, sent: bool) -> NoAnswerError:
     # These come before the first byte, also where a transport (a mock, say) reads the body ahead of sending it. Not so
     # ConnectTimeout: the aiohttp transport raises it for connections that break later, too.
@@ -243,7 +279,7 @@ def _no_answer(error: Failure, *, sent: bool) -> NoAnswerError:
     return no_answer
 
 
-def _failure(response: httpx.Response) -> AnswerError:
+def _failure(response: Answer) -> AnswerError:
     status = response.status_code
     if status == 429:
         message = "too many operations (429)"
@@ -257,9 +293,7 @@ def _failure(response: httpx.Response) -> AnswerError:
     return _answer_error(ServerFailedError, response, message, Delivery.UNKNOWN, retryable=True)
 
 
-def _answer_error(
-    kind: type[E], response: httpx.Response, message: str, delivery: Delivery, *, retryable: bool = False
-) -> E:
+def _answer_error(kind: type[E], response: Answer, message: str, delivery: Delivery, *, retryable: bool = False) -> E:
     code = _code(response)
     error = kind(f"{message}, code {code}" if code else message)
     error.delivery = delivery
@@ -272,7 +306,7 @@ def _answer_error(
     return error
 
 
-def _code(response: httpx.Response) -> str | None:
+def _code(response: Answer) -> str | None:
     body = _json(response)
     errors = body.get("errors") if isinstance(body, dict) else None
     for entry in [body, *(errors if isinstance(errors, list) else [errors])]:
@@ -291,7 +325,7 @@ def _code(response: httpx.Response) -> str | None:
     return header if _CODE.fullmatch(header) else None
 
 
-def _json(response: httpx.Response) -> object:
+def _json(response: Answer) -> object:
     try:
         return response.json()
     except _PARSER_ERRORS:

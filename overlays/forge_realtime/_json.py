@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 from ._errors import UsageError
 
@@ -15,7 +16,7 @@ def encode_json(value: object, what: str) -> bytes:
         UsageError: The value cannot be JSON; names `what`, never the value.
     """
     try:
-        return json.dumps(value, default=_plain, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+        return _encode(value).encode()
     except (TypeError, ValueError, RecursionError) as error:
         reason = "it holds a lone surrogate" if isinstance(error, UnicodeError) else str(error)
     # Raised outside of the handler: the error of the encoder can hold the value.
@@ -28,3 +29,7 @@ def _plain(value: object) -> object:
     if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray | memoryview):
         return list(value)
     raise TypeError(f"Object of type {type(value).__name__} is not JSON serializable")
+
+
+# Kept: json.dumps() makes an encoder for each call that is not all defaults.
+_encode: Final = json.JSONEncoder(default=_plain, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode

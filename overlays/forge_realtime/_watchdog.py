@@ -71,11 +71,12 @@ class Watchdog:
         self._wake: SimpleQueue[None] = SimpleQueue()
         self._wakes = math.inf
         self._thread: threading.Thread | None = None
+        self._watching = False
         self._starting = threading.Lock()
 
     def add(self, watch: Watch) -> None:
         self._watches.add(watch)
-        if not self._running():
+        if not self._watching:
             with self._starting:
                 if not self._running():
                     self._thread = threading.Thread(target=self._run, name="forge-realtime-watchdog", daemon=True)
@@ -105,11 +106,13 @@ class Watchdog:
     def _run(self) -> None:
         while self._watches:
             self._thread = threading.current_thread()
+            self._watching = True
             while self._watches:
                 wait = self._expire_due()
                 with contextlib.suppress(Empty):
                     self._wake.get(timeout=wait)
             # Whoever adds a watch from here on sees that there is no thread.
+            self._watching = False
             self._thread = None
         # For a second thread, which an interrupt at the start of this one can have made.
         self._wake.put(None)

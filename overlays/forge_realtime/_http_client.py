@@ -1,0 +1,49 @@
+"""An httpx client that the user hands in, as a transport: its hooks, headers, authentication and proxies take part."""
+
+from __future__ import annotations
+
+import httpx
+
+
+class ClientTransport(httpx.BaseTransport):
+    """Sends with a client, and leaves it open: it is its owner's.
+
+    Args:
+        client: The client.
+    """
+
+    def __init__(self, client: httpx.Client) -> None:
+        self._client = client
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        try:
+            return self._client.send(_merged(self._client, request), stream=True)
+        except httpx.HTTPStatusError as error:
+            return _refused(error)
+
+
+class AsyncClientTransport(httpx.AsyncBaseTransport):
+    """As `ClientTransport`, with asyncio."""
+
+    def __init__(self, client: httpx.AsyncClient) -> None:
+        self._client = client
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        try:
+            return await self._client.send(_merged(self._client, request), stream=True)
+        except httpx.HTTPStatusError as error:
+            return _refused(error)
+
+
+def _merged(client: httpx.Client | httpx.AsyncClient, request: httpx.Request) -> httpx.Request:
+    merged = client.build_request(request.method, request.url, headers=request.headers, extensions=request.extensions)
+    merged.stream = request.stream
+    return merged
+
+
+def _refused(error: httpx.HTTPStatusError) -> httpx.Response:
+    # From a hook that raises for the status, before or after it has read the body. What the status says is for this client.
+    response = error.response
+    headers = [(name, value) for name, value in response.headers.raw if name.lower() != b"content-encoding"]
+    content = response.content if response.is_stream_consumed else b""
+    return httpx.Response(response.status_code, headers=headers, content=content)
