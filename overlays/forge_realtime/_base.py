@@ -44,7 +44,8 @@ AsyncTransport: TypeAlias = httpx.AsyncBaseTransport | Literal["aiohttp", "httpx
 # The methods that RFC 9110 calls idempotent: carrying one out twice is as good as once.
 _IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
 _VARIABLE: Final = "FORGE_EGRESS_PROXY_URL"
-_USER_AGENT: Final = f"forge-realtime/{__version__}"
+_USER_AGENT: Final = f"forge-realtime/{__version__}".encode("ascii")
+_HEADER: Final = HEADER.encode("ascii")
 
 
 class BaseClient(Generic[AnyShared]):
@@ -175,17 +176,19 @@ class BaseClient(Generic[AnyShared]):
         base_url = self._base_url or _checked_address(_VARIABLE, os.environ.get(_VARIABLE, ""))
         url = _url(base_url + generated.pop("url"))
         method = generated.pop("method").upper()
-        headers = _headers(url.netloc, *generated.pop("headers", {}).items()).copy()
-        headers[HEADER] = acting.header
+        headers = [
+            *_headers(url.netloc, *generated.pop("headers", {}).items()),
+            (_HEADER, acting.header.encode("ascii")),
+        ]
         if "json" in generated:
             generated["content"] = encode_json(generated.pop("json"), f"the body of {name}")
         if generated.keys() == {"content"}:
             # As httpx makes a request of it, in a quarter of the time.
             content = generated["content"]
-            headers["Content-Length"] = str(len(content))
+            headers.append((b"Content-Length", b"%d" % len(content)))
             return Prepared(name, method, url, headers, content)
         request = httpx.Request(method, url, headers=headers, **generated)
-        return Prepared(name, method, request.url, request.headers, request.read())
+        return Prepared(name, method, request.url, request.headers.raw, request.read())
 
 
 class ForgeClient(BaseClient[Shared]):
@@ -349,10 +352,10 @@ def _url(text: str) -> httpx.URL:
 
 
 @lru_cache(maxsize=64)
-def _headers(host: bytes, *own: tuple[str, str]) -> httpx.Headers:
+def _headers(host: bytes, *own: tuple[str, str]) -> list[tuple[bytes, bytes]]:
     """What all requests to a host have in common, and what the operation adds."""
-    common = {"Host": host.decode("ascii"), "Accept": "application/json", "User-Agent": _USER_AGENT}
-    return httpx.Headers({**dict(own), **common})
+    common = [(b"Host", host), (b"Accept", b"application/json"), (b"User-Agent", _USER_AGENT)]
+    return [*common, *((name.encode("ascii"), value.encode("utf-8")) for name, value in own)]
 
 
 @lru_cache(maxsize=16)

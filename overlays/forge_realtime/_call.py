@@ -95,7 +95,7 @@ class Prepared:
     name: str
     method: str
     url: httpx.URL
-    headers: httpx.Headers
+    headers: list[tuple[bytes, bytes]]
     content: bytes
 
     def request(self, body: TrackedBody) -> httpx.Request:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import httpx
@@ -10,7 +10,6 @@ import httpx
 from ._api.api.forge_realtime import publish as _publish
 from ._api.api.forge_realtime import publish_global as _publish_global
 from ._api.api.forge_realtime import sign_realtime_token as _sign_realtime_token
-from ._authorization import HEADER
 from ._base import AsyncForgeClient, AsyncTransport, BaseClient, ForgeClient
 from ._call import Steps
 from ._operations import (
@@ -51,12 +50,12 @@ class _Realtime(BaseClient[Any]):
 
     def _sign_steps(
         self, channel: str, claims: Mapping[str, Any], permissions: Iterable[Permission] | None
-    ) -> tuple[Steps[RealtimeToken], tuple[str, str, bytes]]:
+    ) -> tuple[Steps[RealtimeToken], Hashable]:
         """The steps, and what makes the token the one that it is."""
         body = sign_realtime_token_request(channel, claims, permissions)
         prepared = self._prepare(_sign_realtime_token, body=body)
-        # With the address, which the environment may have changed since.
-        key = (str(prepared.url), prepared.headers[HEADER], prepared.content)
+        # With the address, which the environment may have changed since; the headers say on whose behalf.
+        key = (str(prepared.url), *prepared.headers, prepared.content)
         return self._steps(_sign_realtime_token, prepared, realtime_token), key
 
 

@@ -77,7 +77,7 @@ def lacking() -> list[str]:
 
 def publish_result(answer: PublishAnswer | PublishGlobalAnswer, attempts: tuple[Attempt, ...]) -> PublishResult:
     event_id = _known(answer.event_id)
-    if not isinstance(event_id, str | None):
+    if event_id is not None and not isinstance(event_id, str):
         raise TypeError("eventId")
     timestamp = _time(answer.event_timestamp)
     return PublishResult(
@@ -125,6 +125,8 @@ def _known(value: object) -> object:
 
 
 def _time(value: object) -> str | float | None:
+    if isinstance(value, str):
+        return value
     known = _known(value)
     if not isinstance(known, str | int | float | None) or isinstance(known, bool):
         raise TypeError("not a point in time")
