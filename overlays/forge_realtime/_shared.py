@@ -247,8 +247,8 @@ class AsyncShared(_Shared):
         """
         running = asyncio.get_running_loop()
         until = running.time() + timeout
-        request.extensions = {"timeout": _timeout(timeout)}
         if self._given is not None:
+            request.extensions = {"timeout": _timeout(timeout)}
             return await _aexchange(self._given, request, until)
         if (loop := self._loops.get(running)) is None:
             for closed in [former for former in list(self._loops) if former.is_closed()]:
