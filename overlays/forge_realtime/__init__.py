@@ -11,6 +11,7 @@ from ._errors import (
     InvalidTokenError,
     NoAnswerError,
     NoInvocationError,
+    OverQuotaError,
     RateLimitedError,
     RejectedError,
     ServerFailedError,
@@ -19,6 +20,7 @@ from ._errors import (
     UsageError,
 )
 from ._invocation import Invocation, current_invocation
+from ._quota import Quota
 from ._results import PublishResult, RealtimeToken
 from ._retry import RetryPolicy
 from ._version import __version__
@@ -34,7 +36,9 @@ __all__ = [
     "Invocation",
     "NoAnswerError",
     "NoInvocationError",
+    "OverQuotaError",
     "PublishResult",
+    "Quota",
     "RateLimitedError",
     "RealtimeClient",
     "RealtimeToken",

@@ -12,12 +12,12 @@ import time
 from collections.abc import Callable
 from functools import lru_cache
 from types import TracebackType
-from typing import ClassVar, Final, Generic, Literal, Self, TypeVar, cast
+from typing import ClassVar, Final, Generic, Literal, Self, TypeAlias, TypeVar, cast
 
 import httpx
 
 from ._authorization import HEADER, Authorization
-from ._call import FAILURES, Failure, M, Operation, P, Steps, T, WaitStep, call_steps, operation_name
+from ._call import FAILURES, Failure, M, Operation, P, Permits, Steps, T, WaitStep, call_steps, operation_name
 from ._errors import Attempt, NoInvocationError, UsageError
 from ._invocation import Headers, Invocation, current_invocation
 from ._json import encode_json
@@ -26,6 +26,7 @@ from ._shared import AsyncShared, Shared
 from ._version import __version__
 
 AnyShared = TypeVar("AnyShared", Shared, AsyncShared)
+Priority: TypeAlias = Literal["call", "stream"]
 
 # The methods that RFC 9110 calls idempotent: carrying one out twice is as good as once.
 _IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
@@ -110,7 +111,12 @@ class BaseClient(Generic[AnyShared]):
         return self._steps(operation, self._request(operation, *args, **kwargs), lambda model, _: model)
 
     def _steps(
-        self, operation: Operation[P, M], request: httpx.Request, convert: Callable[[M, tuple[Attempt, ...]], T]
+        self,
+        operation: Operation[P, M],
+        request: httpx.Request,
+        convert: Callable[[M, tuple[Attempt, ...]], T],
+        *,
+        priority: Priority = "call",
     ) -> Steps[T]:
         return call_steps(
             operation,
@@ -120,7 +126,15 @@ class BaseClient(Generic[AnyShared]):
             budget=self._shared.budget,
             duplicate_harmless=request.method in _IDEMPOTENT or operation in self._HARMLESS_TWICE,
             started=time.monotonic(),
+            permits=self._permits(operation, priority),
         )
+
+    def _permits(self, operation: object, priority: Priority) -> Permits | None:
+        """What lets the attempts of a call begin; None: nothing holds them."""
+        return None
+
+    def _address(self) -> str:
+        return self._base_url or _checked_address(_VARIABLE, os.environ.get(_VARIABLE, ""))
 
     def _acting(self, name: str) -> Authorization:
         if self._authorization is not None:
@@ -158,7 +172,7 @@ class BaseClient(Generic[AnyShared]):
                 f"{name}: these are not its arguments ({str(error).replace('_get_kwargs()', name)}). A body is an object "
                 "of the generated models."
             ) from error
-        url = (self._base_url or _checked_address(_VARIABLE, os.environ.get(_VARIABLE, ""))) + generated.pop("url")
+        url = self._address() + generated.pop("url")
         headers = {
             **generated.pop("headers", {}),
             "Accept": "application/json",
@@ -235,14 +249,19 @@ class ForgeClient(BaseClient[Shared]):
                 step = steps.send(outcome)
             except StopIteration as end:
                 return cast(T, end.value)
-            if isinstance(step, WaitStep):
-                time.sleep(step.seconds)
-                outcome = None
-            else:
-                try:
-                    outcome = self._shared.send(step.request, step.timeout)
-                except FAILURES as error:
-                    outcome = error
+            try:
+                if isinstance(step, WaitStep):
+                    time.sleep(step.seconds)
+                    outcome = None
+                else:
+                    try:
+                        outcome = self._shared.send(step.request, step.timeout)
+                    except FAILURES as error:
+                        outcome = error
+            except BaseException:
+                # Now, and not when the traceback is gone: others wait behind this call for the quota.
+                steps.close()
+                raise
 
 
 class AsyncForgeClient(BaseClient[AsyncShared]):
@@ -293,14 +312,18 @@ class AsyncForgeClient(BaseClient[AsyncShared]):
                 step = steps.send(outcome)
             except StopIteration as end:
                 return cast(T, end.value)
-            if isinstance(step, WaitStep):
-                await asyncio.sleep(step.seconds)
-                outcome = None
-            else:
-                try:
-                    outcome = await self._shared.send(step.request, step.timeout)
-                except FAILURES as error:
-                    outcome = error
+            try:
+                if isinstance(step, WaitStep):
+                    await asyncio.sleep(step.seconds)
+                    outcome = None
+                else:
+                    try:
+                        outcome = await self._shared.send(step.request, step.timeout)
+                    except FAILURES as error:
+                        outcome = error
+            except BaseException:
+                steps.close()
+                raise
 
 
 @lru_cache(maxsize=16)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final, Self
 
 import httpx
 
@@ -11,8 +11,9 @@ from ._api.api.forge_realtime import publish as _publish
 from ._api.api.forge_realtime import publish_global as _publish_global
 from ._api.api.forge_realtime import sign_realtime_token as _sign_realtime_token
 from ._authorization import HEADER
-from ._base import AsyncForgeClient, BaseClient, ForgeClient
-from ._call import Steps
+from ._base import AsyncForgeClient, BaseClient, ForgeClient, Priority
+from ._call import Steps, operation_name
+from ._errors import UsageError
 from ._operations import (
     Payload,
     Permission,
@@ -22,9 +23,13 @@ from ._operations import (
     realtime_token,
     sign_realtime_token_request,
 )
+from ._quota import Permits, Quota
 from ._results import PublishResult, RealtimeToken
 from ._retry import RetryPolicy
 from ._tokens import TokenCache
+
+_UNCHANGED: Final[Any] = object()
+_QUOTA_OF_STREAMS: Final = Quota()
 
 
 class _Realtime(BaseClient[Any]):
@@ -33,21 +38,49 @@ class _Realtime(BaseClient[Any]):
     _INVOCATION_ONLY: ClassVar[frozenset[object]] = frozenset({_publish})
     _HARMLESS_TWICE: ClassVar[frozenset[object]] = frozenset({_sign_realtime_token})
 
+    _quota: Quota | None
+
+    @property
+    def quota(self) -> Quota | None:
+        """How many operations may begin; None: plain calls are not held."""
+        return self._quota
+
+    def with_options(self, *, retry: RetryPolicy = _UNCHANGED, quota: Quota | None = _UNCHANGED) -> Self:
+        """Returns a sibling with another policy for retries or another quota. It shares the connections; making one is cheap.
+
+        Args:
+            retry: When a call is tried again; by default as before.
+            quota: How many operations may begin; None: plain calls are not held. By default as before.
+        """
+        sibling = self if retry is _UNCHANGED else super().with_options(retry=retry)
+        return sibling if quota is _UNCHANGED else sibling._sibling(_quota=_checked_quota(quota))
+
+    def _permits(self, operation: object, priority: Priority) -> Permits | None:
+        quota = self._quota
+        if quota is None:
+            if priority == "call":
+                return None
+            quota = _QUOTA_OF_STREAMS
+        return Permits(quota, self._address(), self._acting(operation_name(operation)), stream=priority == "stream")
+
     def _publish_steps(
         self,
         channel: str,
         payload: Payload,
         token: str | RealtimeToken | None,
         context_overrides: Sequence[str] | None,
+        *,
+        priority: Priority = "call",
     ) -> Steps[PublishResult]:
         body = publish_request(channel, payload, token, context_overrides)
-        return self._steps(_publish, self._request(_publish, body=body), publish_result)
+        return self._steps(_publish, self._request(_publish, body=body), publish_result, priority=priority)
 
     def _publish_global_steps(
-        self, channel: str, payload: Payload, token: str | RealtimeToken | None
+        self, channel: str, payload: Payload, token: str | RealtimeToken | None, *, priority: Priority = "call"
     ) -> Steps[PublishResult]:
         body = publish_global_request(channel, payload, token)
-        return self._steps(_publish_global, self._request(_publish_global, body=body), publish_result)
+        request = self._request(_publish_global, body=body)
+        return self._steps(_publish_global, request, publish_result, priority=priority)
 
     def _sign_steps(
         self, channel: str, claims: Mapping[str, Any], permissions: Iterable[Permission] | None
@@ -72,6 +105,8 @@ class RealtimeClient(_Realtime, ForgeClient):
         transport: Any httpx transport, in place of the client's own connections.
         cache_tokens: Whether `sign_realtime_token` keeps what it signed for the same invocation or installation, channel,
             claims and permissions, until a tenth of its life is left.
+        quota: How many operations of an installation may begin; the others wait within their deadline. By default plain
+            calls are not held.
 
     Raises:
         UsageError: The address is not an http(s) URL, or an argument is of another type.
@@ -84,9 +119,11 @@ class RealtimeClient(_Realtime, ForgeClient):
         retry: RetryPolicy | None = None,
         transport: httpx.BaseTransport | None = None,
         cache_tokens: bool = False,
+        quota: Quota | None = None,
     ) -> None:
         super().__init__(base_url, retry=retry, transport=transport)
         self._tokens = TokenCache() if cache_tokens else None
+        self._quota = _checked_quota(quota)
 
     def publish(
         self,
@@ -162,6 +199,7 @@ class AsyncRealtimeClient(_Realtime, AsyncForgeClient):
         retry: When a call is tried again; by default `RetryPolicy()`.
         transport: Any asynchronous httpx transport, in place of the client's own connections.
         cache_tokens: Whether `sign_realtime_token` keeps what it signed, as `RealtimeClient` describes it.
+        quota: How many operations of an installation may begin, as `RealtimeClient` describes it.
 
     Raises:
         UsageError: The address is not an http(s) URL, or an argument is of another type.
@@ -174,9 +212,11 @@ class AsyncRealtimeClient(_Realtime, AsyncForgeClient):
         retry: RetryPolicy | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
         cache_tokens: bool = False,
+        quota: Quota | None = None,
     ) -> None:
         super().__init__(base_url, retry=retry, transport=transport)
         self._tokens = TokenCache() if cache_tokens else None
+        self._quota = _checked_quota(quota)
 
     async def publish(
         self,
@@ -203,3 +243,9 @@ class AsyncRealtimeClient(_Realtime, AsyncForgeClient):
         if self._tokens is None:
             return await self._run(steps)
         return await self._tokens.aget(key, lambda: self._run(steps), self._retry.deadline)
+
+
+def _checked_quota(quota: Quota | None) -> Quota | None:
+    if quota is not None and not isinstance(quota, Quota):
+        raise UsageError("quota takes a Quota, for example Quota(per_second=40.0), or None.")
+    return quota

@@ -6,6 +6,7 @@
     + InvalidTokenError        a token that the platform would refuse
   x NoAnswerError              no connection, or it broke before the answer was complete
     + TimedOutError            not in time
+      - OverQuotaError         not begun: the client's own quota was in use up to the deadline
   x AnswerError                an answer, but not one of success
     + RejectedError            the platform refused: 4xx, 503 with Retry-After, or `errors` in a 200
       - RateLimitedError       429: more than 50 operations per second for the installation
@@ -101,6 +102,13 @@ class NoAnswerError(ForgeRealtimeError):
 
 class TimedOutError(NoAnswerError, TimeoutError):
     """Connecting (NOT_SENT) or answering (UNKNOWN) took longer than the policy allows."""
+
+
+class OverQuotaError(TimedOutError):
+    """The client's own quota would have let the call begin only after its deadline. Nothing was sent.
+
+    `__cause__` is None. Where an earlier attempt of the call was made, that one's error is raised instead.
+    """
 
 
 class AnswerError(ForgeRealtimeError):
