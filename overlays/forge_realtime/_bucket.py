@@ -6,6 +6,7 @@ is all that it needs.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import deque
 from typing import Final, Protocol
@@ -20,6 +21,9 @@ _WINDOW: Final = 1.0
 _RECOVERY: Final = 0.1
 # A store answers sooner, but not at once.
 _STORE_WAIT: Final = 0.003
+
+SLOT: Final = 0.1
+"""Seconds that a reserved permit is good for."""
 
 
 @define(eq=False)
@@ -196,7 +200,11 @@ class SharedBucket(Bucket):
         """How many permits those who wait lack."""
         with self._lock:
             self._drop_slots(now)
-            return len(self._calls) + len(self._streams) - sum(left for _, _, left in self._slots)
+            waiting = len(self._calls) + len(self._streams)
+            if not self._reservations.is_settled(now):
+                # What it may not use yet is left to the others.
+                waiting = min(waiting, math.ceil(self._rate * SLOT))
+            return waiting - sum(left for _, _, left in self._slots)
 
     def put(self, start: float, end: float, permits: int) -> None:
         """Takes permits that were reserved for the time from `start` to `end`."""
@@ -224,7 +232,7 @@ class SharedBucket(Bucket):
                 break
         else:
             self._reservations.want(self)
-            shared = max(_STORE_WAIT, self._next_look - now, (needed - reserved) / self.rate - 1)
+            shared = max(_STORE_WAIT, self._next_look - now, (needed - reserved) / self.rate - 2 * SLOT)
         return shared if settled else max(shared, alone)
 
     def _take(self) -> None:
