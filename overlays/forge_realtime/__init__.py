@@ -15,6 +15,9 @@ from ._errors import (
     RateLimitedError,
     RejectedError,
     ServerFailedError,
+    StreamError,
+    StreamFullError,
+    StreamReport,
     TimedOutError,
     UnexpectedAnswerError,
     UsageError,
@@ -23,11 +26,14 @@ from ._invocation import Invocation, current_invocation
 from ._quota import Quota
 from ._results import PublishResult, RealtimeToken
 from ._retry import RetryPolicy
+from ._stream_worker import Stream
+from ._streams import AsyncStream
 from ._version import __version__
 
 __all__ = [
     "AnswerError",
     "AsyncRealtimeClient",
+    "AsyncStream",
     "Attempt",
     "Authorization",
     "Delivery",
@@ -45,6 +51,10 @@ __all__ = [
     "RejectedError",
     "RetryPolicy",
     "ServerFailedError",
+    "Stream",
+    "StreamError",
+    "StreamFullError",
+    "StreamReport",
     "TimedOutError",
     "UnexpectedAnswerError",
     "UsageError",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Final, Self
 
 import httpx
@@ -23,9 +23,12 @@ from ._operations import (
     realtime_token,
     sign_realtime_token_request,
 )
+from ._pending import Merge, Overflow, StreamSettings
 from ._quota import Permits, Quota
 from ._results import PublishResult, RealtimeToken
 from ._retry import RetryPolicy
+from ._stream_worker import Stream, StreamWorker
+from ._streams import AsyncStream, PublishSteps
 from ._tokens import TokenCache
 
 _UNCHANGED: Final[Any] = object()
@@ -82,6 +85,13 @@ class _Realtime(BaseClient[Any]):
         request = self._request(_publish_global, body=body)
         return self._steps(_publish_global, request, publish_result, priority=priority)
 
+    def _stream_steps(self, publish: Callable[[_Realtime, str], Steps[PublishResult]]) -> PublishSteps:
+        """How a stream publishes, on behalf of whom it is made for."""
+        live = self._sibling(_authorization=self._acting("stream"))
+        # Refuses at once what would be refused later.
+        publish(live, "").close()
+        return lambda payload, retry: publish(live.with_options(retry=retry), payload)
+
     def _sign_steps(
         self, channel: str, claims: Mapping[str, Any], permissions: Iterable[Permission] | None
     ) -> tuple[Steps[RealtimeToken], tuple[str, str, bytes]]:
@@ -124,6 +134,7 @@ class RealtimeClient(_Realtime, ForgeClient):
         super().__init__(base_url, retry=retry, transport=transport)
         self._tokens = TokenCache() if cache_tokens else None
         self._quota = _checked_quota(quota)
+        self._worker = StreamWorker(self._shared)
 
     def publish(
         self,
@@ -169,6 +180,75 @@ class RealtimeClient(_Realtime, ForgeClient):
             ForgeRealtimeError: The call failed; `delivery` says whether the event may have arrived.
         """
         return self._run(self._publish_global_steps(channel, payload, token))
+
+    def stream(
+        self,
+        channel: str,
+        *,
+        merge: Merge = "append",
+        interval: float = 0.25,
+        max_bytes: int = 16_384,
+        max_pending: int = 1_000,
+        overflow: Overflow = "wait",
+        deadline: float = 10.0,
+        token: str | RealtimeToken | None = None,
+        context_overrides: Sequence[str] | None = None,
+    ) -> Stream:
+        """Makes a stream: updates are sent as fast as they come, and published merged, in order and numbered.
+
+        The first update goes out at once; then there is a publish each `interval` seconds, if anything is pending. Each
+        carries an envelope that the front end's `onStream` reads. What fails for a while is sent again, under the same
+        number, for as long as the block runs. Streams of a client that has no quota keep to `Quota()`.
+
+        Args:
+            channel: The channel's name; case-sensitive.
+            merge: What becomes of updates that are published together: `"append"` joins texts, of `"latest"` the last one
+                wins, `"batch"` makes a list. Or a function that makes one update of two, and calls nothing of the stream.
+            interval: Seconds between two publishes, at least; 0: each begins when the last one is done.
+            max_bytes: As soon as so many bytes of JSON are pending, they are published without waiting. One event carries
+                more only if it is a single update.
+            max_pending: How many updates may be pending; their bytes may be 64 times `max_bytes`. With `"latest"` or a
+                function there is never more than one.
+            overflow: What `send` does when there is no room: `"wait"`; `"merge"` what is pending into as few events as
+                `max_bytes` allows, and wait only if that is not enough; `"drop_oldest"`; or `"raise"` a StreamFullError.
+            deadline: Seconds that the end of the block, a flush, or a `send` that waits may take.
+            token: A token signed with the claims that the subscribers' tokens have too.
+            context_overrides: As for `publish`.
+
+        Returns:
+            The stream, to be used once, as a context manager. At the end of the block it publishes what is pending and an
+            end mark, which has the name of the exception's type if the block raised. It tries that for a second only if the
+            block was interrupted or cancelled.
+
+        Raises:
+            UsageError: Something was refused before anything was sent.
+            StreamError: From the end of the block: not everything was published; `report` says what became of the updates.
+                It never takes the place of an exception of the block itself.
+        """
+        settings = StreamSettings(merge, interval, max_bytes, max_pending, overflow, deadline)
+        steps = self._stream_steps(
+            lambda live, payload: live._publish_steps(channel, payload, token, context_overrides, priority="stream")
+        )
+        return Stream(settings, steps, self._retry, self._worker)
+
+    def stream_global(
+        self,
+        channel: str,
+        *,
+        merge: Merge = "append",
+        interval: float = 0.25,
+        max_bytes: int = 16_384,
+        max_pending: int = 1_000,
+        overflow: Overflow = "wait",
+        deadline: float = 10.0,
+        token: str | RealtimeToken | None = None,
+    ) -> Stream:
+        """As `stream`, to the global subscribers of a channel. For an installation it is the only one."""
+        settings = StreamSettings(merge, interval, max_bytes, max_pending, overflow, deadline)
+        steps = self._stream_steps(
+            lambda live, payload: live._publish_global_steps(channel, payload, token, priority="stream")
+        )
+        return Stream(settings, steps, self._retry, self._worker)
 
     def sign_realtime_token(
         self, channel: str, claims: Mapping[str, Any], permissions: Iterable[Permission] | None = None
@@ -234,6 +314,45 @@ class AsyncRealtimeClient(_Realtime, AsyncForgeClient):
     ) -> PublishResult:
         """As `RealtimeClient.publish_global`."""
         return await self._run(self._publish_global_steps(channel, payload, token))
+
+    def stream(
+        self,
+        channel: str,
+        *,
+        merge: Merge = "append",
+        interval: float = 0.25,
+        max_bytes: int = 16_384,
+        max_pending: int = 1_000,
+        overflow: Overflow = "wait",
+        deadline: float = 10.0,
+        token: str | RealtimeToken | None = None,
+        context_overrides: Sequence[str] | None = None,
+    ) -> AsyncStream:
+        """As `RealtimeClient.stream`."""
+        settings = StreamSettings(merge, interval, max_bytes, max_pending, overflow, deadline)
+        steps = self._stream_steps(
+            lambda live, payload: live._publish_steps(channel, payload, token, context_overrides, priority="stream")
+        )
+        return AsyncStream(settings, steps, self._run, self._retry)
+
+    def stream_global(
+        self,
+        channel: str,
+        *,
+        merge: Merge = "append",
+        interval: float = 0.25,
+        max_bytes: int = 16_384,
+        max_pending: int = 1_000,
+        overflow: Overflow = "wait",
+        deadline: float = 10.0,
+        token: str | RealtimeToken | None = None,
+    ) -> AsyncStream:
+        """As `RealtimeClient.stream_global`."""
+        settings = StreamSettings(merge, interval, max_bytes, max_pending, overflow, deadline)
+        steps = self._stream_steps(
+            lambda live, payload: live._publish_global_steps(channel, payload, token, priority="stream")
+        )
+        return AsyncStream(settings, steps, self._run, self._retry)
 
     async def sign_realtime_token(
         self, channel: str, claims: Mapping[str, Any], permissions: Iterable[Permission] | None = None
