@@ -126,7 +126,8 @@ class Pending:
 
     def renew(self) -> None:
         """Makes the locks anew; for a forked process."""
-        self._lock = threading.Lock()
+        # Reentrant: a refusal asks for the report.
+        self._lock = threading.RLock()
         # Apart, so that a slow reducer does not keep the publisher waiting.
         self._reducing = threading.Lock()
 

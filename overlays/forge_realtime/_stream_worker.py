@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import contextvars
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from functools import partial
 from queue import SimpleQueue
 from types import TracebackType
@@ -82,7 +82,11 @@ class Stream:
         if self._thread is not None:
             raise UsageError("A stream is used once: make another one for another block.")
         self._thread = self._worker.join(self)
-        self._in_thread(self._begin())
+        try:
+            self._in_thread(self._begin())
+        except BaseException as error:
+            self._thread.submit(self._end(error))
+            raise
         return self
 
     def __exit__(
@@ -101,7 +105,9 @@ class Stream:
 
     async def _end(self, error: BaseException | None) -> None:
         try:
-            await self._stream._end(error)
+            # Not where the beginning was interrupted.
+            if self._stream._task is not None:
+                await self._stream._end(error)
         finally:
             # Here, where no interrupt comes in between.
             self._worker.leave(self)
@@ -187,9 +193,15 @@ class WorkerThread(threading.Thread):
         self._stopping = True
         self.loop.stop()
 
-    def wait_for(self, coroutine: Coroutine[Any, Any, None]) -> None:
-        """Runs it in the loop, in the caller's context, and waits. It is cancelled when the wait is interrupted."""
-        # Not a concurrent future, whose lock a KeyboardInterrupt can leave locked for ever.
+    def submit(
+        self, coroutine: Coroutine[Any, Any, None]
+    ) -> tuple[SimpleQueue[asyncio.Task[None]], Callable[[], None]]:
+        """Runs it in the loop, in the context of the caller.
+
+        Returns:
+            What gets the task when it is done, and how to cancel it before.
+        """
+        # Not a future, whose lock a KeyboardInterrupt can leave locked for ever.
         done: SimpleQueue[asyncio.Task[None]] = SimpleQueue()
         tasks: list[asyncio.Task[None]] = []
 
@@ -197,14 +209,23 @@ class WorkerThread(threading.Thread):
             tasks.append(self.loop.create_task(coroutine))
             tasks[0].add_done_callback(done.put)
 
-        self.loop.call_soon_threadsafe(start, context=contextvars.copy_context())
-        try:
-            done.get().result()
-        except BaseException:
-            # An interrupt; what is done already cannot be cancelled, and its loop can be closed.
+        def cancel() -> None:
+            # The loop is closed when the task is done, and was the last one.
             with contextlib.suppress(RuntimeError):
                 self.loop.call_soon_threadsafe(lambda: tasks[0].cancel())
+
+        self.loop.call_soon_threadsafe(start, context=contextvars.copy_context())
+        return done, cancel
+
+    def wait_for(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        """Runs it in the loop and waits for its end. An interrupt of the wait cancels it."""
+        done, cancel = self.submit(coroutine)
+        try:
+            task = done.get()
+        except BaseException:
+            cancel()
             raise
+        task.result()
 
 
 class _GivenTransport(AsyncShared):

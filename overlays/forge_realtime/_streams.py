@@ -164,6 +164,7 @@ class AsyncStream:
                 await self._deliver(numbered)
                 over = numbered.last
         except (asyncio.CancelledError, GeneratorExit):
+            self._cut_short()
             raise
         except BaseException as error:
             self._fail(error)
@@ -195,7 +196,6 @@ class AsyncStream:
                 await self._run_steps(_tracked(self._steps(numbered.payload, self._policy()), numbered))
                 accepted = True
             except ForgeRealtimeError as error:
-                numbered.under_way = False
                 calls += 1
                 if not (error._retryable and await self._pause(error, calls)):
                     raise
@@ -243,11 +243,12 @@ class AsyncStream:
         self._ending = True
         self._pending.close()
         self._wake.set()
-        if self._task.cancelled():
-            # As asyncio.run() does with all tasks at once.
-            self._task = asyncio.create_task(self._run())
         try:
             await asyncio.wait({self._task}, timeout=seconds)
+            if self._task.cancelled():
+                # As asyncio.run() does at its end with all tasks at once.
+                self._task = asyncio.create_task(self._run())
+                await asyncio.wait({self._task}, timeout=seconds)
             if not self._task.done():
                 self._task.cancel()
                 await asyncio.wait({self._task}, timeout=_BRIEFLY)
@@ -267,13 +268,18 @@ class AsyncStream:
     def _fail(self, failure: BaseException) -> None:
         if self._failure is None:
             self._failure = failure
+            self._cut_short()
             if self._current is not None:
-                if self._current.under_way:
-                    self._pending.count_operation()
-                    self._current.delivery = Delivery.UNKNOWN
                 self._settle(self._current.delivery)
             self._pending.refuse(self._failed)
             self._tell()
+
+    def _cut_short(self) -> None:
+        """Notes that nobody will know how an attempt ended, if one is being made."""
+        if self._current is not None and self._current.under_way:
+            self._current.under_way = False
+            self._current.delivery = Delivery.UNKNOWN
+            self._pending.count_operation()
 
     def _failed(self) -> StreamError:
         failure = self._failure
@@ -312,8 +318,10 @@ class AsyncStream:
     def _see(self, attempt: Attempt) -> None:
         if attempt.delivery is not Delivery.NOT_SENT:
             self._pending.count_operation()
-        if self._current is not None and self._current.delivery is not Delivery.UNKNOWN:
-            self._current.delivery = attempt.delivery
+        if self._current is not None:
+            self._current.under_way = False
+            if self._current.delivery is not Delivery.UNKNOWN:
+                self._current.delivery = attempt.delivery
         if self._see_too is not None:
             self._see_too(attempt)
 
