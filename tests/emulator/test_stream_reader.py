@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from playwright.sync_api import Browser, Error, Page, Route
 
-from forge_realtime import RealtimeClient
+from forge_realtime import RealtimeClient, RetryPolicy
 from forge_realtime_emulator import Emulator, Settings
 from tests.emulator.api import Api
 from tests.emulator.envelopes import ID, NO_ENVELOPES, envelope
@@ -318,6 +318,39 @@ def test_what_the_client_sends_again_is_shown_once(page: Page, emulator: Emulato
         live.publish(channel, envelope(3, end=True))
     assert [stream.duplicates for stream in emulator.streams] == [3]
     assert seen(page, 4) == [("onUpdate", "a"), ("onUpdate", "ab"), ("onUpdate", "abc"), ("onEnd", None)]
+
+
+def test_what_the_client_streams_is_shown_exactly_whatever_fails(page: Page, emulator: Emulator, channel: str) -> None:
+    chance = random.Random(7)
+    words = [chance.choice('aß🙂"\n') + f"{number} " for number in range(600)]
+    faults: list[dict[str, Any]] = [
+        {"status": 500, "delivered": True},
+        {"answer": "reset", "delivered": True},
+        {"answer": "truncated", "delivered": True},
+        {"status": 503},
+        {"status": 429},
+        {"answer": "reset"},
+    ]
+    follow(page, channel)
+    retry = RetryPolicy(backoff_initial=0.001, backoff_max=0.01)
+    with RealtimeClient(emulator.url, retry=retry) as client:
+        live = client.for_invocation({"x-forge-invocation-id": "invocation-123"})
+        with (
+            live.stream(channel, interval=0, max_bytes=64) as stream,
+            live.stream(channel, merge="latest", interval=0) as other,
+        ):
+            for number, word in enumerate(words):
+                stream.send(word)
+                other.send(number)
+                if number % 30 == 0:
+                    emulator.fail_next(**chance.choice(faults))
+    page.wait_for_function("window.seen.it.filter(([handler]) => handler === 'onEnd').length === 2")
+    ends = {event["merge"]: event["value"] for handler, event in page.evaluate("window.seen.it") if handler == "onEnd"}
+    assert ends == {"append": "".join(words), "latest": 599}
+    assert "onGap" not in [handler for handler, _ in page.evaluate("window.seen.it")]
+    assert {stream.merge: stream.value for stream in emulator.streams} == ends
+    assert [stream.updates for stream in emulator.streams] == [600, 600]
+    assert sum(stream.duplicates for stream in emulator.streams) > 0
 
 
 def test_a_loss_is_told_and_the_stream_goes_on(page: Page, api: Api, channel: str) -> None:
