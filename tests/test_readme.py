@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -108,6 +109,18 @@ def test_contexts_are_registered_as_it_says_with_the_keys_and_defaults_that_it_l
     eval(call, {"emulator": emulator})
     [as_json] = re.findall(r"^```json\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
     emulator.register(**json.loads(as_json))
+
+
+def test_the_module_for_the_front_end_is_copied_as_it_says(tmp_path: Path) -> None:
+    commands = re.findall(r"^cp .*/frontend/streams\.\* .*$", README, re.MULTILINE)
+    assert len(commands) == 2
+    for command in commands:
+        folder = tmp_path / command.rpartition(" ")[2]
+        folder.mkdir(parents=True)
+        run = ["sh", "-c", command.replace("$(.venv/bin/python", "$(python")]
+        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        subprocess.run(run, cwd=tmp_path, env={**os.environ, "PATH": path}, check=True)
+        assert {file.name for file in folder.iterdir()} == {"streams.js", "streams.d.ts"}
 
 
 def test_the_folder_map_is_the_tree() -> None:

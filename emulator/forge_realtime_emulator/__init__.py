@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ._errors import EmulatorError, SubscriptionClosed, SubscriptionRefused
     from ._records import RecordedEvent, RecordedRequest
     from ._settings import Settings
+    from ._streams import RecordedStream
     from ._subscription import ReceivedEvent, Subscription
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "ReceivedEvent",
     "RecordedEvent",
     "RecordedRequest",
+    "RecordedStream",
     "Settings",
     "Subscription",
     "SubscriptionClosed",
@@ -45,6 +47,7 @@ _HOMES = {
     "ReceivedEvent": "_subscription",
     "RecordedEvent": "_records",
     "RecordedRequest": "_records",
+    "RecordedStream": "_streams",
     "Settings": "_settings",
     "Subscription": "_subscription",
     "SubscriptionClosed": "_errors",

@@ -1,6 +1,7 @@
 """What the browser's side needs: `bridge.js`, the page's context, and the way to the developer's own service.
 
 * `GET /bridge.js`: a script that a page loads before its bundle; it installs what `@forge/bridge` calls
+* `GET /streams.js`, `GET /streams.d.ts`: the module that reads streams in a page, as `forge_realtime` ships it to be copied
 * `GET /_emulator/context?invocation=…`: the context of a page, as `view.getContext()` returns it
 * `POST /_emulator/invoke`: calls the service as the platform would for `invokeService()`: `{"path": "/jobs", "method":
   "POST", "headers": {}, "body": …, "invocation": "…"}`; answers `{"success": true, "payload": {"status", "headers",
@@ -17,7 +18,7 @@ import base64
 import json
 import secrets
 import ssl
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -97,14 +98,10 @@ class Bridge:
     def routes(self) -> list[BaseRoute]:
         """The routes."""
         return [
-            Route("/bridge.js", self._script),
+            *(Route(f"/{name}", _served(name)) for name in ("bridge.js", "streams.js", "streams.d.ts")),
             Route("/_emulator/context", self._context),
             Route("/_emulator/invoke", self._invoke, methods=["POST"]),
         ]
-
-    async def _script(self, _: Request) -> Response:
-        script = Path(__file__).with_name("bridge.js").read_bytes()
-        return Response(script, media_type="text/javascript", headers={"Cache-Control": "no-cache"})
 
     async def _context(self, request: Request) -> Response:
         context = self._sidecar.page(request.query_params.get("invocation"))
@@ -181,6 +178,14 @@ class Bridge:
                 " the path and headers that were given to invokeService.",
             )
         return {"success": True, "payload": _payload(answer)}
+
+
+def _served(name: str) -> Callable[[Request], Awaitable[Response]]:
+    async def serve(_: Request) -> Response:
+        content = Path(__file__).with_name(name).read_bytes()
+        return Response(content, media_type="text/javascript", headers={"Cache-Control": "no-cache"})
+
+    return serve
 
 
 def _invocation_headers(id_: str) -> dict[str, str]:

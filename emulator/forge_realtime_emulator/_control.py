@@ -1,6 +1,7 @@
 """The emulator's own endpoints, under `/_emulator`: for the console, for other processes, and for curl.
 
-* `GET /_emulator/state`: what is registered, who is subscribed, the current rate, the faults that wait
+* `GET /_emulator/state`: what is registered, who is subscribed, the current rate, the last streams, the faults that
+  wait
 * `GET /_emulator/feed`: Server-Sent Events, each a JSON object with `kind`: `start`, `state`, `request`, `event` or
   `invoke` (a page's call of the service). After `start`, which comes again after a reset, everything that was read
   before is void; the last hundred records of each kind follow, oldest first

@@ -23,6 +23,7 @@ from ._json import BODY_LIMIT
 from ._records import RecordedEvent, RecordedRequest
 from ._settings import Settings
 from ._sidecar import Sidecar
+from ._streams import RecordedStream
 from ._subscription import Subscription, open_subscription
 from ._why_not import why_not
 
@@ -132,6 +133,16 @@ class Emulator:
     def events(self) -> list[RecordedEvent]:
         """The events that were accepted so far, in order; at most the last 10,000 and 64 MiB of payloads."""
         return list(self._sidecar.events)
+
+    @property
+    def streams(self) -> list[RecordedStream]:
+        """The streams among these events, each put together by its id, in the order in which they began.
+
+        At most the last 1,000, and 64 MiB of what was sent in them.
+        """
+        records: list[RecordedStream] = []
+        self._in_loop(lambda: records.extend(self._sidecar.streams.records()))
+        return records
 
     def fail_next(
         self,

@@ -14,12 +14,13 @@ from ._log import log
 
 SHARED = {
     "/bridge.js": "GET",
+    "/streams.js": "GET",
     "/_emulator/context": "GET",
     "/_emulator/invoke": "POST",
     "/_emulator/publish": "POST",
 }
-"""What a page of an allowed origin may ask: what bridge.js needs, and nothing that controls the emulator. It may open
-WebSockets too; there are none but those of subscribers."""
+"""What a page of an allowed origin may ask: what bridge.js needs, the module streams.js, and nothing that controls the
+emulator. It may open WebSockets too; there are none but those of subscribers."""
 
 _PREFLIGHT_SECONDS = 600
 _SAID = 100

@@ -23,6 +23,7 @@ from ._recent import Recent
 from ._records import RECORD_LIMIT, RecordedEvent, RecordedInvoke, RecordedRequest
 from ._schema import Schema
 from ._settings import Settings
+from ._streams import Streams
 from ._tokens import Permission, Tokens
 from ._why_not import near_misses
 
@@ -81,6 +82,7 @@ class Sidecar:
         self.faults = Faults([*document.operations])
         self.requests: Recent[RecordedRequest] = Recent(RECORD_LIMIT)
         self.events: Recent[RecordedEvent] = Recent(RECORD_LIMIT)
+        self.streams = Streams()
         self.invokes: Recent[RecordedInvoke] = Recent(RECORD_LIMIT)
         self._given = settings
         self._registered: Any = {}
@@ -111,6 +113,7 @@ class Sidecar:
         self.faults.end_delays()
         self.requests.clear()
         self.events.clear()
+        self.streams.clear()
         self.invokes.clear()
         self.clock = Clock()
         self._begin()
@@ -252,6 +255,7 @@ class Sidecar:
         )
         size = len(payload) + sum(map(len, near))
         self.events.append(event, size)
+        self.streams.take(address, payload, now)
         self.feed.send(event, size)
         return event
 
@@ -276,6 +280,7 @@ class Sidecar:
                 {**address.to_json(), "subscribers": subscribers}
                 for address, subscribers in self.channels.live().items()
             ],
+            "streams": self.streams.shown(),
             "faults": self.faults.waiting(),
             "contexts": self.contexts.to_json(),
             "invoked": self.contexts.invoked(),

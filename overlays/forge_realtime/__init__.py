@@ -11,21 +11,29 @@ from ._errors import (
     InvalidTokenError,
     NoAnswerError,
     NoInvocationError,
+    OverQuotaError,
     RateLimitedError,
     RejectedError,
     ServerFailedError,
+    StreamError,
+    StreamFullError,
+    StreamReport,
     TimedOutError,
     UnexpectedAnswerError,
     UsageError,
 )
 from ._invocation import Invocation, current_invocation
+from ._quota import Quota
 from ._results import PublishResult, RealtimeToken
 from ._retry import RetryPolicy
+from ._stream_worker import Stream
+from ._streams import AsyncStream
 from ._version import __version__
 
 __all__ = [
     "AnswerError",
     "AsyncRealtimeClient",
+    "AsyncStream",
     "Attempt",
     "Authorization",
     "Delivery",
@@ -34,13 +42,19 @@ __all__ = [
     "Invocation",
     "NoAnswerError",
     "NoInvocationError",
+    "OverQuotaError",
     "PublishResult",
+    "Quota",
     "RateLimitedError",
     "RealtimeClient",
     "RealtimeToken",
     "RejectedError",
     "RetryPolicy",
     "ServerFailedError",
+    "Stream",
+    "StreamError",
+    "StreamFullError",
+    "StreamReport",
     "TimedOutError",
     "UnexpectedAnswerError",
     "UsageError",

@@ -23,6 +23,7 @@ from ._call import (
     M,
     Operation,
     P,
+    Permits,
     Prepared,
     Steps,
     T,
@@ -40,6 +41,7 @@ from ._version import __version__
 
 AnyShared = TypeVar("AnyShared", Shared, AsyncShared)
 AsyncTransport: TypeAlias = httpx.AsyncBaseTransport | Literal["aiohttp", "httpx"]
+Priority: TypeAlias = Literal["call", "stream"]
 
 # The methods that RFC 9110 calls idempotent: carrying one out twice is as good as once.
 _IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
@@ -125,7 +127,12 @@ class BaseClient(Generic[AnyShared]):
         return self._steps(operation, self._prepare(operation, *args, **kwargs), lambda model, _: model)
 
     def _steps(
-        self, operation: Operation[P, M], prepared: Prepared, convert: Callable[[M, tuple[Attempt, ...]], T]
+        self,
+        operation: Operation[P, M],
+        prepared: Prepared,
+        convert: Callable[[M, tuple[Attempt, ...]], T],
+        *,
+        priority: Priority = "call",
     ) -> Steps[T]:
         return call_steps(
             operation,
@@ -135,7 +142,15 @@ class BaseClient(Generic[AnyShared]):
             budget=self._shared.budget,
             duplicate_harmless=prepared.method in _IDEMPOTENT or operation in self._HARMLESS_TWICE,
             started=time.monotonic(),
+            permits=self._permits(operation, priority),
         )
+
+    def _permits(self, operation: object, priority: Priority) -> Permits | None:
+        """What lets the attempts of a call begin; None: nothing holds them."""
+        return None
+
+    def _address(self) -> str:
+        return self._base_url or _checked_address(_VARIABLE, os.environ.get(_VARIABLE, ""))
 
     def _acting(self, name: str) -> Authorization:
         if self._authorization is not None:
@@ -173,11 +188,11 @@ class BaseClient(Generic[AnyShared]):
                 f"{name}: these are not its arguments ({str(error).replace('_get_kwargs()', name)}). A body is an object "
                 "of the generated models."
             ) from error
-        base_url = self._base_url or _checked_address(_VARIABLE, os.environ.get(_VARIABLE, ""))
-        url = _url(base_url + generated.pop("url"))
+        url: httpx.URL = _url(self._address() + generated.pop("url"))
+        own: dict[str, str] = generated.pop("headers", {})
         method = generated.pop("method").upper()
         headers = [
-            *_headers(url.netloc, *generated.pop("headers", {}).items()),
+            *_headers(url.netloc, *own.items()),
             (_HEADER, acting.header.encode("ascii")),
         ]
         if "json" in generated:
@@ -263,14 +278,19 @@ class ForgeClient(BaseClient[Shared]):
                 step = steps.send(outcome)
             except StopIteration as end:
                 return cast(T, end.value)
-            if isinstance(step, WaitStep):
-                time.sleep(step.seconds)
-                outcome = None
-            else:
-                try:
-                    outcome = self._shared.send(step.request, step.timeout)
-                except FAILURES as error:
-                    outcome = error
+            try:
+                if isinstance(step, WaitStep):
+                    time.sleep(step.seconds)
+                    outcome = None
+                else:
+                    try:
+                        outcome = self._shared.send(step.request, step.timeout)
+                    except FAILURES as error:
+                        outcome = error
+            except BaseException:
+                # Now, and not when the traceback is gone: others wait behind this call for the quota.
+                steps.close()
+                raise
 
 
 class AsyncForgeClient(BaseClient[AsyncShared]):
@@ -336,14 +356,18 @@ class AsyncForgeClient(BaseClient[AsyncShared]):
                 step = steps.send(outcome)
             except StopIteration as end:
                 return cast(T, end.value)
-            if isinstance(step, WaitStep):
-                await asyncio.sleep(step.seconds)
-                outcome = None
-            else:
-                try:
-                    outcome = await self._shared.send(step.request, step.timeout)
-                except FAILURES as error:
-                    outcome = error
+            try:
+                if isinstance(step, WaitStep):
+                    await asyncio.sleep(step.seconds)
+                    outcome = None
+                else:
+                    try:
+                        outcome = await self._shared.send(step.request, step.timeout)
+                    except FAILURES as error:
+                        outcome = error
+            except BaseException:
+                steps.close()
+                raise
 
 
 @lru_cache(maxsize=64)

@@ -25,6 +25,7 @@ from ._errors import (
     Delivery,
     ForgeRealtimeError,
     NoAnswerError,
+    OverQuotaError,
     RateLimitedError,
     RejectedError,
     ServerFailedError,
@@ -147,6 +148,18 @@ Failure: TypeAlias = httpx.RequestError | OSError
 Steps: TypeAlias = Generator[SendStep | WaitStep, Answer | Failure | None, T]
 
 
+class Permits(Protocol):
+    """What lets each attempt of a call begin: the quota."""
+
+    def acquire(self, until: float) -> Steps[bool]:
+        """Waits until an attempt may begin; False: none may before `until`, in seconds of `time.monotonic()`."""
+        ...
+
+    def refused(self, retry_after: float | None) -> None:
+        """Learns of a 429."""
+        ...
+
+
 def call_steps(
     operation: Operation[P, M],
     prepared: Prepared,
@@ -156,6 +169,7 @@ def call_steps(
     budget: RetryBudget,
     duplicate_harmless: bool,
     started: float,
+    permits: Permits | None = None,
 ) -> Steps[T]:
     """Makes a call.
 
@@ -168,6 +182,7 @@ def call_steps(
         budget: Shared by all calls of a client and its siblings.
         duplicate_harmless: Whether the request may be repeated although an earlier one may have been carried out.
         started: When the call began, in seconds of `time.monotonic()`.
+        permits: Asked before every attempt, if given.
 
     Returns:
         The result.
@@ -178,7 +193,18 @@ def call_steps(
     name = prepared.name
     budget.deposit(policy.budget)
     attempts: list[Attempt] = []
+    error: ForgeRealtimeError | None = None
     while True:
+        if permits is not None and not (yield from permits.acquire(started + policy.deadline)):
+            reason = f"waiting for the quota would pass the deadline of {policy.deadline:g} s (RetryPolicy.deadline)"
+            if error is None:
+                error = OverQuotaError(
+                    "the quota of the installation is in use: send less often, or with a later deadline"
+                )
+                error._retryable = True
+            else:
+                attempts[-1] = evolve(attempts[-1], wait=None)
+            raise _given_up(name, error, attempts, reason, time.monotonic() - started, prepared.url)
         number = len(attempts) + 1
         began = time.monotonic()
         timeout = max(0.001, min(policy.attempt_timeout, started + policy.deadline - began))
@@ -186,7 +212,6 @@ def call_steps(
         outcome = yield SendStep(prepared.request(body), timeout)
         now = time.monotonic()
 
-        error: ForgeRealtimeError
         status: int | None = None
         if isinstance(outcome, Answer):
             status = outcome.status_code
@@ -203,6 +228,8 @@ def call_steps(
             assert outcome is not None
             error = _no_answer(outcome, sent=body.sent)
 
+        if permits is not None and isinstance(error, RateLimitedError):
+            permits.refused(error.retry_after)
         left = started + policy.deadline - now
         wait, reason = _next_wait(error, number, left, policy, budget, duplicate_harmless=duplicate_harmless)
         cause = type(error if status else outcome).__name__
@@ -221,12 +248,18 @@ def call_steps(
             # The hook took its time, or the machine is busy.
             attempts[-1] = evolve(attempts[-1], wait=None)
             reason = f"the deadline of {policy.deadline:g} s has passed (RetryPolicy.deadline)"
-        error.attempts = tuple(attempts)
-        if any(attempt.delivery is Delivery.UNKNOWN for attempt in attempts):
-            error.delivery = Delivery.UNKNOWN
-        error.args = (_message(name, error, reason, now - started, prepared.url),)
-        logger.warning("%s", error)
-        raise error
+        raise _given_up(name, error, attempts, reason, now - started, prepared.url)
+
+
+def _given_up(
+    name: str, error: ForgeRealtimeError, attempts: list[Attempt], reason: str, elapsed: float, url: httpx.URL
+) -> ForgeRealtimeError:
+    error.attempts = tuple(attempts)
+    if any(attempt.delivery is Delivery.UNKNOWN for attempt in attempts):
+        error.delivery = Delivery.UNKNOWN
+    error.args = (_message(name, error, reason, elapsed, url),)
+    logger.warning("%s", error)
+    return error
 
 
 def operation_name(operation: object) -> str:
@@ -365,7 +398,7 @@ def _message(name: str, error: ForgeRealtimeError, reason: str, elapsed: float, 
         Delivery.UNKNOWN: "it may have been carried out",
     }[error.delivery]
     parts = [f"{name}: {error.args[0]}", known]
-    parts.append(f"{len(error.attempts)} attempt{'s' if len(error.attempts) > 1 else ''} in {elapsed:.2f} s")
+    parts.append(f"{len(error.attempts)} attempt{'' if len(error.attempts) == 1 else 's'} in {elapsed:.2f} s")
     if reason:
         parts.append(reason)
     if isinstance(error, AnswerError) and error.body:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from typing import Any, ClassVar, Final, Self
 
 import httpx
 
 from ._api.api.forge_realtime import publish as _publish
 from ._api.api.forge_realtime import publish_global as _publish_global
 from ._api.api.forge_realtime import sign_realtime_token as _sign_realtime_token
-from ._base import AsyncForgeClient, AsyncTransport, BaseClient, ForgeClient
-from ._call import Steps
+from ._base import AsyncForgeClient, AsyncTransport, BaseClient, ForgeClient, Priority
+from ._call import Steps, operation_name
+from ._errors import UsageError
 from ._operations import (
     Payload,
     Permission,
@@ -21,9 +22,16 @@ from ._operations import (
     realtime_token,
     sign_realtime_token_request,
 )
+from ._pending import Merge, Overflow, StreamSettings
+from ._quota import Permits, Quota
 from ._results import PublishResult, RealtimeToken
 from ._retry import RetryPolicy
+from ._stream_worker import Stream, StreamWorker
+from ._streams import AsyncStream, PublishSteps
 from ._tokens import TokenCache
+
+_UNCHANGED: Final[Any] = object()
+_QUOTA_OF_STREAMS: Final = Quota()
 
 
 class _Realtime(BaseClient[Any]):
@@ -32,21 +40,56 @@ class _Realtime(BaseClient[Any]):
     _INVOCATION_ONLY: ClassVar[frozenset[object]] = frozenset({_publish})
     _HARMLESS_TWICE: ClassVar[frozenset[object]] = frozenset({_sign_realtime_token})
 
+    _quota: Quota | None
+
+    @property
+    def quota(self) -> Quota | None:
+        """How many operations may begin; None: plain calls are not held."""
+        return self._quota
+
+    def with_options(self, *, retry: RetryPolicy = _UNCHANGED, quota: Quota | None = _UNCHANGED) -> Self:
+        """Returns a sibling with another policy for retries or another quota. It shares the connections; making one is cheap.
+
+        Args:
+            retry: When a call is tried again; by default as before.
+            quota: How many operations may begin; None: plain calls are not held. By default as before.
+        """
+        sibling = self if retry is _UNCHANGED else super().with_options(retry=retry)
+        return sibling if quota is _UNCHANGED else sibling._sibling(_quota=_checked_quota(quota))
+
+    def _permits(self, operation: object, priority: Priority) -> Permits | None:
+        quota = self._quota
+        if quota is None:
+            if priority == "call":
+                return None
+            quota = _QUOTA_OF_STREAMS
+        return Permits(quota, self._address(), self._acting(operation_name(operation)), stream=priority == "stream")
+
     def _publish_steps(
         self,
         channel: str,
         payload: Payload,
         token: str | RealtimeToken | None,
         context_overrides: Sequence[str] | None,
+        *,
+        priority: Priority = "call",
     ) -> Steps[PublishResult]:
         body = publish_request(channel, payload, token, context_overrides)
-        return self._steps(_publish, self._prepare(_publish, body=body), publish_result)
+        return self._steps(_publish, self._prepare(_publish, body=body), publish_result, priority=priority)
 
     def _publish_global_steps(
-        self, channel: str, payload: Payload, token: str | RealtimeToken | None
+        self, channel: str, payload: Payload, token: str | RealtimeToken | None, *, priority: Priority = "call"
     ) -> Steps[PublishResult]:
         body = publish_global_request(channel, payload, token)
-        return self._steps(_publish_global, self._prepare(_publish_global, body=body), publish_result)
+        prepared = self._prepare(_publish_global, body=body)
+        return self._steps(_publish_global, prepared, publish_result, priority=priority)
+
+    def _stream_steps(self, publish: Callable[[_Realtime, str], Steps[PublishResult]]) -> PublishSteps:
+        """How a stream publishes, on behalf of whom it is made for."""
+        live = self._sibling(_authorization=self._acting("stream"))
+        # Refuses at once what would be refused later.
+        publish(live, "").close()
+        return lambda payload, retry: publish(live.with_options(retry=retry), payload)
 
     def _sign_steps(
         self, channel: str, claims: Mapping[str, Any], permissions: Iterable[Permission] | None
@@ -73,6 +116,8 @@ class RealtimeClient(_Realtime, ForgeClient):
             stays its owner's to close.
         cache_tokens: Whether `sign_realtime_token` keeps what it signed for the same invocation or installation, channel,
             claims and permissions, until a tenth of its life is left.
+        quota: How many operations of an installation may begin; the others wait within their deadline. By default plain
+            calls are not held.
 
     Raises:
         UsageError: The address is not an http(s) URL, or an argument is of another type.
@@ -86,9 +131,12 @@ class RealtimeClient(_Realtime, ForgeClient):
         transport: httpx.BaseTransport | None = None,
         http_client: httpx.Client | None = None,
         cache_tokens: bool = False,
+        quota: Quota | None = None,
     ) -> None:
         super().__init__(base_url, retry=retry, transport=transport, http_client=http_client)
         self._tokens = TokenCache() if cache_tokens else None
+        self._quota = _checked_quota(quota)
+        self._worker = StreamWorker(self._shared)
 
     def publish(
         self,
@@ -135,6 +183,75 @@ class RealtimeClient(_Realtime, ForgeClient):
         """
         return self._run(self._publish_global_steps(channel, payload, token))
 
+    def stream(
+        self,
+        channel: str,
+        *,
+        merge: Merge = "append",
+        interval: float = 0.25,
+        max_bytes: int = 16_384,
+        max_pending: int = 1_000,
+        overflow: Overflow = "wait",
+        deadline: float = 10.0,
+        token: str | RealtimeToken | None = None,
+        context_overrides: Sequence[str] | None = None,
+    ) -> Stream:
+        """Makes a stream: updates are sent as fast as they come, and published merged, in order and numbered.
+
+        The first update goes out at once; then there is a publish each `interval` seconds, if anything is pending. Each
+        carries an envelope that the front end's `onStream` reads. What fails for a while is sent again, under the same
+        number, for as long as the block runs. Streams of a client that has no quota keep to `Quota()`.
+
+        Args:
+            channel: The channel's name; case-sensitive.
+            merge: What becomes of updates that are published together: `"append"` joins texts, of `"latest"` the last one
+                wins, `"batch"` makes a list. Or a function that makes one update of two, and calls nothing of the stream.
+            interval: Seconds between two publishes, at least; 0: each begins when the last one is done.
+            max_bytes: As soon as so many bytes of JSON are pending, they are published without waiting. One event carries
+                more only if it is a single update.
+            max_pending: How many updates may be pending; their bytes may be 64 times `max_bytes`. With `"latest"` or a
+                function there is never more than one.
+            overflow: What `send` does when there is no room: `"wait"`; `"merge"` what is pending into as few events as
+                `max_bytes` allows, and wait only if that is not enough; `"drop_oldest"`; or `"raise"` a StreamFullError.
+            deadline: Seconds that the end of the block, a flush, or a `send` that waits may take.
+            token: A token signed with the claims that the subscribers' tokens have too.
+            context_overrides: As for `publish`.
+
+        Returns:
+            The stream, to be used once, as a context manager. At the end of the block it publishes what is pending and an
+            end mark, which has the name of the exception's type if the block raised. It tries that for a second only if the
+            block was interrupted or cancelled.
+
+        Raises:
+            UsageError: Something was refused before anything was sent.
+            StreamError: From the end of the block: not everything was published; `report` says what became of the updates.
+                It never takes the place of an exception of the block itself.
+        """
+        settings = StreamSettings(merge, interval, max_bytes, max_pending, overflow, deadline)
+        steps = self._stream_steps(
+            lambda live, payload: live._publish_steps(channel, payload, token, context_overrides, priority="stream")
+        )
+        return Stream(settings, steps, self._retry, self._worker)
+
+    def stream_global(
+        self,
+        channel: str,
+        *,
+        merge: Merge = "append",
+        interval: float = 0.25,
+        max_bytes: int = 16_384,
+        max_pending: int = 1_000,
+        overflow: Overflow = "wait",
+        deadline: float = 10.0,
+        token: str | RealtimeToken | None = None,
+    ) -> Stream:
+        """As `stream`, to the global subscribers of a channel. For an installation it is the only one."""
+        settings = StreamSettings(merge, interval, max_bytes, max_pending, overflow, deadline)
+        steps = self._stream_steps(
+            lambda live, payload: live._publish_global_steps(channel, payload, token, priority="stream")
+        )
+        return Stream(settings, steps, self._retry, self._worker)
+
     def sign_realtime_token(
         self, channel: str, claims: Mapping[str, Any], permissions: Iterable[Permission] | None = None
     ) -> RealtimeToken:
@@ -167,6 +284,7 @@ class AsyncRealtimeClient(_Realtime, AsyncForgeClient):
         http_client: An asynchronous httpx client to send with: its event hooks, headers, authentication and proxies take
             part. It stays its owner's to close.
         cache_tokens: Whether `sign_realtime_token` keeps what it signed, as `RealtimeClient` describes it.
+        quota: How many operations of an installation may begin, as `RealtimeClient` describes it.
 
     Raises:
         UsageError: The address is not an http(s) URL, or an argument is of another type.
@@ -180,9 +298,11 @@ class AsyncRealtimeClient(_Realtime, AsyncForgeClient):
         transport: AsyncTransport | None = None,
         http_client: httpx.AsyncClient | None = None,
         cache_tokens: bool = False,
+        quota: Quota | None = None,
     ) -> None:
         super().__init__(base_url, retry=retry, transport=transport, http_client=http_client)
         self._tokens = TokenCache() if cache_tokens else None
+        self._quota = _checked_quota(quota)
 
     async def publish(
         self,
@@ -201,6 +321,45 @@ class AsyncRealtimeClient(_Realtime, AsyncForgeClient):
         """As `RealtimeClient.publish_global`."""
         return await self._run(self._publish_global_steps(channel, payload, token))
 
+    def stream(
+        self,
+        channel: str,
+        *,
+        merge: Merge = "append",
+        interval: float = 0.25,
+        max_bytes: int = 16_384,
+        max_pending: int = 1_000,
+        overflow: Overflow = "wait",
+        deadline: float = 10.0,
+        token: str | RealtimeToken | None = None,
+        context_overrides: Sequence[str] | None = None,
+    ) -> AsyncStream:
+        """As `RealtimeClient.stream`."""
+        settings = StreamSettings(merge, interval, max_bytes, max_pending, overflow, deadline)
+        steps = self._stream_steps(
+            lambda live, payload: live._publish_steps(channel, payload, token, context_overrides, priority="stream")
+        )
+        return AsyncStream(settings, steps, self._run, self._retry)
+
+    def stream_global(
+        self,
+        channel: str,
+        *,
+        merge: Merge = "append",
+        interval: float = 0.25,
+        max_bytes: int = 16_384,
+        max_pending: int = 1_000,
+        overflow: Overflow = "wait",
+        deadline: float = 10.0,
+        token: str | RealtimeToken | None = None,
+    ) -> AsyncStream:
+        """As `RealtimeClient.stream_global`."""
+        settings = StreamSettings(merge, interval, max_bytes, max_pending, overflow, deadline)
+        steps = self._stream_steps(
+            lambda live, payload: live._publish_global_steps(channel, payload, token, priority="stream")
+        )
+        return AsyncStream(settings, steps, self._run, self._retry)
+
     async def sign_realtime_token(
         self, channel: str, claims: Mapping[str, Any], permissions: Iterable[Permission] | None = None
     ) -> RealtimeToken:
@@ -209,3 +368,9 @@ class AsyncRealtimeClient(_Realtime, AsyncForgeClient):
         if self._tokens is None:
             return await self._run(steps)
         return await self._tokens.aget(key, lambda: self._run(steps), self._retry.deadline)
+
+
+def _checked_quota(quota: Quota | None) -> Quota | None:
+    if quota is not None and not isinstance(quota, Quota):
+        raise UsageError("quota takes a Quota, for example Quota(per_second=40.0), or None.")
+    return quota

@@ -6,11 +6,14 @@
     + InvalidTokenError        a token that the platform would refuse
   x NoAnswerError              no connection, or it broke before the answer was complete
     + TimedOutError            not in time
+      - OverQuotaError         not begun: the client's own quota was in use up to the deadline
   x AnswerError                an answer, but not one of success
     + RejectedError            the platform refused: 4xx, 503 with Retry-After, or `errors` in a 200
       - RateLimitedError       429: more than 50 operations per second for the installation
     + ServerFailedError        any other 5xx
     + UnexpectedAnswerError    not JSON, not the documented shape, or a status outside the document
+  x StreamError                a stream ended before all of it was published
+    + StreamFullError          more updates than may be pending
 
 Every one carries `delivery`, which is what decides whether to send again. Messages show neither payload, token, claims,
 ids nor any text of the answer: that is in `body`.
@@ -59,6 +62,31 @@ class Attempt:
     wait: float | None
 
 
+@frozen(kw_only=True)
+class StreamReport:
+    """What became of the updates of a stream: `updates` is `sent + dropped + rejected + unknown + pending`.
+
+    Attributes:
+        updates: Those that `send` took.
+        sent: In events that the platform accepted.
+        merged: That went out in one event with an earlier update, whatever became of it.
+        dropped: Never published: they made room for newer ones (`overflow="drop_oldest"`), or the stream ended before.
+        rejected: In an event that the platform refused.
+        unknown: In an event that may have been published, without a clear answer.
+        pending: Not settled yet; 0 when the stream has ended.
+        operations: Attempts to publish that reached the platform, or may have, the end mark's included.
+    """
+
+    updates: int = 0
+    sent: int = 0
+    merged: int = 0
+    dropped: int = 0
+    rejected: int = 0
+    unknown: int = 0
+    pending: int = 0
+    operations: int = 0
+
+
 class ForgeRealtimeError(Exception):
     """The base of all errors of this package.
 
@@ -103,6 +131,13 @@ class TimedOutError(NoAnswerError, TimeoutError):
     """Connecting (NOT_SENT) or answering (UNKNOWN) took longer than the policy allows."""
 
 
+class OverQuotaError(TimedOutError):
+    """The client's own quota would have let the call begin only after its deadline. Nothing was sent.
+
+    `__cause__` is None. Where an earlier attempt of the call was made, that one's error is raised instead.
+    """
+
+
 class AnswerError(ForgeRealtimeError):
     """There was an answer, but not one of success.
 
@@ -137,3 +172,17 @@ class ServerFailedError(AnswerError):
 
 class UnexpectedAnswerError(AnswerError):
     """Not JSON, not the documented shape, or a status that the document does not list."""
+
+
+class StreamError(ForgeRealtimeError):
+    """A stream ended, or a wait in it, before all of it was published. `__cause__` is what the last attempt ended with.
+
+    Attributes:
+        report: What became of the updates so far.
+    """
+
+    report: StreamReport = StreamReport()
+
+
+class StreamFullError(StreamError):
+    """As many updates are pending as may be; this one was not taken."""

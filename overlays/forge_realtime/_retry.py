@@ -58,14 +58,14 @@ class RetryPolicy:
         if self.delivery not in ("at_least_once", "at_most_once"):
             raise UsageError("RetryPolicy: delivery must be 'at_least_once' or 'at_most_once'.")
         for name in ("deadline", "attempt_timeout"):
-            if not (_is_number(value := getattr(self, name)) and 0 < value <= _DAY):
+            if not (is_number(value := getattr(self, name)) and 0 < value <= _DAY):
                 raise UsageError(f"RetryPolicy: {name} must be a positive number of seconds, a day at most.")
         if not (type(self.max_attempts) is int and self.max_attempts >= 1):
             raise UsageError("RetryPolicy: max_attempts must be a whole number of at least 1.")
         for name in ("backoff_initial", "backoff_max"):
-            if not (_is_number(value := getattr(self, name)) and 0 <= value <= _DAY):
+            if not (is_number(value := getattr(self, name)) and 0 <= value <= _DAY):
                 raise UsageError(f"RetryPolicy: {name} must be a number of seconds, 0 or more and a day at most.")
-        if not (_is_number(self.budget) and self.budget >= 0):
+        if not (is_number(self.budget) and self.budget >= 0):
             raise UsageError("RetryPolicy: budget must be a number of retries per call, 0 or more.")
         if self.on_attempt is not None and (not callable(self.on_attempt) or iscoroutinefunction(self.on_attempt)):
             raise UsageError("RetryPolicy: on_attempt must be a plain function (not async) of one Attempt.")
@@ -125,5 +125,5 @@ def _date(text: str) -> datetime | None:
         return None
 
 
-def _is_number(value: object) -> bool:
+def is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and not math.isnan(value)

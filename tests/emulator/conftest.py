@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import httpx
 import pytest
+from playwright.sync_api import Browser, Page
 
 from forge_realtime_emulator import Emulator, Settings
 from tests.emulator.api import Api
+from tests.emulator.console import Console
+from tests.emulator.site import Site, install
+from tests.support.browser import open_browser, require
 
 
 @pytest.fixture(scope="session")
@@ -44,3 +52,59 @@ def own(api_of: Callable[[Emulator], Api]) -> Iterator[Api]:
 @pytest.fixture
 def channel() -> str:
     return f"channel-{uuid4()}"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with open_browser() as browser:
+        yield browser
+
+
+@pytest.fixture
+def open_console(browser: Browser, own: Api) -> Iterator[Callable[..., Console]]:
+    consoles: list[Console] = []
+
+    def open_one(**options: Any) -> Console:
+        page = browser.new_page(**{"viewport": {"width": 1440, "height": 900}, **options})
+        consoles.append(Console(page, own.emulator.url))
+        return consoles[-1]
+
+    yield open_one
+    for console in consoles:
+        console.page.close()
+    for console in consoles:
+        console.check()
+
+
+@pytest.fixture
+def console(open_console: Callable[..., Console]) -> Console:
+    return open_console()
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    require("node", "npm", "chromium")
+    examples = tmp_path_factory.mktemp("examples")
+    install(examples)
+    with closing(Site(examples, tmp_path_factory.mktemp("site"))) as site:
+        for script in ("bridge_page.js", "stream_page.js"):
+            site.bundle(Path(__file__).with_name(script))
+        yield site
+    shutil.rmtree(examples)  # pytest keeps the folders of three runs, and this one has 140 MB.
+
+
+@pytest.fixture
+def open_page(browser: Browser) -> Iterator[Callable[[str], Page]]:
+    """Opens pages that close with the test, and fails it when one of them had an error that nothing caught."""
+    errors: list[str] = []
+    with closing(browser.new_context()) as context:
+        context.set_default_timeout(20_000)
+
+        def open_page(url: str) -> Page:
+            page = context.new_page()
+            page.on("pageerror", lambda error: errors.append(str(error)))
+            page.goto(url)
+            return page
+
+        yield open_page
+    assert errors == []

@@ -3,34 +3,23 @@
 from __future__ import annotations
 
 import base64
-import functools
-import http.server
 import json
-import os
 import re
-import shutil
-import subprocess
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
-from uuid import uuid4
 
 import pytest
 from playwright.sync_api import Browser, Error, Page, expect
 
 from forge_realtime import RealtimeClient
 from forge_realtime_emulator import Emulator, Settings
+from tests.emulator.site import Site
 from tests.examples.progress import service
-from tests.support.browser import open_browser, require
 from tests.support.features import needs
 from tests.support.web_servers import AsgiServer
-
-FRONTEND = Path(service.__file__).parent / "frontend"
-HERE = Path(__file__).parent
 
 Open = Callable[..., Page]
 
@@ -38,93 +27,10 @@ Open = Callable[..., Page]
 pytestmark = pytest.mark.timeout(300)
 
 
-class Site:
-    """The pages of a front end, served as a dev server does: from an origin that is not the emulator's."""
-
-    def __init__(self, frontend: Path, folder: Path) -> None:
-        self._frontend = frontend
-        self._folder = folder
-        handler = functools.partial(_Quiet, directory=str(folder))
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self.origin = f"http://localhost:{self._server.server_port}"
-        self.other_origin = f"http://127.0.0.1:{self._server.server_port}"
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
-        self._thread.start()
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
-
-    def app(self, emulator: Emulator) -> str:
-        """Builds the example app as its developer does; returns the path of its page."""
-        _run("node", "build.mjs", str(self._folder / "app"), emulator.url, folder=self._frontend)
-        return "/app/index.html"
-
-    def bundle(self) -> None:
-        command = ["npx", "esbuild", str(HERE / "bridge_page.js"), "--bundle", "--log-level=warning"]
-        _run(*command, f"--outfile={self._folder / 'bridge_page.js'}", folder=self._frontend)
-
-    def page(self, bridge: str) -> str:
-        """Writes a page that loads a bridge.js and then the bundle of the tests; returns its path."""
-        name = f"{uuid4()}.html"
-        html = f'<!doctype html><link rel="icon" href="data:,"><script src="{bridge}"></script>'
-        html += '<script src="bridge_page.js"></script>'
-        (self._folder / name).write_text(html, encoding="utf-8")
-        return f"/{name}"
-
-
-class _Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, format: str, *args: object) -> None:
-        pass
-
-
-def _run(*command: str, folder: Path) -> None:
-    # esbuild finds packages for a file outside of their folder by NODE_PATH.
-    environment = {**os.environ, "NODE_PATH": str(folder / "node_modules")}
-    run = subprocess.run(command, cwd=folder, env=environment, check=False, capture_output=True, text=True, timeout=250)
-    assert run.returncode == 0, f"{' '.join(command)}\n{run.stdout}{run.stderr}"
-
-
-@pytest.fixture(scope="session")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    require("node", "npm", "chromium")
-    frontend = tmp_path_factory.mktemp("frontend")
-    shutil.copytree(FRONTEND, frontend, ignore=shutil.ignore_patterns("node_modules", "dist"), dirs_exist_ok=True)
-    _run("npm", "ci", folder=frontend)
-    with closing(Site(frontend, tmp_path_factory.mktemp("site"))) as site:
-        site.bundle()
-        yield site
-    shutil.rmtree(frontend)  # pytest keeps the folders of three runs, and this one has 118 MB.
-
-
-@pytest.fixture(scope="module")
-def browser(site: Site) -> Iterator[Browser]:
-    with open_browser() as browser:
-        yield browser
-
-
 @pytest.fixture
 def emulator(site: Site) -> Iterator[Emulator]:
     with Emulator(origins=[site.origin], settings=Settings(limit=None)) as emulator:
         yield emulator
-
-
-@pytest.fixture
-def open_page(browser: Browser) -> Iterator[Callable[[str], Page]]:
-    """Opens pages that close with the test, and fails it when one of them had an error that nothing caught."""
-    errors: list[str] = []
-    with closing(browser.new_context()) as context:
-        context.set_default_timeout(20_000)
-
-        def open_page(url: str) -> Page:
-            page = context.new_page()
-            page.on("pageerror", lambda error: errors.append(str(error)))
-            page.goto(url)
-            return page
-
-        yield open_page
-    assert errors == []
 
 
 @pytest.fixture
@@ -172,7 +78,7 @@ def test_the_example_app_shows_the_progress_of_its_container(
     with Emulator(service=server.url, origins=[site.origin]) as emulator:
         monkeypatch.setenv("FORGE_EGRESS_PROXY_URL", emulator.url)
         with server:
-            page = open_page(f"{site.origin}{site.app(emulator)}?invocation=invocation-123")
+            page = open_page(f"{site.origin}{site.app('progress', emulator)}?invocation=invocation-123")
             bar, button = page.get_by_role("progressbar", name="Progress"), page.get_by_role("button")
             expect(bar).to_have_js_property("value", 0)
             page.evaluate(
@@ -198,7 +104,7 @@ def test_the_example_app_shows_the_progress_of_its_container(
 
 def test_the_example_app_says_what_is_wrong(site: Site, open_page: Callable[[str], Page]) -> None:
     with Emulator(origins=[site.origin]) as emulator:
-        page = open_page(f"{site.origin}{site.app(emulator)}")
+        page = open_page(f"{site.origin}{site.app('progress', emulator)}")
         page.get_by_role("button").click()
         expect(page.get_by_role("status")).to_contain_text("emulate --service")
         expect(page.get_by_role("button")).to_have_attribute("aria-disabled", "false")

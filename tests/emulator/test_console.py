@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 import re
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, Error, Locator, Page, expect
+from playwright.sync_api import Browser, Error, expect
 
 from forge_realtime_emulator import Emulator
 from forge_realtime_emulator._records import RecordedInvoke
 from tests.emulator.api import Api
+from tests.emulator.console import Console
 from tests.support.browser import open_browser
 
 CONTEXTS: dict[str, Any] = {
@@ -45,61 +46,6 @@ INDENTED = r"""{
 
 REFUSED = r"the server responded with a status of 4\d\d"
 UNREACHABLE = r"net::ERR_(CONNECTION_REFUSED|CONNECTION_RESET|INCOMPLETE_CHUNKED_ENCODING)"
-
-
-class Console:
-    """The page, open."""
-
-    def __init__(self, page: Page, url: str) -> None:
-        self.page = page
-        self.rows = page.locator("#rows > li")
-        self.shown = page.locator("#rows > li:visible")
-        self.events = self.rows.filter(has=page.locator(".badge.event"))
-        self.requests = self.rows.filter(has_not=page.locator(".badge.event"))
-        self.complaints: list[str] = []
-        self.expected: str | None = None
-        page.on("console", lambda message: self.complaints.append(message.text))
-        page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        page.goto(url)
-        expect(self.connection).to_have_text("Connected")
-
-    @property
-    def connection(self) -> Locator:
-        return self.page.locator("#connection")
-
-    def region(self, name: str) -> Locator:
-        return self.page.get_by_role("region", name=re.compile(f"^{name}"))
-
-    def check(self) -> None:
-        """Nothing was complained of but what the test expects: a browser reports each answer of 4xx."""
-        assert [text for text in self.complaints if not (self.expected and re.search(self.expected, text))] == []
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with open_browser() as browser:
-        yield browser
-
-
-@pytest.fixture
-def open_console(browser: Browser, own: Api) -> Iterator[Callable[..., Console]]:
-    consoles: list[Console] = []
-
-    def open_one(**options: Any) -> Console:
-        page = browser.new_page(**{"viewport": {"width": 1440, "height": 900}, **options})
-        consoles.append(Console(page, own.emulator.url))
-        return consoles[-1]
-
-    yield open_one
-    for console in consoles:
-        console.page.close()
-    for console in consoles:
-        console.check()
-
-
-@pytest.fixture
-def console(open_console: Callable[..., Console]) -> Console:
-    return open_console()
 
 
 def test_a_missing_browser_skips_unless_it_is_required(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,6 +23,7 @@ from tests.emulator.api import Api
 ORIGIN = "http://localhost:5173"
 SHARED = {
     "/bridge.js": "GET",
+    "/streams.js": "GET",
     "/_emulator/context": "GET",
     "/_emulator/invoke": "POST",
     "/_emulator/publish": "POST",

@@ -1,5 +1,5 @@
 import { invokeService, realtime } from "@forge/bridge";
-import "./style.css";
+import "../../style.css";
 
 const [start, bar, percent, status] = ["start", "bar", "percent", "status"].map((id) => document.getElementById(id));
 

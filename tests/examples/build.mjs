@@ -1,12 +1,12 @@
-// node build.mjs FOLDER            what is deployed
-// node build.mjs FOLDER EMULATOR   the same for a browser beside the emulator: only the bridge is added
+// node build.mjs APP FOLDER            what is deployed
+// node build.mjs APP FOLDER EMULATOR   the same for a browser beside the emulator: only the bridge is added
 
 import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
 
-const [folder, emulator] = process.argv.slice(2);
-const here = (name) => fileURLToPath(new URL(name, import.meta.url));
+const [app, folder, emulator] = process.argv.slice(2);
+const here = (name) => fileURLToPath(new URL(`${app}/frontend/${name}`, import.meta.url));
 
 await mkdir(folder, { recursive: true });
 let page = await readFile(here("index.html"), "utf8");

@@ -1,0 +1,147 @@
+// Reads in a Forge app's front end what the container sends with `live.stream(…)`: every update once, and in order.
+//
+// Copied into the front end beside streams.d.ts; the app's bundler finds the official package @forge/bridge.
+//
+// Each publish of a stream is the JSON of an object, its envelope:
+//
+//     {"forgeStream": 1, "stream": "9f0c…", "seq": 0, "merge": "append", "data": "Hel", "updates": 3, "end": false}
+//
+// `seq` counts the publishes of a stream from 0. One whose fate the sender does not know comes again under its number.
+// `merge` says how `updates` updates became `data`: "append" joined text, "latest" took the last state, "batch" made a
+// list, "reduce" used the sender's own function. The last envelope has `end: true`, perhaps no data, and in `error` the
+// kind of failure if it was one. Whatever else is published on the channel is no business of this module.
+
+import { realtime } from "@forge/bridge";
+
+const HOLD = 1000; // milliseconds that an event waits for those before it
+const HELD_LIMIT = 100; // events of one stream that wait
+const STREAM_LIMIT = 1000; // streams that a subscription remembers, to drop what comes again
+
+const IS_DATA = new Map([
+  ["append", (data) => typeof data === "string"],
+  ["latest", () => true],
+  ["batch", Array.isArray],
+  ["reduce", () => true],
+]);
+
+const isCount = (value) => Number.isSafeInteger(value) && value >= 0;
+
+function envelopeOf(payload) {
+  let event = payload;
+  if (typeof payload === "string") {
+    try {
+      event = JSON.parse(payload);
+    } catch {
+      return null;
+    }
+  }
+  const is =
+    event?.forgeStream === 1 &&
+    typeof event.stream === "string" &&
+    isCount(event.seq) &&
+    isCount(event.updates) &&
+    typeof event.end === "boolean" &&
+    ["undefined", "string"].includes(typeof event.error) &&
+    IS_DATA.has(event.merge) &&
+    (event.data === undefined || IS_DATA.get(event.merge)(event.data));
+  return is ? event : null;
+}
+
+function readerOf(handlers) {
+  const streams = new Map(); // by id, that of the last event last
+  let closed = false;
+
+  // What a handler throws is an uncaught error as in any event handler, and does not stop the stream.
+  function call(name, event) {
+    try {
+      handlers[name]?.(event);
+    } catch (error) {
+      queueMicrotask(() => {
+        throw error;
+      });
+    }
+  }
+
+  function show(stream, { seq, merge, data, updates, end, error }) {
+    const { id } = stream;
+    stream.next = seq + 1;
+    if (data !== undefined) {
+      stream.value = merge === "append" ? (stream.value ?? "") + data : data;
+      call("onUpdate", { stream: id, seq, merge, data, value: stream.value, updates });
+    }
+    if (end && !closed) {
+      const { value } = stream;
+      // Its number is all that is kept of it.
+      Object.assign(stream, { ended: true, value: undefined });
+      stream.held.clear();
+      call("onEnd", { stream: id, seq, merge, value, error });
+    }
+  }
+
+  function advance(stream) {
+    clearTimeout(stream.timer);
+    while (!closed && stream.held.size > 0) {
+      if (!stream.held.has(stream.next)) {
+        const [oldest] = stream.held.values();
+        const wait = oldest.until - performance.now();
+        if (wait > 0 && stream.held.size <= HELD_LIMIT) {
+          stream.timer = setTimeout(advance, wait, stream);
+          return;
+        }
+        const from = stream.next;
+        stream.next = Math.min(...stream.held.keys());
+        call("onGap", { stream: stream.id, from, to: stream.next - 1 });
+      } else {
+        const { event } = stream.held.get(stream.next);
+        stream.held.delete(stream.next);
+        show(stream, event);
+      }
+    }
+  }
+
+  function read(payload) {
+    const event = envelopeOf(payload);
+    if (closed || event === null) return;
+    const id = event.stream;
+    const stream = streams.get(id) ?? { id, next: 0, held: new Map(), value: undefined, ended: false };
+    streams.delete(id);
+    streams.set(id, stream);
+    if (streams.size > STREAM_LIMIT) forget(streams.values().next().value);
+    if (stream.ended || event.seq < stream.next || stream.held.has(event.seq)) return;
+    stream.held.set(event.seq, { event, until: performance.now() + HOLD });
+    advance(stream);
+  }
+
+  function forget(stream) {
+    clearTimeout(stream.timer);
+    streams.delete(stream.id);
+  }
+
+  function close() {
+    closed = true;
+    [...streams.values()].forEach(forget);
+  }
+
+  return { read, close };
+}
+
+async function subscribeTo(subscribe, channel, handlers, options) {
+  const reader = readerOf(handlers);
+  const subscription = await subscribe(channel, reader.read, options);
+  return {
+    async unsubscribe() {
+      reader.close();
+      await subscription.unsubscribe();
+    },
+  };
+}
+
+/** Reads all streams of a channel; see streams.d.ts. */
+export function onStream(channel, handlers, options) {
+  return subscribeTo(realtime.subscribe, channel, handlers, options);
+}
+
+/** Reads all streams of a global channel; see streams.d.ts. */
+export function onGlobalStream(channel, handlers, options) {
+  return subscribeTo(realtime.subscribeGlobal, channel, handlers, options);
+}

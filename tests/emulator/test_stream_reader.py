@@ -1,0 +1,464 @@
+"""The front end's reader of streams, `streams.js`, in Chromium: with a bridge of the test's own, and with the official one."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from importlib.resources import files
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from playwright.sync_api import Browser, Error, Page, Route
+
+from forge_realtime import RealtimeClient, RetryPolicy
+from forge_realtime_emulator import Emulator, Settings
+from tests.emulator.api import Api
+from tests.emulator.envelopes import ID, NO_ENVELOPES, envelope
+from tests.emulator.site import Site
+
+SHIPPED = files("forge_realtime") / "frontend"
+OTHER = "f" * 32
+HOLD = 1_000
+
+# A page without a bundler. Its bridge hands over what the test gives it.
+PAGE = """<!doctype html>
+<script type="importmap">{"imports": {"@forge/bridge": "/bridge.js"}}</script>
+<script type="module">
+import { onGlobalStream, onStream } from "/streams.js";
+window.seen = [];
+window.subscribed = [];
+const names = ["onUpdate", "onEnd", "onGap"];
+const noting = Object.fromEntries(names.map((name) => [name, (event) => window.seen.push([name, event])]));
+window.open = async (handlers = noting) => {
+  window.seen = [];
+  window.subscription = await onStream("chat", handlers, { replaySeconds: 60 });
+};
+window.openGlobal = () => onGlobalStream("news", {});
+window.ready = true;
+</script>"""
+BRIDGE = """
+const subscribe = (isGlobal) => async (channel, onEvent, options) => {
+  window.subscribed.push({ channel, isGlobal, options });
+  window.give = onEvent;
+  return { unsubscribe: async () => window.subscribed.pop() };
+};
+export const realtime = { subscribe: subscribe(false), subscribeGlobal: subscribe(true) };
+"""
+
+
+@pytest.fixture(scope="module")
+def reading(browser: Browser) -> Iterator[Page]:
+    """A page whose clock stands still until the test puts it forward."""
+    parts = {"/": ("text/html", PAGE), "/bridge.js": ("text/javascript", BRIDGE)}
+    parts["/streams.js"] = ("text/javascript", (SHIPPED / "streams.js").read_text(encoding="utf-8"))
+
+    def answer(route: Route) -> None:
+        kind, body = parts[route.request.url.removeprefix("http://app.test")]
+        route.fulfill(content_type=kind, body=body)
+
+    with closing(browser.new_page()) as page:
+        page.route("http://app.test/**", answer)
+        page.clock.install(time=0)
+        page.clock.pause_at(1_000)
+        page.goto("http://app.test/")
+        page.wait_for_function("window.ready")
+        yield page
+
+
+@pytest.fixture
+def reader(reading: Page) -> Reader:
+    return Reader(reading)
+
+
+class Reader:
+    """A subscription of the page."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+        page.evaluate("window.open()")
+
+    def give(self, *payloads: Any) -> None:
+        self.page.evaluate("payloads => payloads.forEach((payload) => window.give(payload))", list(payloads))
+
+    def wait(self, milliseconds: int) -> None:
+        self.page.clock.run_for(milliseconds)
+
+    @property
+    def seen(self) -> list[Any]:
+        seen: list[Any] = self.page.evaluate("window.seen")
+        return seen
+
+    @property
+    def text(self) -> str:
+        """The texts of the updates, and the numbers of the gaps in brackets."""
+        shown = {"onUpdate": "{data}", "onGap": "[{from}-{to}]", "onEnd": "."}
+        return "".join(shown[handler].format(**event) for handler, event in self.seen)
+
+
+def letters(*seqs: int, stream: str = ID) -> list[str]:
+    return [envelope(seq, chr(ord("a") + seq), stream=stream) for seq in seqs]
+
+
+def test_it_subscribes_as_the_bridge_does_and_ends_it(reader: Reader) -> None:
+    reader.page.evaluate("window.openGlobal()")
+    assert reader.page.evaluate("window.subscribed.splice(0)") == [
+        {"channel": "chat", "isGlobal": False, "options": {"replaySeconds": 60}},
+        {"channel": "news", "isGlobal": True, "options": None},
+    ]
+
+
+def test_text_grows(reader: Reader) -> None:
+    reader.give(envelope(0, "Hel", updates=3), envelope(1, "lo", updates=2), envelope(2, end=True, updates=0))
+    of = {"stream": ID, "merge": "append"}
+    assert reader.seen == [
+        ["onUpdate", {**of, "seq": 0, "data": "Hel", "value": "Hel", "updates": 3}],
+        ["onUpdate", {**of, "seq": 1, "data": "lo", "value": "Hello", "updates": 2}],
+        ["onEnd", {**of, "seq": 2, "value": "Hello", "error": None}],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("merge", "data"), [("latest", [{"done": 1}, None, 0]), ("reduce", [1, 2, 3]), ("batch", [[1, 2], [], ["x"]])]
+)
+def test_a_value_that_is_no_text_is_that_of_the_last_update(reader: Reader, merge: str, data: list[Any]) -> None:
+    reader.give(*(envelope(seq, each, merge=merge) for seq, each in enumerate(data)))
+    reader.give(envelope(3, data[0], merge=merge, end=True))
+    updates = [event for handler, event in reader.seen if handler == "onUpdate"]
+    assert [event["data"] for event in updates] == [event["value"] for event in updates] == [*data, data[0]]
+    assert reader.seen[-1] == ["onEnd", {"stream": ID, "seq": 3, "merge": merge, "value": data[0], "error": None}]
+
+
+def test_an_end_tells_the_kind_of_error(reader: Reader) -> None:
+    reader.give(envelope(0, end=True, error="TimeoutError"))
+    assert reader.seen == [
+        ["onEnd", {"stream": ID, "seq": 0, "merge": "append", "value": None, "error": "TimeoutError"}]
+    ]
+
+
+def test_a_bridge_that_parses_and_one_that_does_not_are_the_same(reader: Reader) -> None:
+    reader.give(letters(0)[0], json.loads(letters(1)[0]), *letters(0, 1))
+    assert reader.text == "ab"
+
+
+def test_what_comes_again_is_dropped_also_after_the_end(reader: Reader) -> None:
+    reader.give(*letters(0, 0, 1, 0, 1), envelope(2, end=True), *letters(0, 1), envelope(2, end=True), *letters(7))
+    reader.wait(2 * HOLD)
+    assert reader.text == "ab."
+
+
+def test_what_comes_too_early_waits_for_what_is_before_it(reader: Reader) -> None:
+    reader.give(*letters(0, 3, 2, 2, 3))
+    assert reader.text == "a"
+    reader.wait(HOLD - 1)
+    assert reader.text == "a"
+    reader.give(*letters(1))
+    assert reader.text == "abcd"
+    reader.wait(2 * HOLD)
+    assert reader.text == "abcd"
+
+
+def test_it_does_not_wait_forever_and_says_what_is_missing(reader: Reader) -> None:
+    reader.give(*letters(0, 3))
+    reader.wait(HOLD // 2)
+    reader.give(*letters(4, 6))
+    reader.wait(HOLD // 2)
+    assert reader.text == "a[1-2]de"
+    # What came later waits as long.
+    reader.wait(HOLD // 2 - 1)
+    assert reader.text == "a[1-2]de"
+    reader.wait(1)
+    assert reader.text == "a[1-2]de[5-5]g"
+    reader.give(*letters(1, 5), *letters(7))
+    assert reader.text == "a[1-2]de[5-5]gh"
+
+
+def test_a_page_that_came_later_is_told_that_the_beginning_is_missing(reader: Reader) -> None:
+    reader.give(*letters(4, 5))
+    assert reader.seen == []
+    reader.wait(HOLD)
+    assert reader.text == "[0-3]ef"
+
+
+def test_an_end_that_comes_too_early_waits_too(reader: Reader) -> None:
+    reader.give(envelope(2, "c", end=True), *letters(0))
+    assert reader.text == "a"
+    reader.give(*letters(1))
+    assert reader.text == "abc."
+
+
+def test_no_more_than_a_hundred_wait(reader: Reader) -> None:
+    reader.give(*(envelope(seq, "x") for seq in range(1, 101)))
+    assert reader.seen == []
+    reader.give(envelope(101, "y"))
+    assert reader.text == f"[0-0]{'x' * 100}y"
+
+
+def test_streams_on_one_channel_are_apart(reader: Reader) -> None:
+    first, second = letters(0, 2, 1), letters(0, 1, 3, stream=OTHER)
+    reader.give(*(each for pair in zip(first, second, strict=True) for each in pair))
+    values = {event["stream"]: event["value"] for _, event in reader.seen}
+    assert values == {ID: "abc", OTHER: "ab"}
+    reader.wait(HOLD)
+    assert [event for handler, event in reader.seen if handler == "onGap"] == [{"stream": OTHER, "from": 2, "to": 2}]
+
+
+def test_only_so_many_streams_are_remembered_and_the_last_ones_are(reader: Reader) -> None:
+    reader.give(*letters(0))
+    reader.give(*(envelope(0, "x", stream=str(number)) for number in range(999)))
+    reader.give(*letters(1), envelope(0, "y", stream="one more"), *letters(1, 2))
+    of_it = [event["value"] for handler, event in reader.seen if event["stream"] == ID]
+    assert of_it == ["a", "ab", "abc"]
+    # Of the one that was forgotten nothing is known any more.
+    reader.give(envelope(1, "z", stream="0"))
+    reader.wait(HOLD)
+    assert reader.seen[-2] == ["onGap", {"stream": "0", "from": 0, "to": 0}]
+
+
+def test_what_is_no_envelope_is_left_out(reader: Reader) -> None:
+    reader.give(*NO_ENVELOPES, *[json.loads(text) for text in NO_ENVELOPES if is_json(text)], None)
+    reader.wait(2 * HOLD)
+    assert reader.seen == []
+
+
+def is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
+
+
+def test_a_handler_that_throws_is_reported_and_stops_nothing(reader: Reader) -> None:
+    errors: list[str] = []
+    reader.page.on("pageerror", lambda error: errors.append(error.message))
+    reader.page.evaluate(
+        "window.open({ onUpdate: ({ data }) => { window.seen.push(data); throw new Error(`no ${data}`); } })"
+    )
+    reader.give(*letters(1, 0), envelope(2, end=True))
+    assert reader.seen == ["a", "b"]
+    reader.page.wait_for_function("true")
+    assert errors == ["no a", "no b"]
+
+
+def test_after_the_end_of_the_subscription_no_handler_is_called(reader: Reader) -> None:
+    reader.give(*letters(0, 2))
+    reader.page.evaluate("window.subscription.unsubscribe()")
+    reader.give(*letters(1, 3))
+    reader.wait(2 * HOLD)
+    assert reader.text == "a"
+    reader.page.evaluate(
+        """window.open({
+            onUpdate: ({ data }) => { window.seen.push(data); window.subscription.unsubscribe(); },
+            onEnd: () => window.seen.push("end"),
+        })"""
+    )
+    reader.give(*letters(1), envelope(0, "a", end=True))
+    assert reader.seen == ["a"]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(0, 12), max_size=20), st.randoms(use_true_random=False))
+def test_whatever_comes_each_update_is_shown_once_and_in_order(
+    reading: Page, seqs: list[int], chance: random.Random
+) -> None:
+    reader = Reader(reading)
+    reader.give(*letters(*seqs))
+    reader.wait(HOLD)
+    shown = ""
+    for last, seq in pairwise([-1, *sorted(set(seqs))]):
+        shown += (f"[{last + 1}-{seq - 1}]" if seq > last + 1 else "") + chr(ord("a") + seq)
+    assert reader.text == shown
+
+
+# Over the official bridge.
+
+
+@pytest.fixture
+def emulator(site: Site) -> Iterator[Emulator]:
+    with Emulator(origins=[site.origin], settings=Settings(limit=None)) as emulator:
+        yield emulator
+
+
+@pytest.fixture
+def api(emulator: Emulator, api_of: Callable[[Emulator], Api]) -> Api:
+    return api_of(emulator)
+
+
+@pytest.fixture
+def page(site: Site, emulator: Emulator, open_page: Callable[[str], Page]) -> Page:
+    return open_page(f"{site.origin}{site.page(f'{emulator.url}/bridge.js', 'stream_page.js')}")
+
+
+def follow(page: Page, channel: str, **options: Any) -> None:
+    page.evaluate("arguments => window.follow('it', ...arguments)", [channel, options])
+
+
+def seen(page: Page, count: int) -> list[tuple[str, Any]]:
+    """Waits for so many calls of the handlers, and says what each brought."""
+    page.wait_for_function("count => window.seen.it.length >= count", arg=count)
+    brought = {"onUpdate": "value", "onEnd": "error", "onGap": "to"}
+    return [(handler, event.get(brought[handler])) for handler, event in page.evaluate("window.seen.it")]
+
+
+def test_what_the_client_sends_again_is_shown_once(page: Page, emulator: Emulator, channel: str) -> None:
+    follow(page, channel)
+    with RealtimeClient(emulator.url) as client:
+        live = client.for_invocation({"x-forge-invocation-id": "invocation-123"})
+        for payload in letters(0, 1, 2):
+            emulator.fail_next(status=500, delivered=True)
+            live.publish(channel, payload)
+        live.publish(channel, {"another": "event"})
+        live.publish(channel, envelope(3, end=True))
+    assert [stream.duplicates for stream in emulator.streams] == [3]
+    assert seen(page, 4) == [("onUpdate", "a"), ("onUpdate", "ab"), ("onUpdate", "abc"), ("onEnd", None)]
+
+
+def test_what_the_client_streams_is_shown_exactly_whatever_fails(page: Page, emulator: Emulator, channel: str) -> None:
+    chance = random.Random(7)
+    words = [chance.choice('aß🙂"\n') + f"{number} " for number in range(600)]
+    faults: list[dict[str, Any]] = [
+        {"status": 500, "delivered": True},
+        {"answer": "reset", "delivered": True},
+        {"answer": "truncated", "delivered": True},
+        {"status": 503},
+        {"status": 429},
+        {"answer": "reset"},
+    ]
+    follow(page, channel)
+    retry = RetryPolicy(backoff_initial=0.001, backoff_max=0.01)
+    with RealtimeClient(emulator.url, retry=retry) as client:
+        live = client.for_invocation({"x-forge-invocation-id": "invocation-123"})
+        with (
+            live.stream(channel, interval=0, max_bytes=64) as stream,
+            live.stream(channel, merge="latest", interval=0) as other,
+        ):
+            for number, word in enumerate(words):
+                stream.send(word)
+                other.send(number)
+                if number % 30 == 0:
+                    emulator.fail_next(**chance.choice(faults))
+    page.wait_for_function("window.seen.it.filter(([handler]) => handler === 'onEnd').length === 2")
+    ends = {event["merge"]: event["value"] for handler, event in page.evaluate("window.seen.it") if handler == "onEnd"}
+    assert ends == {"append": "".join(words), "latest": 599}
+    assert "onGap" not in [handler for handler, _ in page.evaluate("window.seen.it")]
+    assert {stream.merge: stream.value for stream in emulator.streams} == ends
+    assert [stream.updates for stream in emulator.streams] == [600, 600]
+    assert sum(stream.duplicates for stream in emulator.streams) > 0
+
+
+def test_a_loss_is_told_and_the_stream_goes_on(page: Page, api: Api, channel: str) -> None:
+    follow(page, channel)
+    for payload in letters(0, 3, 4):
+        api.publish(channel, payload)
+    assert seen(page, 4) == [("onUpdate", "a"), ("onGap", 2), ("onUpdate", "ad"), ("onUpdate", "ade")]
+
+
+def test_a_page_that_is_reloaded_in_mid_stream_gets_it_whole_by_replay(page: Page, api: Api, channel: str) -> None:
+    follow(page, channel)
+    for payload in letters(0, 1):
+        api.publish(channel, payload)
+    assert seen(page, 2)[-1] == ("onUpdate", "ab")
+    page.reload()
+    for payload in letters(2, 2):
+        api.publish(channel, payload)
+    follow(page, channel, replaySeconds=60)
+    api.publish(channel, envelope(3, "d", end=True, error="TimeoutError"))
+    assert seen(page, 5) == [
+        *(("onUpdate", text) for text in ("a", "ab", "abc", "abcd")),
+        ("onEnd", "TimeoutError"),
+    ]
+    page.reload()
+    follow(page, channel)
+    api.publish(channel, letters(4)[0])
+    assert seen(page, 2) == [("onGap", 3), ("onUpdate", "e")]
+
+
+def test_a_global_stream(page: Page, api: Api, channel: str) -> None:
+    follow(page, channel, isGlobal=True)
+    api.publish(channel, letters(0)[0])
+    api.publish_global(channel, envelope(0, {"done": 1}, merge="latest"))
+    assert seen(page, 1) == [("onUpdate", {"done": 1})]
+    page.evaluate("window.unfollow('it')")
+    api.publish_global(channel, envelope(1, {"done": 2}, merge="latest"))
+    assert not api.emulator.events[-1].delivered
+    assert len(seen(page, 1)) == 1
+
+
+def test_a_subscription_that_is_refused_is_rejected(page: Page, channel: str) -> None:
+    with pytest.raises(Error, match="INVALID_TOKEN"):
+        follow(page, channel, token="nonsense")
+
+
+# What is shipped.
+
+
+@pytest.mark.parametrize("name", ["streams.js", "streams.d.ts"])
+def test_the_emulator_serves_what_the_wheel_ships(own: Api, name: str) -> None:
+    answer = own.get(f"/{name}")
+    assert answer.content == (SHIPPED / name).read_bytes()
+    assert answer.headers["content-type"].startswith("text/javascript")
+
+
+def test_the_types_name_what_the_module_exports_and_it_needs_nothing_but_the_bridge() -> None:
+    module, types = ((SHIPPED / name).read_text(encoding="utf-8") for name in ("streams.js", "streams.d.ts"))
+    exported = re.findall(r"^export (?:function|const|class) (\w+)", module, re.MULTILINE)
+    assert exported == ["onStream", "onGlobalStream"]
+    assert re.findall(r"^export declare function (\w+)", types, re.MULTILINE) == exported
+    assert re.findall(r"^import .*", module, re.MULTILINE) == ['import { realtime } from "@forge/bridge";']
+    handlers = types.partition("interface StreamHandlers")[2].partition("}")[0]
+    assert set(re.findall(r"(on\w+)\?\(", handlers)) == set(re.findall(r'call\("(\w+)"', module))
+
+
+# Each line with `wrong` must be refused.
+TYPED = """
+import { type StreamUpdate, onGlobalStream, onStream } from "./streams";
+
+export async function show(): Promise<string[]> {
+  const texts: string[] = [];
+  const subscription = await onStream<{ done: number }>(
+    "chat",
+    {
+      onUpdate(update: StreamUpdate<{ done: number }>) {
+        if (update.merge === "append") texts.push(update.value.toUpperCase());
+        else if (update.merge === "batch") texts.push(...update.data.map((item) => `${item.done}`));
+        else texts.push(update.value.done.toFixed());
+        texts.push(update.done); // wrong
+      },
+      onEnd: ({ error, seq }) => texts.push(error ?? `${seq}`),
+      onGap: ({ stream, from, to }) => texts.push(`${stream} ${to - from}`),
+    },
+    { replaySeconds: 60, token: "x" },
+  );
+  await onGlobalStream("news", {});
+  await onGlobalStream("news", { onMessage() {} }); // wrong
+  await onStream("news", {}, { replay: 60 }); // wrong
+  await onStream("news"); // wrong
+  await subscription.unsubscribe();
+  return texts;
+}
+"""
+
+
+@pytest.mark.timeout(300)
+def test_the_types_are_those_of_an_app_in_typescript(site: Site, tmp_path: Path) -> None:
+    (tmp_path / "streams.d.ts").write_bytes((SHIPPED / "streams.d.ts").read_bytes())
+    expecting = re.sub(r"^(.*)// wrong$", r"// @ts-expect-error\n\1", TYPED, flags=re.MULTILINE)
+    (tmp_path / "page.ts").write_text(expecting, encoding="utf-8")
+    options = {
+        "strict": True,
+        "noEmit": True,
+        "module": "esnext",
+        "moduleResolution": "bundler",
+        "lib": ["es2022", "dom"],
+    }
+    options |= {"target": "es2022", "types": [], "skipLibCheck": False}
+    settings = {"compilerOptions": options, "files": ["page.ts"]}
+    (tmp_path / "tsconfig.json").write_text(json.dumps(settings), encoding="utf-8")
+    site.check_types(tmp_path)

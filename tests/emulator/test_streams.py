@@ -1,0 +1,200 @@
+"""Streams, put together from what was published: `Emulator.streams`, and the console."""
+
+from __future__ import annotations
+
+import json
+import random
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from playwright.sync_api import Locator, expect
+
+from forge_realtime_emulator import Emulator, _streams
+from forge_realtime_emulator._channels import Address
+from tests.emulator.api import Api
+from tests.emulator.console import Console
+from tests.emulator.envelopes import ID, NO_ENVELOPES, envelope
+
+OTHER = "f" * 32
+ADDRESS = Address("installation", "channel", False, "module m", None)
+
+
+def assembled(*payloads: str) -> list[_streams.RecordedStream]:
+    streams = _streams.Streams()
+    for second, payload in enumerate(payloads):
+        streams.take(ADDRESS, payload, float(second))
+    return streams.records()
+
+
+def test_a_stream_is_put_together_from_its_publishes(own: Api, channel: str) -> None:
+    own.publish(channel, envelope(0, "Hel", updates=3))
+    own.publish(channel, "another event")
+    [stream] = own.emulator.streams
+    assert (stream.channel, stream.id, stream.merge, stream.value) == (channel, ID, "append", "Hel")
+    assert (stream.updates, stream.operations, stream.ended) == (3, 1, False)
+    own.publish(channel, envelope(1, "lo", updates=2))
+    own.publish(channel, envelope(2, end=True, updates=0))
+    [stream] = own.emulator.streams
+    assert (stream.value, stream.updates, stream.operations) == ("Hello", 5, 3)
+    assert (stream.ended, stream.error, stream.gaps, stream.duplicates) == (True, None, (), 0)
+    assert stream.began <= stream.at
+    assert "Hello" not in repr(stream)
+    own.emulator.reset()
+    assert own.emulator.streams == []
+
+
+def test_streams_are_apart_by_their_ids_and_by_where_they_are_published(own: Api, channel: str) -> None:
+    own.publish(channel, envelope(0, "a"))
+    own.publish(channel, envelope(0, "b", stream=OTHER))
+    own.publish_global(channel, envelope(0, "c"))
+    own.publish(channel, envelope(1, "A"))
+    assert [(stream.id, stream.address.is_global, stream.value) for stream in own.emulator.streams] == [
+        (ID, False, "aA"),
+        (OTHER, False, "b"),
+        (ID, True, "c"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("merge", "data", "value"),
+    [
+        ("append", ["a", "b"], "ab"),
+        ("latest", [{"done": 1}, {"done": 2}], {"done": 2}),
+        ("reduce", [3, None], None),
+        ("batch", [[1, 2], [], [3]], [1, 2, 3]),
+    ],
+)
+def test_each_way_to_merge_has_its_value(merge: str, data: list[Any], value: Any) -> None:
+    [stream] = assembled(*(envelope(seq, each, merge=merge) for seq, each in enumerate(data)))
+    assert stream.value == value
+
+
+def test_an_end_alone_has_no_value_and_an_error_is_told() -> None:
+    [stream] = assembled(envelope(0, end=True, error="TimeoutError"))
+    assert (stream.value, stream.ended, stream.error) == (None, True, "TimeoutError")
+
+
+def test_what_comes_again_counts_once_and_what_is_missing_is_named() -> None:
+    [stream] = assembled(*(envelope(seq, str(seq), updates=10) for seq in (1, 1, 2, 6, 5, 9, 5)))
+    assert stream.value == "12569"
+    assert (stream.updates, stream.operations, stream.duplicates) == (50, 7, 2)
+    assert stream.gaps == ((0, 0), (3, 4), (7, 8))
+
+
+def test_an_older_state_does_not_replace_a_newer_one() -> None:
+    [stream] = assembled(*(envelope(seq, seq, merge="latest") for seq in (0, 2, 1)))
+    assert stream.value == 2
+
+
+@given(st.lists(st.text(max_size=5), min_size=1, max_size=20), st.randoms(use_true_random=False))
+def test_whatever_the_order_and_however_often_it_comes_to_the_same(texts: list[str], chance: random.Random) -> None:
+    payloads = [envelope(seq, text) for seq, text in enumerate(texts)]
+    again = chance.choices(payloads, k=chance.randrange(10))
+    sent = [*payloads, *again]
+    chance.shuffle(sent)
+    [stream] = assembled(*sent)
+    assert stream.value == "".join(texts)
+    assert (stream.gaps, stream.duplicates, stream.operations) == ((), len(again), len(sent))
+
+
+@pytest.mark.parametrize("payload", NO_ENVELOPES)
+def test_what_is_no_envelope_is_of_no_stream(payload: str) -> None:
+    assert assembled(payload) == []
+
+
+def test_only_so_many_streams_and_so_much_of_them_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_streams, "STREAM_LIMIT", 3)
+    ids = [stream.id for stream in assembled(*(envelope(0, "x", stream=str(number)) for number in range(5)))]
+    assert ids == ["2", "3", "4"]
+    monkeypatch.setattr(_streams, "SIZE_LIMIT", 1000)
+    large = [envelope(seq, "x" * 400, stream=name) for name, seq in [("a", 0), ("b", 0), ("b", 0), ("b", 1), ("b", 2)]]
+    assert [(stream.id, len(stream.value)) for stream in assembled(*large)] == [("b", 1200)]
+    # Of a state only the last is kept.
+    states = [envelope(seq, "x" * 300, merge="latest", stream=name) for seq in range(5) for name in "ab"]
+    assert [stream.id for stream in assembled(*states)] == ["a", "b"]
+
+
+def test_a_client_that_sends_again_what_arrived_is_seen(forge_realtime: Emulator, api_of: Any) -> None:
+    api = api_of(forge_realtime)
+    forge_realtime.fail_next(status=500, delivered=True)
+    for _ in range(2):
+        api.publish("chat", envelope(0, "Hello"))
+    [stream] = forge_realtime.streams
+    assert (stream.value, stream.operations, stream.duplicates) == ("Hello", 2, 1)
+
+
+def streams_of(console: Console) -> Locator:
+    return console.page.get_by_role("list", name="Streams").get_by_role("listitem")
+
+
+def test_the_console_shows_text_that_grows(own: Api, console: Console, channel: str) -> None:
+    expect(console.page.locator("#streams-card")).to_be_hidden()
+    own.publish(channel, envelope(0, "Hel", updates=3))
+    item = streams_of(console)
+    expect(item.locator("pre")).to_have_text("Hel")
+    expect(item).to_contain_text(f"{channel}open")
+    expect(item).to_contain_text(f"append {ID[:8]}")
+    expect(console.region("Streams")).to_contain_text("1 open")
+    own.publish(channel, envelope(1, "lo <b>", updates=6))
+    expect(item.locator("pre")).to_have_text("Hello <b>")
+    expect(item).to_contain_text("9 updates in 2 operations: 4.5 each")
+    own.publish(channel, envelope(2, end=True, updates=0))
+    expect(item).to_contain_text(f"{channel}ended")
+    expect(console.region("Streams")).to_contain_text("0 open")
+    own.emulator.reset()
+    expect(console.page.locator("#streams-card")).to_be_hidden()
+
+
+def test_the_console_shows_the_end_of_long_text_and_the_last_streams_first(
+    own: Api, console: Console, channel: str
+) -> None:
+    own.publish(channel, envelope(0, "beginning " + "x" * 600 + " end"))
+    item = streams_of(console)
+    expect(item.locator("pre")).to_contain_text("x end")
+    expect(item.locator("pre")).not_to_contain_text("beginning")
+    expect(item.get_by_text("…x")).to_be_visible()
+    own.publish(channel, envelope(0, "later", stream=OTHER))
+    expect(item.locator("pre").first).to_have_text("later")
+
+
+def test_the_console_shows_progress_that_moves(own: Api, console: Console, channel: str) -> None:
+    own.publish(channel, envelope(0, {"done": 1, "of": 4}, merge="latest"))
+    bar = streams_of(console).locator(".bar > div")
+    expect(bar).to_have_attribute("style", "width: 25%;")
+    expect(streams_of(console).locator("pre")).to_have_text('{"done": 1, "of": 4}')
+    own.publish(channel, envelope(1, {"done": 2, "of": 4}, merge="latest"))
+    expect(bar).to_have_attribute("style", "width: 50%;")
+    own.publish(channel, envelope(2, 0.75, merge="latest"))
+    expect(bar).to_have_attribute("style", "width: 75%;")
+    own.publish(channel, envelope(3, {"step": "last"}, merge="latest"))
+    expect(bar).to_have_count(0)
+
+
+def test_the_console_shows_what_went_wrong(own: Api, console: Console, channel: str) -> None:
+    for seq in (1, 1, 4):
+        own.publish(channel, envelope(seq, ["item"], merge="batch"))
+    own.publish(channel, envelope(5, end=True, merge="batch", error="TimeoutError"))
+    item = streams_of(console)
+    expect(item).to_contain_text("ended with TimeoutError")
+    expect(item).to_contain_text("1 duplicate")
+    expect(item).to_contain_text("missing0, 2 to 3")
+
+
+@pytest.mark.parametrize("width", [320, 1440])
+def test_streams_stay_within_the_window(own: Api, open_console: Any, width: int) -> None:
+    console = open_console(viewport={"width": width, "height": 740})
+    own.publish("a" * 300, envelope(0, "b" * 300, stream="c" * 300))
+    own.publish("a" * 300, envelope(9, end=True, error="d" * 300, stream="c" * 300))
+    expect(streams_of(console)).to_contain_text("ended with")
+    assert console.page.evaluate("document.scrollingElement.scrollWidth <= innerWidth")
+
+
+def test_streams_are_in_the_state(own: Api, channel: str) -> None:
+    own.publish(channel, envelope(0, {"share": 1}, merge="reduce", updates=7))
+    [stream] = own.get("/_emulator/state").json()["streams"]
+    assert json.loads(stream.pop("shown")) == {"share": 1}
+    assert stream["channel"] == channel
+    assert (stream["stream"], stream["merge"], stream["progress"]) == (ID, "reduce", None)
+    assert (stream["updates"], stream["operations"], stream["gaps"]) == (7, 1, [])

@@ -1,0 +1,79 @@
+"""The service against the emulator, without a browser."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from fastapi.testclient import TestClient
+
+from forge_realtime_emulator import Emulator
+from tests.examples.answer import service
+
+
+@pytest.fixture(autouse=True)
+def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service, "TOKEN_SECONDS", 0)
+
+
+@pytest.fixture
+def client(forge_realtime: Emulator) -> Iterator[TestClient]:
+    with TestClient(service.app, headers={"x-forge-invocation-id": "invocation-123"}) as client:
+        yield client
+
+
+@pytest.fixture
+def question() -> dict[str, str]:
+    return {"id": str(uuid4()), "text": "Why?"}
+
+
+def tokens_of(text: str) -> list[str]:
+    async def collect() -> list[str]:
+        return [token async for token in service.model(text)]
+
+    return asyncio.run(collect())
+
+
+def test_the_answer_arrives_whole_in_few_operations(
+    forge_realtime: Emulator, client: TestClient, question: dict[str, str]
+) -> None:
+    tokens = tokens_of("Why?")
+    with forge_realtime.subscribe(f"answer-{question['id']}"):
+        assert client.post("/answers", json=question).status_code == 202
+    [stream] = forge_realtime.streams
+    assert stream.channel == f"answer-{question['id']}"
+    assert (stream.value, stream.updates) == ("".join(tokens), len(tokens))
+    assert (stream.ended, stream.error, stream.gaps) == (True, None, ())
+    assert stream.operations < len(tokens) / 10
+
+
+def test_what_the_client_sends_again_is_no_second_time_in_the_answer(
+    forge_realtime: Emulator, client: TestClient, question: dict[str, str]
+) -> None:
+    forge_realtime.fail_next(status=500, delivered=True)
+    client.post("/answers", json=question)
+    [stream] = forge_realtime.streams
+    assert stream.value == "".join(tokens_of("Why?"))
+    assert stream.duplicates == 1
+
+
+def test_a_model_that_fails_ends_the_stream_with_its_error(
+    forge_realtime: Emulator, client: TestClient, question: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(prompt: str) -> AsyncIterator[str]:
+        yield "Because "
+        raise TimeoutError("the secret of the model")
+
+    monkeypatch.setattr(service, "model", broken)
+    client.post("/answers", json=question)
+    [stream] = forge_realtime.streams
+    assert (stream.value, stream.ended, stream.error) == ("Because ", True, "TimeoutError")
+    assert "secret" not in "".join(event.payload for event in forge_realtime.events)
+
+
+@pytest.mark.parametrize("body", [{}, {"id": "../x", "text": "Why?"}, {"id": str(uuid4()), "text": ""}])
+def test_a_question_needs_a_good_id_and_a_text(client: TestClient, body: dict[str, Any]) -> None:
+    assert client.post("/answers", json=body).status_code == 422
