@@ -78,8 +78,14 @@ def _url(text: str) -> yarl.URL:
 
 
 def _of_httpx(error: aiohttp.ClientError) -> httpx.RequestError:
+    # Not aiohttp's own messages, which tell of its settings.
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return httpx.ConnectError(str(error.certificate_error))
     if isinstance(error, aiohttp.ClientConnectorError):
-        return httpx.ConnectError(os.strerror(error.errno) if error.errno else str(error))
+        cause = error.os_error
+        if cause.errno is None or isinstance(cause, ssl.SSLError):
+            return httpx.ConnectError(str(cause))
+        return httpx.ConnectError(os.strerror(cause.errno))
     if isinstance(error, aiohttp.ClientResponseError):
         return httpx.RemoteProtocolError(str(error))
     return httpx.ReadError(str(error))

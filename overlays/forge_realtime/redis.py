@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from queue import Empty, SimpleQueue
-from typing import Final
+from typing import Any, Final, cast
 
 import redis
 from attrs import field, frozen
@@ -206,7 +206,7 @@ class _Reservations:
             # Whose own address says which library to take; the pool has the real one.
             self._storage = RedisStorage("redis://", connection_pool=_pool(self._store))
         asked = time.monotonic()
-        seconds, microseconds = self._storage.get_connection().time()  # type: ignore[misc]
+        seconds, microseconds = cast(Any, self._storage.get_connection()).time()
         answered = time.monotonic()
         self._storage.incr(_key("probe", 0), _SECONDS_KEPT, amount=1)
         self._ahead = seconds + microseconds / 1e6 - (asked + answered) / 2
