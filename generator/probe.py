@@ -32,8 +32,8 @@ def main(folder: str, package: str) -> None:
         found = {"error": f"{type(error).__name__}: {said}", "line": None}
         for frame in traceback.extract_tb(error.__traceback__):
             path = Path(frame.filename)
-            # Generated code and `_request` find out; whoever called them is wrong.
-            if path.is_relative_to(folder) and "_api" not in path.parts and frame.name != "_request":
+            # Generated code and `_prepare` find out; whoever called them is wrong.
+            if path.is_relative_to(folder) and "_api" not in path.parts and frame.name != "_prepare":
                 found["line"] = [str(path.relative_to(folder)), frame.lineno]
     print(json.dumps(found))
 
@@ -46,6 +46,9 @@ def probe(package: str) -> dict[str, Any]:
         return httpx.Response(200, json=ANSWER)
 
     realtime: Any = importlib.import_module(package)
+    for name in realtime.__all__:
+        # Loads the module that it is in.
+        getattr(realtime, name)
     operations: Any = importlib.import_module(f"{package}._operations")
     client = realtime.RealtimeClient("http://localhost", transport=httpx.MockTransport(record))
     live = client.for_invocation(realtime.Invocation("invocation"))

@@ -25,7 +25,7 @@ from generator.select import select
 
 _ORIGINAL = "forge_realtime"
 # Of these the package consists, and of what they import.
-_PARTS: tuple[str, ...] = ("_base", "asgi", "logs", "wsgi")
+_PARTS: tuple[str, ...] = ("_async_base", "_base", "asgi", "logs", "wsgi")
 _LOCK = "client.lock"
 """The hashes of what was made, in the package: what tells it from anything else, and edits by hand from none."""
 
@@ -99,8 +99,8 @@ def _lay(source: Path, made: Path, tags: Sequence[str]) -> None:
 
     lines = [f'"""A client for {", ".join(tags)}. Made by `python -m generator client`; not edited by hand."""', ""]
     names: list[str] = ["AsyncForgeClient", "ForgeClient"]
-    lines.append(f"from ._base import {', '.join(names)}")
-    for statement in ast.parse(_text(source / "__init__.py")).body:
+    lines += ["from ._async_base import AsyncForgeClient", "from ._base import ForgeClient"]
+    for statement in ast.walk(ast.parse(_text(source / "__init__.py"))):
         if isinstance(statement, ast.ImportFrom) and statement.module in needed | {"_document"}:
             lines.append(ast.unparse(statement))
             names += [alias.asname or alias.name for alias in statement.names]

@@ -1,34 +1,43 @@
-"""Python client for the Atlassian Forge Realtime API, for services in Forge Containers."""
+"""Python client for the Atlassian Forge Realtime API, for services in Forge Containers.
 
-from ._authorization import Authorization
-from ._client import AsyncRealtimeClient, RealtimeClient
-from ._document import DOCUMENT as __document__
-from ._errors import (
-    AnswerError,
-    Attempt,
-    Delivery,
-    ForgeRealtimeError,
-    InvalidTokenError,
-    NoAnswerError,
-    NoInvocationError,
-    OverQuotaError,
-    RateLimitedError,
-    RejectedError,
-    ServerFailedError,
-    StreamError,
-    StreamFullError,
-    StreamReport,
-    TimedOutError,
-    UnexpectedAnswerError,
-    UsageError,
-)
-from ._invocation import Invocation, current_invocation
-from ._quota import Quota
-from ._results import PublishResult, RealtimeToken
-from ._retry import RetryPolicy
-from ._stream_worker import Stream
-from ._streams import AsyncStream
+Each name is loaded at its first use, and what it stands on with it.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from ._version import __version__
+
+if TYPE_CHECKING:
+    from ._async_client import AsyncRealtimeClient
+    from ._authorization import Authorization
+    from ._client import RealtimeClient
+    from ._document import DOCUMENT as __document__
+    from ._errors import (
+        AnswerError,
+        Attempt,
+        Delivery,
+        ForgeRealtimeError,
+        InvalidTokenError,
+        NoAnswerError,
+        NoInvocationError,
+        OverQuotaError,
+        RateLimitedError,
+        RejectedError,
+        ServerFailedError,
+        StreamError,
+        StreamFullError,
+        StreamReport,
+        TimedOutError,
+        UnexpectedAnswerError,
+        UsageError,
+    )
+    from ._invocation import Invocation, current_invocation
+    from ._quota import Quota
+    from ._results import PublishResult, RealtimeToken
+    from ._retry import RetryPolicy
+    from ._stream_worker import Stream
+    from ._streams import AsyncStream
 
 __all__ = [
     "AnswerError",
@@ -62,3 +71,35 @@ __all__ = [
     "__version__",
     "current_invocation",
 ]
+
+_HOMES = {
+    "_async_client": ("AsyncRealtimeClient",),
+    "_authorization": ("Authorization",),
+    "_client": ("RealtimeClient",),
+    "_document": ("DOCUMENT",),
+    "_invocation": ("Invocation", "current_invocation"),
+    "_quota": ("Quota",),
+    "_results": ("PublishResult", "RealtimeToken"),
+    "_retry": ("RetryPolicy",),
+    "_stream_worker": ("Stream",),
+    "_streams": ("AsyncStream",),
+}
+"""Where the names are; those that are not here are errors, and what comes with them."""
+
+
+# Type checkers would take any name for one of this package.
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        origin = "DOCUMENT" if name == "__document__" else name
+        home = next((module for module, names in _HOMES.items() if origin in names), "_errors")
+        value: object = getattr(import_module(f".{home}", __name__), origin)
+        # From here on it is found without this function.
+        globals()[name] = value
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

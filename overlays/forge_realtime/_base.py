@@ -5,13 +5,12 @@ The clients for Realtime add the named operations. Those that are made for other
 
 from __future__ import annotations
 
-import asyncio
 import os
 import time
 from collections.abc import Callable
 from functools import lru_cache
 from types import TracebackType
-from typing import ClassVar, Final, Generic, Literal, Self, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, ClassVar, Final, Generic, Literal, Self, TypeAlias, TypeVar, cast
 
 import httpx
 
@@ -32,15 +31,16 @@ from ._call import (
     operation_name,
 )
 from ._errors import Attempt, NoInvocationError, UsageError
-from ._http_client import AsyncClientTransport, ClientTransport
+from ._http_client import ClientTransport
 from ._invocation import Headers, Invocation, current_invocation
 from ._json import encode_json
 from ._retry import RetryPolicy
-from ._shared import AsyncShared, Shared
 from ._version import __version__
 
-AnyShared = TypeVar("AnyShared", Shared, AsyncShared)
-AsyncTransport: TypeAlias = httpx.AsyncBaseTransport | Literal["aiohttp", "httpx"]
+if TYPE_CHECKING:
+    from ._shared import BaseShared, Shared
+
+AnyShared = TypeVar("AnyShared", bound="BaseShared")
 Priority: TypeAlias = Literal["call", "stream"]
 
 # The methods that RFC 9110 calls idempotent: carrying one out twice is as good as once.
@@ -206,7 +206,7 @@ class BaseClient(Generic[AnyShared]):
         return Prepared(name, method, request.url, request.headers.raw, request.read())
 
 
-class ForgeClient(BaseClient[Shared]):
+class ForgeClient(BaseClient["Shared"]):
     """A client with blocking I/O.
 
     Make one for the life of the process, and from it a sibling for each invocation or installation. It is thread-safe.
@@ -223,6 +223,8 @@ class ForgeClient(BaseClient[Shared]):
         UsageError: The address is not an http(s) URL, or an argument is of another type.
     """
 
+    _shared: Shared
+
     def __init__(
         self,
         base_url: str | None = None,
@@ -231,6 +233,9 @@ class ForgeClient(BaseClient[Shared]):
         transport: httpx.BaseTransport | None = None,
         http_client: httpx.Client | None = None,
     ) -> None:
+        # It loads httpcore, as httpx does when its first client is made.
+        from ._shared import Shared
+
         super().__init__(base_url, retry)
         if transport is not None and not isinstance(transport, httpx.BaseTransport):
             raise UsageError("transport takes an httpx.BaseTransport, such as httpx.HTTPTransport().")
@@ -289,83 +294,6 @@ class ForgeClient(BaseClient[Shared]):
                         outcome = error
             except BaseException:
                 # Now, and not when the traceback is gone: others wait behind this call for the quota.
-                steps.close()
-                raise
-
-
-class AsyncForgeClient(BaseClient[AsyncShared]):
-    """A client with asyncio. Names and meaning are those of `ForgeClient`; it is safe to use from many tasks.
-
-    Args:
-        base_url: The address of the egress sidecar; by default what the environment variable `FORGE_EGRESS_PROXY_URL`,
-            which the platform sets in the container, says at each call.
-        retry: When a call is tried again; by default `RetryPolicy()`.
-        transport: `"aiohttp"` or `"httpx"`: whose connections are used; by default those of aiohttp, which take half the
-            time, where it is installed (`forge-realtime[aiohttp]`). Or any asynchronous httpx transport in their place.
-        http_client: An asynchronous httpx client to send with: its event hooks, headers, authentication and proxies take
-            part. It stays its owner's to close.
-
-    Raises:
-        UsageError: The address is not an http(s) URL, or an argument is of another type.
-    """
-
-    def __init__(
-        self,
-        base_url: str | None = None,
-        *,
-        retry: RetryPolicy | None = None,
-        transport: AsyncTransport | None = None,
-        http_client: httpx.AsyncClient | None = None,
-    ) -> None:
-        super().__init__(base_url, retry)
-        if not isinstance(transport, httpx.AsyncBaseTransport) and transport not in (None, "aiohttp", "httpx"):
-            raise UsageError(
-                "transport takes an httpx.AsyncBaseTransport, such as httpx.AsyncHTTPTransport(), or 'aiohttp' or 'httpx'."
-            )
-        if http_client is not None:
-            if transport is not None or not isinstance(http_client, httpx.AsyncClient):
-                raise UsageError(
-                    "http_client takes an httpx.AsyncClient, which brings its own transport: give no other one."
-                )
-            transport = AsyncClientTransport(http_client)
-        if isinstance(transport, httpx.AsyncBaseTransport):
-            self._shared = AsyncShared(transport)
-        else:
-            self._shared = AsyncShared(None, aiohttp=None if transport is None else transport == "aiohttp")
-
-    async def call(self, operation: Operation[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """As `ForgeClient.call`."""
-        return await self._run(self._call_steps(operation, *args, **kwargs))
-
-    async def aclose(self) -> None:
-        """Closes the client and all its siblings. Calls in flight, in other tasks, go on to their end."""
-        await self._shared.aclose()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.aclose()
-
-    async def _run(self, steps: Steps[T]) -> T:
-        outcome: Answer | Failure | None = None
-        while True:
-            try:
-                step = steps.send(outcome)
-            except StopIteration as end:
-                return cast(T, end.value)
-            try:
-                if isinstance(step, WaitStep):
-                    await asyncio.sleep(step.seconds)
-                    outcome = None
-                else:
-                    try:
-                        outcome = await self._shared.send(step.request, step.timeout)
-                    except FAILURES as error:
-                        outcome = error
-            except BaseException:
                 steps.close()
                 raise
 

@@ -1,16 +1,16 @@
-"""The two clients: one with blocking I/O, one with asyncio. Names and meaning are the same in both."""
+"""The client for Realtime with blocking I/O, and what it has in common with the one with asyncio."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from typing import Any, ClassVar, Final, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 
 import httpx
 
 from ._api.api.forge_realtime import publish as _publish
 from ._api.api.forge_realtime import publish_global as _publish_global
 from ._api.api.forge_realtime import sign_realtime_token as _sign_realtime_token
-from ._base import AsyncForgeClient, AsyncTransport, BaseClient, ForgeClient, Priority
+from ._base import BaseClient, ForgeClient, Priority
 from ._call import Steps, operation_name
 from ._errors import UsageError
 from ._operations import (
@@ -26,15 +26,17 @@ from ._pending import Merge, Overflow, StreamSettings
 from ._quota import Permits, Quota
 from ._results import PublishResult, RealtimeToken
 from ._retry import RetryPolicy
-from ._stream_worker import Stream, StreamWorker
-from ._streams import AsyncStream, PublishSteps
 from ._tokens import TokenCache
+
+if TYPE_CHECKING:
+    from ._stream_worker import Stream, StreamWorker
+    from ._streams import PublishSteps
 
 _UNCHANGED: Final[Any] = object()
 _QUOTA_OF_STREAMS: Final = Quota()
 
 
-class _Realtime(BaseClient[Any]):
+class BaseRealtimeClient(BaseClient[Any]):
     """How the named operations begin."""
 
     _INVOCATION_ONLY: ClassVar[frozenset[object]] = frozenset({_publish})
@@ -55,7 +57,7 @@ class _Realtime(BaseClient[Any]):
             quota: How many operations may begin; None: plain calls are not held. By default as before.
         """
         sibling = self if retry is _UNCHANGED else super().with_options(retry=retry)
-        return sibling if quota is _UNCHANGED else sibling._sibling(_quota=_checked_quota(quota))
+        return sibling if quota is _UNCHANGED else sibling._sibling(_quota=checked_quota(quota))
 
     def _permits(self, operation: object, priority: Priority) -> Permits | None:
         quota = self._quota
@@ -84,7 +86,7 @@ class _Realtime(BaseClient[Any]):
         prepared = self._prepare(_publish_global, body=body)
         return self._steps(_publish_global, prepared, publish_result, priority=priority)
 
-    def _stream_steps(self, publish: Callable[[_Realtime, str], Steps[PublishResult]]) -> PublishSteps:
+    def _stream_steps(self, publish: Callable[[BaseRealtimeClient, str], Steps[PublishResult]]) -> PublishSteps:
         """How a stream publishes, on behalf of whom it is made for."""
         live = self._sibling(_authorization=self._acting("stream"))
         # Refuses at once what would be refused later.
@@ -102,7 +104,7 @@ class _Realtime(BaseClient[Any]):
         return self._steps(_sign_realtime_token, prepared, realtime_token), key
 
 
-class RealtimeClient(_Realtime, ForgeClient):
+class RealtimeClient(BaseRealtimeClient, ForgeClient):
     """A client with blocking I/O.
 
     Make one for the life of the process, and from it a sibling for each invocation or installation. It is thread-safe.
@@ -135,8 +137,7 @@ class RealtimeClient(_Realtime, ForgeClient):
     ) -> None:
         super().__init__(base_url, retry=retry, transport=transport, http_client=http_client)
         self._tokens = TokenCache() if cache_tokens else None
-        self._quota = _checked_quota(quota)
-        self._worker = StreamWorker(self._shared)
+        self._quota = checked_quota(quota)
 
     def publish(
         self,
@@ -228,10 +229,10 @@ class RealtimeClient(_Realtime, ForgeClient):
                 It never takes the place of an exception of the block itself.
         """
         settings = StreamSettings(merge, interval, max_bytes, max_pending, overflow, deadline)
-        steps = self._stream_steps(
-            lambda live, payload: live._publish_steps(channel, payload, token, context_overrides, priority="stream")
+        return self._stream(
+            settings,
+            lambda live, payload: live._publish_steps(channel, payload, token, context_overrides, priority="stream"),
         )
-        return Stream(settings, steps, self._retry, self._worker)
 
     def stream_global(
         self,
@@ -247,10 +248,19 @@ class RealtimeClient(_Realtime, ForgeClient):
     ) -> Stream:
         """As `stream`, to the global subscribers of a channel. For an installation it is the only one."""
         settings = StreamSettings(merge, interval, max_bytes, max_pending, overflow, deadline)
-        steps = self._stream_steps(
-            lambda live, payload: live._publish_global_steps(channel, payload, token, priority="stream")
+        return self._stream(
+            settings, lambda live, payload: live._publish_global_steps(channel, payload, token, priority="stream")
         )
-        return Stream(settings, steps, self._retry, self._worker)
+
+    def _stream(
+        self, settings: StreamSettings, publish: Callable[[BaseRealtimeClient, str], Steps[PublishResult]]
+    ) -> Stream:
+        # It loads asyncio, which nothing else here needs.
+        from ._stream_worker import Stream, StreamWorker
+
+        # One for all siblings, and no lock that a fork could leave locked.
+        worker: StreamWorker = vars(self._shared).setdefault("stream_worker", StreamWorker(self._shared))
+        return Stream(settings, self._stream_steps(publish), self._retry, worker)
 
     def sign_realtime_token(
         self, channel: str, claims: Mapping[str, Any], permissions: Iterable[Permission] | None = None
@@ -272,105 +282,7 @@ class RealtimeClient(_Realtime, ForgeClient):
         return self._tokens.get(key, lambda: self._run(steps), self._retry.deadline)
 
 
-class AsyncRealtimeClient(_Realtime, AsyncForgeClient):
-    """A client with asyncio. Names and meaning are those of `RealtimeClient`; it is safe to use from many tasks.
-
-    Args:
-        base_url: The address of the egress sidecar; by default what the environment variable `FORGE_EGRESS_PROXY_URL`,
-            which the platform sets in the container, says at each call.
-        retry: When a call is tried again; by default `RetryPolicy()`.
-        transport: `"aiohttp"` or `"httpx"`: whose connections are used; by default those of aiohttp, which take half the
-            time, where it is installed (`forge-realtime[aiohttp]`). Or any asynchronous httpx transport in their place.
-        http_client: An asynchronous httpx client to send with: its event hooks, headers, authentication and proxies take
-            part. It stays its owner's to close.
-        cache_tokens: Whether `sign_realtime_token` keeps what it signed, as `RealtimeClient` describes it.
-        quota: How many operations of an installation may begin, as `RealtimeClient` describes it.
-
-    Raises:
-        UsageError: The address is not an http(s) URL, or an argument is of another type.
-    """
-
-    def __init__(
-        self,
-        base_url: str | None = None,
-        *,
-        retry: RetryPolicy | None = None,
-        transport: AsyncTransport | None = None,
-        http_client: httpx.AsyncClient | None = None,
-        cache_tokens: bool = False,
-        quota: Quota | None = None,
-    ) -> None:
-        super().__init__(base_url, retry=retry, transport=transport, http_client=http_client)
-        self._tokens = TokenCache() if cache_tokens else None
-        self._quota = _checked_quota(quota)
-
-    async def publish(
-        self,
-        channel: str,
-        payload: Payload,
-        *,
-        token: str | RealtimeToken | None = None,
-        context_overrides: Sequence[str] | None = None,
-    ) -> PublishResult:
-        """As `RealtimeClient.publish`."""
-        return await self._run(self._publish_steps(channel, payload, token, context_overrides))
-
-    async def publish_global(
-        self, channel: str, payload: Payload, *, token: str | RealtimeToken | None = None
-    ) -> PublishResult:
-        """As `RealtimeClient.publish_global`."""
-        return await self._run(self._publish_global_steps(channel, payload, token))
-
-    def stream(
-        self,
-        channel: str,
-        *,
-        merge: Merge = "append",
-        interval: float = 0.25,
-        max_bytes: int = 16_384,
-        max_pending: int = 1_000,
-        overflow: Overflow = "wait",
-        deadline: float = 10.0,
-        token: str | RealtimeToken | None = None,
-        context_overrides: Sequence[str] | None = None,
-    ) -> AsyncStream:
-        """As `RealtimeClient.stream`."""
-        settings = StreamSettings(merge, interval, max_bytes, max_pending, overflow, deadline)
-        steps = self._stream_steps(
-            lambda live, payload: live._publish_steps(channel, payload, token, context_overrides, priority="stream")
-        )
-        return AsyncStream(settings, steps, self._run, self._retry)
-
-    def stream_global(
-        self,
-        channel: str,
-        *,
-        merge: Merge = "append",
-        interval: float = 0.25,
-        max_bytes: int = 16_384,
-        max_pending: int = 1_000,
-        overflow: Overflow = "wait",
-        deadline: float = 10.0,
-        token: str | RealtimeToken | None = None,
-    ) -> AsyncStream:
-        """As `RealtimeClient.stream_global`."""
-        settings = StreamSettings(merge, interval, max_bytes, max_pending, overflow, deadline)
-        steps = self._stream_steps(
-            lambda live, payload: live._publish_global_steps(channel, payload, token, priority="stream")
-        )
-        return AsyncStream(settings, steps, self._run, self._retry)
-
-    async def sign_realtime_token(
-        self, channel: str, claims: Mapping[str, Any], permissions: Iterable[Permission] | None = None
-    ) -> RealtimeToken:
-        """As `RealtimeClient.sign_realtime_token`."""
-        steps, key = self._sign_steps(channel, claims, permissions)
-        if self._tokens is None:
-            return await self._run(steps)
-        return await self._tokens.aget(key, lambda: self._run(steps), self._retry.deadline)
-
-
-def _checked_quota(quota: Quota | None) -> Quota | None:
+def checked_quota(quota: Quota | None) -> Quota | None:
     if quota is not None and not isinstance(quota, Quota):
         raise UsageError("quota takes a Quota, for example Quota(per_second=40.0), or None.")
     return quota

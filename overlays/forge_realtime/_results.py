@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from datetime import UTC, datetime
 
-import dateutil.parser
 from attrs import field, frozen
 
 from ._errors import Attempt
@@ -61,6 +60,9 @@ def epoch_or_iso(value: str | float | None, *, per_second: int) -> datetime | No
     except OverflowError:
         return None
     except ValueError:
+        # Not the documented form, and it takes long to load.
+        import dateutil.parser
+
         try:
             moment = dateutil.parser.isoparse(str(value))
             return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)

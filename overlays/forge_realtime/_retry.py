@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 from inspect import iscoroutinefunction
 from typing import Literal
 
-import dateutil.parser
 from attrs import field, frozen
 
 from ._errors import Attempt, UsageError
@@ -118,6 +117,9 @@ def _date(text: str) -> datetime | None:
     # dateutil takes almost any text for a date ("10", "may"): only what starts as an HTTP date does is given to it.
     if not re.match(r"(Mon|Tue|Wed|Thu|Fri|Sat|Sun)[a-z]*,? ", text):
         return None
+    # Rare, and it takes longer to load than half of this package.
+    import dateutil.parser
+
     try:
         # HTTP dates are in GMT. For other zones dateutil warns, or returns dates that cannot be subtracted.
         return dateutil.parser.parse(text, ignoretz=True).replace(tzinfo=UTC)

@@ -17,7 +17,8 @@ from typing import Any, Self
 
 import httpx
 
-from ._base import AsyncForgeClient
+from ._async_base import AsyncForgeClient
+from ._async_shared import AsyncShared
 from ._call import Answer, Steps
 from ._errors import StreamError, StreamReport, UsageError
 from ._fork import renew_after_fork
@@ -25,7 +26,7 @@ from ._operations import Payload
 from ._pending import StreamSettings
 from ._results import PublishResult
 from ._retry import RetryPolicy
-from ._shared import AsyncShared, Shared
+from ._shared import Shared
 from ._streams import AsyncStream, PublishSteps
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import binascii
 import json
@@ -114,6 +113,9 @@ class TokenCache:
 
     async def aget(self, key: Hashable, sign: Callable[[], Awaitable[RealtimeToken]], timeout: float) -> RealtimeToken:
         """As `get`."""
+        # Not loaded where all is blocking.
+        import asyncio
+
         until = time.monotonic() + timeout
         while (token := self._find(key)) is None:
             ours: Future[RealtimeToken | None] = Future()

@@ -180,7 +180,7 @@ class _Reservations:
         self._busy_since = time.monotonic()
         try:
             return what()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001
             # Whatever it is: who waits must not wait for this thread.
             self._fall(error)
             return None

@@ -429,7 +429,8 @@ def test_the_body_of_an_error_is_bounded(caller: Caller) -> None:
 
 
 def test_no_free_connection_is_not_sent(caller: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("forge_realtime._shared._CONNECTIONS", 0)
+    monkeypatch.setattr("forge_realtime._shared.CONNECTIONS", 0)
+    monkeypatch.setattr("forge_realtime._async_shared.CONNECTIONS", 0)
     with FaultServer() as server:
         [error] = caller(server.url, publish, retry=evolve(ONCE, attempt_timeout=0.01, max_attempts=2))
         assert server.connections == 0

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ast
 import hashlib
 import inspect
 import json
@@ -8,23 +9,48 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import forge_realtime
+import forge_realtime._errors
 
 
 def test_exported_names_are_complete_and_documented() -> None:
-    public = {
-        name for name, value in vars(forge_realtime).items() if not name.startswith("_") and not inspect.ismodule(value)
+    package = inspect.getsource(forge_realtime)
+    declared = {
+        alias.asname or alias.name
+        for statement in ast.walk(ast.parse(package))
+        if isinstance(statement, ast.ImportFrom) and statement.level
+        for alias in statement.names
     }
-    assert sorted(public | {"__document__", "__version__"}) == forge_realtime.__all__
-    for name in public:
+    assert sorted(declared) == forge_realtime.__all__
+    assert set(forge_realtime.__all__) <= set(dir(forge_realtime))
+    for name in declared - {"__version__"}:
         assert inspect.getdoc(getattr(forge_realtime, name)), f"{name} has no docstring"
+
+
+def test_a_name_is_loaded_at_its_first_use() -> None:
+    program = "import sys, forge_realtime; print('httpx' in sys.modules)"
+    program += "; from forge_realtime import RealtimeClient; print('asyncio' in sys.modules, RealtimeClient)"
+    program += "; from forge_realtime import AsyncRealtimeClient; print('asyncio' in sys.modules)"
+    shown = subprocess.run([sys.executable, "-I", "-c", program], capture_output=True, text=True, check=True).stdout
+    assert shown.split("\n")[:3] == [
+        "False",
+        "False <class 'forge_realtime._client.RealtimeClient'>",
+        "True",
+    ]
+
+
+def test_a_name_that_is_not_there() -> None:
+    with pytest.raises(AttributeError, match="module 'forge_realtime' has no attribute 'Realtime'"):
+        _ = forge_realtime.Realtime  # type: ignore[attr-defined] # pyright: ignore[reportAttributeAccessIssue]
 
 
 def test_errors_are_one_tree_drawn_in_the_docstring() -> None:
     errors = {
         name: value
-        for name, value in vars(forge_realtime).items()
-        if inspect.isclass(value) and issubclass(value, Exception)
+        for name in forge_realtime.__all__
+        if inspect.isclass(value := getattr(forge_realtime, name)) and issubclass(value, Exception)
     }
     drawn = inspect.getdoc(forge_realtime._errors) or ""
     for name, kind in errors.items():
@@ -42,7 +68,7 @@ def test_errors_and_results_are_picklable() -> None:
 
 def test_importing_it_needs_only_the_core_dependencies() -> None:
     # httpx imports click where it is installed: here it is not.
-    program = "import sys; sys.modules['click'] = None; import forge_realtime"
+    program = "import sys; sys.modules['click'] = sys.modules['aiohttp'] = None; from forge_realtime import *"
     program += "; print(*{name.partition('.')[0] for name, module in sys.modules.items() if module})"
     loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
     extras = {

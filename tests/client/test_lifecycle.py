@@ -273,7 +273,7 @@ def test_an_idle_connection_is_closed_after_a_while(monkeypatch: pytest.MonkeyPa
     with FaultServer(*script) as server, RealtimeClient(server.url) as client, ThreadPoolExecutor(2) as pool:
         live = client.for_invocation(INVOCATION)
         list(pool.map(lambda payload: live.publish("c", payload), "ab"))
-        monkeypatch.setattr("forge_realtime._shared._IDLE_SECONDS", 0.0)
+        monkeypatch.setattr("forge_realtime._shared.IDLE_SECONDS", 0.0)
         live.publish("c", "p")
         server.wait_for_closed_connections()
     assert server.connections == 2
@@ -290,7 +290,7 @@ def test_an_idle_connection_is_closed_after_a_while_with_asyncio(monkeypatch: py
         async with AsyncRealtimeClient(server.url) as client:
             live = client.for_invocation(INVOCATION)
             await asyncio.gather(live.publish("c", "a"), live.publish("c", "b"))
-            monkeypatch.setattr("forge_realtime._shared._IDLE_SECONDS", 0.0)
+            monkeypatch.setattr("forge_realtime._shared.IDLE_SECONDS", 0.0)
             await live.publish("c", "p")
             await asyncio.to_thread(server.wait_for_closed_connections)
 

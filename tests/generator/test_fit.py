@@ -70,7 +70,7 @@ PARAMETER = {"in": "query", "required": True, "schema": {"type": "string"}}
         (
             _update(f"{PUBLISH}.parameters", {"name": "site", **PARAMETER}),
             "_client.py",
-            "self._request(_publish, body=body)",
+            "self._prepare(_publish, body=body)",
             "missing 1 required keyword-only argument: 'site'",
         ),
         (
