@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import threading
-import uuid
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Final, Literal, TypeAlias
@@ -112,7 +112,7 @@ class Pending:
         merge = settings.merge
         self._merge: str = merge if isinstance(merge, str) else "reduce"
         self._reduce = None if isinstance(merge, str) else merge
-        self._id = uuid.uuid4().hex
+        self._id = os.urandom(16).hex()
         self._seq = 0
         self._items: deque[Item] = deque()
         self._bytes = 0
