@@ -4,60 +4,96 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks.blocks import Stage, compare
+from tests.benchmarks import emulator_load
+from tests.benchmarks.blocks import Comparison, Stage, compare
+from tests.benchmarks.costs import costs
 from tests.benchmarks.environments import ENVIRONMENTS, ROOT, versions
+from tests.benchmarks.growth import growth
 from tests.benchmarks.machine import commit, machine
 from tests.benchmarks.scenarios import DELAYS, quick, scenarios
+from tests.benchmarks.summary import is_throughput, own, own_unit, result
+
+RESULTS = ROOT / ".benchmarks/results.json"
+OTHERS = ("costs", "growth", "emulator")
 
 
 def main() -> int:
     groups = scenarios()
-    parser = argparse.ArgumentParser(description="Publishing, measured against other clients.")
-    parser.add_argument("scenarios", nargs="*", help=f"which: {', '.join(groups)}; all if none is named")
+    parser = argparse.ArgumentParser(
+        description="Publishing, measured against other clients.",
+        epilog="Let nothing else run meanwhile. The report: make bench-report.",
+    )
+    names = [*groups, *OTHERS]
+    parser.add_argument("scenarios", nargs="*", help=f"which: {', '.join(names)}; all if none is named")
     parser.add_argument("--quick", action="store_true", help="few pairs, for trying something")
     parser.add_argument("--only", metavar="TEXT", help="only contenders with that in their name")
-    parser.add_argument("--json", type=Path, metavar="FILE", default=ROOT / ".benchmarks/clients.json")
+    parser.add_argument("--json", type=Path, metavar="FILE", default=RESULTS, help="where the numbers go")
     options = parser.parse_args()
-    if unknown := set(options.scenarios) - set(groups):
-        parser.error(f"there is no scenario {', '.join(sorted(unknown))}; there are {', '.join(groups)}")
+    if unknown := set(options.scenarios) - set(names):
+        parser.error(f"there is no scenario {', '.join(sorted(unknown))}; there are {', '.join(names)}")
+    chosen = options.scenarios or names
+    began = time.monotonic()
     results: dict[str, Any] = {**commit(), "quick": options.quick, "machine": machine()}
-    rows = results["rows"] = []
-    with Stage(DELAYS) as stage:
-        for group in options.scenarios or groups:
-            comparisons = quick(groups[group]) if options.quick else groups[group]
-            if options.only:
-                comparisons = [one for one in comparisons if options.only in one.subject.contender]
-            if not comparisons:
-                continue
-            print(group, end=" ", file=sys.stderr, flush=True)
-            for row in compare(stage, comparisons):
-                row["group"] = group
-                rows.append(row)
-                print(line(row), flush=True)
+    results["rows"] = list(_rows({name: groups[name] for name in groups if name in chosen}, options))
+    for name, run in (("costs", costs), ("growth", growth)):
+        if name in chosen:
+            results[name] = []
+            for row in run(options.quick):
+                results[name].append(row)
+                print(_cost_line(row), flush=True)
+    if "emulator" in chosen:
+        rows = emulator_load.measure(*((2, 4000, 200, 30) if options.quick else (5, 20_000, 1000, 100)))
+        results["emulator"] = {"machine": machine(*emulator_load.PACKAGES), "rows": rows}
+        print("\n".join(emulator_load.table(rows)))
     results["versions"] = {name: versions(name) for name in ENVIRONMENTS if name != "compiler"}
+    results["minutes"] = round((time.monotonic() - began) / 60, 1)
     options.json.parent.mkdir(parents=True, exist_ok=True)
-    options.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    print(f"In {options.json} as JSON.")
+    options.json.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    print(f"In {options.json} as JSON, after {results['minutes']} min.")
     return 0
 
 
-def line(row: dict[str, Any]) -> str:
+def _rows(groups: dict[str, list[Comparison]], options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    with Stage(DELAYS) as stage:
+        for group, comparisons in groups.items():
+            chosen = [one for one in comparisons if not options.only or options.only in one.subject.contender]
+            if not chosen:
+                continue
+            print(group, end=" ", file=sys.stderr, flush=True)
+            for row in compare(stage, quick(chosen) if options.quick else chosen):
+                row["group"] = group
+                print(_line(row), flush=True)
+                yield row
+
+
+def _line(row: dict[str, Any]) -> str:
     name = f"{row['load']['name']}: {row['contender']}"
-    against = row["reference"] if row["reference"] != row["contender"] else row["reference load"]["name"]
     if not row["pairs"]:
         return f"{name:75} failed: {row['errors'][0]}"
-    ratios = sorted(pair[0] / pair[1] for pair in row["pairs"])
-    mine = statistics.median(pair[0] for pair in row["pairs"])
-    if row["load"]["lanes"] == 1:
-        low, middle, high = statistics.quantiles(ratios, n=4, method="inclusive")
-        return f"{name:75} {middle:6.2f} [{low:.2f} {high:.2f}] of {against}, {mine * 1e6:,.0f} µs"
-    low, middle, high = statistics.quantiles([1 / ratio for ratio in ratios], n=4, method="inclusive")
-    return f"{name:75} {middle:6.2f} [{low:.2f} {high:.2f}] times {against}, {1 / mine:,.0f}/s"
+    against = row["reference"] if row["load"] == row["reference load"] else row["reference load"]["name"]
+    of, mine = result(row), own(row)
+    word = "times" if is_throughput(row) else "of"
+    return (
+        f"{name:75} {of.middle:6.2f} [{of.low:.2f} {of.high:.2f}] {word} {against}, {mine.middle:,.0f} {own_unit(row)}"
+    )
+
+
+def _cost_line(row: dict[str, Any]) -> str:
+    if "points" in row:
+        points = ", ".join(f"{at}: {value:,.4g}" for at, value in row["points"])
+        return f"{row['over']}: {row['name']}, {row['unit']}: {points}"
+    name = f"{row['group']}: {row['name']}"
+    if "pairs" not in row:
+        return f"{name:75} {own(row).middle:,.4g} {row['unit']}"
+    of = result(row)
+    mine = f"{own(row).middle:,.4g} {row['unit']}"
+    return f"{name:75} {of.middle:6.2f} [{of.low:.2f} {of.high:.2f}] of {row['reference']}, {mine}"
 
 
 if __name__ == "__main__":

@@ -79,7 +79,7 @@ def versions(name: str) -> dict[str, str]:
 
 
 def _inputs(name: str) -> list[str]:
-    files = [LOCK]
+    files = [LOCK, Path(__file__)]
     if name.startswith("forge"):
         files.append(wheel())
     if name in ("peers", "aiohttp"):
@@ -102,10 +102,11 @@ def _uv(*arguments: str) -> None:
 
 
 def _openapi_python_client(target: Path) -> None:
-    command = [Path(sys.executable).with_name("openapi-python-client"), "generate", "--meta", "none", "--overwrite"]
+    program = Path(sys.executable).with_name("openapi-python-client")
+    source = ("--path", ROOT / "spec/realtime.json", "--output-path", target)
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     subprocess.run(
-        [*command, "--path", ROOT / "spec/realtime.json", "--output-path", target],
+        [program, "generate", "--meta", "none", *source],
         check=True,
         capture_output=True,
         env={**os.environ, "PATH": path},
@@ -116,7 +117,7 @@ def _openapi_generator(packages: Path, library: str) -> None:
     output = FOLDER / f"openapi-generator-{library}"
     shutil.rmtree(output, ignore_errors=True)
     program = python_of("openapi-generator").with_name("openapi-generator-cli")
-    command = [program, "generate", "--generator-name", "python", "--library", library]
-    source = ["--input-spec", ROOT / "spec/realtime.json", "--output", output]
-    subprocess.run([*command, *source, "--package-name", "openapi_generator_made"], check=True, capture_output=True)
+    kind = ("--generator-name", "python", "--library", library, "--package-name", "openapi_generator_made")
+    source = ("--input-spec", ROOT / "spec/realtime.json", "--output", output)
+    subprocess.run([program, "generate", *kind, *source], check=True, capture_output=True)
     shutil.copytree(output / "openapi_generator_made", packages / "openapi_generator_made")

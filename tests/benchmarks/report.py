@@ -1,0 +1,345 @@
+"""The page about one run, or about two: `make bench-report`, or `python -m tests.benchmarks.report`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from tests.benchmarks.charts import Bar, Series, bars, lines
+from tests.benchmarks.environments import HERE, ROOT
+from tests.benchmarks.summary import Row, Spread, found, is_throughput, key, own, own_unit, result
+from tests.benchmarks.targets import Target, targets
+
+Results = dict[str, Any]
+
+_CHARTS = (
+    ("sync", "Sync, one by one", "time of a call, in that of httpx.Client.post; less is better", "httpx"),
+    ("async", "Async, one by one", "time of a call, in that of httpx.AsyncClient.post; less is better", "httpx"),
+    ("ready", "Over a transport that is handed a ready request", "time of a call, in the transport's", "ready request"),
+    ("threads", "32 threads on one client", "throughput, in httpx's; more is better", "httpx"),
+    ("flight-5", "5 calls in flight", "throughput, in httpx's; more is better", "httpx"),
+    ("flight-50", "50 calls in flight", "throughput, in httpx's; more is better", "httpx"),
+    ("flight-500", "500 calls in flight", "throughput, in that of the same with 50", "50 in flight"),
+    ("delay", "A server that takes 20 ms", "in httpx's; of one call the time, of many the throughput", "httpx"),
+    ("payload", "Payloads of 10 kB and 1 MB", "time of a call, in httpx's; less is better", "httpx"),
+)
+_COSTS = (
+    ("import", "Import", "httpx"),
+    ("first answer", "From the start of the process to the first answer", "httpx"),
+    ("memory", "Memory after the import and one call", "httpx"),
+)
+_STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 900px; margin: 2rem auto; padding: 0 1rem; color: #171717 }
+h1, h2, h3 { line-height: 1.2 } h2 { margin-top: 2.5rem } table { border-collapse: collapse; font-size: 14px }
+th, td { text-align: left; padding: 2px 12px 2px 0; border-bottom: 1px solid #e5e5e5; vertical-align: top }
+td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap }
+svg { width: 100%; height: auto; font: 13px system-ui, sans-serif } .missed { color: #b91c1c; font-weight: 600 }
+.met { color: #15803d } .warning { background: #fef3c7; padding: .5rem 1rem } details { margin: .5rem 0 }
+"""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description="The page about a run of the benchmark, or about what changed since another."
+    )
+    parser.add_argument("results", type=Path, help="what `make bench` wrote")
+    parser.add_argument("--base", type=Path, metavar="FILE", help="the results of another commit, to compare with")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="FOLDER",
+        help="default: tests/benchmarks/report; with --base .benchmarks/comparison",
+    )
+    options = parser.parse_args()
+    results = _read(options.results)
+    base = None if options.base is None else _read(options.base)
+    folder: Path = options.output or (HERE / "report" if base is None else ROOT / ".benchmarks/comparison")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "index.html").write_text(page(results, base), encoding="utf-8")
+    (folder / "results.json").write_text(json.dumps(results, ensure_ascii=False) + "\n", encoding="utf-8")
+    (folder / "table.md").write_text(markdown(results), encoding="utf-8")
+    print(f"{folder}: index.html, results.json, table.md")
+    if base is not None:
+        print("\n".join(_plain(changes(results, base))))
+    return 0
+
+
+def _read(path: Path) -> Results:
+    try:
+        results: Results = json.loads(path.read_text(encoding="utf-8"))
+        results["rows"], results["commit"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise SystemExit(f"{path} holds no results of `make bench`. Run it first, or name another file.") from None
+    return results
+
+
+def page(results: Results, base: Results | None = None) -> str:
+    """The page, as HTML that needs nothing else."""
+    parts = ["<h1>What a call costs: forge-realtime and what a user would take instead</h1>", *_about(results)]
+    if base is not None:
+        parts += _comparison(results, base)
+    parts += ["<h2>Targets</h2>", _targets_table(list(targets(results)))]
+    for group, title, what, reference in _CHARTS:
+        if rows := [row for row in results["rows"] if row["group"] == group]:
+            parts += _section(title, what, reference, rows)
+    if costs := results.get("costs"):
+        parts += _costs(costs)
+    parts += _growth(results)
+    if emulator := results.get("emulator"):
+        parts += ["<h2>The emulator</h2>", _emulator_table(emulator["rows"])]
+    parts += _versions(results)
+    title = "forge-realtime: benchmarks"
+    return (
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
+        '<meta name="viewport" content="width=device-width"><link rel="icon" href="data:,">'
+        f"<style>{_STYLE}</style>\n" + "\n".join(parts) + "\n</html>\n"
+    )
+
+
+def _about(results: Results) -> Iterator[str]:
+    on = results["machine"]
+    changed = ", with uncommitted changes" if results["changed"] else ""
+    if results["quick"]:
+        yield '<p class="warning">A quick run, to try something: too few pairs to rely on.</p>'
+    yield (
+        f"<p>Commit {escape(results['commit'][:10])} ({escape(results['subject'])}){changed}, {escape(results['date'])}, in "
+        f"{results.get('minutes', 0):g} minutes. {on['processors']} × {escape(on['processor'])}, {escape(on['system'])}, "
+        f"Python {escape(on['python'])}; load average before: {on['load average']:.2f}.</p>"
+    )
+    yield (
+        "<p>A server in C answers on one processor, always the same; on another one, one contender at a time publishes. "
+        "Each block of calls has a block of the reference right beside it, in changing order; a figure is the <b>median of "
+        "the ratios of all pairs [lower and upper quartile; how many]</b>. All contenders send the same event with the same "
+        "header, and take the event's id out of the answer. forge-realtime runs as a user has it: retries, deadline, "
+        "delivery classes and typed results on.</p>"
+    )
+    yield f"<p>{_noise(results)}</p>"
+
+
+def _noise(results: Results) -> str:
+    said = []
+    for group, name, what in (
+        ("sync", "httpx", "sync"),
+        ("async", "httpx async", "async one by one"),
+        ("flight-50", "httpx async", "50 in flight"),
+    ):
+        if row := found(results, group, name):
+            said.append(f"{what} {_figure(result(row))}")
+    if not said:
+        return ""
+    return (
+        f"How much of it is noise: httpx against itself came out as {', '.join(said)}, where no noise would give 1.00. "
+        "What differs by less than these quartiles are apart is no difference. Ratios of a noisy machine stay near those of "
+        "a quiet one, times do not: compare times within a run only."
+    )
+
+
+def _targets_table(found_targets: Sequence[Target]) -> str:
+    rows = []
+    for target in found_targets:
+        sign = "≤" if target.at_most else "≥"
+        value = "" if target.value is None else _figure(target.value, target.digits)
+        kind = "missed" if target.verdict == "missed" else "met" if target.verdict.startswith("met") else ""
+        verdict = f'<span class="{kind}">{target.verdict}</span>'
+        cells = [escape(target.name), f"{sign} {target.limit:.{target.digits}f}", value, escape(target.unit), verdict]
+        rows.append(cells)
+    return _table(["", "target", "measured", "", ""], rows, numbers=(1, 2))
+
+
+def _section(title: str, what: str, reference: str, rows: list[Row]) -> Iterator[str]:
+    yield f"<h2>{escape(title)}</h2><p>{escape(what[0].upper() + what[1:])}.</p>"
+    for load in dict.fromkeys(row["load"]["name"] for row in rows):
+        here = [row for row in rows if row["load"]["name"] == load]
+        measured = sorted((row for row in here if row["pairs"]), key=lambda row: result(row).middle)
+        if is_throughput(here[0]):
+            measured.reverse()
+        if len({row["load"]["name"] for row in rows}) > 1:
+            yield f"<h3>{escape(load)}</h3>"
+        found_bars = [Bar(_label(row), result(row), row["contender"].startswith("forge")) for row in measured]
+        if found_bars:
+            yield bars(f"{title}, {load}", found_bars, reference)
+        yield f"<details><summary>Numbers</summary>{_numbers(here)}</details>"
+
+
+def _label(row: Row) -> str:
+    against_itself = row["contender"] == row["reference"] and row["load"] == row["reference load"]
+    return f"{row['contender']}, itself" if against_itself else str(row["contender"])
+
+
+def _numbers(rows: list[Row]) -> str:
+    cells = []
+    for row in rows:
+        if row["pairs"]:
+            values = [_figure(result(row)), f"{own(row).middle:,.0f} {own_unit(row)}"]
+        else:
+            values = [f"failed: {escape(row['errors'][0])}", ""]
+        cells.append([escape(row["contender"]), *values, escape(row["reference"])])
+    return _table(["", "ratio", "itself", "reference"], cells, numbers=(1, 2))
+
+
+def _costs(costs: list[Row]) -> Iterator[str]:
+    yield "<h2>Beside the calls</h2>"
+    for group, title, reference in _COSTS:
+        rows = [row for row in costs if row["group"] == group]
+        if not rows:
+            continue
+        ordered = sorted(rows, key=lambda row: result(row).middle)
+        yield f"<h3>{escape(title)}</h3>"
+        yield bars(
+            title, [Bar(row["name"], result(row), row["name"].startswith("forge")) for row in ordered], reference
+        )
+        cells = [[escape(row["name"]), _figure(result(row)), f"{own(row).middle:,.1f} {row['unit']}"] for row in rows]
+        yield f"<details><summary>Numbers</summary>{_table(['', 'ratio', 'itself'], cells, numbers=(1, 2))}</details>"
+    rest = [row for row in costs if "values" in row]
+    cells = [[f"{escape(row['group'])}: {escape(row['name'])}", _figure(own(row)), escape(row["unit"])] for row in rest]
+    yield "<h3>Others</h3>" + _table(["", "measured", ""], cells, numbers=(1,))
+
+
+def _growth(results: Results) -> Iterator[str]:
+    if not results["rows"] and not results.get("growth"):
+        return
+    yield "<h2>How it grows</h2>"
+    payload: dict[str, list[tuple[float, float]]] = {}
+    flight: dict[str, list[tuple[float, float]]] = {}
+    for row in results["rows"]:
+        if not row["pairs"] or row["load"]["delay"] or row["group"] in ("ready", "threads"):
+            continue
+        load = row["load"]
+        sides = [(row["contender"], own(row).middle)]
+        for name, value in sides:
+            if load["lanes"] == 1 and not load["text"]:
+                payload.setdefault(name, []).append((load["size"], value))
+            if load["size"] == 100 and ("async" in name or name in ("aiohttp", "OpenAPI Generator, aiohttp")):
+                calls = value if load["lanes"] > 1 else 1e6 / value
+                flight.setdefault(name, []).append((load["lanes"], calls))
+    for title, x_name, y_name, series in (
+        ("With the payload", "bytes of payload", "µs for one call", payload),
+        ("With the calls in flight", "calls in flight", "calls per second", flight),
+    ):
+        whole = [Series(name, sorted(set(points))) for name, points in series.items() if len(set(points)) > 2]
+        if whole:
+            yield f"<h3>{title}</h3>" + lines(title, whole, x_name, y_name)
+    grown: list[Row] = results.get("growth", [])
+    for over, name in dict.fromkeys((row["over"], row["unit"]) for row in grown):
+        rows = [row for row in grown if (row["over"], row["unit"]) == (over, name)]
+        # Those of the document differ in their names, those of clients in whose they are.
+        series_of = [Series(row["name"], [(x, y) for x, y in row["points"]]) for row in rows]
+        title = f"With the {over}: {name}"
+        yield f"<h3>{escape(title)}</h3>" + lines(title, series_of, over, name)
+
+
+def _emulator_table(rows: list[Row]) -> str:
+    cells = []
+    for row in rows:
+        values = sorted(row["values"])
+        middle = values[len(values) // 2]
+        spread_of = f"{middle:,.0f} [{values[0]:,.0f}, {values[-1]:,.0f}; {len(values)}]"
+        cells.append([escape(row["name"]), spread_of, escape(row["unit"])])
+    return _table(["", "median [lowest, highest; how many]", ""], cells, numbers=(1,))
+
+
+def _versions(results: Results) -> Iterator[str]:
+    yield "<h2>Versions</h2>"
+    cells = [
+        [escape(name), escape(", ".join(f"{package} {version}" for package, version in packages.items()))]
+        for name, packages in results.get("versions", {}).items()
+    ]
+    yield _table(["environment", "holds"], cells)
+    yield "<p>Made with <code>make bench</code> and <code>make bench-report</code>.</p>"
+
+
+def changes(results: Results, base: Results) -> list[tuple[str, Spread, Spread, str]]:
+    """The rows that both runs have: what it is, before, now, and whether the quartiles are apart."""
+    before = {key(row): row for row in _all_rows(base)}
+    changed = []
+    for row in _all_rows(results):
+        if (old := before.get(key(row))) is not None:
+            was, now = result(old), result(row)
+            better = now.middle > was.middle if is_throughput(row) else now.middle < was.middle
+            apart = now.low > was.high or now.high < was.low
+            verdict = ("better" if better else "worse") if apart else ""
+            changed.append((": ".join(part for part in key(row) if part), was, now, verdict))
+    return changed
+
+
+def _all_rows(results: Results) -> Iterable[Row]:
+    rows = [*results["rows"], *results.get("costs", [])]
+    return (row for row in rows if row.get("pairs") or row.get("values"))
+
+
+def _comparison(results: Results, base: Results) -> Iterator[str]:
+    yield f"<h2>Since {escape(base['commit'][:10])} ({escape(base['subject'])}, {escape(base['date'])})</h2>"
+    if base["machine"]["processor"] != results["machine"]["processor"]:
+        yield '<p class="warning">The two ran on different processors: compare ratios only.</p>'
+    cells = []
+    for name, was, now, verdict in changes(results, base):
+        kind = {"better": "met", "worse": "missed"}.get(verdict, "")
+        by = f"{now.middle / was.middle - 1:+.0%}" if was.middle else ""
+        cells.append([escape(name), _figure(was), _figure(now), by, f'<span class="{kind}">{verdict}</span>'])
+    yield "<p>Better or worse is only said where the quartiles of the two are apart.</p>"
+    yield _table(["", "before", "now", "", ""], cells, numbers=(1, 2, 3))
+
+
+def _plain(found_changes: list[tuple[str, Spread, Spread, str]]) -> Iterator[str]:
+    for name, was, now, verdict in found_changes:
+        if verdict:
+            yield f"{verdict:7}{name}: {_figure(was)} -> {_figure(now)}"
+
+
+_README_ROWS = (
+    ("**forge-realtime**", "forge-realtime", "forge-realtime async"),
+    ("**forge-realtime[aiohttp]**", "", "forge-realtime[aiohttp] async"),
+    ("httpx", "httpx", "httpx async"),
+    ("OpenAPI Generator (urllib3; aiohttp)", "OpenAPI Generator", "OpenAPI Generator, aiohttp"),
+    ("openapi-python-client", "openapi-python-client", "openapi-python-client async"),
+    ("http.client; aiohttp, by hand", "http.client", "aiohttp"),
+)
+
+
+def markdown(results: Results) -> str:
+    """The table for the README: ratios to httpx only."""
+    table = [
+        "| to httpx | sync, one by one: time | 32 threads: calls/s | async, one by one: time | 50 in flight: calls/s |",
+        "|---|---|---|---|---|",
+    ]
+    for label, sync, asynchronous in _README_ROWS:
+        cells = []
+        for group, name, suffix in (
+            ("sync", sync, ""),
+            ("threads", sync, " ×"),
+            ("async", asynchronous, ""),
+            ("flight-50", asynchronous, " ×"),
+        ):
+            row = found(results, group, name) if name else None
+            # The reference's own row is noise.
+            measured = None if row is None else 1.0 if row["contender"] == row["reference"] else result(row).middle
+            measured = 1.0 if name.startswith("httpx") else measured
+            cells.append(
+                "" if measured is None else f"{measured:.2f}{suffix}" if measured < 10 else f"{measured:.0f}{suffix}"
+            )
+        table.append(f"| {label} | {' | '.join(cells)} |")
+    return "\n".join(table) + "\n"
+
+
+def _figure(value: Spread, digits: int = 2) -> str:
+    shown = [f"{number:,.{digits if abs(number) < 1000 else 0}f}" for number in (value.middle, value.low, value.high)]
+    return f"{shown[0]} [{shown[1]}, {shown[2]}; {value.count}]"
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]], numbers: tuple[int, ...] = ()) -> str:
+    def cells(kind: str, row: Sequence[str]) -> str:
+        return "".join(
+            f"<{kind}{' class=n' if place in numbers else ''}>{cell}</{kind}>" for place, cell in enumerate(row)
+        )
+
+    body = "".join(f"<tr>{cells('td', row)}</tr>" for row in rows)
+    return f"<table><tr>{cells('th', head)}</tr>{body}</table>"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

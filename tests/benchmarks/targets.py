@@ -1,0 +1,105 @@
+"""The targets, and whether a run met them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from tests.benchmarks.copies import CHANGED, UNCHANGED
+from tests.benchmarks.summary import Spread, found, own, result
+
+Results = dict[str, Any]
+
+_OURS, _ASYNC, _AIOHTTP = "forge-realtime", "forge-realtime async", "forge-realtime[aiohttp] async"
+_IDEAL = 50 / 0.020
+"""Calls per second with 50 in flight at a server that takes 20 ms."""
+_FIFTY_DELAYED = "async 50 in flight, 20 ms"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A target as it came out.
+
+    Attributes:
+        name: What it is about.
+        limit: What is asked for.
+        at_most: Whether the limit is an upper one.
+        value: What was measured, if it was.
+        digits: Decimals to show.
+        unit: Of limit and value.
+    """
+
+    name: str
+    limit: float
+    at_most: bool
+    value: Spread | None
+    digits: int = 2
+    unit: str = ""
+
+    @property
+    def verdict(self) -> str:
+        """`met`, also at the worse quartile; `met by the median` alone; `missed`; `not measured`."""
+        if self.value is None:
+            return "not measured"
+        sign = 1 if self.at_most else -1
+        worse = self.value.high if self.at_most else self.value.low
+        if sign * worse <= sign * self.limit:
+            return "met"
+        return "met by the median" if sign * self.value.middle <= sign * self.limit else "missed"
+
+
+def targets(results: Results) -> Iterator[Target]:
+    """All targets."""
+
+    def value(group: str, name: str, load: str = "", reference: str = "", of: Callable[..., Spread] = result) -> Any:
+        row = found(results, group, name, load, reference)
+        return None if row is None else of(row)
+
+    def middle(group: str, name: str) -> float | None:
+        measured = value(group, name)
+        return None if measured is None else measured.middle
+
+    sync, of_httpx = value("sync", _OURS), "of httpx's time"
+    yield Target("sync publish", 0.65, True, sync, unit=of_httpx)
+    for peer in ("OpenAPI Generator", "openapi-python-client"):
+        if (theirs := middle("sync", peer)) is not None:
+            yield Target(f"sync publish, ahead of {peer}", theirs, True, sync, unit=of_httpx)
+    threads = middle("threads", "OpenAPI Generator")
+    if threads is not None:
+        name = "32 threads on one client, ahead of OpenAPI Generator"
+        yield Target(name, threads, False, value("threads", _OURS), unit="times httpx")
+    for name, limit in ((_ASYNC, 0.55), (_AIOHTTP, 0.40)):
+        yield Target(f"{name}, one by one", limit, True, value("async", name), unit=of_httpx)
+    for name, limit in ((_ASYNC, 4.0), (_AIOHTTP, 9.0)):
+        yield Target(f"{name}, 50 in flight", limit, False, value("flight-50", name), unit="times httpx")
+    for name in (_ASYNC, _AIOHTTP):
+        yield Target(f"{name}, 500 in flight", 0.9, False, value("flight-500", name), unit="of its throughput at 50")
+    for name in (_ASYNC, _AIOHTTP):
+        row = found(results, "delay", name, _FIFTY_DELAYED)
+        calls = None if row is None else _scaled(own(row), 1 / _IDEAL)
+        yield Target(f"{name}, 50 in flight, server takes 20 ms", 0.85, False, calls, unit="of the ideal throughput")
+    for name, transport in (
+        ("forge-realtime, HTTPTransport", "HTTPTransport"),
+        ("forge-realtime async, AsyncHTTPTransport", "AsyncHTTPTransport"),
+        ("forge-realtime[aiohttp] async, AiohttpTransport", "AiohttpTransport"),
+    ):
+        ready = value("ready", name, reference=f"{transport}, ready request")
+        yield Target(f"over {transport} handed a ready request", 1.15, True, ready, unit="of its time")
+    yield Target("import", 1.20, True, value("import", _OURS), unit="of import httpx")
+    for name in (_OURS, _ASYNC):
+        yield Target(f"memory after one call, {name}", 1.08, True, value("memory", name), unit="of httpx's")
+    made = value("making a client", "RealtimeClient, the first")
+    yield Target("making a client for a plain-http address", 300, True, made, digits=0, unit="µs")
+    yield Target("for_invocation", 5, True, value("for_invocation", "of 1 header"), digits=1, unit="µs")
+    for name in (_OURS, _ASYNC, _AIOHTTP):
+        for kind in ("text", "object"):
+            # One for the body itself and one more; a hundredth for all that is small.
+            peak = value("memory of 1 MB", f"{name}, {kind}")
+            yield Target(f"peak memory of 1 MB, {kind}, {name}", 2.01, True, peak, unit="times the encoded body")
+    yield Target(UNCHANGED, 1, True, value("generator", UNCHANGED), unit="s")
+    yield Target(CHANGED, 15, True, value("generator", CHANGED), unit="s")
+
+
+def _scaled(value: Spread, by: float) -> Spread:
+    return Spread(value.low * by, value.middle * by, value.high * by, value.count)
