@@ -20,10 +20,10 @@ export SOURCE_DATE_EPOCH := 1580601600
 # uv trusts what the machine trusts, as pip does.
 export UV_SYSTEM_CERTS := 1
 
-.PHONY: help setup pull diff generate client wheel demo test faults bench revisions check sbom matrix publish vendor release push propose upgrade clean
+.PHONY: help setup pull diff generate client wheel demo test faults bench bench-report bench-check revisions check sbom matrix publish vendor release push propose upgrade clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(DONE)/setup ## Make .venv and install what is pinned in requirements.lock
 $(DONE)/setup: requirements.lock
@@ -70,8 +70,14 @@ faults: wheel ## Print what becomes of an event under every fault, on real socke
 revisions: $(DONE)/setup ## Pull, compare, generate and test through all published revisions, forwards and backwards, in a clone
 	$(BIN)/python -m tests.revisions "$(ARGS)"
 
-bench: wheel ## Measure what the emulator carries, on a machine that does nothing else; numbers to .benchmarks/
-	$(BIN)/python -m tests.benchmarks.emulator_load --json .benchmarks/emulator_load.json
+bench: wheel ## Measure against other clients, and the emulator, on a machine that does nothing else; ARGS="--quick sync async"
+	$(BIN)/python -m tests.benchmarks $(filter-out tests,$(ARGS))
+
+bench-report: $(DONE)/setup ## Make the page about that run, in tests/benchmarks/report; BASE= another run's JSON, to compare with
+	@$(BIN)/python -m tests.benchmarks.report $(if $(BASE),--base "$$BASE") "$${RESULTS:-.benchmarks/results.json}"
+
+bench-check: wheel ## Count what a publish does, and compare with what is recorded; RECORD=1: record it anew
+	@$(BIN)/python -m tests.benchmarks.counts $(if $(RECORD),--record)
 
 check: $(DONE)/setup ## Prove that generated/ is what a run gives; lint; check types
 	$(BIN)/python -m generator check
@@ -116,12 +122,13 @@ publish: $(DONE)/setup ## Build, check and upload wheel and sdist to the package
 vendor: wheel ## Copy the core into an app: make vendor DEST=../app/_vendor (FORCE=1: discard what was edited there)
 	@$(BIN)/python -m forge_realtime.vendor $(if $(FORCE),--force) "$$DEST"
 
-LOCK_FOR := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
-  --no-emit-index-url --no-emit-find-links --no-header --quiet
+LOCK := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
+  --no-header --quiet
 
 upgrade: $(DONE)/setup ## Bring requirements*.lock up to date with pyproject.toml and the newest releases
-	$(LOCK_FOR) --group dev --all-extras --upgrade --output-file requirements.lock
-	$(LOCK_FOR) --group sbom --upgrade --output-file requirements-sbom.lock
+	$(LOCK) pyproject.toml --group dev --all-extras --upgrade --output-file requirements.lock
+	$(LOCK) pyproject.toml --group sbom --upgrade --output-file requirements-sbom.lock
+	$(LOCK) tests/benchmarks/peers.in --upgrade --output-file tests/benchmarks/peers.lock
 
 clean: ## Remove all that the other targets made, but for generated/
 	rm -rf .venv dist .benchmarks .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -66,10 +66,12 @@ def _rows(groups: dict[str, list[Comparison]], options: argparse.Namespace) -> I
             if not chosen:
                 continue
             print(group, end=" ", file=sys.stderr, flush=True)
+            began = time.monotonic()
             for row in compare(stage, quick(chosen) if options.quick else chosen):
                 row["group"] = group
                 print(_line(row), flush=True)
                 yield row
+            print(f"{group}: {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
 
 
 def _line(row: dict[str, Any]) -> str:
@@ -87,7 +89,7 @@ def _line(row: dict[str, Any]) -> str:
 def _cost_line(row: dict[str, Any]) -> str:
     if "points" in row:
         points = ", ".join(f"{at}: {value:,.4g}" for at, value in row["points"])
-        return f"{row['over']}: {row['name']}, {row['unit']}: {points}"
+        return f"{row['over']}: {row['what']}: {row['name']}, {row['unit']}: {points}"
     name = f"{row['group']}: {row['name']}"
     if "pairs" not in row:
         return f"{name:75} {own(row).middle:,.4g} {row['unit']}"

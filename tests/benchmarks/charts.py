@@ -9,7 +9,8 @@ from html import escape
 
 from tests.benchmarks.summary import Spread
 
-_COLOURS = ("#0b57d0", "#c2410c", "#15803d", "#7e22ce", "#525252", "#b91c1c")
+_COLOURS = ("#0b57d0", "#c2410c", "#15803d", "#7e22ce", "#525252", "#b91c1c", "#0e7490", "#a16207")
+_THIN = 'stroke="#111" fill="none"'
 _WIDTH, _LABEL, _ROW = 860, 320, 24
 
 
@@ -42,14 +43,13 @@ def bars(title: str, found: Sequence[Bar], reference: str) -> str:
     for number, bar in enumerate(found):
         top = number * _ROW + 4
         middle = top + 8
-        low, high = x(bar.value.low), x(bar.value.high)
+        low, end, high = x(bar.value.low), x(bar.value.middle), x(bar.value.high)
+        colour = _COLOURS[0] if bar.ours else "#a3a3a3"
         parts += [
             f'<text x="{_LABEL - 8}" y="{middle + 4}" text-anchor="end">{escape(bar.label)}</text>',
-            f'<rect x="{_LABEL}" y="{top}" width="{x(bar.value.middle) - _LABEL:.1f}" height="16"'
-            f' fill="{_COLOURS[0] if bar.ours else "#a3a3a3"}"/>',
-            f'<path d="M{low:.1f} {middle}H{high:.1f}M{low:.1f} {middle - 4}v8M{high:.1f} {middle - 4}v8"'
-            ' stroke="#111" fill="none"/>',
-            f'<text x="{max(high, x(bar.value.middle)) + 6:.1f}" y="{middle + 4}">{bar.value.middle:.2f}</text>',
+            f'<rect x="{_LABEL}" y="{top}" width="{end - _LABEL:.1f}" height="16" fill="{colour}"/>',
+            f'<path d="M{low:.1f} {middle}H{high:.1f}M{low:.1f} {top + 4}v8M{high:.1f} {top + 4}v8" {_THIN}/>',
+            f'<text x="{high + 6:.1f}" y="{middle + 4}">{bar.value.middle:.2f}</text>',
         ]
     bottom = len(found) * _ROW + 2
     parts += [

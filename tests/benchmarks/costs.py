@@ -162,7 +162,8 @@ def _paired(
     group: str, name: str, unit: str, reference: str, pairs: int, run: Callable[[str], list[float]]
 ) -> list[list[list[float]]]:
     """Pairs of what two programs print, after one that is not counted."""
-    run(name), run(reference)
+    for side in (name, reference):
+        run(side)
     found = []
     for number in range(pairs):
         both = [run(side) for side in ((name, reference) if number % 2 else (reference, name))]

@@ -40,8 +40,8 @@ def growth(few: bool) -> Iterator[dict[str, Any]]:
     yield from _with_operations(OPERATIONS[:2] if few else OPERATIONS)
 
 
-def _row(over: str, name: str, unit: str, points: list[list[float]]) -> dict[str, Any]:
-    return {"over": over, "name": name, "unit": unit, "points": points}
+def _row(over: str, what: str, name: str, unit: str, points: list[list[float]]) -> dict[str, Any]:
+    return {"over": over, "what": what, "name": name, "unit": unit, "points": points}
 
 
 def _with_clients(counts: tuple[int, ...]) -> Iterator[dict[str, Any]]:
@@ -54,31 +54,35 @@ def _with_clients(counts: tuple[int, ...]) -> Iterator[dict[str, Any]]:
         ):
             program = _CLIENTS.format(imports=imports, make=make, call=call)
             found = [(count, run_program(environment, program, server.urls[0], str(count))) for count in counts]
-            yield _row("clients", name, "ms for one and its first call", [[n, run[0] * 1e3] for n, run in found])
-            yield _row("clients", name, "kB of memory for one", [[n, run[1] / 1000] for n, run in found])
+            yield _row("clients", "making one, and its first call", name, "ms", [[n, run[0] * 1e3] for n, run in found])
+            yield _row("clients", "memory of one", name, "kB", [[n, run[1] / 1000] for n, run in found])
 
 
 def _with_operations(counts: tuple[int, ...]) -> Iterator[dict[str, Any]]:
     folder = ROOT / ".benchmarks/growth"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    points: dict[tuple[str, str], list[list[float]]] = {}
+    points: dict[tuple[str, str, str], list[list[float]]] = {}
     try:
         copy = Copy(folder)
         pinned = copy.pinned()
         for count in counts:
             copy.pin(document_with(pinned, count))
-            values = {("make generate", "s"): copy.make("generate"), ("build and install", "s"): copy.make("wheel")}
+            values = {
+                ("from the document to the wheel", "make generate", "s"): copy.make("generate"),
+                ("from the document to the wheel", "build and install", "s"): copy.make("wheel"),
+            }
             [wheel] = (copy.root / "dist").glob("*.whl")
-            values["wheel", "kB"] = wheel.stat().st_size / 1000
-            values["import", "ms"] = import_time(copy.installed)
+            values["size", "wheel", "kB"] = wheel.stat().st_size / 1000
+            values["import", "forge-realtime", "ms"] = import_time(copy.installed)
             for key, value in values.items():
                 points.setdefault(key, []).append([count, value])
             print(".", end="", file=sys.stderr, flush=True)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     print(file=sys.stderr)
-    yield from (_row("operations in the document", name, unit, found) for (name, unit), found in points.items())
+    for (what, name, unit), found in points.items():
+        yield _row("operations in the document", what, name, unit, found)
 
 
 def document_with(pinned: dict[str, Any], operations: int) -> dict[str, Any]:

@@ -33,6 +33,10 @@ _COSTS = (
     ("first answer", "From the start of the process to the first answer", "httpx"),
     ("memory", "Memory after the import and one call", "httpx"),
 )
+_GROWING = (
+    *("httpx", "httpx async", "OpenAPI Generator", "OpenAPI Generator, aiohttp", "aiohttp"),
+    *("forge-realtime", "forge-realtime async", "forge-realtime[aiohttp] async"),
+)
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 900px; margin: 2rem auto; padding: 0 1rem; color: #171717 }
 h1, h2, h3 { line-height: 1.2 } h2 { margin-top: 2.5rem } table { border-collapse: collapse; font-size: 14px }
@@ -72,8 +76,9 @@ def main() -> int:
 def _read(path: Path) -> Results:
     try:
         results: Results = json.loads(path.read_text(encoding="utf-8"))
-        results["rows"], results["commit"]
-    except (OSError, ValueError, KeyError, TypeError):
+        if not {"rows", "commit", "machine"} <= results.keys():
+            raise ValueError
+    except (OSError, ValueError, AttributeError):
         raise SystemExit(f"{path} holds no results of `make bench`. Run it first, or name another file.") from None
     return results
 
@@ -108,7 +113,7 @@ def _about(results: Results) -> Iterator[str]:
         yield '<p class="warning">A quick run, to try something: too few pairs to rely on.</p>'
     yield (
         f"<p>Commit {escape(results['commit'][:10])} ({escape(results['subject'])}){changed}, {escape(results['date'])}, in "
-        f"{results.get('minutes', 0):g} minutes. {on['processors']} × {escape(on['processor'])}, {escape(on['system'])}, "
+        f"{results.get('minutes', 0):g} minutes. {on['processors']} processors, {escape(on['processor'])}, {escape(on['system'])}, "
         f"Python {escape(on['python'])}; load average before: {on['load average']:.2f}.</p>"
     )
     yield (
@@ -204,33 +209,40 @@ def _growth(results: Results) -> Iterator[str]:
     if not results["rows"] and not results.get("growth"):
         return
     yield "<h2>How it grows</h2>"
-    payload: dict[str, list[tuple[float, float]]] = {}
-    flight: dict[str, list[tuple[float, float]]] = {}
-    for row in results["rows"]:
-        if not row["pairs"] or row["load"]["delay"] or row["group"] in ("ready", "threads"):
-            continue
+    yield from _growth_of_calls(results["rows"])
+    grown: list[Row] = results.get("growth", [])
+    for over, what in dict.fromkeys((row["over"], row["what"]) for row in grown):
+        rows = [row for row in grown if (row["over"], row["what"]) == (over, what)]
+        series = [Series(row["name"], [(x, y) for x, y in row["points"]]) for row in rows]
+        title = f"With the {over}: {what}"
+        yield f"<h3>{escape(title)}</h3>" + lines(title, series, over, rows[0]["unit"])
+
+
+def _growth_of_calls(rows: list[Row]) -> Iterator[str]:
+    payload: dict[str, dict[float, float]] = {}
+    flight: dict[str, dict[float, float]] = {}
+    for row in rows:
         load = row["load"]
-        sides = [(row["contender"], own(row).middle)]
-        for name, value in sides:
-            if load["lanes"] == 1 and not load["text"]:
-                payload.setdefault(name, []).append((load["size"], value))
-            if load["size"] == 100 and ("async" in name or name in ("aiohttp", "OpenAPI Generator, aiohttp")):
+        if not row["pairs"] or load["delay"] or load["text"] or row["group"] in ("ready", "threads"):
+            continue
+        measured = {row["contender"]: own(row).middle}
+        if row["reference"] != row["contender"]:
+            measured[row["reference"]] = own(row, reference=True).middle
+        for name, value in measured.items():
+            if name not in _GROWING:
+                continue
+            if load["lanes"] == 1:
+                payload.setdefault(name, {}).setdefault(load["size"], value)
+            if load["name"].startswith("async") and load["size"] == 100:
                 calls = value if load["lanes"] > 1 else 1e6 / value
-                flight.setdefault(name, []).append((load["lanes"], calls))
-    for title, x_name, y_name, series in (
+                flight.setdefault(name, {}).setdefault(load["lanes"], calls)
+    for title, x_name, y_name, found_points in (
         ("With the payload", "bytes of payload", "µs for one call", payload),
         ("With the calls in flight", "calls in flight", "calls per second", flight),
     ):
-        whole = [Series(name, sorted(set(points))) for name, points in series.items() if len(set(points)) > 2]
-        if whole:
-            yield f"<h3>{title}</h3>" + lines(title, whole, x_name, y_name)
-    grown: list[Row] = results.get("growth", [])
-    for over, name in dict.fromkeys((row["over"], row["unit"]) for row in grown):
-        rows = [row for row in grown if (row["over"], row["unit"]) == (over, name)]
-        # Those of the document differ in their names, those of clients in whose they are.
-        series_of = [Series(row["name"], [(x, y) for x, y in row["points"]]) for row in rows]
-        title = f"With the {over}: {name}"
-        yield f"<h3>{escape(title)}</h3>" + lines(title, series_of, over, name)
+        series = [Series(name, sorted(points.items())) for name, points in found_points.items() if len(points) > 2]
+        if series:
+            yield f"<h3>{title}</h3>" + lines(title, series, x_name, y_name)
 
 
 def _emulator_table(rows: list[Row]) -> str:
@@ -311,9 +323,9 @@ def markdown(results: Results) -> str:
         cells = []
         for group, name, suffix in (
             ("sync", sync, ""),
-            ("threads", sync, " ×"),
+            ("threads", sync, " times"),
             ("async", asynchronous, ""),
-            ("flight-50", asynchronous, " ×"),
+            ("flight-50", asynchronous, " times"),
         ):
             row = found(results, group, name) if name else None
             # The reference's own row is noise.

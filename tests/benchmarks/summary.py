@@ -49,14 +49,17 @@ def result(row: Row) -> Spread:
     return spread(pair[0] / pair[1] for pair in row["pairs"])
 
 
-def own(row: Row) -> Spread:
-    """The subject's own figure: calls per second of many in flight, else microseconds of one, or the unit of a cost."""
+def own(row: Row, *, reference: bool = False) -> Spread:
+    """The subject's own figure, or the reference's: calls per second of many in flight, else microseconds of one, or the
+    unit of a cost.
+    """
+    place = 1 if reference else 0
     if "pairs" not in row:
         return spread(row["values"])
     if is_throughput(row):
-        return spread(1 / pair[0] for pair in row["pairs"])
+        return spread(1 / pair[place] for pair in row["pairs"])
     scale = 1e6 if "load" in row else 1
-    return spread(pair[0] * scale for pair in row["pairs"])
+    return spread(pair[place] * scale for pair in row["pairs"])
 
 
 def own_unit(row: Row) -> str:
