@@ -158,9 +158,7 @@ def _row(group: str, name: str, unit: str, values: list[float]) -> dict[str, Any
     return {"group": group, "name": name, "unit": unit, "values": values}
 
 
-def _paired(
-    group: str, name: str, unit: str, reference: str, pairs: int, run: Callable[[str], list[float]]
-) -> list[list[list[float]]]:
+def _paired(name: str, reference: str, pairs: int, run: Callable[[str], list[float]]) -> list[list[list[float]]]:
     """Pairs of what two programs print, after one that is not counted."""
     for side in (name, reference):
         run(side)
@@ -179,9 +177,8 @@ def _import_times(count: int) -> Iterator[dict[str, Any]]:
     program = "import time; began = time.perf_counter(); {}; print((time.perf_counter() - began) * 1000)"
     for name, (environment, statement) in _IMPORTS.items():
         statements = {name: statement, "httpx": "import httpx"}
-        # httpx is in the same environment, but for that of the OpenAPI Generator's sync client, where it is as well.
         run = lambda side, at=environment, of=statements: run_program(at, program.format(of[side]))
-        pairs = _paired("import", name, "ms", "httpx", count, run)
+        pairs = _paired(name, "httpx", count, run)
         yield _pair_row("import", name, "ms", "httpx", [[mine[0], theirs[0]] for mine, theirs in pairs])
 
 
@@ -208,7 +205,7 @@ def _first_calls(url: str, count: int) -> Iterator[dict[str, Any]]:
         reference = "httpx async" if "await" in first_call[3] else "httpx"
         if name == reference:
             continue
-        pairs = _paired("first answer", name, "ms", reference, count, run)
+        pairs = _paired(name, reference, count, run)
         for place, group, unit in ((0, "first answer", "ms"), (1, "memory", "MB")):
             yield _pair_row(group, name, unit, reference, [[mine[place], theirs[place]] for mine, theirs in pairs])
 

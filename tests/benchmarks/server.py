@@ -28,7 +28,7 @@ def built() -> Path:
     if not program.exists():
         program.parent.mkdir(exist_ok=True)
         compiler = ["cc"] if shutil.which("cc") else [str(python_of("compiler")), "-m", "ziglang", "cc"]
-        scratch = program.with_suffix(".new")
+        scratch = program.with_name(f"{program.name}-{os.getpid()}")
         subprocess.run([*compiler, "-O2", "-std=gnu11", "-o", str(scratch), str(SOURCE)], check=True)
         scratch.rename(program)
     return program

@@ -1,0 +1,185 @@
+"""The page and the comparison, of made-up numbers."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+import subprocess
+import sys
+from dataclasses import asdict
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+from tests.benchmarks.blocks import Load, Side
+from tests.benchmarks.report import changes, markdown, page
+from tests.benchmarks.scenarios import scenarios
+from tests.benchmarks.summary import Spread, own, result
+from tests.benchmarks.targets import Target, targets
+
+Results = dict[str, Any]
+ROOT = Path(__file__).parents[2]
+
+
+def pairs(ratio: float, count: int = 8) -> list[list[float]]:
+    """Pairs around a ratio of times."""
+    return [[0.0004 * ratio * (1 + number / 1000), 0.0004, 0.0003, 0.0003] for number in range(count)]
+
+
+def row(group: str, subject: Side, reference: Side, ratio: float) -> dict[str, Any]:
+    loads = {"load": asdict(subject.load), "reference load": asdict(reference.load)}
+    names = {"contender": subject.contender, "reference": reference.contender}
+    return {"group": group, **names, **loads, "pairs": pairs(ratio), "errors": []}
+
+
+@pytest.fixture
+def results() -> Results:
+    """As a whole run gives them, each subject at half the time of its reference."""
+    about = {
+        "commit": "0123456789abcdef",
+        "subject": "A <change>",
+        "changed": True,
+        "date": "2026-11-24T09:00:00+00:00",
+    }
+    machine = {"processor": "A & B", "processors": 2, "load average": 0.1, "system": "Linux", "python": "3.11.7"}
+    rows = [
+        row(group, comparison.subject, comparison.reference, 0.5)
+        for group, comparisons in scenarios().items()
+        for comparison in comparisons
+    ]
+    paired = [
+        {"group": group, "name": name, "unit": "ms", "reference": reference, "pairs": [[110.0, 100.0], [120.0, 100.0]]}
+        for group in ("import", "first answer", "memory")
+        for name, reference in (("forge-realtime", "httpx"), ("forge-realtime async", "httpx async"))
+    ]
+    single = {"group": "for_invocation", "name": "of 1 header", "unit": "µs", "values": [6.0, 6.1, 6.2]}
+    grown = [
+        {"over": "clients", "what": "memory of one", "name": name, "unit": "kB", "points": [[1, 500.0], [10, 50.5]]}
+        for name in ("httpx", "forge-realtime")
+    ]
+    emulator = {"machine": {}, "rows": [{"name": "publish", "unit": "events/s", "values": [1.0, 2.0, 3.0]}]}
+    return {
+        **about,
+        "quick": False,
+        "machine": machine,
+        "minutes": 9.5,
+        "rows": rows,
+        "costs": [*paired, single],
+        "growth": grown,
+        "emulator": emulator,
+        "versions": {"httpx": {"httpx": "0.28.1"}},
+    }
+
+
+class Tags(HTMLParser):
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.opened: list[str] = []
+        self.links: list[str | None] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.opened.append(tag)
+        self.links += [value for name, value in attrs if name in ("href", "src")]
+
+
+def test_the_page_shows_all_and_needs_nothing_else(results: Results) -> None:
+    text = page(results)
+    tags = Tags(text)
+    assert set(tags.opened) >= {"h1", "table", "svg", "details"}
+    assert tags.links == ["data:,"]
+    assert "A &lt;change&gt;" in text
+    assert "A &amp; B" in text
+    for drawing in re.findall(r"<svg.*?</svg>", text, re.DOTALL):
+        assert len(ElementTree.fromstring(drawing)) > 3
+    for group in ("Sync, one by one", "50 calls in flight", "With the payload", "With the clients: memory of one"):
+        assert group in text
+
+
+def test_a_run_of_a_part_has_a_page_too(results: Results) -> None:
+    some = {name: results[name] for name in ("commit", "subject", "changed", "date", "machine")}
+    rows = [one for one in results["rows"] if one["group"] == "sync"]
+    rows[0] = {**rows[0], "pairs": [], "errors": ["PoolTimeout: <none>", "PoolTimeout: <none>"]}
+    text = page({**some, "quick": True, "rows": rows})
+    assert "A quick run" in text
+    assert "failed: PoolTimeout: &lt;none&gt;" in text
+    assert "not measured" in text
+
+
+def test_one_by_one_time_counts_and_in_flight_throughput() -> None:
+    one, many = (Side("forge-realtime", Load("any", lanes=lanes)) for lanes in (1, 50))
+    assert result(row("sync", one, one, 0.5)).middle == pytest.approx(0.5, rel=0.01)
+    assert own(row("sync", one, one, 0.5)).middle == pytest.approx(200, rel=0.01)
+    assert result(row("flight-50", many, many, 0.5)).middle == pytest.approx(2, rel=0.01)
+    assert own(row("flight-50", many, many, 0.5)).middle == pytest.approx(5000, rel=0.01)
+
+
+def test_targets_are_judged_by_what_was_measured(results: Results) -> None:
+    verdicts = {target.name: target.verdict for target in targets(results)}
+    assert verdicts["sync publish"] == "met"
+    assert verdicts["forge-realtime[aiohttp] async, one by one"] == "missed"
+    assert verdicts["forge-realtime async, 50 in flight"] == "missed"
+    assert verdicts["import"] == "met"
+    assert verdicts["for_invocation"] == "missed"
+    assert verdicts["making a client for a plain-http address"] == "not measured"
+
+
+@pytest.mark.parametrize(
+    ("value", "verdict"),
+    [
+        (Spread(0.5, 0.6, 0.65, 9), "met"),
+        (Spread(0.5, 0.6, 0.7, 9), "met by the median"),
+        (Spread(0.6, 0.66, 0.7, 9), "missed"),
+    ],
+)
+def test_a_target_is_met_for_sure_when_the_worse_quartile_meets_it(value: Spread, verdict: str) -> None:
+    assert Target("any", 0.65, True, value).verdict == verdict
+    mirrored = Spread(1 / value.high, 1 / value.middle, 1 / value.low, 9)
+    assert Target("any", 1 / 0.65, False, mirrored).verdict == verdict
+
+
+def test_two_runs_are_compared_row_by_row(results: Results) -> None:
+    base = copy.deepcopy(results)
+    for one in results["rows"]:
+        if one["contender"] == "forge-realtime" and one["group"] in ("sync", "threads"):
+            one["pairs"] = pairs(0.4)
+        if one["contender"] == "forge-realtime async" and one["group"] == "async":
+            one["pairs"] = pairs(0.6)
+    found = {name: verdict for name, _, _, verdict in changes(results, base)}
+    assert len(found) == len(results["rows"]) + len(results["costs"])
+    changed = {name: verdict for name, verdict in found.items() if verdict}
+    assert changed == {
+        "sync: one by one: forge-realtime: httpx: one by one": "better",
+        "threads: 32 threads: forge-realtime: httpx: 32 threads": "better",
+        "async: async one by one: forge-realtime async: httpx async: async one by one": "worse",
+    }
+    assert "Since 0123456789" in page(results, base)
+
+
+def test_the_readme_has_ratios_only(results: Results) -> None:
+    lines = markdown(results).splitlines()
+    assert lines[2] == "| **forge-realtime** | 0.50 | 1.99 times | 0.50 | 1.99 times |"
+    assert "| httpx | 1.00 | 1.00 times | 1.00 | 1.00 times |" in lines
+    assert len({line.count("|") for line in lines}) == 1
+
+
+def test_the_report_is_written_and_other_files_are_refused(results: Results, tmp_path: Path) -> None:
+    def report(*arguments: object) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "tests.benchmarks.report", *map(str, arguments)]
+        return subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
+
+    file = tmp_path / "run.json"
+    file.write_text(json.dumps(results), encoding="utf-8")
+    run = report(file, "--output", tmp_path / "report")
+    assert (run.returncode, run.stderr) == (0, "")
+    assert sorted(path.name for path in (tmp_path / "report").iterdir()) == ["index.html", "results.json", "table.md"]
+    assert json.loads((tmp_path / "report/results.json").read_text(encoding="utf-8")) == results
+    file.write_text("[]", encoding="utf-8")
+    run = report(file, "--output", tmp_path / "other")
+    assert run.returncode == 1
+    assert run.stderr == f"{file} holds no results of `make bench`. Run it first, or name another file.\n"
+    assert not (tmp_path / "other").exists()
