@@ -8,6 +8,7 @@ import shutil
 import socket
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,21 @@ def test_the_server_reads_requests_that_come_in_pieces_or_together_and_refuses_c
         assert received.count(b"HTTP/1.1 200 OK\r\n") == 2
         assert b"HTTP/1.1 411 " in received
         assert server.count() == (2, 8)
+
+
+@needs_compiler
+def test_the_server_has_hundreds_of_answers_waiting_and_forgets_who_left() -> None:
+    request = b"POST / HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}"
+    with Server(20) as server, ExitStack() as stack:
+        port = int(server.urls[0].rpartition(":")[2])
+        connections = [stack.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(600)]
+        for connection in connections:
+            connection.sendall(request)
+        for connection in connections[::2]:
+            connection.close()
+        for connection in connections[1::2]:
+            assert connection.recv(65536).startswith(b"HTTP/1.1 200 OK\r\n")
+        assert server.count() == (600, 1200)
 
 
 @needs_compiler
