@@ -65,11 +65,14 @@ class AsyncShared(BaseShared):
             for closed in [former for former in list(self._loops) if former.is_closed()]:
                 self._loops.pop(closed, None)
             loop = self._loops[running] = _Loop()
-        try:
-            async with asyncio.timeout_at(until):
-                await loop.free.acquire()
-        except TimeoutError:
-            raise httpx.PoolTimeout(f"all {CONNECTIONS} connections are in use") from None
+        if loop.free.locked():
+            try:
+                async with asyncio.timeout_at(until):
+                    await loop.free.acquire()
+            except TimeoutError:
+                raise httpx.PoolTimeout(f"all {CONNECTIONS} connections are in use") from None
+        else:
+            await loop.free.acquire()
         try:
             return await self._send_on_line(loop, request, until)
         finally:

@@ -331,7 +331,8 @@ def _tracked(steps: Steps[PublishResult], numbered: Numbered) -> Steps[PublishRe
     try:
         step = next(steps)
         while True:
-            numbered.under_way = isinstance(step, SendStep)
+            # Not while the quota asks whose invocation it is.
+            numbered.under_way = isinstance(step, SendStep) and step.request.method == "POST"
             step = steps.send((yield step))
     except StopIteration as end:
         return cast(PublishResult, end.value)

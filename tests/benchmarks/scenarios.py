@@ -87,7 +87,7 @@ def scenarios() -> dict[str, list[Comparison]]:
                 replace(threads, name="32 threads, 20 ms", delay=20, seconds=0.2),
                 6,
             ),
-            *_against("httpx async", [*few_async, "httpx over httpx-aiohttp"], _flight(50, 0.25, delay=20), 6),
+            *_against("httpx async", [*few_async, "httpx over httpx-aiohttp"], _flight(50, 1.0, delay=20), 4),
         ],
     }
     for label, size, text, seconds, pairs in (
