@@ -6,6 +6,7 @@ Its settings are a `Quota`. Its state is one for the whole process, whatever cli
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
 import threading
 import time
@@ -21,6 +22,8 @@ from ._bucket import Bucket, Reservations, SharedBucket, Ticket
 from ._call import Answer, Failure, SendStep, WaitStep
 from ._errors import UsageError
 from ._fork import renew_after_fork
+
+_logger = logging.getLogger(__package__)
 
 # Those who wait may get their turn sooner than expected, when others leave.
 _LONGEST_WAIT: Final = 0.5
@@ -226,6 +229,11 @@ class _State:
     def keep(self, key: tuple[str, str | None], answer: Answer | Failure | None, now: float) -> None:
         """Keeps what `GET /invocation/context` gave."""
         installation = _installation_in(answer)
+        if installation is None:
+            what = str(answer.status_code) if isinstance(answer, Answer) else type(answer).__name__
+            _logger.info(
+                "GET /invocation/context did not tell the installation (%s): one quota for all such calls", what
+            )
         if installation is None and not _is_refusal(answer):
             # That is not due to the invocation.
             key = (key[0], None)

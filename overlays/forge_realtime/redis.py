@@ -16,21 +16,27 @@ import time
 from collections.abc import Callable
 from functools import partial
 from queue import Empty, SimpleQueue
-from typing import Any, Final, cast
+from typing import Final, cast
 
-import redis
 from attrs import field, frozen
-from limits.storage import RedisStorage
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
-from ._bucket import SharedBucket
+from ._bucket import SLOT, SharedBucket
 from ._errors import UsageError
 from ._fork import renew_after_fork
 
+try:
+    import redis
+    from limits.storage import RedisStorage
+    from redis.backoff import NoBackoff
+    from redis.retry import Retry
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        f"{__name__} needs the extra redis: pip install 'forge-realtime[redis]'", name=error.name
+    ) from None
+
 _logger = logging.getLogger(__package__)
 
-_SLOTS_PER_SECOND: Final = 10
+_SLOTS_PER_SECOND: Final = round(1 / SLOT)
 _TRY_AGAIN: Final = 1.0
 # By then all processes have tried again.
 _SETTLING: Final = 2 * _TRY_AGAIN
@@ -91,7 +97,9 @@ class _Reservations:
 
     def __init__(self, store: RedisStore) -> None:
         self._store = store
-        self._storage: RedisStorage | None = None
+        self._pool = _pool(store)
+        # Its own address only says which library to take.
+        self._storage = RedisStorage("redis://", connection_pool=self._pool)
         self._wanted: SimpleQueue[SharedBucket] = SimpleQueue()
         self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -180,8 +188,7 @@ class _Reservations:
         self._busy_since = time.monotonic()
         try:
             return what()
-        except Exception as error:  # noqa: BLE001
-            # Whatever it is: who waits must not wait for this thread.
+        except Exception as error:  # noqa: BLE001 (whatever it is, who waits must not wait for this thread)
             self._fall(error)
             return None
         finally:
@@ -202,11 +209,8 @@ class _Reservations:
 
     def _measure(self) -> float:
         """Compares the clocks, and makes sure that the server takes what is written."""
-        if self._storage is None:
-            # Whose own address says which library to take; the pool has the real one.
-            self._storage = RedisStorage("redis://", connection_pool=_pool(self._store))
         asked = time.monotonic()
-        seconds, microseconds = cast(Any, self._storage.get_connection()).time()
+        seconds, microseconds = cast(tuple[int, int], redis.Redis(connection_pool=self._pool).time())
         answered = time.monotonic()
         self._storage.incr(_key("probe", 0), _SECONDS_KEPT, amount=1)
         self._ahead = seconds + microseconds / 1e6 - (asked + answered) / 2
@@ -215,7 +219,6 @@ class _Reservations:
 
     def _reserve(self, bucket: SharedBucket) -> float:
         """Reserves what is missing, of this slot and the next. Returns when to look for more; `math.inf`: nothing is missing."""
-        assert self._storage is not None
         now = time.monotonic()
         missing = bucket.missing(now)
         if missing <= 0:
