@@ -74,7 +74,7 @@ bench: wheel ## Measure against other clients, and the emulator, on a machine th
 	$(BIN)/python -m tests.benchmarks $(filter-out tests,$(ARGS))
 
 bench-report: $(DONE)/setup ## Make the page about that run, in tests/benchmarks/report; BASE= another run's JSON, to compare with
-	@$(BIN)/python -m tests.benchmarks.report $(if $(BASE),--base "$$BASE") "$${RESULTS:-.benchmarks/results.json}"
+	@$(BIN)/python -m tests.benchmarks.page $(if $(BASE),--base "$$BASE") "$${RESULTS:-.benchmarks/results.json}"
 
 bench-check: wheel ## Count what a publish does, and compare with what is recorded; RECORD=1: record it anew
 	@$(BIN)/python -m tests.benchmarks.counts $(if $(RECORD),--record)

@@ -14,6 +14,7 @@ import json
 import os
 import resource
 import socket
+import ssl
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -145,7 +146,18 @@ def _httpx_async(url: str, client: Any) -> Call:
 def ready_sync(url: str) -> Call:
     import httpx
 
-    transport = httpx.HTTPTransport()
+    return _ready_sync(url, httpx.HTTPTransport())
+
+
+def ready_own(url: str) -> Call:
+    import httpx
+
+    from forge_realtime._connections import Connection
+
+    return _ready_sync(url, Connection(httpx.URL(url), None, 5.0))
+
+
+def _ready_sync(url: str, transport: Any) -> Call:
     ready = _Ready(url)
 
     def call(payload: Any) -> Any:
@@ -164,6 +176,20 @@ def ready_async(url: str) -> Call:
     import httpx
 
     return _ready_async(url, httpx.AsyncHTTPTransport())
+
+
+def ready_own_async(url: str) -> Call:
+    import httpx
+
+    from forge_realtime._connections import AsyncConnection
+
+    return _ready_async(url, AsyncConnection(httpx.URL(url), None, 5.0))
+
+
+def ready_own_aiohttp(url: str) -> Call:
+    from forge_realtime._aiohttp import AiohttpTransport
+
+    return _ready_async(url, AiohttpTransport(ssl.create_default_context, 100, 5.0))
 
 
 def ready_aiohttp(url: str) -> Call:
@@ -299,6 +325,12 @@ def forge_transport(url: str) -> Call:
     return forge(url, transport=httpx.HTTPTransport())
 
 
+def forge_handed_in(url: str) -> Call:
+    import httpx
+
+    return forge(url, http_client=httpx.Client())
+
+
 def forge_async(url: str, **arguments: Any) -> Call:
     from forge_realtime import AsyncRealtimeClient
 
@@ -327,6 +359,12 @@ def forge_async_transport(url: str) -> Call:
     return forge_async(url, transport=httpx.AsyncHTTPTransport())
 
 
+def forge_async_handed_in(url: str) -> Call:
+    import httpx
+
+    return forge_async(url, http_client=httpx.AsyncClient())
+
+
 def forge_async_httpx_aiohttp(url: str) -> Call:
     import httpx_aiohttp
 
@@ -345,10 +383,15 @@ CONTENDERS: dict[str, tuple[str, Callable[[str], Call], bool]] = {
     "forge-realtime": ("forge", forge, False),
     "forge-realtime, for_invocation each": ("forge", forge_each, False),
     "forge-realtime, HTTPTransport": ("forge", forge_transport, False),
+    "forge-realtime, httpx.Client": ("forge", forge_handed_in, False),
     "httpx async": ("httpx", httpx_async, True),
     "httpx async, sniffio": ("sniffio", httpx_async, True),
     "AsyncHTTPTransport, ready request": ("httpx", ready_async, True),
     "AiohttpTransport, ready request": ("aiohttp", ready_aiohttp, True),
+    # Over the connections that forge-realtime makes for itself.
+    "own connection, ready request": ("forge", ready_own, False),
+    "own async connection, ready request": ("forge", ready_own_async, True),
+    "own aiohttp transport, ready request": ("forge-aiohttp", ready_own_aiohttp, True),
     "aiohttp": ("aiohttp", aiohttp, True),
     "httpx over httpx-aiohttp": ("aiohttp", httpx_aiohttp, True),
     "openapi-python-client async": ("peers", openapi_python_client_async, True),
@@ -356,8 +399,9 @@ CONTENDERS: dict[str, tuple[str, Callable[[str], Call], bool]] = {
     "forge-realtime async": ("forge", forge_async, True),
     "forge-realtime async, for_invocation each": ("forge", forge_async_each, True),
     "forge-realtime async, AsyncHTTPTransport": ("forge", forge_async_transport, True),
+    "forge-realtime async, httpx.AsyncClient": ("forge", forge_async_handed_in, True),
     "forge-realtime[aiohttp] async": ("forge-aiohttp", forge_async, True),
-    "forge-realtime[aiohttp] async, AiohttpTransport": ("forge-aiohttp", forge_async_httpx_aiohttp, True),
+    "forge-realtime async, AiohttpTransport": ("forge-httpx-aiohttp", forge_async_httpx_aiohttp, True),
 }
 
 

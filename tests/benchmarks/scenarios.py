@@ -11,7 +11,13 @@ AWAITED = Load("async one by one")
 DELAYS = [0, 20]
 
 _PEERS = ["raw socket", "http.client", "urllib3", "OpenAPI Generator", "openapi-python-client"]
-_SYNC = [*_PEERS, "forge-realtime", "forge-realtime, HTTPTransport", "forge-realtime, for_invocation each"]
+_SYNC = [
+    *_PEERS,
+    "forge-realtime",
+    "forge-realtime, HTTPTransport",
+    "forge-realtime, httpx.Client",
+    "forge-realtime, for_invocation each",
+]
 _ASYNC_PEERS = [
     "aiohttp",
     "httpx over httpx-aiohttp",
@@ -22,19 +28,20 @@ _ASYNC_PEERS = [
 _ASYNC_OURS = ["forge-realtime async", "forge-realtime[aiohttp] async"]
 _ASYNC_TRANSPORTS = [
     "forge-realtime async, AsyncHTTPTransport",
-    "forge-realtime[aiohttp] async, AiohttpTransport",
+    "forge-realtime async, AiohttpTransport",
+    "forge-realtime async, httpx.AsyncClient",
     "forge-realtime async, for_invocation each",
 ]
-# Over the same transport, without and with all that the client adds.
-_READY = [
+# Over the same transport, which is handed a ready request: without all that the client adds.
+READY = [
     ("forge-realtime, HTTPTransport", "HTTPTransport, ready request"),
-    ("forge-realtime", "HTTPTransport, ready request"),
+    ("forge-realtime", "own connection, ready request"),
 ]
-_READY_ASYNC = [
+READY_ASYNC = [
     ("forge-realtime async, AsyncHTTPTransport", "AsyncHTTPTransport, ready request"),
-    ("forge-realtime async", "AsyncHTTPTransport, ready request"),
-    ("forge-realtime[aiohttp] async, AiohttpTransport", "AiohttpTransport, ready request"),
-    ("forge-realtime[aiohttp] async", "AiohttpTransport, ready request"),
+    ("forge-realtime async", "own async connection, ready request"),
+    ("forge-realtime async, AiohttpTransport", "AiohttpTransport, ready request"),
+    ("forge-realtime[aiohttp] async", "own aiohttp transport, ready request"),
 ]
 
 
@@ -63,8 +70,8 @@ def scenarios() -> dict[str, list[Comparison]]:
         "sync": _against("httpx", ["httpx", *_SYNC], ONE, 40),
         "async": _against("httpx async", ["httpx async", *_ASYNC_PEERS, *_ASYNC_OURS, *_ASYNC_TRANSPORTS], AWAITED, 40),
         "ready": [
-            *(Comparison(Side(name, ONE), Side(ready, ONE), 40) for name, ready in _READY),
-            *(Comparison(Side(name, AWAITED), Side(ready, AWAITED), 40) for name, ready in _READY_ASYNC),
+            *(Comparison(Side(name, ONE), Side(ready, ONE), 40) for name, ready in READY),
+            *(Comparison(Side(name, AWAITED), Side(ready, AWAITED), 40) for name, ready in READY_ASYNC),
         ],
         "threads": _against("httpx", [*peers, "forge-realtime", "forge-realtime, HTTPTransport"], threads, 12),
         "flight-5": _against("httpx async", [*_ASYNC_PEERS, *_ASYNC_OURS], _flight(5, 0.1), 14),

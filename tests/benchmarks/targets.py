@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tests.benchmarks.copies import CHANGED, UNCHANGED
+from tests.benchmarks.scenarios import READY, READY_ASYNC
 from tests.benchmarks.summary import Spread, found, own, result
 
 Results = dict[str, Any]
@@ -79,13 +80,9 @@ def targets(results: Results) -> Iterator[Target]:
         row = found(results, "delay", name, _FIFTY_DELAYED)
         calls = None if row is None else _scaled(own(row), 1 / _IDEAL)
         yield Target(f"{name}, 50 in flight, server takes 20 ms", 0.85, False, calls, unit="of the ideal throughput")
-    for name, transport in (
-        ("forge-realtime, HTTPTransport", "HTTPTransport"),
-        ("forge-realtime async, AsyncHTTPTransport", "AsyncHTTPTransport"),
-        ("forge-realtime[aiohttp] async, AiohttpTransport", "AiohttpTransport"),
-    ):
-        ready = value("ready", name, reference=f"{transport}, ready request")
-        yield Target(f"over {transport} handed a ready request", 1.15, True, ready, unit="of its time")
+    for name, ready in (*READY, *READY_ASYNC):
+        ratio = value("ready", name, reference=ready)
+        yield Target(f"{name}, over {ready}", 1.15, True, ratio, unit="of its time")
     yield Target("import", 1.20, True, value("import", _OURS), unit="of import httpx")
     for name in (_OURS, _ASYNC):
         yield Target(f"memory after one call, {name}", 1.08, True, value("memory", name), unit="of httpx's")

@@ -16,7 +16,7 @@ ENVIRONMENT = {
     name: value
     for name, value in os.environ.items()
     if not name.startswith(("MAKE", "MFLAGS"))
-    and name not in {"OLD", "NEW", "TAG", "PACKAGE", "DEST", "INDEX", "SOURCE"}
+    and name not in {"OLD", "NEW", "TAG", "PACKAGE", "DEST", "INDEX", "SOURCE", "BASE", "RESULTS", "RECORD", "ARGS"}
 }
 ODD = """it's "odd"; `false` && <a b>\\"""
 
@@ -49,6 +49,14 @@ def test_what_is_given_arrives_whole(programs: Path) -> None:
     assert given(programs, "publish", f"INDEX={ODD}") == ["publish", ODD]
     assert given(programs, "publish", INDEX=ODD) == ["publish", ODD]
     assert given(programs, "vendor", f"DEST={ODD}", "FORCE=yes") == ["--force", ODD]
+    assert given(programs, "bench", "ARGS=--quick sync --only 'http client'") == [
+        "--quick",
+        "sync",
+        "--only",
+        "http client",
+    ]
+    assert given(programs, "bench-report", f"BASE={ODD}", f"RESULTS={ODD}!") == ["--base", ODD, f"{ODD}!"]
+    assert given(programs, "bench-check", "RECORD=1") == ["--record"]
     assert given(programs, "propose", f"SOURCE={ODD}") == ["propose", ODD]
 
 
@@ -58,3 +66,6 @@ def test_what_is_not_given_is_empty(programs: Path) -> None:
     assert given(programs, "client") == ["client", "--tag", "", "--package", "", "--output", ""]
     assert given(programs, "publish") == ["publish", ""]
     assert given(programs, "vendor") == [""]
+    assert given(programs, "bench") == []
+    assert given(programs, "bench-report") == [".benchmarks/results.json"]
+    assert given(programs, "bench-check") == []

@@ -1,4 +1,4 @@
-"""The page about one run, or about two: `make bench-report`, or `python -m tests.benchmarks.report`."""
+"""The page about one run, or about two: `make bench-report`, or `python -m tests.benchmarks.page`."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from xml.etree import ElementTree
 import pytest
 
 from tests.benchmarks.blocks import Load, Side
-from tests.benchmarks.report import changes, markdown, page
+from tests.benchmarks.page import changes, markdown, page
 from tests.benchmarks.scenarios import scenarios
 from tests.benchmarks.summary import Spread, own, result
 from tests.benchmarks.targets import Target, targets
@@ -169,7 +169,7 @@ def test_the_readme_has_ratios_only(results: Results) -> None:
 
 def test_the_report_is_written_and_other_files_are_refused(results: Results, tmp_path: Path) -> None:
     def report(*arguments: object) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "tests.benchmarks.report", *map(str, arguments)]
+        command = [sys.executable, "-m", "tests.benchmarks.page", *map(str, arguments)]
         return subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
 
     file = tmp_path / "run.json"
