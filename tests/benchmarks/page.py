@@ -275,8 +275,15 @@ def changes(results: Results, base: Results) -> list[tuple[str, Spread, Spread, 
             better = now.middle > was.middle if is_throughput(row) else now.middle < was.middle
             apart = now.low > was.high or now.high < was.low
             verdict = ("better" if better else "worse") if apart else ""
-            changed.append((": ".join(part for part in key(row) if part), was, now, verdict))
+            changed.append((_name(row), was, now, verdict))
     return changed
+
+
+def _name(row: Row) -> str:
+    if "load" not in row:
+        return f"{row['group']}: {row['name']}"
+    of = f", over {row['reference']}" if row["group"] == "ready" else ""
+    return f"{row['load']['name']}: {_label(row)}{of}"
 
 
 def _all_rows(results: Results) -> Iterable[Row]:
@@ -293,7 +300,10 @@ def _comparison(results: Results, base: Results) -> Iterator[str]:
         kind = {"better": "met", "worse": "missed"}.get(verdict, "")
         by = f"{now.middle / was.middle - 1:+.0%}" if was.middle else ""
         cells.append([escape(name), _figure(was), _figure(now), by, f'<span class="{kind}">{verdict}</span>'])
-    yield "<p>Better or worse is only said where the quartiles of the two are apart.</p>"
+    yield (
+        "<p>Better or worse is only said where the quartiles of the two are apart. Clients of others, which did not change, show "
+        "how far two runs differ anyhow: the cheaper a call is, the more of it is the machine's.</p>"
+    )
     yield _table(["", "before", "now", "", ""], cells, numbers=(1, 2, 3))
 
 

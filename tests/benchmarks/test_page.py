@@ -153,9 +153,9 @@ def test_two_runs_are_compared_row_by_row(results: Results) -> None:
     assert len(found) == len(results["rows"]) + len(results["costs"])
     changed = {name: verdict for name, verdict in found.items() if verdict}
     assert changed == {
-        "sync: one by one: forge-realtime: httpx: one by one": "better",
-        "threads: 32 threads: forge-realtime: httpx: 32 threads": "better",
-        "async: async one by one: forge-realtime async: httpx async: async one by one": "worse",
+        "one by one: forge-realtime": "better",
+        "32 threads: forge-realtime": "better",
+        "async one by one: forge-realtime async": "worse",
     }
     assert "Since 0123456789" in page(results, base)
 
