@@ -320,8 +320,10 @@ def _checked_address(source: str, text: str) -> str:
         )
     try:
         url = httpx.URL(text)
-        # As connecting does.
-        url.host.encode("idna")
+        labels = url.host.removesuffix(".").split(".")
+        if not url.host.isascii() or any(not 0 < len(label) < 64 for label in labels):
+            # As connecting does. It takes longer to load than to make a client.
+            url.host.encode("idna")
     except (httpx.InvalidURL, TypeError, UnicodeError):
         url = httpx.URL()
     if url.scheme not in ("http", "https") or not url.host or url.userinfo or url.query or url.fragment:

@@ -19,6 +19,8 @@ from tests.benchmarks.environments import HERE, clean_environment, python_of, wh
 from tests.benchmarks.server import Server, processors
 
 _IMPORTS = {
+    # What it exports is loaded at its first use.
+    "forge-realtime, the package alone": ("forge", "import forge_realtime"),
     "forge-realtime": ("forge", "from forge_realtime import RealtimeClient"),
     "forge-realtime[aiohttp]": ("forge-aiohttp", "from forge_realtime import AsyncRealtimeClient"),
     "openapi-python-client": ("peers", "import openapi_python_client_made.api.forge_realtime.publish"),
