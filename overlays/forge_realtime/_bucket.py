@@ -217,7 +217,11 @@ class SharedBucket(Bucket):
 
     def _wait(self, needed: int, now: float) -> float:
         alone = super()._wait(needed, now)
-        if not self._reservations.is_up(now) or self._filled > now:
+        if self._filled > now:
+            return alone
+        if not self._reservations.is_up(now):
+            # So that it is tried again.
+            self._reservations.want(self)
             return alone
         settled = self._reservations.is_settled(now)
         if settled:

@@ -95,7 +95,7 @@ def test_processes_share_it(server: RedisServer) -> None:
     assert most_in_a_second(times) <= 45
     assert max(times) - min(times) >= 75 / 30 - 0.3
     assert [each["said"] for each in said] == [[]] * 3
-    assert sum((each["attempts"] for each in said), []) == [1] * 75
+    assert [each["attempts"] for each in said] == [[1] * 25] * 3
 
 
 FAULTS: dict[str, tuple[Callable[[RedisServer], None], Callable[[RedisServer], None]]] = {
@@ -109,18 +109,18 @@ def test_when_the_server_is_gone_processes_keep_to_their_shares_and_nothing_is_l
     server: RedisServer, fail: Callable[[RedisServer], None], mend: Callable[[RedisServer], None]
 ) -> None:
     with Emulator() as emulator:
-        processes = publishers(emulator, server.url, 2, 75)
+        processes = publishers(emulator, server.url, 2, 55)
         wait_for(lambda: len(emulator.requests) >= 20)
         fail(server)
         # So many take a second of the shares.
-        wait_for(lambda: len(emulator.requests) >= 55)
+        wait_for(lambda: len(emulator.requests) >= 45)
         mend(server)
         said = finish(processes)
         times = [request.at for request in emulator.requests]
-        assert [request.status for request in emulator.requests] == [200] * 150
+        assert [request.status for request in emulator.requests] == [200] * 110
     assert most_in_a_second(times) <= 50
     for each in said:
-        assert each["attempts"] == [1] * 75
+        assert each["attempts"] == [1] * 55
         assert [level for level, _ in each["said"]] == ["WARNING", "INFO"]
         [(_, gone), (_, back)] = each["said"]
         assert "keeps to its share of the quota, 1/2, until it is back" in gone
