@@ -34,6 +34,8 @@ PRINTS = [
     '"msg": "the board is open"',
     "",
     "",
+    "",
+    "",
 ]
 # Those that not every revision of the document has.
 ARGUMENTS = ("context_overrides", "permissions")

@@ -9,6 +9,7 @@ import math
 import pickle
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
@@ -161,16 +162,23 @@ def test_settings_are_checked_picklable_and_show_no_password() -> None:
     assert copy.store.reservations() is store.reservations()
     for url in ("rediss://localhost", "unix:///tmp/redis.sock", "valkey://localhost", "valkeys://localhost:7000/1"):
         RedisStore(url, replicas=1)
-    for url in (f"http://:{PASSWORD}@localhost", f"redis://:{PASSWORD}@localhost:port", "", None, b"redis://localhost"):
+    wrong: Any
+    for wrong in (
+        f"http://:{PASSWORD}@localhost",
+        f"redis://:{PASSWORD}@localhost:port",
+        "",
+        None,
+        b"redis://localhost",
+    ):
         with pytest.raises(UsageError, match="url must be an address") as caught:
-            RedisStore(url, replicas=1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+            RedisStore(wrong, replicas=1)
         assert PASSWORD not in repr(caught.value.__context__) + str(caught.value)
-    for wrong in ({"replicas": 0}, {"replicas": 1.5}, {"replicas": True}):
+    for wrong in (0, 1.5, True, "4"):
         with pytest.raises(UsageError, match="replicas"):
-            RedisStore("redis://localhost", **wrong)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    for timeout in (0, -1, math.nan, 60, "1", True):
+            RedisStore("redis://localhost", replicas=wrong)
+    for wrong in (0, -1, math.nan, 60, "1", True):
         with pytest.raises(UsageError, match="timeout"):
-            RedisStore("redis://localhost", replicas=1, timeout=timeout)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+            RedisStore("redis://localhost", replicas=1, timeout=wrong)
 
 
 def test_valkeys_own_scheme_reaches_the_server(server: RedisServer, caplog: pytest.LogCaptureFixture) -> None:
@@ -237,7 +245,7 @@ def test_a_thread_that_cannot_start_leaves_the_share(
     store = RedisStore(server.url, replicas=1)
     with FaultServer() as platform, RealtimeClient(platform.url, quota=Quota(store=store), retry=PATIENT) as client:
         with monkeypatch.context() as patch:
-            patch.setattr(redis_module.threading.Thread, "start", refuse)
+            patch.setattr(threading.Thread, "start", refuse)
             began = store.reservations()
             bucket = _quota._state.bucket(client.quota or Quota(), platform.url, "i")
             began.want(bucket)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
