@@ -94,14 +94,14 @@ class Numbered:
         updates: How many it carries.
         last: Whether it says that the stream has ended.
         delivery: What is known of it from the attempts so far.
-        under_way: Whether an attempt is being made.
+        body: Of the attempt that is being made: a `TrackedBody`, or what the quota sends to look up the installation.
     """
 
     payload: str
     updates: int
     last: bool
     delivery: Delivery = Delivery.NOT_SENT
-    under_way: bool = False
+    body: object = None
 
 
 class Pending:
@@ -140,8 +140,8 @@ class Pending:
         if self._merge == "append":
             if not isinstance(update, str):
                 raise UsageError(
-                    f"stream: merge='append' joins texts, and this update is a {type(update).__name__}. Send a str, or choose "
-                    "merge='batch' or 'latest'."
+                    f"stream: merge='append' joins texts, and this update is of the type {type(update).__name__}. Send a str, "
+                    "or choose merge='batch' or 'latest'."
                 )
             encoded = encode_json(update, "the update")[1:-1]
         else:

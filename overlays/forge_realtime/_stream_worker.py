@@ -6,6 +6,7 @@ The thread runs an event loop. A `Stream` forwards to an `AsyncStream` in it.
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
 import contextvars
 import threading
@@ -13,7 +14,7 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 from queue import SimpleQueue
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import httpx
 
@@ -28,6 +29,8 @@ from ._results import PublishResult
 from ._retry import RetryPolicy
 from ._shared import Shared
 from ._streams import AsyncStream, PublishSteps
+
+_EXIT_SECONDS: Final = 1.0
 
 
 class Stream:
@@ -136,6 +139,8 @@ class StreamWorker:
         """Starts anew in a forked process, where the thread is not."""
         # Kept, not collected: closing the loop would take its sockets out of the parent's selector.
         self._inherited = self._thread
+        if self._thread is not None:
+            atexit.unregister(self._thread.end)
         self._thread = None
         self._open = set()
         self._lock = threading.Lock()
@@ -150,7 +155,7 @@ class StreamWorker:
                 try:
                     self._thread.start()
                 except RuntimeError as error:
-                    self._thread.loop.close()
+                    self._thread.close()
                     self._thread = None
                     raise StreamError(f"stream: its thread cannot start ({error}); nothing was sent") from None
             self._open.add(stream)
@@ -174,11 +179,13 @@ class WorkerThread(threading.Thread):
 
     def __init__(self, shared: Shared) -> None:
         super().__init__(name="forge-realtime-streams", daemon=True)
-        self.loop = asyncio.new_event_loop()
+        self._loop_runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
+        self.loop = self._loop_runner.get_loop()
         self.runner = AsyncForgeClient()
         if shared._given is not None:
             self.runner._shared = _GivenTransport(shared)
         self._stopping = False
+        atexit.register(self.end)
 
     def run(self) -> None:
         """Runs the loop until it is stopped."""
@@ -187,12 +194,23 @@ class WorkerThread(threading.Thread):
             with contextlib.suppress(KeyboardInterrupt, SystemExit):
                 self.loop.run_forever()
         self.loop.run_until_complete(self.runner.aclose())
-        self.loop.close()
+        self.close()
 
     def stop(self) -> None:
         """Ends the loop after this turn of it. Called in it."""
         self._stopping = True
         self.loop.stop()
+
+    def end(self) -> None:
+        """Ends it with the interpreter, whatever is open: its tasks are not found unfinished then."""
+        with contextlib.suppress(RuntimeError):
+            self.loop.call_soon_threadsafe(self.stop)
+            self.join(_EXIT_SECONDS)
+
+    def close(self) -> None:
+        """Closes the loop. What still runs in it is cancelled."""
+        self._loop_runner.close()
+        atexit.unregister(self.end)
 
     def submit(
         self, coroutine: Coroutine[Any, Any, None]

@@ -250,11 +250,12 @@ class AsyncStream:
                 self._task = asyncio.create_task(self._run())
                 await asyncio.wait({self._task}, timeout=seconds)
             if not self._task.done():
-                self._task.cancel()
-                await asyncio.wait({self._task}, timeout=_BRIEFLY)
+                await self._stop()
+        except asyncio.CancelledError:
+            await self._stop()
+            raise
         finally:
             if not self._task.done() or self._task.cancelled():
-                self._task.cancel()
                 self._fail(
                     TimedOutError(f"not all was published in {seconds:g} s after the end of the block (deadline)")
                 )
@@ -264,6 +265,12 @@ class AsyncStream:
             raise self._failed()
         else:
             logger.warning("%s", self._failed())
+
+    async def _stop(self) -> None:
+        """Has the task let go of its connection."""
+        assert self._task is not None
+        self._task.cancel()
+        await asyncio.wait({self._task}, timeout=_BRIEFLY)
 
     def _fail(self, failure: BaseException) -> None:
         if self._failure is None:
@@ -275,9 +282,9 @@ class AsyncStream:
             self._tell()
 
     def _cut_short(self) -> None:
-        """Notes that nobody will know how an attempt ended, if one is being made."""
-        if self._current is not None and self._current.under_way:
-            self._current.under_way = False
+        """Notes that nobody will know how an attempt ended, if one is being made and may have left."""
+        if self._current is not None and getattr(self._current.body, "sent", False):
+            self._current.body = None
             self._current.delivery = Delivery.UNKNOWN
             self._pending.count_operation()
 
@@ -319,7 +326,7 @@ class AsyncStream:
         if attempt.delivery is not Delivery.NOT_SENT:
             self._pending.count_operation()
         if self._current is not None:
-            self._current.under_way = False
+            self._current.body = None
             if self._current.delivery is not Delivery.UNKNOWN:
                 self._current.delivery = attempt.delivery
         if self._see_too is not None:
@@ -327,12 +334,11 @@ class AsyncStream:
 
 
 def _tracked(steps: Steps[PublishResult], numbered: Numbered) -> Steps[PublishResult]:
-    """The same steps; `numbered` knows meanwhile whether it is on its way."""
+    """The same steps; `numbered` has meanwhile what is being sent."""
     try:
         step = next(steps)
         while True:
-            # Not while the quota asks whose invocation it is.
-            numbered.under_way = isinstance(step, SendStep) and step.request.method == "POST"
+            numbered.body = step.request.stream if isinstance(step, SendStep) else None
             step = steps.send((yield step))
     except StopIteration as end:
         return cast(PublishResult, end.value)

@@ -116,9 +116,8 @@ def test_what_is_assembled_is_what_was_sent_without_what_was_dropped(
                     update = f"{number};" if merge == "append" else [number] if merge == "reduce" else number
                     try:
                         await stream.send(update)
-                    except StreamFullError as error:
+                    except StreamFullError:
                         assert overflow == "raise"
-                        assert error.report.pending >= 1
                     else:
                         sent.append(number)
                     if pause == "flush":
