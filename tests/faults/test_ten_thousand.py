@@ -79,14 +79,15 @@ class Chaos:
 
     on_accept = True
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, weights: dict[Behaviour, float] = WEIGHTS) -> None:
+        self._weights = weights
         self._random = random.Random(seed)
         self._lock = threading.Lock()
 
     def __call__(self, connection: Connection) -> bool:
         with self._lock:
             reset = self._random.random() < 0.02
-            [behaviour] = self._random.choices(list(WEIGHTS), list(WEIGHTS.values()))
+            [behaviour] = self._random.choices(list(self._weights), list(self._weights.values()))
         if reset:
             connection.reset()
             return False

@@ -1,0 +1,167 @@
+"""10,000 updates through random faults, and blocks that are interrupted: what readers assemble is what was sent."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import math
+import random
+import signal
+import sys
+import threading
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Literal
+
+import pytest
+
+from forge_realtime import AsyncRealtimeClient, Quota, RealtimeClient, RetryPolicy, StreamReport
+from tests.faults.matrix import watched_for_leaks
+from tests.faults.test_ten_thousand import PUBLISHING, REFUSING, Chaos, echo, seed
+from tests.support.fault_server import FaultServer
+from tests.support.streams import Reader
+
+UPDATES = 10_000
+STREAMS = 4
+UNLIMITED = Quota(per_second=100_000, burst=1000)
+POLICY = RetryPolicy(attempt_timeout=0.5, backoff_initial=0.001, backoff_max=0.002, budget=math.inf)
+
+__all__ = ["seed"]
+
+
+def weights() -> dict[Any, float]:
+    """All faults but those that no further attempt helps against, which end a stream."""
+    final = list(REFUSING)[-2:]
+    passing = {fault: often for fault, often in {**PUBLISHING, **REFUSING}.items() if fault not in final}
+    return {**passing, echo: 1000 - sum(passing.values())}
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+@pytest.mark.parametrize("merge", ["append", "batch"])
+def test_ten_thousand_updates(kind: Literal["sync", "async"], merge: Literal["append", "batch"], seed: int) -> None:
+    chance = random.Random(seed)
+    sent = [chance.choices(["a", "é\n", '"\\', "", "token ", "\u2028"], k=chance.randrange(4)) for _ in range(UPDATES)]
+    updates = [f"{number}:{''.join(parts)};" for number, parts in enumerate(sent)]
+    streams = [updates[first::STREAMS] for first in range(STREAMS)]
+    leaks: list[str] = []
+    with watched_for_leaks(leaks), FaultServer(then=Chaos(seed, weights())) as server:
+        send = send_in_threads if kind == "sync" else send_in_tasks
+        reports = send(server.url, streams, merge)
+        for thread in threading.enumerate():
+            if thread.name == "forge-realtime-streams":
+                thread.join(10)
+    assert not leaks
+
+    reader = Reader(json.loads(request.body)["payload"] for request in server.published)
+    arrived = []
+    for envelopes in reader.envelopes.values():
+        assert envelopes[-1]["end"]
+        arrived.append("".join("".join(envelope.get("data", "")) for envelope in envelopes))
+    assert sorted(arrived) == sorted("".join(updates) for updates in streams)
+    for report in reports:
+        assert report.updates == report.sent == UPDATES // STREAMS
+    publishes = sum(map(len, reader.envelopes.values()))
+    assert sum(report.merged for report in reports) == UPDATES - sum(
+        "data" in envelope for envelopes in reader.envelopes.values() for envelope in envelopes
+    )
+    # Some did not arrive completely.
+    assert publishes < len(server.received) <= sum(report.operations for report in reports)
+    # Else nothing was put to the test.
+    assert publishes > 500
+    assert reader.duplicates > 20
+    print(f"{kind} {merge}: {publishes} publishes, {len(server.received)} operations, {reader.duplicates} duplicates")
+
+
+def send_in_threads(url: str, streams: list[list[str]], merge: Any) -> list[StreamReport]:
+    def send(updates: Iterable[str]) -> StreamReport:
+        with live.stream_global("chat", merge=merge, interval=0, max_bytes=100, max_pending=50, deadline=60) as stream:
+            for update in updates:
+                stream.send(update)
+        return stream.report
+
+    with RealtimeClient(url, retry=POLICY, quota=UNLIMITED) as client, ThreadPoolExecutor(STREAMS) as pool:
+        live = client.for_installation("installation-1")
+        return list(pool.map(send, streams))
+
+
+def send_in_tasks(url: str, streams: list[list[str]], merge: Any) -> list[StreamReport]:
+    async def run() -> list[StreamReport]:
+        async def send(updates: Iterable[str]) -> StreamReport:
+            async with live.stream_global(
+                "chat", merge=merge, interval=0, max_bytes=100, max_pending=50, overflow="merge", deadline=60
+            ) as stream:
+                for update in updates:
+                    await stream.send(update)
+            return stream.report
+
+        async with AsyncRealtimeClient(url, retry=POLICY, quota=UNLIMITED) as client:
+            live = client.for_installation("installation-1")
+            return await asyncio.gather(*map(send, streams))
+
+    return asyncio.run(run())
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
+def test_the_keyboard_interrupts_at_any_moment_in_a_block() -> None:
+    main = threading.get_ident()
+    done = threading.Event()
+    inside = False
+    interrupted = 0
+
+    def handle(number: int, frame: object) -> None:
+        nonlocal inside
+        if inside:
+            inside = False
+            raise KeyboardInterrupt
+
+    def interrupt() -> None:
+        while not done.wait(random.uniform(0, 0.01)):
+            signal.pthread_kill(main, signal.SIGINT)
+
+    gc.collect()
+    # What measures coverage has a lock of its own, which an interrupt can leave locked for ever.
+    trace = sys.gettrace()
+    sys.settrace(None)
+    before = signal.signal(signal.SIGINT, handle)
+    thread = threading.Thread(target=interrupt)
+    taken: dict[str, int] = {}
+    try:
+        with FaultServer(then=echo) as server, RealtimeClient(server.url, quota=UNLIMITED) as client:
+            live = client.for_installation("installation-1")
+            thread.start()
+            for _ in range(300):
+                stream = live.stream_global("chat", merge="batch", interval=0, max_pending=5)
+                number = 0
+                try:
+                    with stream:
+                        inside = True
+                        for number in range(100):
+                            stream.send(number)
+                        stream.flush()
+                        inside = False
+                except KeyboardInterrupt:
+                    interrupted += 1
+                # The one that was interrupted may have been taken in.
+                report = stream.report
+                assert report.updates == report.sent
+                assert report.pending == 0
+                taken[stream._stream._pending._id] = report.sent
+                assert report.sent in (number, number + 1)
+            done.set()
+            thread.join()
+    finally:
+        done.set()
+        signal.signal(signal.SIGINT, before)
+        sys.settrace(trace)
+    for worker in threading.enumerate():
+        if worker.name == "forge-realtime-streams":
+            worker.join(10)
+            assert not worker.is_alive()
+    assert interrupted > 30
+    reader = Reader(json.loads(request.body)["payload"] for request in server.published)
+    for id_, sent in taken.items():
+        envelopes = reader.envelopes[id_]
+        assert envelopes[-1]["end"]
+        assert [number for envelope in envelopes for number in envelope.get("data", [])] == list(range(sent))

@@ -1,0 +1,40 @@
+"""Checked by mypy and pyright, never run: what the types of streams promise and refuse."""
+
+from __future__ import annotations
+
+from typing import assert_type
+
+from forge_realtime import AsyncRealtimeClient, AsyncStream, RealtimeClient, Stream, StreamError, StreamReport
+
+
+def with_blocking_io(live: RealtimeClient) -> None:
+    assert_type(live.stream("chat"), Stream)
+    with live.stream(
+        "chat", merge="latest", interval=0.5, overflow="drop_oldest", context_overrides=["issue"]
+    ) as stream:
+        assert_type(stream, Stream)
+        assert_type(stream.send({"done": 7}), None)
+        assert_type(stream.flush(), None)
+    assert_type(stream.report, StreamReport)
+    assert_type(stream.report.sent, int)
+    with live.stream_global("news", merge=lambda a, b: a + b) as counter:
+        counter.send(1)
+
+
+async def with_asyncio(live: AsyncRealtimeClient) -> None:
+    assert_type(live.stream_global("news", merge="batch", max_bytes=1000, max_pending=10, deadline=1), AsyncStream)
+    async with live.stream("chat") as stream:
+        assert_type(stream, AsyncStream)
+        assert_type(await stream.send("token"), None)
+        assert_type(await stream.flush(), None)
+
+
+def refused(live: RealtimeClient) -> None:
+    live.stream("chat", merge="join")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    live.stream("chat", overflow="block")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    live.stream_global("news", context_overrides=[])  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    live.stream("chat").send(object())  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+def errors(error: StreamError) -> None:
+    assert_type(error.report, StreamReport)
