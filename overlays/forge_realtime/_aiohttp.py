@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import ssl
 from collections.abc import AsyncIterable, AsyncIterator, Callable
 from functools import lru_cache
-from typing import cast
+from typing import Final, cast
 
 import aiohttp
 import httpx
 import yarl
+from aiohttp.abc import AbstractStreamWriter
+
+_PIECE_BYTES: Final = 64 * 1024
 
 
 class AiohttpTransport(httpx.AsyncBaseTransport):
@@ -25,6 +29,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
 
     def __init__(self, context: Callable[[], ssl.SSLContext], connections: int, keepalive: float) -> None:
         self._context = context
+        self._loop = asyncio.get_running_loop()
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=connections, keepalive_timeout=keepalive),
             # The caller of the transport bounds the time.
@@ -38,27 +43,68 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         # Twice round the loop: connections that the other side has closed meanwhile are known as such then, and not used.
         await asyncio.sleep(0)
         await asyncio.sleep(0)
-        body = "content-length" in request.headers
+        body = _Body(cast(AsyncIterable[bytes], request.stream)) if "content-length" in request.headers else None
         try:
             response = await self._session.request(
                 request.method,
                 _url(str(request.url)),
-                headers=[(name.decode("ascii"), value.decode("ascii")) for name, value in request.headers.raw],
-                data=aiohttp.AsyncIterablePayload(cast(AsyncIterable[bytes], request.stream)) if body else None,
+                headers=[(name.decode("ascii"), value.decode("utf-8")) for name, value in request.headers.raw],
+                data=body,
                 allow_redirects=False,
                 ssl=self._context() if request.url.scheme == "https" else True,
             )
-        except aiohttp.ClientError as error:
-            raise _of_httpx(error) from error
-        return httpx.Response(response.status, headers=response.raw_headers, stream=_Stream(response))
+        except BaseException as error:
+            if body is not None:
+                body.abort()
+            if isinstance(error, aiohttp.ClientError):
+                raise _of_httpx(error) from error
+            if isinstance(error, ValueError):
+                raise httpx.LocalProtocolError("a header cannot be sent") from error
+            raise
+        return httpx.Response(response.status, headers=response.raw_headers, stream=_Stream(response, body))
 
     async def aclose(self) -> None:
         await self._session.close()
 
+    def __del__(self) -> None:
+        # Its connections went with their event loop. The session would complain in the log.
+        if self._loop.is_closed():
+            with contextlib.suppress(StopIteration):
+                self._session.close().send(None)
+
+
+class _Body(aiohttp.Payload):
+    """Is handed over in pieces, as what is handed over is copied; and knows the connection."""
+
+    def __init__(self, stream: AsyncIterable[bytes]) -> None:
+        super().__init__(stream)
+        self._stream = stream
+        self._transport: asyncio.WriteTransport | None = None
+        self.written = False
+
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        self._transport = writer.transport
+        if self._transport is None or self._transport.is_closing():
+            raise aiohttp.ClientConnectionError("closed before the request")
+        async for chunk in self._stream:
+            view = memoryview(chunk)
+            for start in range(0, len(view), _PIECE_BYTES):
+                await writer.write(view[start : start + _PIECE_BYTES])
+        self.written = True
+
+    def abort(self) -> None:
+        """Closes the connection at once. aiohttp waits until the other side has taken what was handed over."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        raise NotImplementedError
+
 
 class _Stream(httpx.AsyncByteStream):
-    def __init__(self, response: aiohttp.ClientResponse) -> None:
+    def __init__(self, response: aiohttp.ClientResponse, body: _Body | None) -> None:
         self._response = response
+        self._body = body
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         try:
@@ -68,7 +114,9 @@ class _Stream(httpx.AsyncByteStream):
             raise _of_httpx(error) from error
 
     async def aclose(self) -> None:
-        # One that was read to its end has given its connection back already.
+        # An answer that was read to its end has given its connection back, if the request had been written.
+        if self._body is not None and (self._response.connection is not None or not self._body.written):
+            self._body.abort()
         self._response.close()
 
 

@@ -112,8 +112,8 @@ class AsyncShared(BaseShared):
             return await _aexchange(loop.aiohttp, request, until)
         finally:
             loop.in_aiohttp -= 1
-            if self.closed and not loop.in_aiohttp:
-                await asyncio.shield(loop.aiohttp.aclose())
+            if self.closed:
+                await asyncio.shield(loop.close_aiohttp())
 
     def _connection(self, url: httpx.URL, origin: Origin) -> httpx.AsyncBaseTransport:
         context = self._tls() if url.scheme == "https" else None
@@ -129,8 +129,7 @@ class AsyncShared(BaseShared):
         if loop := self._loops.get(asyncio.get_running_loop()):
             while line := loop.idle.take():
                 await line.transport.aclose()
-            if loop.aiohttp is not None and not loop.in_aiohttp:
-                await loop.aiohttp.aclose()
+            await loop.close_aiohttp()
 
 
 class _Loop:
@@ -139,6 +138,12 @@ class _Loop:
         self.idle: Idle[httpx.AsyncBaseTransport] = Idle()
         self.aiohttp: AiohttpTransport | None = None
         self.in_aiohttp = 0
+
+    async def close_aiohttp(self) -> None:
+        """Closes it, if it is not in use. A call that waits for its next attempt makes another one."""
+        if self.aiohttp is not None and not self.in_aiohttp:
+            transport, self.aiohttp = self.aiohttp, None
+            await transport.aclose()
 
 
 def _aiohttp_transport(*, required: bool | None) -> type[AiohttpTransport] | None:

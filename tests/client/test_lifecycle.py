@@ -10,14 +10,12 @@ import subprocess
 import sys
 import threading
 import warnings
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import pytest
 
-from forge_realtime import AsyncRealtimeClient, Delivery, NoAnswerError, RealtimeClient, RetryPolicy, UsageError
-from tests.support.callers import INVOCATION
+from forge_realtime import Delivery, NoAnswerError, RealtimeClient, RetryPolicy, UsageError
+from tests.support.callers import ASYNC_KINDS, INVOCATION, KINDS, AsyncKind, Kind, async_client
 from tests.support.fault_server import PUBLISHED, Behaviour, Connection, FaultServer
 
 # For a machine that is busy with other things.
@@ -42,9 +40,10 @@ def test_many_threads_on_one_client() -> None:
         assert server.connections <= 32
 
 
-def test_many_tasks_on_one_client() -> None:
+@pytest.mark.parametrize("kind", ASYNC_KINDS)
+def test_many_tasks_on_one_client(kind: AsyncKind) -> None:
     async def run() -> None:
-        async with AsyncRealtimeClient(server.url, retry=PATIENT) as client:
+        async with async_client(kind, server.url, retry=PATIENT) as client:
             live = client.for_invocation(INVOCATION)
             await asyncio.gather(*[live.publish("c", str(number)) for number in range(640)])
 
@@ -55,11 +54,12 @@ def test_many_tasks_on_one_client() -> None:
     assert server.connections <= 100
 
 
-def test_event_loops_one_after_the_other() -> None:
+@pytest.mark.parametrize("kind", ASYNC_KINDS)
+def test_event_loops_one_after_the_other(kind: AsyncKind) -> None:
     with FaultServer() as server, warnings.catch_warnings():
         # Each loop has connections of its own, and those of a loop that is gone can no longer be closed properly.
         warnings.simplefilter("ignore", ResourceWarning)
-        client = AsyncRealtimeClient(server.url)
+        client = async_client(kind, server.url)
         live = client.for_invocation(INVOCATION)
         for _ in range(3):
             asyncio.run(live.publish("c", "p"))
@@ -68,9 +68,10 @@ def test_event_loops_one_after_the_other() -> None:
     assert len(server.received) == server.connections == 3
 
 
-def test_an_event_loop_that_was_left_open_does_not_hang_the_next_one() -> None:
+@pytest.mark.parametrize("kind", ASYNC_KINDS)
+def test_an_event_loop_that_was_left_open_does_not_hang_the_next_one(kind: AsyncKind) -> None:
     with FaultServer() as server:
-        client = AsyncRealtimeClient(server.url)
+        client = async_client(kind, server.url)
         live = client.for_invocation(INVOCATION)
         first, second = asyncio.new_event_loop(), asyncio.new_event_loop()
         try:
@@ -85,11 +86,12 @@ def test_an_event_loop_that_was_left_open_does_not_hang_the_next_one() -> None:
     assert server.connections == 2
 
 
-def test_many_event_loops_one_after_the_other_leave_nothing() -> None:
+@pytest.mark.parametrize("kind", ASYNC_KINDS)
+def test_many_event_loops_one_after_the_other_leave_nothing(kind: AsyncKind) -> None:
     with FaultServer() as server, warnings.catch_warnings():
         # Nobody can close a connection of a loop that is closed.
         warnings.simplefilter("ignore", ResourceWarning)
-        client = AsyncRealtimeClient(server.url)
+        client = async_client(kind, server.url)
         live = client.for_invocation(INVOCATION)
         asyncio.run(live.publish("c", "p"))
         gc.collect()
@@ -151,7 +153,7 @@ ASYNC_FORK = """
 import asyncio, os, sys
 from forge_realtime import AsyncRealtimeClient
 
-client = AsyncRealtimeClient(sys.argv[1])
+client = AsyncRealtimeClient(sys.argv[1], transport=sys.argv[2])
 live = client.for_invocation({"x-forge-invocation-id": "invocation-123"})
 loop = asyncio.new_event_loop()
 loop.run_until_complete(live.publish("c", "before"))
@@ -167,9 +169,11 @@ sys.exit(os.waitstatus_to_exitcode(status))
 """
 
 
-def test_a_forked_process_shares_no_socket_with_asyncio() -> None:
+@pytest.mark.parametrize("transport", ["httpx", "aiohttp"])
+def test_a_forked_process_shares_no_socket_with_asyncio(transport: str) -> None:
     with FaultServer() as server:
-        subprocess.run([sys.executable, "-W", "ignore", "-c", ASYNC_FORK, server.url], check=True, timeout=20)
+        command = [sys.executable, "-W", "ignore", "-c", ASYNC_FORK, server.url, transport]
+        subprocess.run(command, check=True, timeout=20)
     assert payloads(server) == ["before", "child", "parent"]
     assert server.connections == 2
 
@@ -203,11 +207,12 @@ def test_closing_lets_calls_in_flight_end() -> None:
         thread.join()
 
 
-def test_closing_lets_tasks_in_flight_end() -> None:
+@pytest.mark.parametrize("kind", ASYNC_KINDS)
+def test_closing_lets_tasks_in_flight_end(kind: AsyncKind) -> None:
     held = HeldAnswer()
 
     async def run() -> None:
-        client = AsyncRealtimeClient(server.url)
+        client = async_client(kind, server.url)
         live = client.for_invocation(INVOCATION)
         task = asyncio.create_task(live.publish("c", "p"))
         await asyncio.to_thread(held.arrived.wait)
@@ -242,22 +247,25 @@ def use(url: str, close: bool) -> None:
         client.close()
 
 
-async def use_async(url: str, close: bool) -> None:
-    client = AsyncRealtimeClient(url)
+async def use_async(kind: AsyncKind, url: str, close: bool) -> None:
+    client = async_client(kind, url)
     await client.for_invocation(INVOCATION).publish("c", "p")
     if close:
         await client.aclose()
 
 
 @pytest.mark.parametrize("close", [True, False])
-@pytest.mark.parametrize("use", [use, lambda url, close: asyncio.run(use_async(url, close))], ids=["sync", "async"])
-def test_a_client_that_was_not_closed_is_warned_of(use: Callable[[str, bool], Any], close: bool) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_client_that_was_not_closed_is_warned_of(kind: Kind, close: bool) -> None:
     with FaultServer() as server, warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         # What other tests left.
         gc.collect()
         caught.clear()
-        use(server.url, close)
+        if kind == "sync":
+            use(server.url, close)
+        else:
+            asyncio.run(use_async(kind, server.url, close))
         gc.collect()
         assert any(warning.category is ResourceWarning for warning in caught) is not close
 
@@ -287,7 +295,7 @@ def test_an_idle_connection_is_closed_after_a_while_with_asyncio(monkeypatch: py
         return PUBLISHED(connection)
 
     async def run() -> None:
-        async with AsyncRealtimeClient(server.url) as client:
+        async with async_client("async", server.url) as client:
             live = client.for_invocation(INVOCATION)
             await asyncio.gather(live.publish("c", "a"), live.publish("c", "b"))
             monkeypatch.setattr("forge_realtime._shared.IDLE_SECONDS", 0.0)

@@ -25,7 +25,7 @@ from forge_realtime import (
     UsageError,
 )
 from forge_realtime._operations import lacking
-from tests.support.callers import INVOCATION, Caller
+from tests.support.callers import INVOCATION, KINDS, Caller, Kind, async_client
 from tests.support.fault_server import FaultServer, answer
 from tests.support.features import needs
 from tests.support.tokens import token
@@ -245,10 +245,10 @@ def publish_once(client: RealtimeClient | AsyncRealtimeClient) -> None:
         asyncio.run(live.publish("c", "p"))
 
 
-@pytest.mark.parametrize("kind", ["sync", "async"])
-def test_a_client_made_before_the_address_is_known(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_client_made_before_the_address_is_known(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("FORGE_EGRESS_PROXY_URL", raising=False)
-    early = RealtimeClient() if kind == "sync" else AsyncRealtimeClient()
+    early = RealtimeClient() if kind == "sync" else async_client(kind)
     assert repr(early) == f"<{type(early).__name__} $FORGE_EGRESS_PROXY_URL without an invocation>"
 
     async def publish_three_times(client: AsyncRealtimeClient) -> None:

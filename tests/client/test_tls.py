@@ -14,8 +14,8 @@ import pytest
 import trustme
 from attrs import evolve
 
-from forge_realtime import AsyncRealtimeClient, Delivery, NoAnswerError, RealtimeClient, TimedOutError
-from tests.support.callers import INVOCATION, QUICK, Caller
+from forge_realtime import Delivery, NoAnswerError, RealtimeClient, TimedOutError
+from tests.support.callers import INVOCATION, KINDS, QUICK, Caller, Kind, async_client
 from tests.support.fault_server import FaultServer
 
 ONCE = evolve(QUICK, delivery="at_most_once")
@@ -95,8 +95,10 @@ def test_the_deadline_holds_for_an_answer_byte_by_byte(caller: Caller, url: str)
     assert error.delivery is Delivery.UNKNOWN
 
 
-@pytest.mark.parametrize("kind", ["sync", "async"])
-def test_a_connection_made_for_http_is_not_used_for_https(kind: str, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_connection_made_for_http_is_not_used_for_https(
+    kind: Kind, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Nothing is verified on it."""
     with FaultServer() as server:
 
@@ -118,7 +120,7 @@ def test_a_connection_made_for_http_is_not_used_for_https(kind: str, url: str, m
         else:
 
             async def run() -> None:
-                async with AsyncRealtimeClient(retry=ONCE) as client:
+                async with async_client(kind, retry=ONCE) as client:
                     live = client.for_invocation(INVOCATION)
                     for _ in addresses():
                         try:

@@ -6,9 +6,9 @@ import logging
 import sys
 import time
 import warnings
-from typing import get_args
 
-from tests.faults.matrix import FAULTS, Kind, run, table
+from tests.faults.matrix import FAULTS, run, table
+from tests.support.callers import KINDS
 
 LEGEND = """Faults on real sockets, each met by every attempt of three calls: publishing at least once, publishing at
 most once, and signing a token. `attempts` and `server saw` (complete requests) have a number for each of the three.
@@ -22,9 +22,9 @@ def main() -> int:
     began = time.monotonic()
     rows = []
     for fault in FAULTS:
-        for kind in get_args(Kind):
+        for kind in KINDS:
             rows.append(run(fault, kind))
-            print(f"\r{len(rows)} of {2 * len(FAULTS)}", end="", file=sys.stderr, flush=True)
+            print(f"\r{len(rows)} of {len(KINDS) * len(FAULTS)}", end="", file=sys.stderr, flush=True)
     print("\r", end="", file=sys.stderr)
     print(LEGEND)
     for line in table(rows):

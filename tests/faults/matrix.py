@@ -11,15 +11,14 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal
 
 from attrs import evolve
 
 from forge_realtime import (
     AnswerError,
-    AsyncRealtimeClient,
     Attempt,
     Delivery,
     ForgeRealtimeError,
@@ -32,7 +31,7 @@ from forge_realtime import (
     TimedOutError,
     UnexpectedAnswerError,
 )
-from tests.support.callers import INVOCATION
+from tests.support.callers import INVOCATION, AsyncKind, Kind, async_client
 from tests.support.fault_server import (
     Behaviour,
     FaultServer,
@@ -60,8 +59,6 @@ from tests.support.fault_server import (
     trickled,
     truncated,
 )
-
-Kind: TypeAlias = Literal["sync", "async"]
 
 ACCEPTED, NOT_SENT, REJECTED, UNKNOWN = Delivery.ACCEPTED, Delivery.NOT_SENT, Delivery.REJECTED, Delivery.UNKNOWN
 EITHER = (NOT_SENT, UNKNOWN)
@@ -119,6 +116,7 @@ class Fault:
         large: Whether the request is larger than the buffers of both sides.
         timed: Whether only the deadline ends it.
         deaf: Whether no connection comes about.
+        aiohttp: What is expected else with the connections of aiohttp, where that differs.
     """
 
     name: str
@@ -134,6 +132,7 @@ class Fault:
     large: bool = False
     timed: bool = False
     deaf: bool = False
+    aiohttp: dict[str, Any] | None = None
 
 
 def status(code: int, **headers: str) -> Behaviour:
@@ -177,6 +176,9 @@ unreadable = partial(Fault, delivery=UNKNOWN, error=UnexpectedAnswerError, attem
 throttled = partial(Fault, delivery=REJECTED, error=RateLimitedError, attempts=AGAIN, record="must")
 refused = partial(Fault, delivery=REJECTED, error=RejectedError, attempts=NEVER, record="must")
 accepted = partial(Fault, delivery=ACCEPTED, error=None, attempts=NEVER, record="must")
+
+# aiohttp refuses more of what is not quite HTTP.
+NO_ANSWER: dict[str, Any] = {"delivery": UNKNOWN, "error": NoAnswerError, "attempts": IF_HARMLESS}
 
 FAULTS = (
     # No connection.
@@ -263,7 +265,11 @@ FAULTS = (
     no_answer("a length of 10**400", raw(head(f"Content-Length: {10**400}") + BODY)),
     no_answer("gzip that is none", answer(200, BODY, {"Content-Encoding": "gzip"})),
     no_answer("a JSON answer of 20 MB", answer(200, {**FIELDS, "unknown": "x" * LARGE})),
-    no_answer("101", raw(head("Upgrade: websocket", "Connection: upgrade", code=101))),
+    no_answer(
+        "101",
+        raw(head("Upgrade: websocket", "Connection: upgrade", code=101)),
+        aiohttp={"error": UnexpectedAnswerError, "attempts": NEVER},
+    ),
     unreadable("an HTML page", answer(200, b"<!doctype html><p>Log in", {"Content-Type": "text/html"})),
     unreadable("an empty 200", answer(200)),
     unreadable("invalid UTF-8", answer(200, b'{"eventId": "\xff\xfe"}')),
@@ -272,11 +278,11 @@ FAULTS = (
     Fault("302", status(302, Location="/elsewhere"), UNKNOWN, UnexpectedAnswerError, NEVER, "must"),
     # Odd, but clear.
     accepted("a property of 10 MB", answer(200, {**FIELDS, "unknown": "x" * TEN_MEGABYTES})),
-    accepted("two lengths that agree", raw(head(LENGTH, LENGTH) + BODY)),
+    accepted("two lengths that agree", raw(head(LENGTH, LENGTH) + BODY), aiohttp=NO_ANSWER),
     accepted("invalid UTF-8 in a header", raw(head("X: \xff\xfe", LENGTH) + BODY)),
     accepted("100 and 103 before the answer", raw(b"HTTP/1.1 100 Continue\r\n\r\n" + HINTS, HINTS + http(200, BODY))),
     accepted("byte by byte, but in time", slowly(b"", http(200, BODY), 0.0001)),
-    accepted("garbage after the answer", raw(http(200, BODY) + b"\x00\xff")),
+    accepted("garbage after the answer", raw(http(200, BODY) + b"\x00\xff"), aiohttp=NO_ANSWER),
 )
 
 
@@ -307,7 +313,7 @@ def run(fault: Fault, kind: Kind) -> Row:
 
 
 def _run_once(fault: Fault, kind: Kind) -> Row:
-    row = Row(fault, kind)
+    row = Row(replace(fault, **fault.aiohttp) if fault.aiohttp and kind == "aiohttp" else fault, kind)
     with watched_for_leaks(row.problems):
         for mode in range(3):
             _run_mode(row, mode)
@@ -320,7 +326,10 @@ def _run_mode(row: Row, mode: int) -> None:
     first = (fault.first,) if fault.first else ()
     with FaultServer(*first, then=fault.behaviour or GOOD, deaf=fault.deaf) as server:
         url = server.url if fault.behaviour else refused_url()
-        outcome, seconds = (_sync if row.kind == "sync" else _async)(row, server, url, mode, policy)
+        if row.kind == "sync":
+            outcome, seconds = _sync(row, server, url, mode, policy)
+        else:
+            outcome, seconds = _async(row, row.kind, server, url, mode, policy)
     # Only now is the record complete: the client gives up sooner than the server.
     received, published = len(server.received) - len(first), len(server.published) - len(first)
     _judge(row, mode, policy, outcome, seconds, received, published)
@@ -341,9 +350,11 @@ def _sync(row: Row, server: FaultServer, url: str, mode: int, policy: RetryPolic
         return outcome, time.monotonic() - began
 
 
-def _async(row: Row, server: FaultServer, url: str, mode: int, policy: RetryPolicy) -> tuple[Any, float]:
+def _async(
+    row: Row, kind: AsyncKind, server: FaultServer, url: str, mode: int, policy: RetryPolicy
+) -> tuple[Any, float]:
     async def run() -> tuple[Any, float]:
-        async with AsyncRealtimeClient(url, retry=policy) as client:
+        async with async_client(kind, url, retry=policy) as client:
             live = client.for_invocation(INVOCATION)
             if row.fault.first:
                 await live.publish("board-42", "first")
@@ -375,7 +386,7 @@ def _call(live: Any, mode: int, *, large: bool) -> Any:
 def _judge(
     row: Row, mode: int, policy: RetryPolicy, outcome: Any, seconds: float, received: int, published: int
 ) -> None:
-    fault, asynchronous = row.fault, row.kind == "async"
+    fault, asynchronous = row.fault, row.kind != "sync"
     where = ("at least once", "at most once", "token")[mode]
     if isinstance(outcome, Exception) and not isinstance(outcome, ForgeRealtimeError):
         row.problems.append(f"{where}: {outcome!r} is no ForgeRealtimeError")

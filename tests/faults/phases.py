@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import math
+import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import ParamSpec, TypeVar
+
+import pytest
 
 from forge_realtime import AsyncRealtimeClient, Attempt, RealtimeClient, RetryPolicy
 from tests.faults.matrix import LARGE, watched_for_leaks
 from tests.support.fault_server import Behaviour, Connection, FaultServer, answer, http
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 # What the client allows at the same time.
 CONNECTIONS = 100
@@ -75,25 +81,22 @@ class Calls:
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Learns from httpcore's log when a call begins to connect, and that nothing leaks."""
+        """Learns when a call begins to connect, and that nothing leaks."""
         leaks: list[str] = []
-        log = logging.getLogger("httpcore.connection")
-        level = log.level
-        if self.phase == "connecting":
-            log.setLevel(logging.DEBUG)
-            log.addFilter(self._filter)
-        try:
-            with watched_for_leaks(leaks):
-                yield
-        finally:
-            log.removeFilter(self._filter)
-            log.setLevel(level)
+        with pytest.MonkeyPatch.context() as patch, watched_for_leaks(leaks):
+            if self.phase == "connecting":
+                patch.setattr(socket, "create_connection", self._telling(socket.create_connection))
+                connect = self._telling(asyncio.SelectorEventLoop.sock_connect)
+                patch.setattr(asyncio.SelectorEventLoop, "sock_connect", connect)
+            yield
         assert not leaks, leaks
 
-    def _filter(self, record: logging.LogRecord) -> bool:
-        if "connect_tcp.started" in record.getMessage():
+    def _telling(self, connect: Callable[P, T]) -> Callable[P, T]:
+        def tell(*args: P.args, **kwargs: P.kwargs) -> T:
             self.there()
-        return False
+            return connect(*args, **kwargs)
+
+        return tell
 
 
 def echo(connection: Connection) -> bool:

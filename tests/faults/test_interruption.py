@@ -19,7 +19,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from forge_realtime import AsyncRealtimeClient, PublishResult, RealtimeClient
+from forge_realtime import PublishResult, RealtimeClient
 from tests.faults.phases import (
     CONNECTIONS,
     NUMBERS,
@@ -30,16 +30,17 @@ from tests.faults.phases import (
     use_all_connections,
     use_all_connections_async,
 )
-from tests.support.callers import INVOCATION
+from tests.support.callers import ASYNC_KINDS, INVOCATION, AsyncKind, async_client
 from tests.support.fault_server import Connection, FaultServer
 
 
+@pytest.mark.parametrize("kind", ASYNC_KINDS)
 @pytest.mark.parametrize("phase", PHASES)
-def test_a_task_is_cancelled(phase: str) -> None:
+def test_a_task_is_cancelled(kind: AsyncKind, phase: str) -> None:
     calls = Calls(phase)
 
     async def run() -> None:
-        async with AsyncRealtimeClient(server.url, retry=calls.policy) as client:
+        async with async_client(kind, server.url, retry=calls.policy) as client:
             live = client.for_invocation(INVOCATION)
             call = asyncio.create_task(live.publish("board-42", calls.payload))
             await calls.await_()
@@ -58,12 +59,13 @@ def test_a_task_is_cancelled(phase: str) -> None:
         asyncio.run(run())
 
 
+@pytest.mark.parametrize("kind", ASYNC_KINDS)
 @pytest.mark.parametrize("phase", [phase for phase in PHASES if phase != "sending"])
-def test_tasks_are_cancelled_more_often_than_there_are_connections(phase: str) -> None:
+def test_tasks_are_cancelled_more_often_than_there_are_connections(kind: AsyncKind, phase: str) -> None:
     calls = Calls(phase)
 
     async def run() -> None:
-        async with AsyncRealtimeClient(server.url, retry=calls.policy) as client:
+        async with async_client(kind, server.url, retry=calls.policy) as client:
             live = client.for_invocation(INVOCATION)
             for _ in range(3):
                 tasks = [asyncio.create_task(live.publish("board-42", calls.payload)) for _ in range(50)]
@@ -81,11 +83,12 @@ def test_tasks_are_cancelled_more_often_than_there_are_connections(phase: str) -
         asyncio.run(run())
 
 
-def test_tasks_that_wait_for_a_connection_are_cancelled() -> None:
+@pytest.mark.parametrize("kind", ASYNC_KINDS)
+def test_tasks_that_wait_for_a_connection_are_cancelled(kind: AsyncKind) -> None:
     calls = Calls("waiting for the answer")
 
     async def run() -> None:
-        async with AsyncRealtimeClient(server.url, retry=calls.policy) as client:
+        async with async_client(kind, server.url, retry=calls.policy) as client:
             live = client.for_invocation(INVOCATION)
             first = [asyncio.create_task(live.publish("board-42", "interrupted")) for _ in range(CONNECTIONS)]
             await calls.await_(CONNECTIONS)
@@ -103,8 +106,9 @@ def test_tasks_that_wait_for_a_connection_are_cancelled() -> None:
         asyncio.run(run())
 
 
+@pytest.mark.parametrize("kind", ASYNC_KINDS)
 @pytest.mark.parametrize("connected", [False, True])
-def test_a_task_is_cancelled_after_any_number_of_turns_of_the_loop(connected: bool) -> None:
+def test_a_task_is_cancelled_after_any_number_of_turns_of_the_loop(kind: AsyncKind, connected: bool) -> None:
     calls = Calls("waiting for the answer")
     # More than a call takes.
     turns = 40 if connected else 100
@@ -112,7 +116,7 @@ def test_a_task_is_cancelled_after_any_number_of_turns_of_the_loop(connected: bo
     async def run() -> list[object]:
         outcomes: list[object] = []
         for number in range(3 * turns):
-            async with AsyncRealtimeClient(server.url, retry=calls.policy) as client:
+            async with async_client(kind, server.url, retry=calls.policy) as client:
                 live = client.for_invocation(INVOCATION)
                 if connected:
                     await live.publish("board-42", "first")

@@ -1,15 +1,14 @@
-"""Every row of the matrix, through both clients, over real sockets. `make faults` prints it."""
+"""Every row of the matrix, through both clients and both kinds of connections with asyncio, over real sockets. `make faults` prints it."""
 
 from __future__ import annotations
 
-from typing import get_args
-
 import pytest
 
-from tests.faults.matrix import FAULTS, Fault, Kind, run, table
+from tests.faults.matrix import FAULTS, Fault, run, table
+from tests.support.callers import KINDS, Kind
 
 
-@pytest.mark.parametrize("kind", get_args(Kind))
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
 def test_fault(fault: Fault, kind: Kind) -> None:
     row = run(fault, kind)

@@ -14,9 +14,9 @@ from typing import Any, Literal
 
 import pytest
 
-from forge_realtime import AsyncRealtimeClient, Delivery, ForgeRealtimeError, PublishResult, RealtimeClient, RetryPolicy
+from forge_realtime import Delivery, ForgeRealtimeError, PublishResult, RealtimeClient, RetryPolicy
 from tests.faults.matrix import watched_for_leaks
-from tests.support.callers import INVOCATION
+from tests.support.callers import INVOCATION, KINDS, AsyncKind, Kind, async_client
 from tests.support.fault_server import (
     Behaviour,
     Connection,
@@ -102,19 +102,20 @@ def seed() -> int:
     return seed
 
 
-@pytest.mark.parametrize("kind", ["sync", "async"])
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("delivery", ["at_least_once", "at_most_once"])
-def test_ten_thousand(
-    kind: Literal["sync", "async"], delivery: Literal["at_least_once", "at_most_once"], seed: int
-) -> None:
+def test_ten_thousand(kind: Kind, delivery: Literal["at_least_once", "at_most_once"], seed: int) -> None:
     policy = RetryPolicy(
         delivery=delivery, attempt_timeout=0.5, backoff_initial=0.001, backoff_max=0.002, budget=math.inf
     )
     events = [f"event-{number}" for number in range(EVENTS // 2)]
     leaks: list[str] = []
     with watched_for_leaks(leaks), FaultServer(then=Chaos(seed)) as server:
-        publish = publish_in_threads if kind == "sync" else publish_in_tasks
-        outcomes = dict(zip(events, publish(server.url, events, policy), strict=True))
+        if kind == "sync":
+            came_of = publish_in_threads(server.url, events, policy)
+        else:
+            came_of = publish_in_tasks(kind, server.url, events, policy)
+        outcomes = dict(zip(events, came_of, strict=True))
     assert not leaks
 
     record = Counter(event_id(received.body) for received in server.published)
@@ -158,9 +159,9 @@ def publish_in_threads(url: str, events: list[str], policy: RetryPolicy) -> list
         return list(pool.map(publish, events))
 
 
-def publish_in_tasks(url: str, events: list[str], policy: RetryPolicy) -> list[Any]:
+def publish_in_tasks(kind: AsyncKind, url: str, events: list[str], policy: RetryPolicy) -> list[Any]:
     async def run() -> list[Any]:
-        async with AsyncRealtimeClient(url, retry=policy) as client:
+        async with async_client(kind, url, retry=policy) as client:
             live = client.for_invocation(INVOCATION)
             free = asyncio.Semaphore(AT_ONCE)
 

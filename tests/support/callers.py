@@ -1,33 +1,44 @@
-"""The same cases through the client with blocking I/O and through the one with asyncio."""
+"""The same cases through the client with blocking I/O, and through the one with asyncio on either kind of connections."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Final, Literal, TypeAlias, get_args
 
 from forge_realtime import AsyncRealtimeClient, ForgeRealtimeError, RealtimeClient, RetryPolicy
+
+AsyncKind: TypeAlias = Literal["async", "aiohttp"]
+Kind: TypeAlias = Literal["sync"] | AsyncKind
+ASYNC_KINDS: Final[tuple[AsyncKind, ...]] = get_args(AsyncKind)
+KINDS: Final[tuple[Kind, ...]] = ("sync", *ASYNC_KINDS)
 
 INVOCATION = {"x-forge-invocation-id": "invocation-123"}
 # Waits that a test does not feel.
 QUICK = RetryPolicy(backoff_initial=0.001, backoff_max=0.01)
 
 
+def async_client(kind: AsyncKind, url: str | None = None, **settings: Any) -> AsyncRealtimeClient:
+    """A client on the connections of httpcore, or of aiohttp."""
+    return AsyncRealtimeClient(url, transport="httpx" if kind == "async" else "aiohttp", **settings)
+
+
 class Caller:
     """Makes calls on one client, and returns what each gave: a result or the error that it raised."""
 
-    def __init__(self, kind: Literal["sync", "async"]) -> None:
+    def __init__(self, kind: Kind) -> None:
         self.kind = kind
 
     def __call__(
         self, url: str, *calls: Callable[[Any], Any], retry: RetryPolicy = QUICK, cache_tokens: bool = False
     ) -> list[Any]:
-        if self.kind == "sync":
+        kind = self.kind
+        if kind == "sync":
             with RealtimeClient(url, retry=retry, cache_tokens=cache_tokens) as client:
                 return [_outcome(call, client.for_invocation(INVOCATION)) for call in calls]
 
         async def run() -> list[Any]:
-            async with AsyncRealtimeClient(url, retry=retry, cache_tokens=cache_tokens) as client:
+            async with async_client(kind, url, retry=retry, cache_tokens=cache_tokens) as client:
                 return [await _async_outcome(call, client.for_invocation(INVOCATION)) for call in calls]
 
         return asyncio.run(run())
