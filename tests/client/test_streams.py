@@ -742,7 +742,7 @@ with live.stream_global("chat") as stream:
     stream.flush()
     # As if another thread were in the middle of it.
     stream._stream._pending._lock.acquire()
-    client._worker._lock.acquire()
+    client._shared.stream_worker._lock.acquire()
     child = os.fork()
     if child == 0:
         for use in (lambda: stream.send("not this"), stream.flush):
@@ -759,7 +759,7 @@ with live.stream_global("chat") as stream:
         client.close()
         os._exit(0)
     status = os.waitpid(child, 0)[1]
-    client._worker._lock.release()
+    client._shared.stream_worker._lock.release()
     stream._stream._pending._lock.release()
     stream.send("after")
 assert stream.report.sent == 2
