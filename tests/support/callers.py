@@ -37,8 +37,10 @@ class Caller:
             with RealtimeClient(url, retry=retry, cache_tokens=cache_tokens) as client:
                 return [_outcome(call, client.for_invocation(INVOCATION)) for call in calls]
 
+        asynchronous: AsyncKind = kind
+
         async def run() -> list[Any]:
-            async with async_client(kind, url, retry=retry, cache_tokens=cache_tokens) as client:
+            async with async_client(asynchronous, url, retry=retry, cache_tokens=cache_tokens) as client:
                 return [await _async_outcome(call, client.for_invocation(INVOCATION)) for call in calls]
 
         return asyncio.run(run())
