@@ -10,7 +10,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -37,6 +36,7 @@ from forge_realtime._bucket import Bucket, Ticket
 from forge_realtime_emulator import Emulator, Settings
 from tests.support.callers import INVOCATION, Caller
 from tests.support.fault_server import PUBLISHED, Behaviour, Connection, FaultServer, answer
+from tests.support.rates import most_in_a_second
 
 PATIENT = RetryPolicy(attempt_timeout=30.0, deadline=60.0)
 ONE = Quota(per_second=1, burst=1)
@@ -47,18 +47,6 @@ def nothing_used() -> Iterator[None]:
     _quota._state.renew()
     yield
     _quota._state.renew()
-
-
-def most_in_a_second(times: list[float]) -> int:
-    """As the platform's limit counts: in a window of a second that slides."""
-    window: deque[float] = deque()
-    most = 0
-    for at in sorted(times):
-        window.append(at)
-        while window[0] <= at - 1.0:
-            window.popleft()
-        most = max(most, len(window))
-    return most
 
 
 @dataclass(frozen=True)

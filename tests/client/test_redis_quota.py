@@ -25,8 +25,9 @@ from forge_realtime import Quota, RealtimeClient, UsageError, _quota
 from forge_realtime import redis as redis_module
 from forge_realtime.redis import RedisStore
 from forge_realtime_emulator import Emulator
-from tests.client.test_quota import PATIENT, most_in_a_second
+from tests.client.test_quota import PATIENT
 from tests.support.fault_server import FaultServer, refused_url
+from tests.support.rates import most_in_a_second
 from tests.support.redis_server import PASSWORD, RedisServer, require_redis
 
 # Publishes from a few threads, and prints what its log said and how many attempts the calls took.

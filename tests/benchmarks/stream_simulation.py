@@ -1,0 +1,177 @@
+"""Streams of more users and replicas than a machine carries, in virtual time.
+
+Everything is the real code but for what takes time: the clock, the network, which takes 5 ms there and back, and the Redis
+server, whose counters are a dict that answers after half a millisecond. All replicas are in one process; each has a client, and a
+bucket of its own. What refuses calls is the emulator's count of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import httpx
+
+from forge_realtime import AsyncRealtimeClient, Quota
+from forge_realtime._bucket import SharedBucket
+from forge_realtime.redis import RedisStore, _Reservations
+from forge_realtime_emulator._errors import Refused
+from forge_realtime_emulator._limit import Limit
+from tests.support.rates import most_in_a_second
+from tests.support.streams import run_virtually
+
+LIMIT = 50
+_NETWORK, _REDIS = 0.005, 0.0005
+_PER_SECOND = 100.0
+
+Simulated = dict[str, Any]
+
+
+def simulate(quick: bool) -> list[Simulated]:
+    """More users, and then more replicas."""
+    seconds = 3.0 if quick else 20.0
+    cases = [(4, users) for users in (5, 10, 20, 50, 100)] + [(replicas, 40) for replicas in (1, 2, 4, 8, 16, 32)]
+    if quick:
+        cases = [(4, 5), (4, 20), (1, 40), (8, 40)]
+    return [
+        simulated(kind, replicas, users, seconds)
+        for kind in ("shared", "own")
+        for replicas, users in dict.fromkeys(cases)
+    ]
+
+
+def simulated(kind: Literal["shared", "own"], replicas: int, users: int, seconds: float) -> Simulated:
+    """One case; as the real run, but for the sockets."""
+    platform = _Platform()
+    count = round(seconds * _PER_SECOND)
+
+    async def run() -> None:
+        server = _Server()
+        async with asyncio.TaskGroup() as group:
+            for replica in range(replicas):
+                store = _Store(replicas, server) if kind == "shared" else None
+                group.create_task(_replica(platform, replica, store, range(replica, users, replicas), count))
+
+    run_virtually(run())
+    waits = sorted(platform.waits)
+    return {
+        "kind": kind,
+        "replicas": replicas,
+        "users": users,
+        "arrived": len(waits) / (users * count),
+        "operations": len(platform.times),
+        "refused": platform.refused,
+        "most in a second": most_in_a_second(platform.times),
+        "merged": len(waits) / max(1, len(platform.times) - platform.refused),
+        "median": waits[len(waits) // 2],
+        "p99": waits[math.floor(0.99 * len(waits))],
+    }
+
+
+class _Platform:
+    """Counts, and shows each text at once."""
+
+    def __init__(self) -> None:
+        self._limit = Limit()
+        self.times: list[float] = []
+        self.refused = 0
+        self.waits: list[float] = []
+        # When the tokens were sent that were not shown yet.
+        self.due: dict[str, list[float]] = {}
+
+    async def __call__(self, request: httpx.Request) -> httpx.Response:
+        loop = asyncio.get_running_loop()
+        await asyncio.sleep(_NETWORK / 2)
+        if request.url.path.endswith("/context"):
+            return httpx.Response(200, json={"app": {"installationId": "installation-1"}})
+        self.times.append(loop.time())
+        try:
+            self._limit.count("installation-1", loop.time(), LIMIT, None)
+        except Refused:
+            self.refused += 1
+            await asyncio.sleep(_NETWORK / 2)
+            return httpx.Response(429, json={"code": "RATE_LIMIT_EXCEEDED"})
+        body = json.loads(request.content)
+        due = self.due[body["name"]]
+        # Each token is one letter.
+        shown = len(json.loads(body["payload"]).get("data", ""))
+        self.waits += [loop.time() + _NETWORK / 2 - at for at in due[:shown]]
+        del due[:shown]
+        await asyncio.sleep(_NETWORK / 2)
+        return httpx.Response(200, json={"eventId": "event-1", "eventTimestamp": "0"})
+
+
+class _Server:
+    """The counters of a Redis server."""
+
+    def __init__(self) -> None:
+        self._counters: Counter[str] = Counter()
+
+    def incr(self, key: str, expiry: float, amount: int = 1) -> int:
+        self._counters[key] += amount
+        return self._counters[key]
+
+
+class _Store:
+    """What a replica has in place of a `RedisStore`."""
+
+    def __init__(self, replicas: int, server: _Server) -> None:
+        self.replicas = replicas
+        self._reservations = _VirtualReservations(RedisStore("redis://simulated", replicas=replicas), server)
+
+    def reservations(self) -> _VirtualReservations:
+        return self._reservations
+
+
+class _VirtualReservations(_Reservations):
+    """Looks for permits when a thread would."""
+
+    def __init__(self, store: RedisStore, server: _Server) -> None:
+        super().__init__(store)
+        self._storage = server  # type: ignore[assignment]
+
+    def want(self, bucket: SharedBucket) -> None:
+        if not bucket.wanted:
+            bucket.wanted = True
+            asyncio.get_running_loop().call_later(_REDIS, self._look, bucket)
+
+    def _look(self, bucket: SharedBucket) -> None:
+        due = self._reserve(bucket)
+        if due == math.inf:
+            bucket.wanted = False
+        else:
+            asyncio.get_running_loop().call_at(due + _REDIS, self._look, bucket)
+
+
+async def _replica(platform: _Platform, number: int, store: _Store | None, users: range, count: int) -> None:
+    # An address of its own: what a process knows of an installation is kept by address.
+    client = AsyncRealtimeClient(
+        f"http://replica-{number}.test", transport=httpx.MockTransport(platform), quota=Quota(store=store)
+    )
+    async with client, asyncio.TaskGroup() as group:
+        for user in users:
+            live = client.for_invocation({"x-forge-invocation-id": f"invocation-{user}"})
+            group.create_task(_answer(platform, live, f"answer-{user}", count))
+
+
+async def _answer(platform: _Platform, live: AsyncRealtimeClient, channel: str, count: int) -> None:
+    loop = asyncio.get_running_loop()
+    due = platform.due[channel] = []
+    begin = loop.time()
+    async with live.stream(channel) as stream:
+        for number in range(count):
+            if (wait := begin + number / _PER_SECOND - loop.time()) > 0:
+                await asyncio.sleep(wait)
+            due.append(loop.time())
+            await stream.send("x")
+
+
+def points(rows: list[Simulated], kind: str, over: str, **fixed: int) -> Iterator[tuple[float, float]]:
+    """Of the cases of a kind: the median wait over the number of `users` or `replicas`."""
+    for row in rows:
+        if row["kind"] == kind and all(row[name] == value for name, value in fixed.items()):
+            yield row[over], row["median"]
