@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks import emulator_load
+from tests.benchmarks import emulator_load, streams
 from tests.benchmarks.blocks import Comparison, Stage, compare
 from tests.benchmarks.costs import costs
 from tests.benchmarks.environments import ENVIRONMENTS, ROOT, versions
@@ -20,7 +20,7 @@ from tests.benchmarks.scenarios import DELAYS, quick, scenarios
 from tests.benchmarks.summary import is_throughput, own, own_unit, result
 
 RESULTS = ROOT / ".benchmarks/results.json"
-OTHERS = ("costs", "growth", "emulator")
+OTHERS = ("costs", "growth", "emulator", "streams")
 
 
 def main() -> int:
@@ -38,6 +38,11 @@ def main() -> int:
     if unknown := set(options.scenarios) - set(names):
         parser.error(f"there is no scenario {', '.join(sorted(unknown))}; there are {', '.join(names)}")
     chosen = options.scenarios or names
+    if "streams" in chosen:
+        # In a file of its own, which the others' results do not overwrite.
+        _write(options.json.with_name("streams.json"), _streams(options.quick))
+        if chosen == ["streams"]:
+            return 0
     began = time.monotonic()
     results: dict[str, Any] = {**commit(), "quick": options.quick, "machine": machine()}
     results["rows"] = list(_rows({name: groups[name] for name in groups if name in chosen}, options))
@@ -53,10 +58,20 @@ def main() -> int:
         print("\n".join(emulator_load.table(rows)))
     results["versions"] = {name: versions(name) for name in ENVIRONMENTS if name != "compiler"}
     results["minutes"] = round((time.monotonic() - began) / 60, 1)
-    options.json.parent.mkdir(parents=True, exist_ok=True)
-    options.json.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    print(f"In {options.json} as JSON, after {results['minutes']} min.")
+    _write(options.json, results)
     return 0
+
+
+def _streams(quick: bool) -> dict[str, Any]:
+    results = streams.measure(quick)
+    print("\n".join(streams.table(results)))
+    return results
+
+
+def _write(file: Path, results: dict[str, Any]) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    print(f"In {file} as JSON, after {results['minutes']} min.")
 
 
 def _rows(groups: dict[str, list[Comparison]], options: argparse.Namespace) -> Iterator[dict[str, Any]]:

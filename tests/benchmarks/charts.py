@@ -1,9 +1,9 @@
-"""Plots as SVG, for a page that needs nothing else."""
+"""Plots as SVG and tables, for a page that needs nothing else."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -12,6 +12,8 @@ from tests.benchmarks.summary import Spread
 _COLOURS = ("#0b57d0", "#c2410c", "#15803d", "#7e22ce", "#525252", "#b91c1c", "#0e7490", "#a16207")
 _THIN = 'stroke="#111" fill="none"'
 _WIDTH, _LABEL, _ROW = 860, 320, 24
+# Of what is drawn over axes.
+_LEFT, _TOP, _ACROSS, _DOWN = 70, 26, 440, 210
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,29 +65,76 @@ def lines(title: str, found: Sequence[Series], x_name: str, y_name: str) -> str:
     """Lines over logarithmic axes."""
     xs = [x for series in found for x, _ in series.points]
     ys = [y for series in found for _, y in series.points]
-    left, top, width, height = 70, 26, 440, 210
-    x_at = _logarithmic(min(xs), max(xs), left, left + width)
-    y_at = _logarithmic(*_decades(min(ys), max(ys)), top + height, top)
-    parts = [_opening(height + 80, title)]
+    axes = _Axes(
+        _logarithmic(min(xs), max(xs), _LEFT, _LEFT + _ACROSS),
+        _logarithmic(*_decades(min(ys), max(ys)), _TOP + _DOWN, _TOP),
+        sorted(set(xs)),
+        _ticks(min(ys), max(ys)),
+    )
+    return _drawn(title, found, axes, x_name, y_name)
+
+
+def timeline(
+    title: str, found: Sequence[Series], x_name: str, y_name: str, shaded: tuple[float, float] | None = None
+) -> str:
+    """Lines over linear axes from 0; `shaded` is the part of the time that something was amiss."""
+    x_ticks, y_ticks = (_steps(max(point[place] for series in found for point in series.points)) for place in (0, 1))
+
+    def x_at(value: float) -> float:
+        return _LEFT + value / x_ticks[-1] * _ACROSS
+
+    def y_at(value: float) -> float:
+        return _TOP + _DOWN - value / y_ticks[-1] * _DOWN
+
+    under = ""
+    if shaded is not None:
+        start, end = (x_at(value) for value in shaded)
+        under = f'<rect x="{start:.1f}" y="{_TOP}" width="{end - start:.1f}" height="{_DOWN}" fill="#fef3c7"/>'
+    return _drawn(title, found, _Axes(x_at, y_at, x_ticks, y_ticks), x_name, y_name, under)
+
+
+@dataclass(frozen=True, slots=True)
+class _Axes:
+    x_at: Callable[[float], float]
+    y_at: Callable[[float], float]
+    xs: Sequence[float]
+    ys: Sequence[float]
+
+
+def _drawn(title: str, found: Sequence[Series], axes: _Axes, x_name: str, y_name: str, under: str = "") -> str:
+    parts = [_opening(_DOWN + 80, title), under]
     parts += [
-        f'<text x="{left}" y="14" font-weight="bold">{escape(y_name)}</text>',
-        f'<path d="M{left} {top}V{top + height}H{left + width}" stroke="#525252" fill="none"/>',
-        f'<text x="{left + width / 2}" y="{top + height + 40}" text-anchor="middle">{escape(x_name)}</text>',
+        f'<text x="{_LEFT}" y="14" font-weight="bold">{escape(y_name)}</text>',
+        f'<path d="M{_LEFT} {_TOP}V{_TOP + _DOWN}H{_LEFT + _ACROSS}" stroke="#525252" fill="none"/>',
+        f'<text x="{_LEFT + _ACROSS / 2}" y="{_TOP + _DOWN + 40}" text-anchor="middle">{escape(x_name)}</text>',
     ]
-    for x in sorted(set(xs)):
-        parts.append(f'<text x="{x_at(x):.1f}" y="{top + height + 18}" text-anchor="middle">{_short(x)}</text>')
-    for y in _ticks(min(ys), max(ys)):
-        parts.append(f'<path d="M{left} {y_at(y):.1f}h{width}" stroke="#e5e5e5"/>')
-        parts.append(f'<text x="{left - 6}" y="{y_at(y) + 4:.1f}" text-anchor="end">{_short(y)}</text>')
+    for x in axes.xs:
+        parts.append(f'<text x="{axes.x_at(x):.1f}" y="{_TOP + _DOWN + 18}" text-anchor="middle">{_short(x)}</text>')
+    for y in axes.ys:
+        parts.append(f'<path d="M{_LEFT} {axes.y_at(y):.1f}h{_ACROSS}" stroke="#e5e5e5"/>')
+        parts.append(f'<text x="{_LEFT - 6}" y="{axes.y_at(y) + 4:.1f}" text-anchor="end">{_short(y)}</text>')
     for number, series in enumerate(found):
         colour = _COLOURS[number % len(_COLOURS)]
-        path = "L".join(f"{x_at(x):.1f} {y_at(y):.1f}" for x, y in series.points)
+        at = [(axes.x_at(x), axes.y_at(y)) for x, y in series.points]
+        path = "L".join(f"{x:.1f} {y:.1f}" for x, y in at)
         parts.append(f'<path d="M{path}" stroke="{colour}" stroke-width="2" fill="none"/>')
-        parts += [f'<circle cx="{x_at(x):.1f}" cy="{y_at(y):.1f}" r="3" fill="{colour}"/>' for x, y in series.points]
-        text_at = top + 12 + number * 20
-        parts.append(f'<path d="M{left + width + 20} {text_at}h20" stroke="{colour}" stroke-width="3"/>')
-        parts.append(f'<text x="{left + width + 46}" y="{text_at + 4}">{escape(series.label)}</text>')
+        parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>' for x, y in at]
+        text_at = _TOP + 12 + number * 20
+        parts.append(f'<path d="M{_LEFT + _ACROSS + 20} {text_at}h20" stroke="{colour}" stroke-width="3"/>')
+        parts.append(f'<text x="{_LEFT + _ACROSS + 46}" y="{text_at + 4}">{escape(series.label)}</text>')
     return "".join([*parts, "</svg>"])
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], numbers: tuple[int, ...] = ()) -> str:
+    """A table of HTML; `numbers` are the columns that are right-aligned."""
+
+    def cells(kind: str, row: Sequence[str]) -> str:
+        return "".join(
+            f"<{kind}{' class=n' if place in numbers else ''}>{cell}</{kind}>" for place, cell in enumerate(row)
+        )
+
+    body = "".join(f"<tr>{cells('td', row)}</tr>" for row in rows)
+    return f"<table><tr>{cells('th', head)}</tr>{body}</table>"
 
 
 def _opening(height: float, title: str) -> str:
@@ -107,6 +156,12 @@ def _ticks(low: float, high: float) -> list[float]:
     first = max((step for step in steps if step <= low), default=steps[0])
     last = min((step for step in steps if step >= high), default=steps[-1])
     return [step for step in steps if first <= step <= last]
+
+
+def _steps(most: float) -> list[float]:
+    """From 0 to at least the highest, in four to ten even steps."""
+    step: float = next(step for step in _ticks(most / 10, most) if step >= most / 10) if most > 0 else 1.0
+    return [number * step for number in range(math.ceil(most / step) + 1 if most > 0 else 2)]
 
 
 def _logarithmic(low: float, high: float, start: float, end: float) -> Callable[[float], float]:

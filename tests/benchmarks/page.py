@@ -10,8 +10,9 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks.charts import Bar, Series, bars, lines
+from tests.benchmarks.charts import Bar, Series, bars, lines, table
 from tests.benchmarks.environments import HERE, ROOT
+from tests.benchmarks.stream_page import stream_section, stream_table
 from tests.benchmarks.summary import Row, Spread, found, is_throughput, key, own, own_unit, result
 from tests.benchmarks.targets import Target, targets
 
@@ -61,13 +62,19 @@ def main() -> int:
     )
     options = parser.parse_args()
     results = _read(options.results)
+    if (beside := options.results.with_name("streams.json")).exists():
+        results["streams"] = json.loads(beside.read_text(encoding="utf-8"))
     base = None if options.base is None else _read(options.base)
     folder: Path = options.output or (HERE / "report" if base is None else ROOT / ".benchmarks/comparison")
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "index.html").write_text(page(results, base), encoding="utf-8")
     (folder / "results.json").write_text(json.dumps(results, ensure_ascii=False) + "\n", encoding="utf-8")
     (folder / "table.md").write_text(markdown(results), encoding="utf-8")
-    print(f"{folder}: index.html, results.json, table.md")
+    written = "index.html, results.json, table.md"
+    if streams := results.get("streams"):
+        (folder / "streams.md").write_text(stream_table(streams), encoding="utf-8")
+        written += ", streams.md"
+    print(f"{folder}: {written}")
     if base is not None:
         print("\n".join(_plain(changes(results, base))))
     return 0
@@ -97,6 +104,8 @@ def page(results: Results, base: Results | None = None) -> str:
     parts += _growth(results)
     if emulator := results.get("emulator"):
         parts += ["<h2>The emulator</h2>", _emulator_table(emulator["rows"])]
+    if streams := results.get("streams"):
+        parts += stream_section(streams)
     parts += _versions(results)
     title = "forge-realtime: benchmarks"
     return (
@@ -153,7 +162,7 @@ def _targets_table(found_targets: Sequence[Target]) -> str:
         verdict = f'<span class="{kind}">{target.verdict}</span>'
         cells = [escape(target.name), f"{sign} {target.limit:.{target.digits}f}", value, escape(target.unit), verdict]
         rows.append(cells)
-    return _table(["", "target", "measured", "", ""], rows, numbers=(1, 2))
+    return table(["", "target", "measured", "", ""], rows, numbers=(1, 2))
 
 
 def _section(title: str, what: str, reference: str, rows: list[Row]) -> Iterator[str]:
@@ -184,7 +193,7 @@ def _numbers(rows: list[Row]) -> str:
         else:
             values = [f"failed: {escape(row['errors'][0])}", ""]
         cells.append([escape(row["contender"]), *values, escape(row["reference"])])
-    return _table(["", "ratio", "itself", "reference"], cells, numbers=(1, 2))
+    return table(["", "ratio", "itself", "reference"], cells, numbers=(1, 2))
 
 
 def _costs(costs: list[Row]) -> Iterator[str]:
@@ -199,10 +208,10 @@ def _costs(costs: list[Row]) -> Iterator[str]:
             title, [Bar(row["name"], result(row), row["name"].startswith("forge")) for row in ordered], reference
         )
         cells = [[escape(row["name"]), _figure(result(row)), f"{own(row).middle:,.1f} {row['unit']}"] for row in rows]
-        yield f"<details><summary>Numbers</summary>{_table(['', 'ratio', 'itself'], cells, numbers=(1, 2))}</details>"
+        yield f"<details><summary>Numbers</summary>{table(['', 'ratio', 'itself'], cells, numbers=(1, 2))}</details>"
     rest = [row for row in costs if "values" in row]
     cells = [[f"{escape(row['group'])}: {escape(row['name'])}", _figure(own(row)), escape(row["unit"])] for row in rest]
-    yield "<h3>Others</h3>" + _table(["", "measured", ""], cells, numbers=(1,))
+    yield "<h3>Others</h3>" + table(["", "measured", ""], cells, numbers=(1,))
 
 
 def _growth(results: Results) -> Iterator[str]:
@@ -252,7 +261,7 @@ def _emulator_table(rows: list[Row]) -> str:
         middle = values[len(values) // 2]
         spread_of = f"{middle:,.0f} [{values[0]:,.0f}, {values[-1]:,.0f}; {len(values)}]"
         cells.append([escape(row["name"]), spread_of, escape(row["unit"])])
-    return _table(["", "median [lowest, highest; how many]", ""], cells, numbers=(1,))
+    return table(["", "median [lowest, highest; how many]", ""], cells, numbers=(1,))
 
 
 def _versions(results: Results) -> Iterator[str]:
@@ -261,7 +270,7 @@ def _versions(results: Results) -> Iterator[str]:
         [escape(name), escape(", ".join(f"{package} {version}" for package, version in packages.items()))]
         for name, packages in results.get("versions", {}).items()
     ]
-    yield _table(["environment", "holds"], cells)
+    yield table(["environment", "holds"], cells)
     yield "<p>Made with <code>make bench</code> and <code>make bench-report</code>.</p>"
 
 
@@ -304,7 +313,7 @@ def _comparison(results: Results, base: Results) -> Iterator[str]:
         "<p>Better or worse is only said where the quartiles of the two are apart. Clients of others, which did not change, show "
         "how far two runs differ anyhow: the cheaper a call is, the more of it is the machine's.</p>"
     )
-    yield _table(["", "before", "now", "", ""], cells, numbers=(1, 2, 3))
+    yield table(["", "before", "now", "", ""], cells, numbers=(1, 2, 3))
 
 
 def _plain(found_changes: list[tuple[str, Spread, Spread, str]]) -> Iterator[str]:
@@ -325,7 +334,7 @@ _README_ROWS = (
 
 def markdown(results: Results) -> str:
     """The table for the README: ratios to httpx only."""
-    table = [
+    found_rows = [
         "| to httpx | sync, one by one: time | 32 threads: calls/s | async, one by one: time | 50 in flight: calls/s |",
         "|---|---|---|---|---|",
     ]
@@ -344,23 +353,13 @@ def markdown(results: Results) -> str:
             cells.append(
                 "" if measured is None else f"{measured:.2f}{suffix}" if measured < 10 else f"{measured:.0f}{suffix}"
             )
-        table.append(f"| {label} | {' | '.join(cells)} |")
-    return "\n".join(table) + "\n"
+        found_rows.append(f"| {label} | {' | '.join(cells)} |")
+    return "\n".join(found_rows) + "\n"
 
 
 def _figure(value: Spread, digits: int = 2) -> str:
     shown = [f"{number:,.{digits if abs(number) < 1000 else 0}f}" for number in (value.middle, value.low, value.high)]
     return f"{shown[0]} [{shown[1]}, {shown[2]}; {value.count}]"
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]], numbers: tuple[int, ...] = ()) -> str:
-    def cells(kind: str, row: Sequence[str]) -> str:
-        return "".join(
-            f"<{kind}{' class=n' if place in numbers else ''}>{cell}</{kind}>" for place, cell in enumerate(row)
-        )
-
-    body = "".join(f"<tr>{cells('td', row)}</tr>" for row in rows)
-    return f"<table><tr>{cells('th', head)}</tr>{body}</table>"
 
 
 if __name__ == "__main__":

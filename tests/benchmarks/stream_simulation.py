@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import httpx
 
-from forge_realtime import AsyncRealtimeClient, Quota
+from forge_realtime import AsyncRealtimeClient, Quota, _quota
 from forge_realtime._bucket import SharedBucket
 from forge_realtime.redis import RedisStore, _Reservations
 from forge_realtime_emulator._errors import Refused
@@ -56,7 +56,10 @@ def simulated(kind: Literal["shared", "own"], replicas: int, users: int, seconds
                 store = _Store(replicas, server) if kind == "shared" else None
                 group.create_task(_replica(platform, replica, store, range(replica, users, replicas), count))
 
+    # The process is another one, and its time begins anew.
+    _quota._state.renew()
     run_virtually(run())
+    _quota._state.renew()
     waits = sorted(platform.waits)
     return {
         "kind": kind,

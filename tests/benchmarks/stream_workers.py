@@ -28,9 +28,6 @@ from forge_realtime_emulator import Emulator, Settings
 Kind = Literal["shared", "own", "naive", "nothing"]
 Send = Callable[[int, str], Awaitable[object]]
 
-DRAIN = 10.0
-"""Seconds after the last token within which everything has to be out: the default deadline at the end of a stream."""
-
 _LETTERS = 'abcdefghijklmnopqrstuvwxyz      \n"\\éß漢🙂'
 _LOOK = 0.25
 
@@ -46,6 +43,7 @@ class Load:
         tokens: Of each user.
         per_second: Tokens per second and user; 0: as random pauses of 8 ms at most have it.
         begin: When the first ones come.
+        drain: Seconds after the last one in which what was not published yet still can be, where each is published by itself.
         stream: Settings of the streams, where they are not the default ones.
         quota: Those of the quota, where they are not the default ones.
     """
@@ -55,6 +53,7 @@ class Load:
     tokens: int
     per_second: float
     begin: float
+    drain: float = 10.0
     stream: dict[str, Any] = field(default_factory=dict)
     quota: dict[str, Any] = field(default_factory=dict)
 
@@ -218,7 +217,13 @@ async def _send(load: Load, user: int, answer: list[str], live: AsyncRealtimeCli
                 # An app would log it, and go on.
                 sent.failed[type(error).__name__] += 1
 
-        end = asyncio.get_running_loop().time() + load.begin - time.monotonic() + load.tokens / load.per_second + DRAIN
+        end = (
+            asyncio.get_running_loop().time()
+            + load.begin
+            - time.monotonic()
+            + load.tokens / load.per_second
+            + load.drain
+        )
         with suppress(TimeoutError):
             async with asyncio.timeout_at(end):
                 await _make_tokens(load, user, answer, sent, publish)

@@ -85,6 +85,7 @@ def measure(quick: bool) -> dict[str, Any]:
     """Runs everything; about seven minutes, or one."""
     if not shutil.which("redis-server"):
         raise SystemExit("The streams are measured with a real Redis server (Debian: apt-get install redis-server).")
+    began = time.monotonic()
     seconds = 3.0 if quick else 30.0
     results: dict[str, Any] = {**commit(), "quick": quick, "machine": machine(*PACKAGES)}
     results |= {"users": _USERS, "per second": _PER_SECOND, "seconds": seconds, "limit": LIMIT}
@@ -100,10 +101,18 @@ def measure(quick: bool) -> dict[str, Any]:
     results["faults"] = run_faults(1_000 if quick else 10_000)
     print(_faults_line(results["faults"]), flush=True)
     results["simulation"] = simulate(quick)
+    results["minutes"] = round((time.monotonic() - began) / 60, 1)
     return results
 
 
-def run(kind: Kind, replicas: int, users: int, seconds: float, outage: tuple[float, float] | None = None) -> Run:
+def run(
+    kind: Kind,
+    replicas: int,
+    users: int,
+    seconds: float,
+    outage: tuple[float, float] | None = None,
+    drain: float = 10.0,
+) -> Run:
     """One run.
 
     Args:
@@ -112,6 +121,7 @@ def run(kind: Kind, replicas: int, users: int, seconds: float, outage: tuple[flo
         users: Of all of them.
         seconds: For which tokens come.
         outage: When the Redis server is killed, and when it is started again, in seconds.
+        drain: Seconds after the last token that single publishes still have; streams have their deadline, ten seconds.
     """
     count = round(seconds * _PER_SECOND)
     with ExitStack() as stack:
@@ -119,7 +129,10 @@ def run(kind: Kind, replicas: int, users: int, seconds: float, outage: tuple[flo
         stage = _Stage(stack, replicas, users, LIMIT, None if redis is None else redis.url)
         begin = time.monotonic() + _LEAD
         stage.send(
-            [Load(kind, tuple(range(users))[number::replicas], count, _PER_SECOND, begin) for number in range(replicas)]
+            [
+                Load(kind, tuple(range(users))[number::replicas], count, _PER_SECOND, begin, drain)
+                for number in range(replicas)
+            ]
         )
         if redis is not None and outage is not None:
             for at, change in zip(outage, (redis.kill, redis.start), strict=True):
@@ -159,7 +172,7 @@ def run_faults(updates: int) -> Run:
         settings = {"interval": 0.02, "deadline": 60.0}
         quota = {"per_second": 1_000.0, "burst": 1_000}
         begin = time.monotonic() + _LEAD
-        stage.send([Load("own", tuple(range(users)), updates // users, 0.0, begin, settings, quota)])
+        stage.send([Load("own", tuple(range(users)), updates // users, 0.0, begin, stream=settings, quota=quota)])
         sent, received, record = stage.finish()
     readings = [_reading(events) for events in received]
     whole = {user: "".join(tokens(user, updates // users)) for user in range(users)}

@@ -1,0 +1,176 @@
+"""The part of the page, and the table for the README, about streams under the limit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from html import escape
+from typing import Any
+
+from tests.benchmarks.charts import Bar, Series, bars, lines, table, timeline
+from tests.benchmarks.stream_simulation import points
+from tests.benchmarks.summary import Spread
+
+Results = dict[str, Any]
+
+_NAMES = {
+    "shared": "streams, quota shared through Redis",
+    "own": "streams, a quota of each process",
+    "naive": "one publish for each token",
+}
+_QUOTA = 40
+
+
+def stream_section(results: Results) -> Iterator[str]:
+    """The part of the page, as HTML."""
+    users, per_second, seconds = results["users"], results["per second"], results["seconds"]
+    on, runs = results["machine"], results["runs"]
+    yield "<h2>Streams under the limit</h2>"
+    if results["quick"]:
+        yield '<p class="warning">A quick run, to try something: too short to rely on.</p>'
+    changed = ", with uncommitted changes" if results["changed"] else ""
+    yield (
+        f"<p>Commit {escape(results['commit'][:10])}{changed}, {escape(results['date'])}; {on['processors']} processors, Python "
+        f"{escape(on['python'])}; load average before: {on['load average']:.2f}. {users} users of one installation, "
+        f"{per_second:g} tokens a second each, for {seconds:g} seconds, at the emulator with its limit of {results['limit']} "
+        "operations in any second. The replicas are processes, and so are the emulator and the subscriber, which gets the events "
+        "by WebSocket and puts the texts together as a page does. The times are from when a token was due to when the subscriber "
+        "had it, of all tokens that arrived; the operations are the emulator's own record, refused ones included. Processor time "
+        f"is that of the senders; making the tokens takes {results['tokens alone'] * 1000:.0f} ms of it for 1,000.</p>"
+    )
+    yield _runs_table(runs)
+    everything = [Bar(_label(row), _single(row["arrived"]), row["kind"] != "naive") for row in runs]
+    yield "<h3>Share of the text that arrived</h3>" + bars("Share of the text that arrived", everything, "all")
+    waits = [
+        Bar(_label(row), Spread(row["median"], row["median"], row["p99"], 1), row["kind"] != "naive")
+        for row in runs
+        if row["median"] is not None
+    ]
+    yield "<h3>Seconds from token to browser: the median, and a line to the 99th percentile</h3>"
+    yield bars("Seconds from token to browser", waits, "1 s")
+    yield f"<p>{_why(users)}</p>"
+    yield from _outage(results["outage"])
+    yield _faults(results["faults"])
+    yield from _simulation(results["simulation"])
+
+
+def _why(users: int) -> str:
+    each = _QUOTA / users
+    cycle = max(0.25, 1 / each)
+    return (
+        f"The quota of {_QUOTA} a second, which leaves room for subscriptions, is {each:g} publishes a second for each of {users} "
+        f"streams: one in {cycle:g} s, whatever the interval (0.25 s). A token waits until its stream has its turn, so the times "
+        "are the quota's, and not the client's. Fewer users wait for the interval only; see the simulation."
+    )
+
+
+def _runs_table(runs: list[Results]) -> str:
+    cells = [
+        [
+            escape(_label(row)),
+            f"{row['arrived']:.3%}" if not row["exact"] else "100 %, exactly",
+            f"{row['operations']:,}",
+            f"{row['refused']:,}",
+            f"{row['most in a second']:,}",
+            f"{row['per second']:.1f}",
+            *(("", "") if row["median"] is None else (f"{row['median']:.2f}", f"{row['p99']:.2f}")),
+            f"{row['merged']:.1f}",
+            f"{row['cpu per 1000'] * 1000:.0f}",
+        ]
+        for row in runs
+    ]
+    head = ["", "text that arrived", "operations", "429", "most in any second", "accepted/s", "median s", "99 % s"]
+    head += ["updates per publish", "CPU ms per 1,000"]
+    return table(head, cells, numbers=tuple(range(1, len(head))))
+
+
+def _label(row: Results) -> str:
+    return f"{_NAMES[row['kind']]}, {row['replicas']}"
+
+
+def _single(value: float) -> Spread:
+    return Spread(value, value, value, 1)
+
+
+def _outage(row: Results) -> Iterator[str]:
+    start, end = row["outage"]
+    warnings = [[level for level, _ in said].count("WARNING") for said in row["said"]]
+    infos = [[level for level, _ in said].count("INFO") for said in row["said"]]
+    whole = "nothing was lost" if row["exact"] else f"{row['arrived']:.3%} of the text arrived"
+    yield f"<h3>Redis killed for {end - start:g} seconds, two replicas</h3>"
+    yield (
+        f"<p>Killed after {start:g} s and started again after {end:g} s: {whole}, {row['refused']} calls were refused, "
+        f"{row['most in a second']} operations in any second at most; {row['median']:.2f} s median, {row['p99']:.2f} s at 99 %. "
+        f"Warnings of the replicas: {_listed(warnings)}; messages that the quota is shared again: {_listed(infos)}. Meanwhile each "
+        "keeps to its half of the quota.</p>"
+    )
+    operations = Series("operations", [(at + 0.5, value) for at, value in enumerate(row["by second"])])
+    waits = Series("median wait", [(at + 0.5, value) for at, value in enumerate(row["median by second"])])
+    yield timeline("Operations in each second", [operations], "seconds", "operations in each second", (start, end))
+    yield timeline("From token to browser", [waits], "seconds", "seconds from token to browser", (start, end))
+
+
+def _listed(counts: list[int]) -> str:
+    return " and ".join(map(str, counts))
+
+
+def _faults(row: Results) -> str:
+    verdict = "exactly the text that was sent" if row["exact"] else "NOT the text that was sent"
+    return (
+        f"<h3>Random faults</h3><p>{row['updates']:,} random updates on four streams, {row['faults']:,} faults in "
+        f"{row['operations']:,} operations (429 and 5xx, resets, truncated and unreadable answers, some of them to calls that "
+        f"were carried out): {row['publishes']:,} publishes arrived, {row['duplicates']:,} of them came again and were dropped, "
+        f"{row['gaps']} are missing; the text is {verdict}.</p>"
+    )
+
+
+def _simulation(rows: list[Results]) -> Iterator[str]:
+    yield (
+        "<h3>In virtual time</h3><p>The client's own code, with a virtual clock, a network of 5 ms and the emulator's count of "
+        "operations: more users and replicas than a machine carries.</p>"
+    )
+    cells = [
+        [
+            escape(_NAMES[row["kind"]]),
+            str(row["replicas"]),
+            str(row["users"]),
+            f"{row['arrived']:.1%}",
+            f"{row['operations']:,}",
+            f"{row['refused']:,}",
+            str(row["most in a second"]),
+            f"{row['median']:.2f}",
+            f"{row['p99']:.2f}",
+            f"{row['merged']:.0f}",
+        ]
+        for row in rows
+    ]
+    for over, fixed in (("users", {"replicas": 4}), ("replicas", {"users": 40})):
+        found = [(kind, list(points(rows, kind, over, **fixed))) for kind in ("shared", "own")]
+        series = [Series(_NAMES[kind], sorted(at)) for kind, at in found if len(at) > 1]
+        if series:
+            [(other, number)] = fixed.items()
+            title = f"{number} {other}: median wait over the {over}"
+            yield lines(title, series, over, f"seconds from token to browser, median; {number} {other}")
+    head = ["", "replicas", "users", "arrived", "operations", "429", "most in any second", "median s", "99 % s"]
+    numbers = table([*head, "updates per publish"], cells, numbers=tuple(range(1, 10)))
+    yield f"<details><summary>Numbers</summary>{numbers}</details>"
+
+
+def stream_table(results: Results) -> str:
+    """The table for the README."""
+    found = [
+        "| replicas | | text that arrives | 429 | operations in any second, at most | token to browser: median, 99 % |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in results["runs"]:
+        arrived = "100 %" if row["exact"] else f"{row['arrived']:.1%}".replace("%", " %")
+        waits = "" if row["median"] is None else f"{row['median']:.2f} s, {row['p99']:.2f} s"
+        cells = [
+            str(row["replicas"]),
+            _NAMES[row["kind"]],
+            arrived,
+            f"{row['refused']:,}",
+            f"{row['most in a second']:,}",
+            waits,
+        ]
+        found.append(f"| {' | '.join(cells)} |")
+    return "\n".join(found) + "\n"

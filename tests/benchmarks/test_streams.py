@@ -1,0 +1,137 @@
+"""That the runs of streams measure what they say. No time is asserted."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+from tests.benchmarks.stream_page import stream_section, stream_table
+from tests.benchmarks.stream_simulation import simulated
+from tests.benchmarks.streams import Reading, run, run_faults, table
+from tests.support.redis_server import require_redis
+
+
+def envelope(seq: int, data: str = "", *, end: bool = False) -> str:
+    return json.dumps(
+        {"forgeStream": 1, "stream": "0" * 32, "seq": seq, "merge": "append", "data": data, "updates": 1, "end": end}
+    )
+
+
+def test_a_reading_drops_what_it_has_seen_and_notes_what_is_missing() -> None:
+    reading = Reading()
+    for at, event in enumerate(
+        [envelope(0, "a"), envelope(1, "b"), envelope(1, "b"), envelope(4, "c"), envelope(3, "x")]
+    ):
+        reading.read(at, event)
+    assert (reading.text, reading.grew) == ("abc", [(0, 1), (1, 2), (3, 3)])
+    assert (reading.publishes, reading.duplicates, reading.gaps, reading.ended) == (3, 2, 2, False)
+    reading.read(5, envelope(5, end=True))
+    assert reading.ended
+
+
+@pytest.mark.parametrize("kind", ["own", "shared"])
+def test_users_get_their_answers_whole_by_streams(kind: Any) -> None:
+    require_redis()
+    row = run(kind, 2, 3, 1.0)
+    assert (row["updates"], row["exact"], row["arrived"], row["gaps"], row["failed"]) == (300, True, 1.0, 0, {})
+    assert sum(report["sent"] for report in row["reports"]) == 300
+    assert row["merged"] == pytest.approx(300 / (row["accepted"] - row["duplicates"]))
+    assert_consistent(row)
+
+
+def test_of_single_publishes_some_do_not_arrive() -> None:
+    require_redis()
+    # 300 tokens in the two seconds that let 100 through, or 150 where they touch three.
+    row = run("naive", 2, 3, 1.0, drain=1.0)
+    assert (row["exact"], row["refused"] > 0) == (False, True)
+    assert 0 < row["arrived"] < 1
+    assert_consistent(row)
+
+
+def assert_consistent(row: dict[str, Any]) -> None:
+    assert row["operations"] == row["accepted"] + row["refused"] + row["otherwise"] == sum(row["by second"])
+    assert row["most in a second"] >= row["most accepted in a second"]
+    assert row["most accepted in a second"] <= 50
+    assert 0 < row["median"] <= row["p99"] <= row["longest"]
+    assert row["cpu per 1000"] > 0
+
+
+def test_random_faults_are_met_and_outlived() -> None:
+    row = run_faults(200)
+    assert row["faults"] > 0
+    assert (row["exact"], row["ended"], row["gaps"], row["failed"]) == (True, True, 0, {})
+    assert sum(report["sent"] for report in row["reports"]) == row["updates"] == 200
+
+
+@pytest.mark.parametrize("kind", ["shared", "own"])
+def test_many_replicas_are_simulated_in_no_time(kind: Any) -> None:
+    row = simulated(kind, 8, 16, 2.0)
+    assert row["arrived"] == 1.0
+    assert row["operations"] > 16
+    if kind == "shared":
+        assert (row["refused"], row["most in a second"] <= 44) == (0, True)
+    else:
+        assert row["refused"] > 0
+
+
+@pytest.fixture
+def results() -> dict[str, Any]:
+    """As a whole run gives them."""
+    row: dict[str, Any] = {
+        "replicas": 2,
+        "arrived": 1.0,
+        "exact": True,
+        "operations": 1200,
+        "refused": 0,
+        "most in a second": 44,
+        "per second": 39.9,
+    }
+    row |= {"median": 0.71, "p99": 1.02, "merged": 50.1, "cpu per 1000": 0.045, "outage": None}
+    lost: dict[str, Any] = {"arrived": 0.0251, "exact": False, "refused": 50_123, "median": None, "p99": None}
+    said = [[["WARNING", "gone"], ["INFO", "back"]]] * 2
+    by_second = {"by second": [40, 38, 0, 41], "median by second": [0.5, 0.7, 0.7, 0.6]}
+    faults = {"updates": 100, "faults": 5, "operations": 30, "publishes": 28, "duplicates": 2, "gaps": 0, "exact": True}
+    return {
+        
+            "commit": "0123456789abcdef",
+            "changed": False,
+            "date": "2026-11-24T09:00:00+00:00",
+            "quick": False,
+            "minutes": 6.1
+        ,
+        "machine": {"processors": 2, "python": "3.11.7", "load average": 0.1},
+        "users": 20, "per second": 100.0, "seconds": 30.0, "limit": 50, "tokens alone": 0.012,
+        "runs": [{**row, "kind": "shared"}, {**row, **lost, "kind": "naive"}],
+        "outage": {**row, **by_second, "kind": "shared", "outage": [1.0, 2.0], "said": said},
+        "faults": faults,
+        "simulation": [
+            {**row, "kind": kind, "replicas": replicas, "users": users}
+            for kind in ("shared", "own")
+            for replicas, users in ((4, 5), (4, 40), (8, 40))
+        ],
+    }
+
+
+def test_the_page_and_the_table_show_them(results: dict[str, Any]) -> None:
+    text = "\n".join(stream_section(results))
+    drawings = re.findall(r"<svg.*?</svg>", text, re.DOTALL)
+    assert len(drawings) == 6
+    assert all(len(ElementTree.fromstring(drawing)) > 3 for drawing in drawings)
+    for said in (
+        "100 %, exactly",
+        "2.510%",
+        "50,123",
+        "one in 0.5 s",
+        "nothing was lost",
+        "Warnings of the replicas: 1 and 1",
+    ):
+        assert said in text
+    lines = stream_table(results).splitlines()
+    assert lines[2] == "| 2 | streams, quota shared through Redis | 100 % | 0 | 44 | 0.71 s, 1.02 s |"
+    assert lines[3] == "| 2 | one publish for each token | 2.5 % | 50,123 | 44 |  |"
+    assert len(list(table(results))) == 1 + 2 + 6
+    assert len({line.count("|") for line in lines}) == 1
