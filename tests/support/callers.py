@@ -37,7 +37,7 @@ class Caller:
             with RealtimeClient(url, retry=retry, cache_tokens=cache_tokens) as client:
                 return [_outcome(call, client.for_invocation(INVOCATION)) for call in calls]
 
-        asynchronous: AsyncKind = kind
+        asynchronous: AsyncKind = "aiohttp" if kind == "aiohttp" else "async"
 
         async def run() -> list[Any]:
             async with async_client(asynchronous, url, retry=retry, cache_tokens=cache_tokens) as client:
