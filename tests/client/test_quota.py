@@ -17,7 +17,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forge_realtime import (
@@ -110,6 +110,7 @@ any_calls = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(any_calls, max_size=120), rates, st.integers(1, 15))
 def test_in_any_second_no_more_begin_than_per_second_and_burst(
     calls: list[Call], per_second: float, burst: int
@@ -118,12 +119,14 @@ def test_in_any_second_no_more_begin_than_per_second_and_burst(
     assert most_in_a_second([grant.at for grant in grants]) <= per_second + burst
 
 
+@settings(deadline=None)
 @given(st.lists(any_calls, max_size=80), rates, st.integers(1, 15))
 def test_whoever_does_not_give_up_gets_a_turn(calls: list[Call], per_second: float, burst: int) -> None:
     granted = [grant.call for grant in simulate(Bucket(per_second, burst, 0.0), calls)]
     assert all(call in granted for call in calls if call.gives_up_after is None)
 
 
+@settings(deadline=None)
 @given(st.lists(punctual, max_size=80), rates, st.integers(1, 5))
 def test_plain_calls_go_first_and_otherwise_who_came_first(calls: list[Call], per_second: float, burst: int) -> None:
     for grant in simulate(Bucket(per_second, burst, 0.0), calls):
@@ -133,6 +136,7 @@ def test_plain_calls_go_first_and_otherwise_who_came_first(calls: list[Call], pe
         assert all(other.arrives >= grant.call.arrives for other in same)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 100), st.sampled_from([1, 7.3, 40]), st.integers(1, 15))
 def test_nothing_of_the_quota_is_wasted_while_calls_wait(number: int, per_second: float, burst: int) -> None:
     grants = simulate(Bucket(per_second, burst, 0.0), [Call(0.0, stream=bool(n % 2)) for n in range(number)])
@@ -193,7 +197,7 @@ def test_no_retry_after_stops_it_for_longer_than_a_minute() -> None:
 
 
 @pytest.mark.parametrize(
-    "settings",
+    "arguments",
     [
         {"per_second": 0},
         {"per_second": -1},
@@ -208,9 +212,9 @@ def test_no_retry_after_stops_it_for_longer_than_a_minute() -> None:
         {"store": "redis://localhost"},
     ],
 )
-def test_settings_that_make_no_sense_are_refused(settings: dict[str, Any]) -> None:
+def test_settings_that_make_no_sense_are_refused(arguments: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
-        Quota(**settings)
+        Quota(**arguments)
 
 
 def test_settings_are_immutable_picklable_and_show_no_id() -> None:

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 import redis
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forge_realtime import Quota, RealtimeClient, UsageError, _quota
@@ -291,6 +291,7 @@ def test_a_forked_process_reserves_by_itself(server: RedisServer) -> None:
     assert run.stderr == ""
 
 
+@settings(deadline=None)
 @given(st.floats(0.1, 60), st.integers(0, 10**11))
 def test_the_permits_of_slots_are_the_rate_on_average(per_second: float, first: int) -> None:
     slots = [redis_module._permits_of(slot, per_second) for slot in range(first, first + 100)]
