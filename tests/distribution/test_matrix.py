@@ -28,6 +28,7 @@ TOOLS = [
     "django",
     "fastapi",
     "flask",
+    "httpx-aiohttp",
     "hypothesis",
     "opentelemetry-instrumentation-httpx",
     "opentelemetry-sdk",
