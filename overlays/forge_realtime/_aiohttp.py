@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import ssl
 from collections.abc import AsyncIterable, AsyncIterator, Callable
@@ -29,9 +28,8 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
 
     def __init__(self, context: Callable[[], ssl.SSLContext], connections: int, keepalive: float) -> None:
         self._context = context
-        self._loop = asyncio.get_running_loop()
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=connections, keepalive_timeout=keepalive),
+            connector=_Connector(limit=connections, keepalive_timeout=keepalive),
             # The caller of the transport bounds the time.
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -67,10 +65,16 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         await self._session.close()
 
     def __del__(self) -> None:
-        # Its connections went with their event loop. The session would complain in the log.
-        if self._loop.is_closed():
-            with contextlib.suppress(StopIteration):
-                self._session.close().send(None)
+        # The session would complain in the log that nobody has closed it.
+        self._session.detach()
+
+
+class _Connector(aiohttp.TCPConnector):
+    def __del__(self) -> None:
+        """Leaves the sockets to asyncio, which warns of them.
+
+        aiohttp writes to the log, and in a forked process takes the parent's connections out of the parent's selector.
+        """
 
 
 class _Body(aiohttp.Payload):

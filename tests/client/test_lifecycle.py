@@ -13,10 +13,11 @@ import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from attrs import evolve
 
 from forge_realtime import Delivery, NoAnswerError, RealtimeClient, RetryPolicy, UsageError
 from tests.support.callers import ASYNC_KINDS, INVOCATION, KINDS, AsyncKind, Kind, async_client
-from tests.support.fault_server import PUBLISHED, Behaviour, Connection, FaultServer
+from tests.support.fault_server import PUBLISHED, Behaviour, Connection, FaultServer, answer
 
 # For a machine that is busy with other things.
 PATIENT = RetryPolicy(attempt_timeout=30.0, deadline=30.0)
@@ -150,7 +151,7 @@ def test_a_forked_process_shares_no_socket() -> None:
 
 
 ASYNC_FORK = """
-import asyncio, os, sys
+import asyncio, gc, os, sys
 from forge_realtime import AsyncRealtimeClient
 
 client = AsyncRealtimeClient(sys.argv[1], transport=sys.argv[2])
@@ -160,6 +161,9 @@ loop.run_until_complete(live.publish("c", "before"))
 child = os.fork()
 if child == 0:
     asyncio.run(live.publish("c", "child"))
+    # As a process that ends in order finalizes it.
+    del client, live
+    gc.collect()
     os._exit(0)
 status = os.waitpid(child, 0)[1]
 loop.run_until_complete(live.publish("c", "parent"))
@@ -227,6 +231,34 @@ def test_closing_lets_tasks_in_flight_end(kind: AsyncKind) -> None:
         asyncio.run(run())
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_closing_lets_a_call_go_on_that_waits_for_its_next_attempt(kind: Kind) -> None:
+    waiting = threading.Event()
+    retry = evolve(PATIENT, on_attempt=lambda attempt: waiting.set() if attempt.wait else None)
+    again = answer(429, headers={"Retry-After": "0.1"})
+
+    def run_in_threads() -> None:
+        with ThreadPoolExecutor(1) as pool, RealtimeClient(server.url, retry=retry) as client:
+            future = pool.submit(client.for_invocation(INVOCATION).publish, "c", "p")
+            waiting.wait()
+            client.close()
+            assert future.result().event_id == "event-1"
+
+    async def run(kind: AsyncKind) -> None:
+        async with async_client(kind, server.url, retry=retry) as client:
+            task = asyncio.create_task(client.for_invocation(INVOCATION).publish("c", "p"))
+            await asyncio.to_thread(waiting.wait)
+            await client.aclose()
+            assert (await task).event_id == "event-1"
+            await asyncio.to_thread(server.wait_for_closed_connections)
+
+    with FaultServer(again) as server:
+        run_in_threads() if kind == "sync" else asyncio.run(run(kind))
+        server.wait_for_closed_connections()
+    for thread in watchdogs():
+        thread.join()
+
+
 def test_closing_twice_and_through_a_sibling() -> None:
     with FaultServer() as server:
         client = RealtimeClient(server.url)
@@ -238,6 +270,25 @@ def test_closing_twice_and_through_a_sibling() -> None:
             client.for_invocation(INVOCATION).publish("c", "p")
     for thread in watchdogs():
         thread.join()
+
+
+UNCLOSED = """
+import asyncio, sys
+from forge_realtime import AsyncRealtimeClient
+
+client = AsyncRealtimeClient(sys.argv[1], transport=sys.argv[2])
+live = client.for_invocation({"x-forge-invocation-id": "invocation-123"})
+for _ in range(2):
+    asyncio.run(live.publish("c", "p"))
+"""
+
+
+@pytest.mark.parametrize("transport", ["httpx", "aiohttp"])
+def test_a_script_that_does_not_close_its_client_prints_nothing(transport: str) -> None:
+    with FaultServer() as server:
+        command = [sys.executable, "-c", UNCLOSED, server.url, transport]
+        run = subprocess.run(command, check=True, timeout=20, capture_output=True, text=True)
+    assert run.stdout + run.stderr == ""
 
 
 def use(url: str, close: bool) -> None:
