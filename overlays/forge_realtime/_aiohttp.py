@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import ssl
 from collections.abc import AsyncIterable, AsyncIterator, Callable
 from functools import lru_cache
@@ -130,14 +131,17 @@ def _url(text: str) -> yarl.URL:
 
 
 def _of_httpx(error: aiohttp.ClientError) -> httpx.RequestError:
-    # Not aiohttp's own messages, which tell of its settings.
+    # Not aiohttp's own messages, which tell of its settings, and quote what was received.
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         return httpx.ConnectError(str(error.certificate_error))
     if isinstance(error, aiohttp.ClientConnectorError):
-        cause = error.os_error
-        if cause.errno is None or isinstance(cause, ssl.SSLError):
-            return httpx.ConnectError(str(cause))
-        return httpx.ConnectError(os.strerror(cause.errno))
-    if isinstance(error, aiohttp.ClientResponseError):
-        return httpx.RemoteProtocolError(str(error))
-    return httpx.ReadError(str(error))
+        return httpx.ConnectError(_reason(error.os_error))
+    if isinstance(error, aiohttp.ClientResponseError | aiohttp.ClientPayloadError):
+        return httpx.RemoteProtocolError("not HTTP, or not all of it")
+    return httpx.ReadError(_reason(error) if isinstance(error, OSError) else "the other side closed the connection")
+
+
+def _reason(error: OSError) -> str:
+    if error.errno is None or isinstance(error, ssl.SSLError | socket.gaierror):
+        return str(error)
+    return os.strerror(error.errno)

@@ -356,3 +356,15 @@ def test_an_idle_connection_is_closed_after_a_while_with_asyncio(monkeypatch: py
     with FaultServer(answer_together, answer_together) as server:
         asyncio.run(run())
         assert server.connections == 2
+
+
+def test_an_idle_connection_of_aiohttp_is_closed_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def run() -> None:
+        async with async_client("aiohttp", server.url) as client:
+            await client.for_invocation(INVOCATION).publish("c", "p")
+            # Before the client is, and without another call.
+            await asyncio.to_thread(server.wait_for_closed_connections)
+
+    monkeypatch.setattr("forge_realtime._async_shared.IDLE_SECONDS", 0.05)
+    with FaultServer() as server:
+        asyncio.run(run())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -17,9 +18,9 @@ from forge_realtime import (
     RetryPolicy,
     TimedOutError,
 )
-from tests.faults.matrix import GOOD, MARGIN, watched_for_leaks
-from tests.faults.phases import CONNECTIONS, Calls
-from tests.support.callers import INVOCATION, Caller
+from tests.faults.matrix import GOOD, GOOD_AND_CLOSE, MARGIN, watched_for_leaks
+from tests.faults.phases import CONNECTIONS, NUMBERS, Calls, use_all_connections_async
+from tests.support.callers import ASYNC_KINDS, INVOCATION, AsyncKind, Caller, async_client
 from tests.support.fault_server import Connection, FaultServer, answer
 
 ONCE = RetryPolicy(delivery="at_most_once", max_attempts=1)
@@ -82,6 +83,42 @@ def test_the_server_closes_on_a_request_that_it_does_not_read(caller: Caller) ->
         assert server.connections == 2
     assert isinstance(second, PublishResult)
     assert len(second.attempts) == len(server.received) == 2
+
+
+def test_connections_that_the_server_has_closed_are_not_used(caller: Caller) -> None:
+    def publish_when_closed(live: Any) -> Any:
+        # The event loop has not seen it either: this does not let it run.
+        server.wait_for_closed_connections()
+        return publish(live)
+
+    times = 200
+    with FaultServer(then=GOOD_AND_CLOSE) as server:
+        outcomes = caller(server.url, *[publish_when_closed] * times, retry=ONCE)
+        assert server.connections == times
+    assert {type(outcome) for outcome in outcomes} == {PublishResult}
+    assert len(server.received) == times
+
+
+@pytest.mark.parametrize("kind", ASYNC_KINDS)
+def test_there_are_no_more_connections_than_that(kind: AsyncKind) -> None:
+    calls = Calls("waiting for the answer")
+
+    async def run() -> None:
+        async with async_client(kind, server.url, retry=calls.policy) as client:
+            live = client.for_invocation(INVOCATION)
+            tasks = [asyncio.create_task(live.publish("board-42", number)) for number in NUMBERS]
+            await calls.await_(CONNECTIONS)
+            with pytest.raises(TimedOutError, match="PoolTimeout: all 100 connections are in use") as caught:
+                await live.with_options(retry=RetryPolicy(attempt_timeout=0.1, max_attempts=1)).publish("board-42", "x")
+            assert caught.value.delivery is Delivery.NOT_SENT
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            assert server.connections == len(server.received) == CONNECTIONS
+            await use_all_connections_async(live, server)
+
+    with calls.watching(), calls.server(times=CONNECTIONS) as server:
+        asyncio.run(run())
 
 
 def test_waiting_for_a_connection_and_making_it_have_one_deadline() -> None:
