@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import httpx
 
+from ._errors import UsageError
+
 
 class ClientTransport(httpx.BaseTransport):
     """Sends with a client, and leaves it open: it is its owner's.
@@ -36,6 +38,8 @@ class AsyncClientTransport(httpx.AsyncBaseTransport):
 
 
 def _merged(client: httpx.Client | httpx.AsyncClient, request: httpx.Request) -> httpx.Request:
+    if client.is_closed:
+        raise UsageError("The httpx client that was given as http_client is closed: close it after the last call.")
     merged = client.build_request(request.method, request.url, headers=request.headers, extensions=request.extensions)
     merged.stream = request.stream
     return merged

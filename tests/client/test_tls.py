@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
-import threading
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -17,33 +14,9 @@ from attrs import evolve
 from forge_realtime import Delivery, NoAnswerError, RealtimeClient, TimedOutError
 from tests.support.callers import INVOCATION, KINDS, QUICK, Caller, Kind, async_client
 from tests.support.fault_server import FaultServer
+from tests.support.tls_server import https_sidecar
 
 ONCE = evolve(QUICK, delivery="at_most_once")
-
-
-class Sidecar(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    stopping: threading.Event
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        if b"trickle" in body:
-            self.wfile.write(b"HTTP/1.1 200 OK\r\n")
-            while not self.stopping.wait(0.01):
-                self.wfile.write(b"x")
-            return
-        self.send_response(200)
-        self.send_header("Content-Length", "15")
-        self.end_headers()
-        self.wfile.write(b'{"eventId":"e"}')
-
-    def log_message(self, format: str, *args: object) -> None:
-        pass
-
-
-class Server(ThreadingHTTPServer):
-    def handle_error(self, request: object, client_address: object) -> None:
-        """Clients that hang up are what is tested."""
 
 
 @pytest.fixture(scope="module")
@@ -53,18 +26,8 @@ def authority() -> trustme.CA:
 
 @pytest.fixture
 def url(authority: trustme.CA) -> Iterator[str]:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("localhost").configure_cert(context)
-    stopping = threading.Event()
-    handler = type("Handler", (Sidecar,), {"stopping": stopping})
-    with Server(("127.0.0.1", 0), handler) as server:
-        server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        yield f"https://localhost:{server.server_port}"
-        stopping.set()
-        server.shutdown()
-        thread.join()
+    with https_sidecar(authority) as url:
+        yield url
 
 
 @pytest.fixture

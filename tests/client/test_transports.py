@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import httpx_aiohttp
 import pytest
 from attrs import evolve
-from opentelemetry.instrumentation.httpx import HTTPXClientInstrumentor
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from forge_realtime import AsyncRealtimeClient, Delivery, NoAnswerError, PublishResult, RealtimeClient, TimedOutError
 from forge_realtime_emulator import create_app
-from tests.support.callers import INVOCATION, QUICK, Caller
+from tests.support.callers import INVOCATION, QUICK
 from tests.support.fault_server import FaultServer, answer, refused_url, reset_after, stall, trickled
 
 BASE = "http://sidecar.test"
@@ -66,6 +61,16 @@ def test_a_given_transport_on_a_socket() -> None:
     transport = httpx.HTTPTransport(verify=False)
     with FaultServer() as server, RealtimeClient(server.url, transport=transport) as client:
         assert client.for_invocation(INVOCATION).publish("c", "p").event_id == "event-1"
+
+
+def test_a_given_asynchronous_transport_on_a_socket() -> None:
+    async def run() -> PublishResult:
+        transport = httpx.AsyncHTTPTransport(verify=False)
+        async with AsyncRealtimeClient(server.url, transport=transport) as client:
+            return await client.for_invocation(INVOCATION).publish("c", "p")
+
+    with FaultServer() as server:
+        assert asyncio.run(run()).event_id == "event-1"
 
 
 def test_the_deadline_of_a_given_transport_is_kept_between_chunks() -> None:
@@ -122,27 +127,3 @@ def test_aiohttp_does_not_hide_that_an_event_was_sent(fault: Any) -> None:
 
 def test_aiohttp_without_a_connection() -> None:
     assert with_aiohttp(refused_url()).delivery is Delivery.NOT_SENT
-
-
-@pytest.fixture
-def spans() -> Iterator[InMemorySpanExporter]:
-    exporter, provider = InMemorySpanExporter(), TracerProvider()
-    provider.add_span_processor(SimpleSpanProcessor(exporter))
-    HTTPXClientInstrumentor().instrument(tracer_provider=provider)
-    yield exporter
-    HTTPXClientInstrumentor().uninstrument()
-    provider.shutdown()
-
-
-def test_the_public_httpx_instrumentation_of_opentelemetry_sees_each_attempt(
-    caller: Caller, spans: InMemorySpanExporter
-) -> None:
-    with FaultServer(answer(429)) as server:
-        caller(server.url, lambda live: live.publish("c", "p"))
-        url = f"{server.url}/forge/realtime/v1/publish"
-    first, second = spans.get_finished_spans()
-    assert [span.attributes and span.attributes["http.status_code"] for span in (first, second)] == [429, 200]
-    assert first.attributes
-    assert first.attributes["http.url"] == url
-    # What follows the trace across services.
-    assert all("traceparent" in request.headers for request in server.received)
