@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import re
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from forge_realtime import RetryPolicy
+from forge_realtime import RealtimeClient, RetryPolicy
 from forge_realtime_emulator import Emulator
 from forge_realtime_emulator._contexts import OVERRIDES, Context
 from tests.support.features import needs
@@ -32,6 +33,7 @@ PRINTS = [
     "",
     "",
     '"msg": "the board is open"',
+    "StreamReport(updates=3, sent=3, ",
     "",
     "",
     "",
@@ -109,7 +111,7 @@ def test_contexts_are_registered_as_it_says_with_the_keys_and_defaults_that_it_l
     emulator = Emulator()
     [call] = re.findall(r"`(emulator\.register\(.*?\))`", README)
     eval(call, {"emulator": emulator})
-    [as_json] = re.findall(r"^```json\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+    as_json = re.findall(r"^```json\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)[0]
     emulator.register(**json.loads(as_json))
 
 
@@ -123,6 +125,30 @@ def test_the_module_for_the_front_end_is_copied_as_it_says(tmp_path: Path) -> No
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
         subprocess.run(run, cwd=tmp_path, env={**os.environ, "PATH": path}, check=True)
         assert {file.name for file in folder.iterdir()} == {"streams.js", "streams.d.ts"}
+
+
+def test_the_envelope_of_a_stream_is_the_one_that_it_shows() -> None:
+    [shown] = re.findall(r'^{"forgeStream".*}$', README, re.MULTILINE)
+    envelope = json.loads(shown)
+    table = README.partition("| key | what it is |\n|---|---|\n")[2].partition("\n\n")[0]
+    assert re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE) == [*envelope]
+    with Emulator() as emulator, emulator.subscribe("chat") as page, RealtimeClient(emulator.url) as realtime:
+        with realtime.for_invocation({"x-forge-invocation-id": "invocation-123"}).stream("chat") as stream:
+            stream.send("Hel")
+            stream.flush()
+        sent = page.receive(timeout=5).payload
+    assert sent == shown.replace(envelope["stream"], json.loads(sent)["stream"])
+
+
+def test_the_defaults_of_streams_are_those_of_the_client() -> None:
+    defaults = {name: each.default for name, each in inspect.signature(RealtimeClient.stream).parameters.items()}
+    for stated in (
+        f"`interval` seconds ({defaults['interval']:g})",
+        f"`max_bytes` ({defaults['max_bytes'] // 1024} KiB)",
+        f"`deadline` seconds ({defaults['deadline']:g})",
+        f"`max_pending` updates ({defaults['max_pending']:,})",
+    ):
+        assert stated in " ".join(README.split())
 
 
 def test_the_folder_map_is_the_tree() -> None:

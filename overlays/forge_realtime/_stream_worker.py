@@ -198,8 +198,10 @@ class WorkerThread(threading.Thread):
 
     def stop(self) -> None:
         """Ends the loop after this turn of it. Called in it."""
-        self._stopping = True
-        self.loop.stop()
+        # Twice, it would end the loop's last work, too.
+        if not self._stopping:
+            self._stopping = True
+            self.loop.stop()
 
     def end(self) -> None:
         """Ends it with the interpreter, whatever is open: its tasks are not found unfinished then."""
