@@ -37,6 +37,8 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             skip_auto_headers=("Accept", "Accept-Encoding", "Content-Type", "User-Agent"),
             auto_decompress=False,
         )
+        # It would send a GET again by itself: an attempt that nobody counts.
+        self._session._retry_connection = False
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         # Twice round the loop: connections that the other side has closed meanwhile are known as such then, and not used.

@@ -43,7 +43,7 @@ handler = logging.Handler()
 handler.emit = lambda record: said.append([record.levelname, record.getMessage()])
 logging.getLogger("forge_realtime").addHandler(handler)
 logging.getLogger("forge_realtime").setLevel(logging.INFO)
-quota = Quota(per_second=30, store=RedisStore(store, replicas=replicas))
+quota = Quota(per_second=30, store=RedisStore(store, replicas=replicas, timeout=0.5))  # The machine may be busy.
 with RealtimeClient(address, quota=quota, retry=RetryPolicy(deadline=100, attempt_timeout=30)) as client:
     live = client.for_installation("installation-1")
     with ThreadPoolExecutor(4) as pool:
