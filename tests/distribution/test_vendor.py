@@ -41,6 +41,13 @@ for name in ("forge_realtime", "app"):
 patient = [package.RetryPolicy(deadline=30, attempt_timeout=20) for package in (installed, vendored)]
 packages = list(zip((installed, vendored), patient))
 clients = [(package, package.RealtimeClient(sys.argv[1], retry=retry)) for package, retry in packages]
+def stream(who):
+    for package, client in clients:
+        live = client.for_installation("installation-1").with_options(quota=package.Quota())
+        with live.stream_global(f"stream of {who}", merge="batch") as updates:
+            updates.send(package.__version__)
+            updates.send(who)
+        assert updates.report.sent == 2
 def publish(who):
     for package, client in clients:
         invocation = package.Invocation("invocation-123")
@@ -50,8 +57,10 @@ def publish(who):
             assert others == [None]
 
 publish("parent")
+stream("parent")
 if not (child := os.fork()):
     publish("child")
+    stream("child")
     os._exit(0)
 assert os.waitpid(child, 0)[1] == 0
 publish("parent again")
@@ -124,7 +133,7 @@ def test_the_copy_is_the_package_and_a_manifest(tmp_path: Path) -> None:
     installed = hashes(INSTALLED)
     assert said == f"{copy}: forge-realtime {__version__}, {len(installed)} files."
     assert hashes(copy) == installed | {"vendored.json": hashes(copy)["vendored.json"]}
-    assert {"py.typed", "_api/client.py", "asgi.py", "vendor.py"} <= set(installed)
+    assert {"py.typed", "_api/client.py", "asgi.py", "vendor.py", "redis.py", "frontend/streams.js"} <= set(installed)
     manifest = json.loads((copy / "vendored.json").read_text(encoding="utf-8"))
     made = datetime.fromisoformat(manifest.pop("vendored"))
     assert before <= made <= datetime.now(UTC)
@@ -145,6 +154,9 @@ def test_two_versions_work_in_one_process_and_share_nothing(tmp_path: Path) -> N
         arrived = [json.loads(board.receive(timeout=5).payload) for _ in range(6)]
         assert arrived == [[v, who] for who in ("parent", "child", "parent again") for v in (__version__, "0.0.9")]
         assert [news.receive(timeout=5).payload for _ in range(2)] == [__version__, "0.0.9"]
+        assert [(each.channel, each.value) for each in emulator.streams] == [
+            (f"stream of {who}", [v, who]) for who in ("parent", "child") for v in (__version__, "0.0.9")
+        ]
     assert both.stdout == "app._vendor.forge_realtime forge_realtime\n"
 
 

@@ -1,10 +1,21 @@
-"""Checked by mypy and pyright, never run: what the types of streams promise and refuse."""
+"""Checked by mypy and pyright, never run: what the types of streams and of the quota promise and refuse."""
 
 from __future__ import annotations
 
 from typing import assert_type
 
-from forge_realtime import AsyncRealtimeClient, AsyncStream, RealtimeClient, Stream, StreamError, StreamReport
+from forge_realtime import (
+    AsyncRealtimeClient,
+    AsyncStream,
+    OverQuotaError,
+    Quota,
+    RealtimeClient,
+    Stream,
+    StreamError,
+    StreamReport,
+    TimedOutError,
+)
+from forge_realtime.redis import RedisStore
 
 
 def with_blocking_io(live: RealtimeClient) -> None:
@@ -34,7 +45,21 @@ def refused(live: RealtimeClient) -> None:
     live.stream("chat", overflow="block")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     live.stream_global("news", context_overrides=[])  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     live.stream("chat").send(object())  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    Quota(20)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    Quota(store="redis://localhost")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    RedisStore("redis://localhost")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    live.with_options(quota=40)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    live.quota.burst = 3  # type: ignore[union-attr, misc]  # pyright: ignore[reportOptionalMemberAccess, reportAttributeAccessIssue]
 
 
-def errors(error: StreamError) -> None:
+def shared_by_replicas() -> None:
+    quota = Quota(per_second=30, burst=5, installation_id="i", store=RedisStore("redis://localhost", replicas=4))
+    client = RealtimeClient(quota=quota)
+    assert_type(client.quota, Quota | None)
+    assert_type(client.with_options(quota=None), RealtimeClient)
+    assert_type(AsyncRealtimeClient(quota=quota).with_options(quota=Quota()), AsyncRealtimeClient)
+
+
+def errors(error: StreamError, over: OverQuotaError) -> TimedOutError:
     assert_type(error.report, StreamReport)
+    return over
