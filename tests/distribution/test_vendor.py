@@ -29,6 +29,7 @@ import asyncio, logging, os, pickle, sys
 import forge_realtime as installed
 import app._vendor.forge_realtime as vendored
 import app._vendor.forge_realtime.asgi, forge_realtime.asgi
+import app._vendor.forge_realtime.redis, forge_realtime.redis
 
 lines = []
 class Keep(logging.Handler):
