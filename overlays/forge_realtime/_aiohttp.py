@@ -36,9 +36,8 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             cookie_jar=aiohttp.DummyCookieJar(),
             skip_auto_headers=("Accept", "Accept-Encoding", "Content-Type", "User-Agent"),
             auto_decompress=False,
+            middlewares=(_without_repeating,),
         )
-        # It would send a GET again by itself: an attempt that nobody counts.
-        self._session._retry_connection = False
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         # Twice round the loop: connections that the other side has closed meanwhile are known as such then, and not used.
@@ -57,8 +56,6 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         except BaseException as error:
             if body is not None:
                 body.abort()
-            if isinstance(error, aiohttp.ClientError):
-                raise _of_httpx(error) from error
             if isinstance(error, ValueError):
                 raise httpx.LocalProtocolError("a header cannot be sent") from error
             raise
@@ -72,8 +69,18 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         self._session.detach()
 
 
+async def _without_repeating(
+    request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+) -> aiohttp.ClientResponse:
+    # Of an error of its own, aiohttp would send a GET or PUT once more: an attempt that nobody knows of.
+    try:
+        return await handler(request)
+    except aiohttp.ClientError as error:
+        raise _of_httpx(error) from error
+
+
 class _Connector(aiohttp.TCPConnector):
-    def __del__(self) -> None:
+    def __del__(self, _warnings: object = None) -> None:
         """Leaves the sockets to asyncio, which warns of them.
 
         aiohttp writes to the log, and in a forked process takes the parent's connections out of the parent's selector.

@@ -23,8 +23,8 @@ from forge_realtime import (
     _quota,
 )
 from forge_realtime_emulator import Emulator
-from tests.client.test_quota import most_in_a_second
 from tests.support.fault_server import PUBLISHED, Connection, FaultServer
+from tests.support.rates import most_in_a_second
 from tests.support.streams import Reader
 
 PATIENT = RetryPolicy(attempt_timeout=30.0, deadline=60.0)
