@@ -35,7 +35,9 @@ TOOLS = [
     "packaging",
     "playwright",
     "pytest",
+    "pytest-httpx",
     "pytest-timeout",
+    "respx",
     "trustme",
 ]
 
@@ -73,8 +75,8 @@ def find_python(version: str) -> str:
     return pythons()[version]
 
 
-def pins(python: str, which: str, folder: Path) -> Path:
-    """A file with the lowest or the highest versions of what the core asks for."""
+def pins(python: str, which: str, folder: Path, *extras: str) -> Path:
+    """A file with the lowest or the highest versions of what the core and these extras ask for."""
     file = folder / "pins.txt"
     uv(
         "pip",
@@ -88,6 +90,7 @@ def pins(python: str, which: str, folder: Path) -> Path:
         file,
         "--resolution",
         RESOLUTIONS[which],
+        *[f"--extra={extra}" for extra in extras],
     )
     return file
 
@@ -124,7 +127,7 @@ def test_the_core_alone_publishes(version: str, which: str, tmp_path: Path) -> N
 @pytest.mark.parametrize(("version", "which"), [(PYTHONS[0], "lowest"), (PYTHONS[-1], "highest")])
 def test_the_tests_of_the_client_pass(version: str, which: str, tmp_path: Path) -> None:
     python = find_python(version)
-    pins(python, which, tmp_path)
+    pins(python, which, tmp_path, "aiohttp")
     here = install(python, tmp_path, f"{wheel()}[emulator,aiohttp,redis]", *TOOLS)
     command = [str(here), "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/client"]
     run = subprocess.run(command, check=False, capture_output=True, text=True, cwd=ROOT)
