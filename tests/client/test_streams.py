@@ -402,7 +402,8 @@ def test_an_outage_at_the_end(streamer: Streamer, behaviour: Any, name: str, del
     assert isinstance(error, StreamError)
     assert error.delivery is delivery
     assert report.updates == 3 == getattr(report, name) + report.dropped
-    assert report.operations == len(server.received)
+    # The end may cut an attempt short, which is counted as it may have left.
+    assert report.operations - len(server.received) in (0, 1)
 
 
 def test_nothing_listens_at_the_end(streamer: Streamer) -> None:
