@@ -82,10 +82,10 @@ class AsyncRealtimeClient(BaseRealtimeClient, AsyncForgeClient):
     ) -> AsyncStream:
         """As `RealtimeClient.stream`."""
         settings = StreamSettings(merge, interval, max_bytes, max_pending, overflow, deadline)
-        steps = self._stream_steps(
+        turns = self._stream_turns(
             lambda live, payload: live._publish_steps(channel, payload, token, context_overrides, priority="stream")
         )
-        return AsyncStream(settings, steps, self._run, self._retry)
+        return AsyncStream(settings, turns, self._run, self._retry)
 
     def stream_global(
         self,
@@ -101,10 +101,10 @@ class AsyncRealtimeClient(BaseRealtimeClient, AsyncForgeClient):
     ) -> AsyncStream:
         """As `RealtimeClient.stream_global`."""
         settings = StreamSettings(merge, interval, max_bytes, max_pending, overflow, deadline)
-        steps = self._stream_steps(
+        turns = self._stream_turns(
             lambda live, payload: live._publish_global_steps(channel, payload, token, priority="stream")
         )
-        return AsyncStream(settings, steps, self._run, self._retry)
+        return AsyncStream(settings, turns, self._run, self._retry)
 
     async def sign_realtime_token(
         self, channel: str, claims: Mapping[str, Any], permissions: Iterable[Permission] | None = None

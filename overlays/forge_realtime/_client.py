@@ -22,7 +22,7 @@ from ._operations import (
     realtime_token,
     sign_realtime_token_request,
 )
-from ._pending import Merge, Overflow, StreamSettings
+from ._pending import Merge, Overflow, StreamSettings, Turn
 from ._quota import Permits, Quota
 from ._results import PublishResult, RealtimeToken
 from ._retry import RetryPolicy
@@ -30,7 +30,6 @@ from ._tokens import TokenCache
 
 if TYPE_CHECKING:
     from ._stream_worker import Stream, StreamWorker
-    from ._streams import PublishSteps
 
 _UNCHANGED: Final[Any] = object()
 _QUOTA_OF_STREAMS: Final = Quota()
@@ -43,6 +42,7 @@ class BaseRealtimeClient(BaseClient[Any]):
     _HARMLESS_TWICE: ClassVar[frozenset[object]] = frozenset({_sign_realtime_token})
 
     _quota: Quota | None
+    _reserved: Permits | None = None
 
     @property
     def quota(self) -> Quota | None:
@@ -60,6 +60,8 @@ class BaseRealtimeClient(BaseClient[Any]):
         return sibling if quota is _UNCHANGED else sibling._sibling(_quota=checked_quota(quota))
 
     def _permits(self, operation: object, priority: Priority) -> Permits | None:
+        if self._reserved is not None:
+            return self._reserved
         quota = self._quota
         if quota is None:
             if priority == "call":
@@ -86,12 +88,19 @@ class BaseRealtimeClient(BaseClient[Any]):
         prepared = self._prepare(_publish_global, body=body)
         return self._steps(_publish_global, prepared, publish_result, priority=priority)
 
-    def _stream_steps(self, publish: Callable[[BaseRealtimeClient, str], Steps[PublishResult]]) -> PublishSteps:
+    def _stream_turns(self, publish: Callable[[BaseRealtimeClient, str], Steps[PublishResult]]) -> Callable[[], Turn]:
         """How a stream publishes, on behalf of whom it is made for."""
         live = self._sibling(_authorization=self._acting("stream"))
         # Refuses at once what would be refused later.
         publish(live, "").close()
-        return lambda payload, retry: publish(live.with_options(retry=retry), payload)
+
+        def turn() -> Turn:
+            permits = live._permits(_publish, "stream")
+            assert permits is not None
+            holder = live._sibling(_reserved=permits)
+            return Turn(permits.reserve, lambda payload, retry: publish(holder.with_options(retry=retry), payload))
+
+        return turn
 
     def _sign_steps(
         self, channel: str, claims: Mapping[str, Any], permissions: Iterable[Permission] | None
@@ -260,7 +269,7 @@ class RealtimeClient(BaseRealtimeClient, ForgeClient):
 
         # One for all siblings, and no lock that a fork could leave locked.
         worker: StreamWorker = vars(self._shared).setdefault("stream_worker", StreamWorker(self._shared))
-        return Stream(settings, self._stream_steps(publish), self._retry, worker)
+        return Stream(settings, self._stream_turns(publish), self._retry, worker)
 
     def sign_realtime_token(
         self, channel: str, claims: Mapping[str, Any], permissions: Iterable[Permission] | None = None

@@ -20,9 +20,11 @@ from typing import Any, Final, Literal, TypeAlias
 
 from attrs import define, evolve, frozen
 
+from ._call import Steps
 from ._errors import Delivery, StreamReport, UsageError
 from ._json import encode_json
-from ._retry import is_number
+from ._results import PublishResult
+from ._retry import RetryPolicy, is_number
 
 Merge: TypeAlias = Literal["append", "latest", "batch"] | Callable[[Any, Any], Any]
 Overflow: TypeAlias = Literal["wait", "merge", "drop_oldest", "raise"]
@@ -66,6 +68,19 @@ class StreamSettings:
         for name in ("max_bytes", "max_pending"):
             if not (type(value := getattr(self, name)) is int and value >= 1):
                 raise UsageError(f"stream: {name} must be a whole number of at least 1.")
+
+
+@frozen(eq=False)
+class Turn:
+    """One publish of a stream, before it is known what it carries.
+
+    Attributes:
+        reserve: Waits until it may begin, at most until then, in seconds of `time.monotonic()`.
+        publish: Publishes a payload; what has been reserved is used up by the first attempt.
+    """
+
+    reserve: Callable[[float], Steps[bool]]
+    publish: Callable[[str, RetryPolicy], Steps[PublishResult]]
 
 
 @frozen(eq=False)
@@ -169,25 +184,31 @@ class Pending:
                 return False
         return True
 
-    def take(self, *, at_once: bool, end: bool = False, error: str | None = None) -> Numbered | None:
+    def is_due(self, *, at_once: bool, end: bool) -> bool:
+        """Whether there is something to publish now; if not, the publisher is woken as soon as there is.
+
+        Args:
+            at_once: Whether what waits may go out; else it may if it is enough.
+            end: Whether the block has ended, and that is to be published.
+        """
+        with self._lock:
+            if end or (self._items and (at_once or self._bytes >= self._settings.max_bytes)):
+                return True
+            self._wake_from = self._settings.max_bytes if self._items else 0
+            return False
+
+    def take(self, *, end: bool, error: str | None) -> Numbered:
         """Takes out what the next publish is to carry.
 
         Args:
-            at_once: Whether it may go out now; else it does if there is enough.
             end: Whether the block has ended, and the last publish says so.
             error: What the block raised.
-
-        Returns:
-            None if there is nothing to publish now; then the publisher is woken as soon as there is.
         """
         with self._lock:
             item = None
-            if self._items and (at_once or self._bytes >= self._settings.max_bytes):
+            if self._items:
                 item = self._join(self._pop_some())
                 self._taken += item.updates
-            elif self._items or not end:
-                self._wake_from = self._settings.max_bytes if self._items else 0
-                return None
             last = end and not self._items
             numbered = Numbered(self._envelope(item, last, error), item.updates if item else 0, last)
             self._seq += 1

@@ -107,6 +107,7 @@ class Permits:
         self._acting = acting
         self._stream = stream
         self._bucket: Bucket | None = None
+        self._in_hand = False
 
     def acquire(self, until: float) -> Asking:
         """Waits until one operation may begin.
@@ -117,6 +118,9 @@ class Permits:
         Returns:
             Whether it may; False: it may not before the deadline.
         """
+        if self._in_hand:
+            self._in_hand = False
+            return True
         bucket = self._bucket
         if bucket is None:
             installation = self._acting.installation_id or self.quota.installation_id
@@ -135,6 +139,11 @@ class Permits:
             return False
         finally:
             bucket.leave(ticket)
+
+    def reserve(self, until: float) -> Asking:
+        """As `acquire`, for what is only then made ready: the next `acquire` returns at once."""
+        self._in_hand = yield from self.acquire(until)
+        return self._in_hand
 
     def refused(self, retry_after: float | None) -> None:
         """Learns of a 429."""

@@ -20,15 +20,14 @@ import httpx
 
 from ._async_base import AsyncForgeClient
 from ._async_shared import AsyncShared
-from ._call import Answer, Steps
+from ._call import Answer, Steps, T
 from ._errors import StreamError, StreamReport, UsageError
 from ._fork import renew_after_fork
 from ._operations import Payload
-from ._pending import StreamSettings
-from ._results import PublishResult
+from ._pending import StreamSettings, Turn
 from ._retry import RetryPolicy
 from ._shared import Shared
-from ._streams import AsyncStream, PublishSteps
+from ._streams import AsyncStream
 
 _EXIT_SECONDS: Final = 1.0
 
@@ -43,9 +42,11 @@ class Stream:
     It is thread-safe. What it publishes goes out from the client's worker thread.
     """
 
-    def __init__(self, settings: StreamSettings, steps: PublishSteps, retry: RetryPolicy, worker: StreamWorker) -> None:
+    def __init__(
+        self, settings: StreamSettings, turns: Callable[[], Turn], retry: RetryPolicy, worker: StreamWorker
+    ) -> None:
         self._worker = worker
-        self._stream = AsyncStream(settings, steps, self._run_steps, retry)
+        self._stream = AsyncStream(settings, turns, self._run_steps, retry)
         self._thread: WorkerThread | None = None
 
     def __repr__(self) -> str:
@@ -116,7 +117,7 @@ class Stream:
             # Here, where no interrupt comes in between.
             self._worker.leave(self)
 
-    async def _run_steps(self, steps: Steps[PublishResult]) -> PublishResult:
+    async def _run_steps(self, steps: Steps[T], /) -> T:
         assert self._thread is not None
         return await self._thread.runner._run(steps)
 

@@ -7,11 +7,11 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from types import TracebackType
-from typing import Final, Self, TypeAlias, cast
+from typing import Final, Protocol, Self, cast
 
 from attrs import evolve
 
-from ._call import SendStep, Steps
+from ._call import SendStep, Steps, T
 from ._errors import (
     AnswerError,
     Attempt,
@@ -25,16 +25,12 @@ from ._errors import (
 )
 from ._fork import renew_after_fork
 from ._operations import Payload
-from ._pending import Item, Numbered, Pending, StreamSettings
+from ._pending import Item, Numbered, Pending, StreamSettings, Turn
 from ._results import PublishResult
 from ._retry import RetryPolicy
 
 logger = logging.getLogger(__package__)
 
-# Makes the steps that publish a payload; refuses what cannot be published.
-PublishSteps: TypeAlias = Callable[[str, RetryPolicy], Steps[PublishResult]]
-# Carries them out.
-Run: TypeAlias = Callable[[Steps[PublishResult]], Awaitable[PublishResult]]
 
 # Of each call, at least: a place in the queue for the quota is not given up for a deadline that suits a web request.
 _CALL_SECONDS: Final = 60.0
@@ -42,6 +38,12 @@ _CALL_SECONDS: Final = 60.0
 _YIELD_SECONDS: Final = 0.001
 # For what is left at the end of a block that was cancelled or interrupted.
 _BRIEFLY: Final = 1.0
+
+
+class Run(Protocol):
+    """Carries steps out."""
+
+    def __call__(self, steps: Steps[T], /) -> Awaitable[T]: ...
 
 
 class AsyncStream:
@@ -54,9 +56,9 @@ class AsyncStream:
     It is safe to use from many tasks of one event loop.
     """
 
-    def __init__(self, settings: StreamSettings, steps: PublishSteps, run: Run, retry: RetryPolicy) -> None:
+    def __init__(self, settings: StreamSettings, turns: Callable[[], Turn], run: Run, retry: RetryPolicy) -> None:
         self._settings = settings
-        self._steps = steps
+        self._turns = turns
         self._run_steps = run
         # A duplicate is harmless: readers drop the numbers that they have seen.
         self._retry = evolve(
@@ -66,8 +68,9 @@ class AsyncStream:
         self._pending = Pending(settings)
         self._wake, self._changed = asyncio.Event(), asyncio.Event()
         # Those who wait for room, in order.
-        self._turn = asyncio.Lock()
+        self._queue = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
+        self._turn: Turn | None = None
         self._current: Numbered | None = None
         self._failure: BaseException | None = None
         self._forked = False
@@ -140,7 +143,7 @@ class AsyncStream:
 
     def _offer(self, item: Item) -> bool:
         """Takes it in if there is room, and nobody waits for some; from any thread."""
-        if not self._turn.locked() and self._pending.offer(item):
+        if not self._queue.locked() and self._pending.offer(item):
             return True
         if self._settings.overflow == "raise":
             raise self._full("send less, or choose another overflow=")
@@ -149,7 +152,7 @@ class AsyncStream:
     async def _put(self, item: Item) -> None:
         """Waits until there is room for it."""
         try:
-            async with asyncio.timeout(self._settings.deadline), self._turn:
+            async with asyncio.timeout(self._settings.deadline), self._queue:
                 while not self._pending.offer(item):
                     await self._changed.wait()
         except TimeoutError:
@@ -172,13 +175,17 @@ class AsyncStream:
                 raise
 
     async def _take(self) -> Numbered:
-        """Waits until there is something to publish, and it is time."""
+        """Waits until there is something to publish, it is time, and the quota allows it."""
         loop = asyncio.get_running_loop()
         while True:
             self._wake.clear()
             at_once = self._ending or loop.time() >= self._next_at or self._pending.settled() < self._flush_to
-            if numbered := self._pending.take(at_once=at_once, end=self._ending, error=self._error):
+            if self._pending.is_due(at_once=at_once, end=self._ending):
+                self._turn = self._turns()
+                # Before it is taken: what is sent while the quota is waited for goes out with it.
+                await self._run_steps(self._turn.reserve(time.monotonic() + self._policy().deadline))
                 self._next_at = loop.time() + self._settings.interval
+                numbered = self._pending.take(end=self._ending, error=self._error)
                 self._tell()
                 return numbered
             await self._woken(self._next_at if self._pending.waiting else None)
@@ -189,11 +196,12 @@ class AsyncStream:
         Raises:
             ForgeRealtimeError: Sending it again would not help, or there is no time left for that.
         """
+        assert self._turn is not None
         calls = 0
         accepted = False
         while not accepted:
             try:
-                await self._run_steps(_tracked(self._steps(numbered.payload, self._policy()), numbered))
+                await self._run_steps(_tracked(self._turn.publish(numbered.payload, self._policy()), numbered))
                 accepted = True
             except ForgeRealtimeError as error:
                 calls += 1

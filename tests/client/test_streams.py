@@ -836,3 +836,29 @@ def test_a_stream_is_shown_by_its_numbers_only() -> None:
         (AsyncRealtimeClient("http://sidecar.test").for_invocation(INVOCATION).stream("secret"), "AsyncStream"),
     ):
         assert repr(stream) == f"<{name} {StreamReport()}>"
+
+
+def test_what_is_sent_while_the_quota_is_waited_for_goes_out_with_the_rest() -> None:
+    events: list[tuple[float, str]] = []
+
+    def publish(request: httpx.Request) -> httpx.Response:
+        data = json.loads(json.loads(request.content)["payload"])["data"]
+        events.append((round(time.monotonic() - began, 2), data))
+        return httpx.Response(200, json={})
+
+    async def run() -> None:
+        nonlocal began
+        began = time.monotonic()
+        quota = Quota(per_second=1, burst=1)
+        async with (
+            async_client("http://busy.test", transport=httpx.MockTransport(publish), quota=quota) as live,
+            live.stream_global("chat", interval=0.1) as stream,
+        ):
+            for update in "abcdefghi":
+                await stream.send(update)
+                await asyncio.sleep(0.15)
+            await stream.send("j")
+
+    began = 0.0
+    run_virtually(run())
+    assert events == [(0.0, "a"), (1.0, "bcdefg"), (2.0, "hij")]
