@@ -234,19 +234,20 @@ class _Reservations:
         slot = max(current, bucket.next_slot)
         while slot <= current + 1:
             if most := _permits_of(slot, bucket.rate):
-                asked = min(missing, most)
+                # Of a slot to come a share, so that each process gets one; of the one that has begun, what the others left.
+                asked = min(missing, most if slot == current else math.ceil(most / self._store.replicas))
                 reserved = self._storage.incr(_key(bucket.key, slot), _SECONDS_KEPT, amount=asked)
                 if got := max(0, min(asked, most - (reserved - asked))):
                     bucket.put(self._begin(slot), self._begin(slot + 1), got)
                     missing -= got
-                if missing <= 0:
+                if missing <= 0 or (slot > current and reserved < most):
                     break
             slot += 1
         bucket.next_slot = slot
         if missing <= 0:
             return math.inf
         # Not all processes at once, and so not always the same one first.
-        next_look = self._begin(slot - 1) + random.random() / _SLOTS_PER_SECOND
+        next_look = self._begin(current + 1) + random.random() / _SLOTS_PER_SECOND
         bucket.looked(next_look)
         return next_look
 

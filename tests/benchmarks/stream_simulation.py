@@ -44,17 +44,19 @@ def simulate(quick: bool) -> list[Simulated]:
     ]
 
 
-def simulated(kind: Literal["shared", "own"], replicas: int, users: int, seconds: float) -> Simulated:
-    """One case; as the real run, but for the sockets."""
+def simulated(
+    kind: Literal["shared", "own"], replicas: int, users: int, seconds: float, busy: int | None = None
+) -> Simulated:
+    """One case; as the real run, but for the sockets. `busy`: how many of the replicas have users; all, by default."""
     platform = _Platform()
     count = round(seconds * _PER_SECOND)
 
     async def run() -> None:
         server = _Server()
         async with asyncio.TaskGroup() as group:
-            for replica in range(replicas):
+            for replica in range(busy or replicas):
                 store = _Store(replicas, server) if kind == "shared" else None
-                group.create_task(_replica(platform, replica, store, range(replica, users, replicas), count))
+                group.create_task(_replica(platform, replica, store, range(replica, users, busy or replicas), count))
 
     # The process is another one, and its time begins anew.
     _quota._state.renew()

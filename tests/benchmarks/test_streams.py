@@ -78,6 +78,14 @@ def test_many_replicas_are_simulated_in_no_time(kind: Any) -> None:
         assert row["refused"] > 0
 
 
+@pytest.mark.parametrize("busy", [4, 2, 1])
+def test_turns_come_evenly_among_replicas_and_those_without_users_keep_nothing_from_the_others(busy: int) -> None:
+    row = simulated("shared", 4, 20, 10.0, busy=busy)
+    assert row["operations"] >= 10 * 40 * 0.95
+    # Twenty streams have two turns a second each, and a publish waits for two of them.
+    assert row["p99"] < 1.4
+
+
 @pytest.fixture
 def results() -> dict[str, Any]:
     """As a whole run gives them."""
