@@ -461,6 +461,12 @@ def test_a_reading_operation_is_tried_again_whatever_the_policy(caller: Caller) 
     assert [(request.method, request.path) for request in server.received] == [("GET", "/v1/things?cursor=ab")] * 2
 
 
+def test_no_attempt_of_a_reading_operation_is_made_unseen(caller: Caller) -> None:
+    with FaultServer(then=close_after) as server:
+        [error] = caller(server.url, lambda live: live.call(Read(), cursor="ab"), retry=evolve(QUICK, max_attempts=2))
+    assert len(server.received) == len(error.attempts) == 2
+
+
 def test_a_slow_hook_counts_into_the_deadline(caller: Caller) -> None:
     def linger(attempt: Attempt) -> None:
         Event().wait(0.1)
