@@ -840,6 +840,7 @@ def test_a_stream_is_shown_by_its_numbers_only() -> None:
 
 def test_what_is_sent_while_the_quota_is_waited_for_goes_out_with_the_rest() -> None:
     events: list[tuple[float, str]] = []
+    began = 0.0
 
     def publish(request: httpx.Request) -> httpx.Response:
         data = json.loads(json.loads(request.content)["payload"])["data"]
@@ -859,6 +860,5 @@ def test_what_is_sent_while_the_quota_is_waited_for_goes_out_with_the_rest() -> 
                 await asyncio.sleep(0.15)
             await stream.send("j")
 
-    began = 0.0
     run_virtually(run())
     assert events == [(0.0, "a"), (1.0, "bcdefg"), (2.0, "hij")]
