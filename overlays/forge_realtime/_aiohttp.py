@@ -36,7 +36,6 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             cookie_jar=aiohttp.DummyCookieJar(),
             skip_auto_headers=("Accept", "Accept-Encoding", "Content-Type", "User-Agent"),
             auto_decompress=False,
-            middlewares=(_without_repeating,),
         )
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -51,11 +50,15 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
                 headers=[(name.decode("ascii"), value.decode("utf-8")) for name, value in request.headers.raw],
                 data=body,
                 allow_redirects=False,
+                # aiohttp repeats nothing that is sent with POST.
+                middlewares=None if request.method == "POST" else (_without_repeating,),
                 ssl=self._context() if request.url.scheme == "https" else True,
             )
         except BaseException as error:
             if body is not None:
                 body.abort()
+            if isinstance(error, aiohttp.ClientError):
+                raise _of_httpx(error) from error
             if isinstance(error, ValueError):
                 raise httpx.LocalProtocolError("a header cannot be sent") from error
             raise
