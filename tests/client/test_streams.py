@@ -34,6 +34,7 @@ from forge_realtime import (
     StreamFullError,
     StreamReport,
     UsageError,
+    _quota,
     current_invocation,
 )
 from forge_realtime_emulator import Emulator
@@ -124,7 +125,9 @@ def streamer(request: pytest.FixtureRequest) -> Streamer:
 
 
 @pytest.fixture(autouse=True)
-def no_threads_are_left() -> Iterator[None]:
+def nothing_is_left() -> Iterator[None]:
+    # Another test's server may have had the same port, and refused everything.
+    _quota._state.renew()
     yield
     for thread in workers():
         thread.join(5)
@@ -804,8 +807,26 @@ asyncio.run(main())
 """
 
 
-@pytest.mark.parametrize("program", [OPEN_AT_EXIT, BUSY_AT_EXIT, OPEN_AT_EXIT_ASYNC])
-def test_the_interpreter_exits_with_an_open_stream(program: str) -> None:
+ENDING_AT_EXIT = (
+    BEGIN
+    + """
+import asyncio
+with live.stream_global("chat") as stream:
+    stream.send("a")
+    runner = stream._thread.runner
+    close = runner.aclose
+
+    async def close_late():
+        await asyncio.sleep(0.1)
+        await close()
+
+    runner.aclose = close_late
+"""
+)
+
+
+@pytest.mark.parametrize("program", [OPEN_AT_EXIT, BUSY_AT_EXIT, ENDING_AT_EXIT, OPEN_AT_EXIT_ASYNC])
+def test_the_interpreter_exits_with_a_stream_that_is_open_or_has_just_ended(program: str) -> None:
     with FaultServer(then=stall if program is BUSY_AT_EXIT else PUBLISHED) as server:
         run_program(program, server.url)
         if program is not BUSY_AT_EXIT:
