@@ -75,7 +75,7 @@ class Quota:
     """
 
     per_second: float = 40.0
-    burst: int = 10
+    burst: int = 5
     installation_id: str | None = field(default=None, repr=False)
     store: Store | None = None
 

@@ -295,7 +295,7 @@ def test_where_settings_differ_the_lowest_hold() -> None:
         for quota in (Quota(per_second=30, burst=9), Quota(per_second=20, burst=8), Quota()):
             live.with_options(quota=quota).publish_global("c", "p")
         [bucket] = _quota._state._buckets.values()
-        assert (bucket._per_second, bucket._burst) == (20, 8)
+        assert (bucket._per_second, bucket._burst) == (20, 5)
 
 
 def test_a_call_that_would_begin_after_its_deadline_fails_at_once(caller: Caller) -> None:
