@@ -58,10 +58,9 @@ def _why(users: int) -> str:
     cycle = max(0.25, 1 / each)
     return (
         f"The quota of {_QUOTA} a second, which leaves room for subscriptions, is {each:g} publishes a second for each of {users} "
-        f"streams: one in {cycle:g} s, whatever the interval (0.25 s). A publish carries what has come up to its turn, so a token "
-        f"waits for the next turn of its stream: 0 to {cycle:g} s, {cycle / 2:g} s in the middle, where turns come "
-        "evenly. Among replicas they do not: which of them gets a permit first is left to chance. Fewer users wait for the "
-        "interval only; see the simulation."
+        f"streams: one in {cycle:g} s, whatever the interval (0.25 s). A publish takes along what has been sent when its turn "
+        f"comes: a token waits {cycle / 2:g} s on average, and {cycle:g} s at most, where turns come evenly. Fewer users wait for "
+        "the interval only; see the simulation."
     )
 
 

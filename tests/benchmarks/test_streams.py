@@ -82,8 +82,9 @@ def test_many_replicas_are_simulated_in_no_time(kind: Any) -> None:
 def test_turns_come_evenly_among_replicas_and_those_without_users_keep_nothing_from_the_others(busy: int) -> None:
     row = simulated("shared", 4, 20, 10.0, busy=busy)
     assert row["operations"] >= 10 * 40 * 0.95
-    # Twenty streams have two turns a second each, and a publish waits for two of them.
-    assert row["p99"] < 1.4
+    # Twenty streams have two turns a second each.
+    assert row["median"] < 0.3
+    assert row["p99"] < 0.9
 
 
 @pytest.fixture

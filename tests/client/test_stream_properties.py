@@ -8,11 +8,20 @@ import json
 from typing import Any
 
 import httpx
+import pytest
 from attrs import define, field
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forge_realtime import AsyncRealtimeClient, RetryPolicy, StreamError, StreamFullError, StreamReport
+from forge_realtime import (
+    AsyncRealtimeClient,
+    AsyncStream,
+    Quota,
+    RetryPolicy,
+    StreamError,
+    StreamFullError,
+    StreamReport,
+)
 from tests.support.callers import INVOCATION
 from tests.support.streams import Reader, run_virtually
 
@@ -200,6 +209,33 @@ def test_the_first_update_goes_out_at_once_and_then_at_most_one_publish_per_inte
     # The end does not wait for its time.
     assert times[-1] <= end + latency + 1e-6
     assert platform.reader.updates == len(pauses)
+
+
+@pytest.mark.parametrize(
+    ("per_second", "reason"),
+    [(0.2, "not all was published in 2 s after the end"), (0.01, "the quota of the installation is in use")],
+)
+def test_a_stream_that_gets_no_turn_asks_again_and_at_the_end_until_the_deadline(
+    per_second: float, reason: str
+) -> None:
+    platform = Platform([], 0.0)
+
+    async def block(stream: AsyncStream) -> None:
+        async with stream:
+            for update in "ab":
+                await stream.send(update)
+                await asyncio.sleep(1)
+
+    async def run() -> StreamReport:
+        async with client(platform, quota=Quota(per_second=per_second, burst=1)) as live:
+            stream = live.stream("chat", deadline=2.0)
+            with pytest.raises(StreamError, match=reason):
+                await block(stream)
+            return stream.report
+
+    report = run_virtually(run())
+    assert (report.sent, report.dropped, report.operations) == (1, 1, 1)
+    assert platform.reader.data == ["a"]
 
 
 @settings(deadline=None)
