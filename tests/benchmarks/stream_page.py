@@ -8,6 +8,7 @@ from typing import Any
 
 from tests.benchmarks.charts import Bar, Series, bars, lines, table, timeline
 from tests.benchmarks.stream_simulation import points
+from tests.benchmarks.streams import disturbed
 from tests.benchmarks.summary import Spread
 
 Results = dict[str, Any]
@@ -38,6 +39,9 @@ def stream_section(results: Results) -> Iterator[str]:
         f"is that of the senders; making the tokens takes {results['tokens alone'] * 1000:.0f} ms of it for 1,000.</p>"
     )
     yield _runs_table(runs)
+    for row in (*runs, results["outage"]):
+        if what := disturbed(row):
+            yield f'<p class="warning">{escape(_label(row) + what)}.</p>'
     everything = [Bar(_label(row), _single(row["arrived"]), row["kind"] != "naive") for row in runs]
     yield "<h3>Share of the text that arrived</h3>" + bars("Share of the text that arrived", everything, "all")
     waits = [

@@ -43,6 +43,7 @@ KINDS: tuple[Kind, ...] = ("shared", "own", "naive")
 _USERS, _PER_SECOND = 20, 100.0
 _LEAD = 0.5
 _QUIET = 0.5
+_LATE = 0.1
 
 Run = dict[str, Any]
 Record = list[tuple[float, int, bool]]
@@ -348,8 +349,20 @@ def _line(row: Run) -> str:
     return (
         f"{name:45} {row['arrived']:8.3%} arrived{', exactly' if row['exact'] else '':9}, {row['refused']:6,} refused, "
         f"{row['most in a second']:5,} in a second at most, {waits}, {row['merged']:5.1f} updates per publish, "
-        f"{row['cpu per 1000']:.3f} CPU s per 1,000"
+        f"{row['cpu per 1000']:.3f} CPU s per 1,000{disturbed(row)}"
     )
+
+
+def disturbed(row: Run) -> str:
+    """What makes a run say less: a machine too busy to make the tokens in time, or for Redis to answer."""
+    said = []
+    # Of single publishes a token is late because the one before it took so long.
+    if row["kind"] != "naive" and row["late p99"] > _LATE:
+        said.append(f"the machine was busy, tokens came up to {row['late p99']:.2f} s late (99 %)")
+    gone = sum(level == "WARNING" for one in row["said"] for level, _ in one)
+    if gone and row["outage"] is None:
+        said.append(f"times that Redis did not answer in time: {gone}")
+    return "".join(f"; {one}" for one in said)
 
 
 def _faults_line(row: Run) -> str:
