@@ -42,7 +42,12 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         # Twice round the loop: connections that the other side has closed meanwhile are known as such then, and not used.
         await asyncio.sleep(0)
         await asyncio.sleep(0)
-        body = _Body(cast(AsyncIterable[bytes], request.stream)) if "content-length" in request.headers else None
+        stream = cast(AsyncIterable[bytes], request.stream)
+        body = _Body(stream) if "content-length" in request.headers else None
+        if body is None:
+            # Nothing tells when a request without a body leaves: it may have from here on.
+            async for _ in stream:
+                pass
         try:
             response = await self._session.request(
                 request.method,
@@ -148,7 +153,8 @@ def _of_httpx(error: aiohttp.ClientError) -> httpx.RequestError:
         return httpx.ConnectError(str(error.certificate_error))
     if isinstance(error, aiohttp.ClientConnectorError):
         return httpx.ConnectError(_reason(error.os_error))
-    if isinstance(error, aiohttp.ClientResponseError | aiohttp.ClientPayloadError):
+    if isinstance(error, aiohttp.ClientResponseError | aiohttp.ClientPayloadError | aiohttp.ServerDisconnectedError):
+        # The last one has what was received of the headers.
         return httpx.RemoteProtocolError("not HTTP, or not all of it")
     return httpx.ReadError(_reason(error) if isinstance(error, OSError) else "the other side closed the connection")
 

@@ -467,6 +467,15 @@ def test_no_attempt_of_a_reading_operation_is_made_unseen(caller: Caller) -> Non
     assert len(server.received) == len(error.attempts) == 2
 
 
+@pytest.mark.parametrize("fault", [stall, reset_after, close_after])
+def test_a_reading_operation_without_an_answer_may_have_been_carried_out(caller: Caller, fault: Behaviour) -> None:
+    with FaultServer(then=fault) as server:
+        retry = evolve(ONCE, attempt_timeout=0.2, max_attempts=1)
+        [error] = caller(server.url, lambda live: live.call(Read(), cursor="ab"), retry=retry)
+    assert len(server.received) == 1
+    assert error.delivery is Delivery.UNKNOWN
+
+
 def test_a_slow_hook_counts_into_the_deadline(caller: Caller) -> None:
     def linger(attempt: Attempt) -> None:
         Event().wait(0.1)
