@@ -85,7 +85,7 @@ class TrackedBody(httpx.ByteStream):
         yield self.content
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Prepared:
     """A request of which each attempt makes an `httpx.Request` of its own.
 
@@ -103,7 +103,7 @@ class Prepared:
         return httpx.Request(self.method, self.url, headers=self.headers, stream=body)
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Answer:
     """An answer, read to its end and decoded: as much of an `httpx.Response` as generated operations read."""
 
