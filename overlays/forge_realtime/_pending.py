@@ -83,7 +83,7 @@ class Turn:
     publish: Callable[[str, RetryPolicy], Steps[PublishResult]]
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class Item:
     """One update, or some that were merged.
 
@@ -100,7 +100,7 @@ class Item:
     value: Any = None
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Numbered:
     """One publish.
 
@@ -207,7 +207,8 @@ class Pending:
         with self._lock:
             item = None
             if self._items:
-                item = self._join(self._pop_some())
+                item = self._join(self._pop_some(self._items))
+                self._bytes = self._bytes - item.size if self._items else 0
                 self._taken += item.updates
             last = end and not self._items
             numbered = Numbered(self._envelope(item, last, error), item.updates if item else 0, last)
@@ -251,7 +252,8 @@ class Pending:
         """Takes no more in, as `refusal` says, and drops what waits."""
         with self._lock:
             self._refusal = refusal
-            self._drop(sum(item.updates for item in self._items))
+            dropped = self._settled.dropped + sum(item.updates for item in self._items)
+            self._settled = evolve(self._settled, dropped=dropped)
             self._items.clear()
 
     def check(self) -> None:
@@ -297,65 +299,71 @@ class Pending:
                 self._check()
                 # While it was reduced, the state may have gone out.
                 if state is not None and self._items and self._items[0] is state:
-                    self._items.clear()
-                    self._bytes = 0
-                    self._append(merged)
+                    self._put([merged])
                 else:
                     self._append(item)
 
     def _replace(self, item: Item) -> None:
         if self._items:
-            item = evolve(item, updates=self._items.pop().updates + 1)
-            self._bytes = 0
-        self._append(item)
+            self._put([evolve(item, updates=self._items[0].updates + 1)])
+        else:
+            self._append(item)
 
     def _make_room(self, item: Item) -> bool:
         overflow = self._settings.overflow
         if not self._has_room(item) and overflow == "merge":
-            items = []
-            while self._items:
-                items.append(self._join(self._pop_some()))
-            self._items.extend(items)
-            self._bytes = sum(item.size for item in items)
+            rest, joined = self._items.copy(), []
+            while rest:
+                joined.append(self._join(self._pop_some(rest)))
+            self._put(joined)
         if overflow == "drop_oldest":
             while not self._has_room(item):
-                self._drop(self._pop().updates)
+                self._drop_oldest()
         return self._has_room(item)
 
     def _has_room(self, item: Item) -> bool:
         most = _PENDING_EVENTS * self._settings.max_bytes
         return not self._items or (len(self._items) < self._settings.max_pending and self._bytes + item.size <= most)
 
+    def _put(self, items: list[Item]) -> None:
+        """Has these wait in place of what does; at once, so that an interrupt loses nothing."""
+        size = sum([item.size for item in items])
+        self._items, self._bytes = deque(items), size
+        self._wake_if_enough()
+
     def _append(self, item: Item) -> None:
         self._items.append(item)
         self._bytes += item.size
+        self._wake_if_enough()
+
+    def _wake_if_enough(self) -> None:
         if self._bytes >= self._wake_from:
             self._wake()
             # Not before: an interrupt in between would have nobody wake it.
             self._wake_from = math.inf
 
-    def _pop(self) -> Item:
-        item = self._items.popleft()
-        self._bytes = self._bytes - item.size if self._items else 0
-        return item
+    def _drop_oldest(self) -> None:
+        rest = self._items.copy()
+        oldest = rest.popleft()
+        size = self._bytes - oldest.size if rest else 0
+        settled = evolve(self._settled, dropped=self._settled.dropped + oldest.updates)
+        # At once, as in _put.
+        self._items, self._bytes, self._settled = rest, size, settled
 
-    def _pop_some(self) -> list[Item]:
+    def _pop_some(self, items: deque[Item]) -> list[Item]:
         """The oldest ones, as many as one publish carries."""
-        items = [self._pop()]
-        size = items[0].size
-        while self._items and size + self._items[0].size <= self._settings.max_bytes:
-            items.append(self._pop())
-            size += items[-1].size
-        return items
+        taken = [items.popleft()]
+        size = taken[0].size
+        while items and size + items[0].size <= self._settings.max_bytes:
+            taken.append(items.popleft())
+            size += taken[-1].size
+        return taken
 
     def _join(self, items: list[Item]) -> Item:
         if len(items) == 1:
             return items[0]
         text = ("," if self._merge == "batch" else "").join([item.text for item in items])
         return Item(text, sum(item.size for item in items), sum(item.updates for item in items))
-
-    def _drop(self, updates: int) -> None:
-        self._settled = evolve(self._settled, dropped=self._settled.dropped + updates)
 
     def _envelope(self, item: Item | None, last: bool, error: str | None) -> str:
         parts = [f'{{"forgeStream":1,"stream":"{self._id}","seq":{self._seq},"merge":"{self._merge}"']

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 import json
 import math
 import random
@@ -17,6 +18,7 @@ from typing import Any, Literal
 import pytest
 
 from forge_realtime import AsyncRealtimeClient, Quota, RealtimeClient, RetryPolicy, StreamReport
+from forge_realtime._pending import Pending, StreamSettings
 from tests.faults.matrix import watched_for_leaks
 from tests.faults.test_ten_thousand import PUBLISHING, REFUSING, Chaos, echo, seed
 from tests.support.fault_server import FaultServer
@@ -165,3 +167,53 @@ def test_the_keyboard_interrupts_at_any_moment_in_a_block() -> None:
         envelopes = reader.envelopes[id_]
         assert envelopes[-1]["end"]
         assert [number for envelope in envelopes for number in envelope.get("data", [])] == list(range(sent))
+
+
+@pytest.mark.parametrize("overflow", ["merge", "drop_oldest"])
+@pytest.mark.parametrize("merge", ["batch", "latest", "reduce"])
+def test_an_interrupt_at_any_line_of_taking_an_update_in_loses_none(merge: str, overflow: Any) -> None:
+    """What the test above meets by chance, line by line."""
+    how: Any = (lambda one, other: one + other) if merge == "reduce" else merge
+    settings = StreamSettings(how, 0.0, 10, 3, overflow, 1.0)
+    trace = sys.gettrace()
+    for line in itertools.count():
+        pending = Pending(settings)
+        pending.open(bool)
+        for number in range(3):
+            pending.offer(pending.item([number]))
+        item = pending.item([3])
+        left = [line]
+
+        def interrupt(frame: Any, event: str, _: object, left: list[int] = left) -> Any:
+            if frame.f_globals["__name__"] == "forge_realtime._pending" and event == "line":
+                if not left[0]:
+                    sys.settrace(None)
+                    raise KeyboardInterrupt
+                left[0] -= 1
+            return interrupt
+
+        interrupted = False
+        sys.settrace(interrupt)
+        try:
+            pending.offer(item)
+        except KeyboardInterrupt:
+            interrupted = True
+        finally:
+            sys.settrace(trace)
+        report = pending.report()
+        arrived = []
+        while pending.waiting:
+            envelope = json.loads(pending.take(end=False, error=None).payload)
+            arrived += (
+                envelope["data"]
+                if merge == "reduce"
+                else itertools.chain(*envelope["data"])
+                if merge == "batch"
+                else envelope["data"]
+            )
+        assert report.updates in ((3, 4) if interrupted else (4,))
+        sent = list(range(report.updates))
+        assert arrived == (sent[-1:] if merge == "latest" else sent[report.dropped :])
+        if not interrupted:
+            break
+    assert line > 5
