@@ -97,7 +97,12 @@ class Stream:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if not self._stream._forked:
+        if self._stream._forked:
+            return
+        if threading.current_thread() is self._thread:
+            # A generator that nobody reads any more is collected in any thread.
+            self._thread.submit(self._end(error))
+        else:
             self._in_thread(self._end(error))
 
     def _in_thread(self, coroutine: Coroutine[Any, Any, None]) -> None:
@@ -240,7 +245,17 @@ class WorkerThread(threading.Thread):
         return done, cancel
 
     def wait_for(self, coroutine: Coroutine[Any, Any, None]) -> None:
-        """Runs it in the loop and waits for its end. An interrupt of the wait cancels it."""
+        """Runs it in the loop and waits for its end. An interrupt of the wait cancels it.
+
+        Raises:
+            UsageError: It is this thread that would wait.
+        """
+        if threading.current_thread() is self:
+            coroutine.close()
+            raise UsageError(
+                "stream: this would wait for the thread that it is called in. In RetryPolicy.on_attempt or a log handler, only "
+                "send to a stream, with overflow='drop_oldest' or 'raise'."
+            )
         done, cancel = self.submit(coroutine)
         try:
             task = done.get()

@@ -73,6 +73,8 @@ class AsyncStream:
         self._turn: Turn | None = None
         self._current: Numbered | None = None
         self._failure: BaseException | None = None
+        # Whether a publish was settled so. The report does not say it of an end mark, which carries no update.
+        self._unknown = False
         self._forked = False
         self._yield_at = 0.0
         self._next_at = 0.0
@@ -113,7 +115,7 @@ class AsyncStream:
             delivery = self._current.delivery if self._current else Delivery.NOT_SENT
             raise self._stream_error(
                 f"stream: not all was published in {self._settings.deadline:g} s (deadline); it goes on trying",
-                delivery,
+                Delivery.UNKNOWN if self._may_have_left() else delivery,
             ) from None
         if self._failure is not None:
             raise self._failed()
@@ -291,10 +293,14 @@ class AsyncStream:
 
     def _cut_short(self) -> None:
         """Notes that nobody will know how an attempt ended, if one is being made and may have left."""
-        if self._current is not None and getattr(self._current.body, "sent", False):
+        if self._current is not None and self._may_have_left():
             self._current.body = None
             self._current.delivery = Delivery.UNKNOWN
             self._pending.count_operation()
+
+    def _may_have_left(self) -> bool:
+        """Whether an attempt is being made of which that is so."""
+        return self._current is not None and getattr(self._current.body, "sent", False)
 
     def _failed(self) -> StreamError:
         failure = self._failure
@@ -316,12 +322,13 @@ class AsyncStream:
         report = self.report
         error = StreamError(f"{message}; {report}")
         error.report = report
-        error.delivery = Delivery.UNKNOWN if report.unknown else delivery
+        error.delivery = Delivery.UNKNOWN if self._unknown else delivery
         return error
 
     def _settle(self, delivery: Delivery) -> None:
         assert self._current is not None
         self._pending.settle(self._current, delivery)
+        self._unknown = self._unknown or delivery is Delivery.UNKNOWN
         self._current = None
         self._tell()
 

@@ -498,6 +498,25 @@ def test_the_client_is_closed_in_the_middle(streamer: Streamer) -> None:
     assert caught.value.report == StreamReport(updates=2, sent=1, dropped=1, operations=1)
 
 
+def test_an_end_mark_without_an_answer_may_have_arrived(streamer: Streamer) -> None:
+    with FaultServer(PUBLISHED, then=stall) as server:
+        settings = {"retry": RetryPolicy(attempt_timeout=60)}
+        report, error = streamer(server.url, "a", flushes=1, deadline=0.5, settings=settings)
+    assert reader(server).ended
+    assert isinstance(error, StreamError)
+    assert error.delivery is Delivery.UNKNOWN
+    assert report == StreamReport(updates=1, sent=1, operations=2)
+
+
+def test_a_flush_that_waits_for_an_answer_may_have_published(streamer: Streamer) -> None:
+    with FaultServer(then=stall) as server:
+        settings = {"retry": RetryPolicy(attempt_timeout=60)}
+        _, error = streamer(server.url, "a", flushes=1, deadline=0.1, settings=settings)
+    assert isinstance(error, StreamError)
+    assert "it goes on trying" in str(error)
+    assert error.delivery is Delivery.UNKNOWN
+
+
 def test_waiting_for_room_ends_when_there_is_some() -> None:
     go_on = threading.Event()
 
@@ -579,6 +598,48 @@ def test_the_context_of_the_block_goes_with_the_publishes() -> None:
         stream.send("a")
         stream.flush()
     assert seen == [(invocation, "forge-realtime-streams")] * 2
+
+
+def test_the_thread_that_publishes_does_not_wait_for_itself() -> None:
+    caught: list[Exception] = []
+
+    def hook(attempt: Attempt) -> None:
+        for wait in (stream.flush, live.stream_global("other").__enter__):
+            try:
+                wait()
+            except UsageError as error:
+                caught.append(error)
+
+    with FaultServer() as server, client(server.url, retry=evolve(QUICK, on_attempt=hook)) as live:
+        stream = live.stream_global("chat")
+        with stream:
+            stream.send("a")
+            stream.flush()
+    assert "this would wait for the thread that it is called in" in str(caught[0])
+    # The end mark's attempt is made when nothing can be flushed any more.
+    assert len(caught) == 4
+    assert reader(server).text == "a"
+
+
+def test_a_block_can_be_left_in_the_thread_that_publishes() -> None:
+    """As when a generator that nobody reads any more is collected there."""
+
+    def answering() -> Iterator[None]:
+        with live.stream_global("chat") as stream:
+            stream.send("a")
+            stream.flush()
+            yield
+
+    with FaultServer() as server, client(server.url) as live:
+        left = answering()
+        next(left)
+        with live.with_options(retry=evolve(QUICK, on_attempt=lambda _: left.close())).stream_global("other") as other:
+            other.send("b")
+        for worker in workers():
+            worker.join(5)
+    ended = [envelopes[-1] for envelopes in reader(server).envelopes.values()]
+    assert [envelope.get("error") for envelope in ended] == ["GeneratorExit", None]
+    assert all(envelope["end"] for envelope in ended)
 
 
 def test_a_given_transport_is_used_for_one_call_at_a_time() -> None:
