@@ -7,10 +7,13 @@ import pickle
 import traceback
 from typing import Any
 
+import httpx
 import pytest
 from attrs import evolve
 
 from forge_realtime import Authorization, ForgeRealtimeError, Invocation, UsageError
+from forge_realtime._call import Answer, Prepared
+from forge_realtime._pending import Item, Numbered
 from tests.support.callers import QUICK, Caller
 from tests.support.fault_server import (
     Behaviour,
@@ -56,6 +59,12 @@ def echo_in_the_status_line(connection: Connection) -> bool:
     return False
 
 
+def echo_and_break_off(connection: Connection) -> bool:
+    sent = connection.read().headers["forge-proxy-authorization"]
+    connection.send(f"HTTP/1.1 200 OK\r\nEcho: {sent}\r\nContent-".encode())
+    return False
+
+
 def echo_and_stop_reading(connection: Connection) -> bool:
     *_, start = connection.read_head()
     connection.send(b"HTTP/1.1 200 OK\r\n" + (start or connection.peer.recv(100))[:100] + b"\r\n\r\n")
@@ -82,6 +91,7 @@ FAULTS: dict[str, Behaviour] = {
     "not HTTP": echo_as_no_http,
     "no status line": echo_in_the_status_line,
     "errors": echo_as_errors,
+    "breaks off": echo_and_break_off,
     "stops reading": echo_and_stop_reading,
     "no gzip": echo_as_gzip,
     "reset": reset_after,
@@ -154,6 +164,16 @@ def test_no_secret_is_seen(caller: Caller, fault: str, caplog: pytest.LogCapture
     seen += [str(record.__dict__) for record in caplog.records if record.name.startswith("forge_realtime")]
     assert any("attempt 1" in text for text in seen)
     assert [text for text in seen if SECRET in text] == []
+
+
+def test_nor_in_what_is_under_way() -> None:
+    under_way = [
+        Prepared("publish", "POST", httpx.URL("http://sidecar.test"), [(b"name", SECRET.encode())], SECRET.encode()),
+        Answer(200, httpx.Headers({"name": SECRET}), SECRET.encode()),
+        Item(SECRET, 6, value=SECRET),
+        Numbered(SECRET, 1, last=False),
+    ]
+    assert SECRET not in repr(under_way)
 
 
 def test_nor_in_what_is_refused_at_construction() -> None:

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager, suppress
 from itertools import chain
@@ -624,7 +624,7 @@ def test_the_thread_that_publishes_does_not_wait_for_itself() -> None:
 def test_a_block_can_be_left_in_the_thread_that_publishes() -> None:
     """As when a generator that nobody reads any more is collected there."""
 
-    def answering() -> Iterator[None]:
+    def answering() -> Generator[None, None, None]:
         with live.stream_global("chat") as stream:
             stream.send("a")
             stream.flush()

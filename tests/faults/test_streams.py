@@ -201,7 +201,7 @@ def test_an_interrupt_at_any_line_of_taking_an_update_in_loses_none(merge: str, 
         finally:
             sys.settrace(trace)
         report = pending.report()
-        arrived = []
+        arrived: list[int] = []
         while pending.waiting:
             envelope = json.loads(pending.take(end=False, error=None).payload)
             arrived += (
