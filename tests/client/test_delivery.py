@@ -470,7 +470,7 @@ def test_no_attempt_of_a_reading_operation_is_made_unseen(caller: Caller) -> Non
 @pytest.mark.parametrize("fault", [stall, reset_after, close_after])
 def test_a_reading_operation_without_an_answer_may_have_been_carried_out(caller: Caller, fault: Behaviour) -> None:
     with FaultServer(then=fault) as server:
-        retry = evolve(ONCE, attempt_timeout=0.2, max_attempts=1)
+        retry = evolve(ONCE, attempt_timeout=0.5, max_attempts=1)
         [error] = caller(server.url, lambda live: live.call(Read(), cursor="ab"), retry=retry)
     assert len(server.received) == 1
     assert error.delivery is Delivery.UNKNOWN

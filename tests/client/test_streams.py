@@ -501,7 +501,7 @@ def test_the_client_is_closed_in_the_middle(streamer: Streamer) -> None:
 def test_an_end_mark_without_an_answer_may_have_arrived(streamer: Streamer) -> None:
     with FaultServer(PUBLISHED, then=stall) as server:
         settings = {"retry": RetryPolicy(attempt_timeout=60)}
-        report, error = streamer(server.url, "a", flushes=1, deadline=0.5, settings=settings)
+        report, error = streamer(server.url, "a", flushes=1, deadline=0.7, settings=settings)
     assert reader(server).ended
     assert isinstance(error, StreamError)
     assert error.delivery is Delivery.UNKNOWN
@@ -511,7 +511,7 @@ def test_an_end_mark_without_an_answer_may_have_arrived(streamer: Streamer) -> N
 def test_a_flush_that_waits_for_an_answer_may_have_published(streamer: Streamer) -> None:
     with FaultServer(then=stall) as server:
         settings = {"retry": RetryPolicy(attempt_timeout=60)}
-        _, error = streamer(server.url, "a", flushes=1, deadline=0.1, settings=settings)
+        _, error = streamer(server.url, "a", flushes=1, deadline=0.7, settings=settings)
     assert isinstance(error, StreamError)
     assert "it goes on trying" in str(error)
     assert error.delivery is Delivery.UNKNOWN
