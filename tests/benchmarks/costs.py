@@ -215,7 +215,13 @@ def _first_calls(url: str, count: int) -> Iterator[dict[str, Any]]:
 def _making(count: int) -> Iterator[dict[str, Any]]:
     for name, environment, imports, make, times in (
         ("httpx.Client", "httpx", "import httpx", "httpx.Client()", 20),
-        ("RealtimeClient", "forge", "from forge_realtime import *", "RealtimeClient('http://127.0.0.1:7072')", 300),
+        (
+            "RealtimeClient",
+            "forge",
+            "from forge_realtime import RealtimeClient",
+            "RealtimeClient('http://127.0.0.1:7072')",
+            300,
+        ),
     ):
         program = _MAKING.format(imports=imports, make=make, times=times)
         runs = [run_program(environment, program) for _ in range(count)]

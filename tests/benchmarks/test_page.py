@@ -125,7 +125,7 @@ def test_targets_are_judged_by_what_was_measured(results: Results) -> None:
     assert verdicts["forge-realtime async, 50 in flight"] == "missed"
     assert verdicts["from forge_realtime import RealtimeClient"] == "met"
     assert verdicts["for_invocation"] == "missed"
-    assert verdicts["making a client for a plain-http address"] == "not measured"
+    assert verdicts["making a client for a plain-http address, httpcore loaded"] == "not measured"
 
 
 @pytest.mark.parametrize(
