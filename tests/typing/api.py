@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import assert_type
+from typing import Any, assert_type
 
+import httpx
 from forge_realtime._api.api.forge_realtime import publish, sign_realtime_token
 from forge_realtime._api.models import (
     PublishAnswer,
@@ -44,6 +45,22 @@ async def with_asyncio(client: AsyncRealtimeClient, headers: dict[str, str]) -> 
         assert_type(await live.publish("board-42", "moved", context_overrides=["issue"]), PublishResult)
         body = SignRealtimeTokenRequest("board-42", RealtimeTokenClaims())
         assert_type(await live.call(sign_realtime_token, body=body), SignRealtimeTokenAnswer)
+
+
+def transports(address: str) -> None:
+    RealtimeClient(address, transport=httpx.HTTPTransport())
+    RealtimeClient(address, http_client=httpx.Client())
+    AsyncRealtimeClient(address, transport=httpx.ASGITransport(app=asgi))
+    AsyncRealtimeClient(address, transport="aiohttp")
+    AsyncRealtimeClient(address, transport="httpx")
+    AsyncRealtimeClient(address, http_client=httpx.AsyncClient())
+    RealtimeClient(transport="aiohttp")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    RealtimeClient(http_client=httpx.AsyncClient())  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    AsyncRealtimeClient(transport="curl")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    AsyncRealtimeClient(http_client=httpx.Client())  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+async def asgi(scope: Any, receive: Any, send: Any) -> None: ...
 
 
 def refused(live: RealtimeClient) -> None:
