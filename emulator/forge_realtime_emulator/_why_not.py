@@ -91,7 +91,7 @@ def _of_calls(calls: list[RecordedRequest], since: float, came_early: bool) -> I
     if not after and not came_early:
         yield (
             "No call came either. Does the code under test send to the emulator's url"
-            " (FORGE_EGRESS_PROXY_URL, read when its client is made)?"
+            " (FORGE_EGRESS_PROXY_URL, or the base_url that its client was given)?"
         )
 
 

@@ -203,7 +203,7 @@ class _Reservations:
             self._gone_since = now
             # The message can hold more.
             _logger.warning(
-                "the quota's store does not answer (%s): this process keeps to its share of the quota, 1/%d, until it is back",
+                "the quota's store does not answer as it should (%s; are its address, password and database right?): this process keeps to its share of the quota, 1/%d, until it is back",
                 type(error).__name__,
                 self._store.replicas,
             )

@@ -12,6 +12,7 @@ from typing import Any
 
 from tests.benchmarks.charts import Bar, Series, bars, lines, table
 from tests.benchmarks.environments import HERE, ROOT
+from tests.benchmarks.scenarios import scenarios
 from tests.benchmarks.stream_page import stream_section, stream_table
 from tests.benchmarks.summary import Row, Spread, found, is_throughput, key, own, own_unit, result
 from tests.benchmarks.targets import Target, targets
@@ -58,14 +59,17 @@ def main() -> int:
         "--output",
         type=Path,
         metavar="FOLDER",
-        help="default: tests/benchmarks/report; with --base .benchmarks/comparison",
+        help="default: tests/benchmarks/report for a whole run, .benchmarks/report for another one; with --base "
+        ".benchmarks/comparison",
     )
     options = parser.parse_args()
     results = _read(options.results)
     if (beside := options.results.with_name("streams.json")).exists():
         results["streams"] = json.loads(beside.read_text(encoding="utf-8"))
     base = None if options.base is None else _read(options.base)
-    folder: Path = options.output or (HERE / "report" if base is None else ROOT / ".benchmarks/comparison")
+    is_whole = not results["quick"] and {row["group"] for row in results["rows"]} == scenarios().keys()
+    place = HERE / "report" if is_whole else ROOT / ".benchmarks/report"
+    folder: Path = options.output or (place if base is None else ROOT / ".benchmarks/comparison")
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "index.html").write_text(page(results, base), encoding="utf-8")
     (folder / "results.json").write_text(json.dumps(results, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -15,7 +15,7 @@ Results = dict[str, Any]
 
 _NAMES = {
     "shared": "streams, quota in Redis",
-    "own": "streams, own quotas",
+    "own": "streams, a whole `Quota()` in each",
     "naive": "a publish for each token",
 }
 _QUOTA = 40

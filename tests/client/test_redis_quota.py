@@ -140,7 +140,8 @@ def test_a_server_that_was_never_there_leaves_the_share(caplog: pytest.LogCaptur
         assert time.monotonic() - began >= 20 / 20
     [record] = [record for record in caplog.records if "store" in record.getMessage()]
     assert record.getMessage() == (
-        "the quota's store does not answer (ConnectionError): this process keeps to its share of the quota, 1/2, until it "
+        "the quota's store does not answer as it should (ConnectionError; are its address, password and database "
+        "right?): this process keeps to its share of the quota, 1/2, until it "
         "is back"
     )
 
