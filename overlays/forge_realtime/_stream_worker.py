@@ -99,6 +99,7 @@ class Stream:
     ) -> None:
         if self._stream._forked:
             return
+        assert self._thread is not None
         if threading.current_thread() is self._thread:
             # A generator that nobody reads any more is collected in any thread.
             self._thread.submit(self._end(error))

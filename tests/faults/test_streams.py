@@ -124,7 +124,7 @@ def test_the_keyboard_interrupts_at_any_moment_in_a_block() -> None:
 
     gc.collect()
     # What measures coverage has a lock of its own, which an interrupt can leave locked for ever.
-    trace = sys.gettrace()
+    trace, line = sys.gettrace(), 0
     sys.settrace(None)
     before = signal.signal(signal.SIGINT, handle)
     thread = threading.Thread(target=interrupt)
@@ -175,7 +175,7 @@ def test_an_interrupt_at_any_line_of_taking_an_update_in_loses_none(merge: str, 
     """What the test above meets by chance, line by line."""
     how: Any = (lambda one, other: one + other) if merge == "reduce" else merge
     settings = StreamSettings(how, 0.0, 10, 3, overflow, 1.0)
-    trace = sys.gettrace()
+    trace, line = sys.gettrace(), 0
     for line in itertools.count():
         pending = Pending(settings)
         pending.open(bool)
