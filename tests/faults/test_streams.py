@@ -124,7 +124,7 @@ def test_the_keyboard_interrupts_at_any_moment_in_a_block() -> None:
 
     gc.collect()
     # What measures coverage has a lock of its own, which an interrupt can leave locked for ever.
-    trace, line = sys.gettrace(), 0
+    trace = sys.gettrace()
     sys.settrace(None)
     before = signal.signal(signal.SIGINT, handle)
     thread = threading.Thread(target=interrupt)
