@@ -37,7 +37,7 @@ def test_it_lists_what_the_core_needs_in_the_locked_versions() -> None:
     assert listed == {plain(name): version(name) for name in core_dependencies()}
     assert all(component["licenses"] for component in document["components"])
     [direct] = [entry["dependsOn"] for entry in document["dependencies"] if entry["ref"] == root["bom-ref"]]
-    assert sorted(plain(ref.partition("==")[0]) for ref in direct) == ["attrs", "httpx", "python-dateutil"]
+    assert sorted(plain(ref.partition("==")[0]) for ref in direct) == ["attrs", "httpcore", "httpx", "python-dateutil"]
 
 
 def test_it_is_the_same_from_another_place_and_says_nothing_of_this_one(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ async def main():
 
 asyncio.run(main())
 print(forge_realtime.__file__)
-print(*(f"{name}=={version(name)}" for name in ("forge-realtime", "attrs", "httpx", "python-dateutil")))
+print(*(f"{name}=={version(name)}" for name in ("forge-realtime", "attrs", "httpcore", "httpx", "python-dateutil")))
 """
 
 
