@@ -1,16 +1,20 @@
-"""Calls that stay in a phase until they are interrupted, and servers that show what became of a client afterwards."""
+"""Calls that stay in a phase until they are interrupted, interrupts at any moment, and servers that show what became of a client afterwards."""
 
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import math
+import random
+import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import ParamSpec, TypeVar
+from typing import ParamSpec, Self, TypeVar
 
 import pytest
 
@@ -138,3 +142,43 @@ async def use_all_connections_async(live: AsyncRealtimeClient, server: FaultServ
     server.then = all_together(CONNECTIONS)
     results = await asyncio.gather(*[live.publish("board-42", number) for number in NUMBERS])
     assert [result.event_id for result in results] == NUMBERS
+
+
+class Interrupts:
+    """Has SIGINT interrupt the main thread at random moments, where it is `inside`; as a context manager.
+
+    Args:
+        most: Seconds between two signals.
+    """
+
+    def __init__(self, most: float) -> None:
+        self.inside = False
+        self._most = most
+        self._main = threading.get_ident()
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._interrupt)
+
+    def __enter__(self) -> Self:
+        # An interrupt in the finalizer of what another test left could not be raised.
+        gc.collect()
+        # What measures coverage has a lock of its own, which an interrupt can leave locked for ever.
+        self._trace = sys.gettrace()
+        sys.settrace(None)
+        self._before = signal.signal(signal.SIGINT, self._handle)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join()
+        signal.signal(signal.SIGINT, self._before)
+        sys.settrace(self._trace)
+
+    def _handle(self, number: int, frame: object) -> None:
+        if self.inside:
+            self.inside = False
+            raise KeyboardInterrupt
+
+    def _interrupt(self) -> None:
+        while not self._done.wait(random.uniform(0, self._most)):
+            signal.pthread_kill(self._main, signal.SIGINT)

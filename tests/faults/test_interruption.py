@@ -6,8 +6,6 @@ import asyncio
 
 # The first connection imports it: interrupted in that, Python would leave the file of the module open.
 import encodings.idna  # noqa: F401
-import gc
-import random
 import signal
 import sys
 import threading
@@ -25,6 +23,7 @@ from tests.faults.phases import (
     NUMBERS,
     PHASES,
     Calls,
+    Interrupts,
     echo,
     echoed,
     use_all_connections,
@@ -235,51 +234,23 @@ def test_the_keyboard_interrupts_the_wait_for_a_connection() -> None:
 @pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
 def test_the_keyboard_interrupts_at_any_moment() -> None:
     calls = Calls("waiting for the answer")
-    main = threading.get_ident()
-    done = threading.Event()
-    inside = False
     interrupted = 0
-
-    def handle(number: int, frame: object) -> None:
-        nonlocal inside
-        if inside:
-            inside = False
-            raise KeyboardInterrupt
-
-    def interrupt() -> None:
-        while not done.wait(random.uniform(0, 0.002)):
-            signal.pthread_kill(main, signal.SIGINT)
-
-    # An interrupt in the finalizer of what another test left could not be raised.
-    gc.collect()
-    # What measures coverage has a lock of its own, which an interrupt can leave locked for ever.
-    trace = sys.gettrace()
-    sys.settrace(None)
-    before = signal.signal(signal.SIGINT, handle)
-    thread = threading.Thread(target=interrupt)
-    try:
-        with (
-            calls.watching(),
-            FaultServer(then=echo) as server,
-            RealtimeClient(server.url, retry=calls.policy) as client,
-        ):
-            live = client.for_invocation(INVOCATION)
-            thread.start()
+    with (
+        calls.watching(),
+        FaultServer(then=echo) as server,
+        RealtimeClient(server.url, retry=calls.policy) as client,
+    ):
+        live = client.for_invocation(INVOCATION)
+        with Interrupts(0.002) as interrupts:
             for number in range(2000):
                 try:
-                    inside = True
+                    interrupts.inside = True
                     live.publish("board-42", "interrupted")
-                    inside = False
+                    interrupts.inside = False
                 except KeyboardInterrupt:
                     interrupted += 1
                 if number % 10 == 0:
                     assert live.publish("board-42", f"next {number}").event_id == f"next {number}"
-            done.set()
-            thread.join()
-            # Not all: an interrupt in the very step that takes one of the permits to connect loses it.
-            use_all_connections(live, server, CONNECTIONS // 2)
-    finally:
-        done.set()
-        signal.signal(signal.SIGINT, before)
-        sys.settrace(trace)
+        # Not all: an interrupt in the very step that takes one of the permits to connect loses it.
+        use_all_connections(live, server, CONNECTIONS // 2)
     assert interrupted > 200

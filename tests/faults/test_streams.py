@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import itertools
 import json
 import math
 import random
-import signal
 import sys
 import threading
 from collections.abc import Iterable
@@ -20,6 +18,7 @@ import pytest
 from forge_realtime import AsyncRealtimeClient, Quota, RealtimeClient, RetryPolicy, StreamReport
 from forge_realtime._pending import Pending, StreamSettings
 from tests.faults.matrix import watched_for_leaks
+from tests.faults.phases import Interrupts
 from tests.faults.test_ten_thousand import PUBLISHING, REFUSING, Chaos, echo, seed
 from tests.support.fault_server import FaultServer
 from tests.support.streams import Reader
@@ -107,42 +106,21 @@ def send_in_tasks(url: str, streams: list[list[str]], merge: Any) -> list[Stream
 @pytest.mark.timeout(60)
 @pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
 def test_the_keyboard_interrupts_at_any_moment_in_a_block() -> None:
-    main = threading.get_ident()
-    done = threading.Event()
-    inside = False
     interrupted = 0
-
-    def handle(number: int, frame: object) -> None:
-        nonlocal inside
-        if inside:
-            inside = False
-            raise KeyboardInterrupt
-
-    def interrupt() -> None:
-        while not done.wait(random.uniform(0, 0.01)):
-            signal.pthread_kill(main, signal.SIGINT)
-
-    gc.collect()
-    # What measures coverage has a lock of its own, which an interrupt can leave locked for ever.
-    trace = sys.gettrace()
-    sys.settrace(None)
-    before = signal.signal(signal.SIGINT, handle)
-    thread = threading.Thread(target=interrupt)
     taken: dict[str, int] = {}
-    try:
-        with FaultServer(then=echo) as server, RealtimeClient(server.url, quota=UNLIMITED) as client:
-            live = client.for_installation("installation-1")
-            thread.start()
+    with FaultServer(then=echo) as server, RealtimeClient(server.url, quota=UNLIMITED) as client:
+        live = client.for_installation("installation-1")
+        with Interrupts(0.01) as interrupts:
             for _ in range(300):
                 stream = live.stream_global("chat", merge="batch", interval=0, max_pending=5)
                 number = 0
                 try:
                     with stream:
-                        inside = True
+                        interrupts.inside = True
                         for number in range(100):
                             stream.send(number)
                         stream.flush()
-                        inside = False
+                        interrupts.inside = False
                 except KeyboardInterrupt:
                     interrupted += 1
                 # The one that was interrupted may have been taken in.
@@ -151,12 +129,6 @@ def test_the_keyboard_interrupts_at_any_moment_in_a_block() -> None:
                 assert report.pending == 0
                 taken[stream._stream._pending._id] = report.sent
                 assert report.sent in (number, number + 1)
-            done.set()
-            thread.join()
-    finally:
-        done.set()
-        signal.signal(signal.SIGINT, before)
-        sys.settrace(trace)
     for worker in threading.enumerate():
         if worker.name == "forge-realtime-streams":
             worker.join(10)
