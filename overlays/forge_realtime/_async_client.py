@@ -82,10 +82,7 @@ class AsyncRealtimeClient(BaseRealtimeClient, AsyncForgeClient):
     ) -> AsyncStream:
         """As `RealtimeClient.stream`."""
         settings = StreamSettings(merge, interval, max_bytes, max_pending, overflow, deadline)
-        turns = self._stream_turns(
-            lambda live, payload: live._publish_steps(channel, payload, token, context_overrides, priority="stream")
-        )
-        return AsyncStream(settings, turns, self._run, self._retry)
+        return AsyncStream(settings, self._stream_turns(channel, token, context_overrides), self._run, self._retry)
 
     def stream_global(
         self,
@@ -101,10 +98,7 @@ class AsyncRealtimeClient(BaseRealtimeClient, AsyncForgeClient):
     ) -> AsyncStream:
         """As `RealtimeClient.stream_global`."""
         settings = StreamSettings(merge, interval, max_bytes, max_pending, overflow, deadline)
-        turns = self._stream_turns(
-            lambda live, payload: live._publish_global_steps(channel, payload, token, priority="stream")
-        )
-        return AsyncStream(settings, turns, self._run, self._retry)
+        return AsyncStream(settings, self._global_stream_turns(channel, token), self._run, self._retry)
 
     async def sign_realtime_token(
         self, channel: str, claims: Mapping[str, Any], permissions: Iterable[Permission] | None = None

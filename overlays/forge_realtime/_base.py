@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from functools import lru_cache
 from types import TracebackType
-from typing import TYPE_CHECKING, ClassVar, Final, Generic, Literal, Self, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, ClassVar, Final, Generic, Literal, Self, TypeVar, cast
 
 import httpx
 
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from ._shared import BaseShared, Shared
 
 AnyShared = TypeVar("AnyShared", bound="BaseShared")
-Priority: TypeAlias = Literal["call", "stream"]
 
 # The methods that RFC 9110 calls idempotent: carrying one out twice is as good as once.
 _IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
@@ -131,8 +130,6 @@ class BaseClient(Generic[AnyShared]):
         operation: Operation[P, M],
         prepared: Prepared,
         convert: Callable[[M, tuple[Attempt, ...]], T],
-        *,
-        priority: Priority = "call",
     ) -> Steps[T]:
         return call_steps(
             operation,
@@ -142,10 +139,10 @@ class BaseClient(Generic[AnyShared]):
             budget=self._shared.budget,
             duplicate_harmless=prepared.method in _IDEMPOTENT or operation in self._HARMLESS_TWICE,
             started=time.monotonic(),
-            permits=self._permits(operation, priority),
+            permits=self._permits(operation),
         )
 
-    def _permits(self, operation: object, priority: Priority) -> Permits | None:
+    def _permits(self, operation: object) -> Permits | None:
         """What lets the attempts of a call begin; None: nothing holds them."""
         return None
 

@@ -10,7 +10,7 @@ import httpx
 from ._api.api.forge_realtime import publish as _publish
 from ._api.api.forge_realtime import publish_global as _publish_global
 from ._api.api.forge_realtime import sign_realtime_token as _sign_realtime_token
-from ._base import BaseClient, ForgeClient, Priority
+from ._base import BaseClient, ForgeClient
 from ._call import Steps, operation_name
 from ._errors import UsageError
 from ._operations import (
@@ -59,15 +59,14 @@ class BaseRealtimeClient(BaseClient[Any]):
         sibling = self if retry is _UNCHANGED else super().with_options(retry=retry)
         return sibling if quota is _UNCHANGED else sibling._sibling(_quota=checked_quota(quota))
 
-    def _permits(self, operation: object, priority: Priority) -> Permits | None:
-        if self._reserved is not None:
+    def _permits(self, operation: object) -> Permits | None:
+        if self._reserved is not None or self._quota is None:
             return self._reserved
-        quota = self._quota
-        if quota is None:
-            if priority == "call":
-                return None
-            quota = _QUOTA_OF_STREAMS
-        return Permits(quota, self._address(), self._acting(operation_name(operation)), stream=priority == "stream")
+        return Permits(self._quota, self._address(), self._acting(operation_name(operation)), stream=False)
+
+    def _stream_permits(self) -> Permits:
+        quota = _QUOTA_OF_STREAMS if self._quota is None else self._quota
+        return Permits(quota, self._address(), self._acting("stream"), stream=True)
 
     def _publish_steps(
         self,
@@ -75,28 +74,32 @@ class BaseRealtimeClient(BaseClient[Any]):
         payload: Payload,
         token: str | RealtimeToken | None,
         context_overrides: Sequence[str] | None,
-        *,
-        priority: Priority = "call",
     ) -> Steps[PublishResult]:
         body = publish_request(channel, payload, token, context_overrides)
-        return self._steps(_publish, self._prepare(_publish, body=body), publish_result, priority=priority)
+        return self._steps(_publish, self._prepare(_publish, body=body), publish_result)
 
     def _publish_global_steps(
-        self, channel: str, payload: Payload, token: str | RealtimeToken | None, *, priority: Priority = "call"
+        self, channel: str, payload: Payload, token: str | RealtimeToken | None
     ) -> Steps[PublishResult]:
         body = publish_global_request(channel, payload, token)
-        prepared = self._prepare(_publish_global, body=body)
-        return self._steps(_publish_global, prepared, publish_result, priority=priority)
+        return self._steps(_publish_global, self._prepare(_publish_global, body=body), publish_result)
 
-    def _stream_turns(self, publish: Callable[[BaseRealtimeClient, str], Steps[PublishResult]]) -> Callable[[], Turn]:
+    def _stream_turns(
+        self, channel: str, token: str | RealtimeToken | None, context_overrides: Sequence[str] | None
+    ) -> Callable[[], Turn]:
+        return self._turns(lambda live, payload: live._publish_steps(channel, payload, token, context_overrides))
+
+    def _global_stream_turns(self, channel: str, token: str | RealtimeToken | None) -> Callable[[], Turn]:
+        return self._turns(lambda live, payload: live._publish_global_steps(channel, payload, token))
+
+    def _turns(self, publish: Callable[[BaseRealtimeClient, str], Steps[PublishResult]]) -> Callable[[], Turn]:
         """How a stream publishes, on behalf of whom it is made for."""
         live = self._sibling(_authorization=self._acting("stream"))
         # Refuses at once what would be refused later.
         publish(live, "").close()
 
         def turn() -> Turn:
-            permits = live._permits(_publish, "stream")
-            assert permits is not None
+            permits = live._stream_permits()
             holder = live._sibling(_reserved=permits)
             return Turn(permits.reserve, lambda payload, retry: publish(holder.with_options(retry=retry), payload))
 
@@ -238,10 +241,7 @@ class RealtimeClient(BaseRealtimeClient, ForgeClient):
                 It never takes the place of an exception of the block itself.
         """
         settings = StreamSettings(merge, interval, max_bytes, max_pending, overflow, deadline)
-        return self._stream(
-            settings,
-            lambda live, payload: live._publish_steps(channel, payload, token, context_overrides, priority="stream"),
-        )
+        return self._stream(settings, self._stream_turns(channel, token, context_overrides))
 
     def stream_global(
         self,
@@ -257,19 +257,18 @@ class RealtimeClient(BaseRealtimeClient, ForgeClient):
     ) -> Stream:
         """As `stream`, to the global subscribers of a channel. For an installation it is the only one."""
         settings = StreamSettings(merge, interval, max_bytes, max_pending, overflow, deadline)
-        return self._stream(
-            settings, lambda live, payload: live._publish_global_steps(channel, payload, token, priority="stream")
-        )
+        return self._stream(settings, self._global_stream_turns(channel, token))
 
-    def _stream(
-        self, settings: StreamSettings, publish: Callable[[BaseRealtimeClient, str], Steps[PublishResult]]
-    ) -> Stream:
+    def _stream(self, settings: StreamSettings, turns: Callable[[], Turn]) -> Stream:
         # It loads asyncio, which nothing else here needs.
         from ._stream_worker import Stream, StreamWorker
 
         # One for all siblings, and no lock that a fork could leave locked.
-        worker: StreamWorker = vars(self._shared).setdefault("stream_worker", StreamWorker(self._shared))
-        return Stream(settings, self._stream_turns(publish), self._retry, worker)
+        shared = vars(self._shared)
+        worker: StreamWorker = shared.get("stream_worker") or shared.setdefault(
+            "stream_worker", StreamWorker(self._shared)
+        )
+        return Stream(settings, turns, self._retry, worker)
 
     def sign_realtime_token(
         self, channel: str, claims: Mapping[str, Any], permissions: Iterable[Permission] | None = None

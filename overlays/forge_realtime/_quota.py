@@ -22,6 +22,7 @@ from ._bucket import Bucket, Reservations, SharedBucket, Ticket
 from ._call import Answer, Failure, SendStep, WaitStep
 from ._errors import UsageError
 from ._fork import renew_after_fork
+from ._retry import is_number
 
 _logger = logging.getLogger(__package__)
 
@@ -80,8 +81,7 @@ class Quota:
     store: Store | None = None
 
     def __attrs_post_init__(self) -> None:
-        value = self.per_second
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        if not (is_number(self.per_second) and 0 < self.per_second < math.inf):
             raise UsageError("Quota: per_second must be a positive number of operations per second.")
         if type(self.burst) is not int or self.burst < 1:
             raise UsageError("Quota: burst must be a whole number of operations, at least 1.")
@@ -170,10 +170,7 @@ class Permits:
             # Without `as`: that is how it is documented.
             header = Authorization(invocation_id=id_, as_=None).header
             request = httpx.Request("GET", f"{self._address}/invocation/context", headers={HEADER: header})
-            request.read()
-            timeout = max(0.001, min(_LOOKUP_SECONDS, until - now))
-            request.extensions["timeout"] = dict.fromkeys(("connect", "read", "write", "pool"), timeout)
-            answer = yield SendStep(request, timeout)
+            answer = yield SendStep(request, max(0.001, min(_LOOKUP_SECONDS, until - now)))
             _state.keep(key, answer, time.monotonic())
         finally:
             _state.end_lookup(key)

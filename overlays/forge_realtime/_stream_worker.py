@@ -188,8 +188,11 @@ class WorkerThread(threading.Thread):
         super().__init__(name="forge-realtime-streams", daemon=True)
         self._loop_runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
         self.loop = self._loop_runner.get_loop()
-        self.runner = AsyncForgeClient()
-        if shared._given is not None:
+        if shared._given is None:
+            self.runner = AsyncForgeClient()
+        else:
+            # Not aiohttp, which would be loaded in vain.
+            self.runner = AsyncForgeClient(transport="httpx")
             self.runner._shared = _GivenTransport(shared)
         self._stopping = False
         atexit.register(self.end)
@@ -270,7 +273,7 @@ class _GivenTransport(AsyncShared):
     """A client's transport with blocking I/O, in a loop: nothing else runs meanwhile."""
 
     def __init__(self, shared: Shared) -> None:
-        super().__init__(None)
+        super().__init__(None, aiohttp=False)
         self._blocking = shared
 
     async def send(self, request: httpx.Request, timeout: float) -> Answer:

@@ -23,6 +23,7 @@ from attrs import field, frozen
 from ._bucket import SLOT, SharedBucket
 from ._errors import UsageError
 from ._fork import renew_after_fork
+from ._retry import is_number
 
 try:
     import redis
@@ -77,8 +78,7 @@ class RedisStore:
     def __attrs_post_init__(self) -> None:
         if type(self.replicas) is not int or self.replicas < 1:
             raise UsageError("RedisStore: replicas must be the number of processes that share the quota, at least 1.")
-        value = self.timeout
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= _STUCK:
+        if not (is_number(self.timeout) and 0 < self.timeout <= _STUCK):
             raise UsageError(f"RedisStore: timeout must be a positive number of seconds, {_STUCK:g} at most.")
         try:
             _pool(self)

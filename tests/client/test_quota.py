@@ -37,6 +37,7 @@ from forge_realtime_emulator import Emulator, Settings
 from tests.support.callers import INVOCATION, Caller
 from tests.support.fault_server import PUBLISHED, Behaviour, Connection, FaultServer, answer
 from tests.support.rates import most_in_a_second
+from tests.support.streams import as_a_stream
 
 PATIENT = RetryPolicy(attempt_timeout=30.0, deadline=60.0)
 ONE = Quota(per_second=1, burst=1)
@@ -283,7 +284,7 @@ def test_without_a_quota_nothing_is_counted() -> None:
 def test_a_stream_asks_the_default_quota_where_the_client_has_none() -> None:
     with FaultServer() as server, RealtimeClient(server.url) as client:
         live = client.for_installation("i")
-        client._run(live._publish_global_steps("c", "p", None, priority="stream"))
+        client._run(as_a_stream(live)._publish_global_steps("c", "p", None))
         [bucket] = _quota._state._buckets.values()
         assert bucket._tokens < Quota().burst
         assert len(server.received) == 1

@@ -29,6 +29,7 @@ from tests.client.test_quota import PATIENT
 from tests.support.fault_server import FaultServer, refused_url
 from tests.support.rates import most_in_a_second
 from tests.support.redis_server import PASSWORD, RedisServer, require_redis
+from tests.support.streams import as_a_stream
 
 # Publishes from a few threads, and prints what its log said and how many attempts the calls took.
 PUBLISHER = """
@@ -217,8 +218,8 @@ def test_a_plain_call_goes_before_streams_here_too(server: RedisServer) -> None:
         live = client.for_installation("i")
 
         def publish(name: str) -> None:
-            priority: Any = "stream" if name == "stream" else "call"
-            client._run(live._publish_global_steps("c", name, None, priority=priority))
+            caller = as_a_stream(live) if name == "stream" else live
+            client._run(caller._publish_global_steps("c", name, None))
 
         with ThreadPoolExecutor(12) as pool:
             streams = [pool.submit(publish, "stream") for _ in range(10)]
