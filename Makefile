@@ -123,7 +123,7 @@ vendor: wheel ## Copy the core into an app: make vendor DEST=../app/_vendor (FOR
 	@$(BIN)/python -m forge_realtime.vendor $(if $(FORCE),--force) "$$DEST"
 
 LOCK := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
-  --no-header --quiet
+  --no-header --no-strip-extras --quiet
 
 upgrade: $(DONE)/setup ## Bring requirements*.lock up to date with pyproject.toml and the newest releases
 	$(LOCK) pyproject.toml --group dev --all-extras --upgrade --output-file requirements.lock
