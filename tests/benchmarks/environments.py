@@ -90,8 +90,8 @@ def _inputs(name: str) -> list[str]:
 
 
 def _pinned(names: tuple[str, ...]) -> list[str]:
-    pins = dict(re.findall(r"^([a-z0-9-]+)==(\S+)", LOCK.read_text(encoding="utf-8"), re.MULTILINE))
-    return [f"{name}=={pins[name.partition('[')[0]]}" for name in names]
+    pins = dict(re.findall(r"^(\S+)==(\S+)", LOCK.read_text(encoding="utf-8"), re.MULTILINE))
+    return [f"{name}=={pins[name]}" for name in names]
 
 
 def _install(folder: Path, *arguments: str) -> None:
