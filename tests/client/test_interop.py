@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import ssl
+import threading
 from collections.abc import Callable, Iterator
 from http.client import HTTPConnection
 from typing import Any
@@ -38,8 +39,9 @@ from forge_realtime import (
     UsageError,
     _async_shared,
 )
-from tests.support.callers import INVOCATION, QUICK, Caller
-from tests.support.fault_server import Connection, FaultServer, answer, http, refused_url, stall
+from forge_realtime._connections import is_intercepted, is_intercepted_async
+from tests.support.callers import ASYNC_KINDS, INVOCATION, QUICK, AsyncKind, Caller, async_client
+from tests.support.fault_server import PUBLISHED, Connection, FaultServer, answer, http, refused_url, stall
 from tests.support.tls_server import https_sidecar
 
 BASE = "http://sidecar.test"
@@ -63,6 +65,12 @@ def after(step: Callable[[], object]) -> Callable[[Any], Any]:
 
 def event_ids(results: list[Any]) -> list[str | None]:
     return [result.event_id for result in results]
+
+
+def test_nothing_stands_before_httpx_where_nobody_asked_for_it() -> None:
+    """pytest-httpx is a plugin of the whole suite."""
+    assert not is_intercepted()
+    assert not is_intercepted_async()
 
 
 def test_respx(caller: Caller) -> None:
@@ -166,6 +174,36 @@ def test_opentelemetry_comes_and_goes_while_the_client_is_in_use(
     assert event_ids(results) == ["event-1"] * 5
     assert len(spans.get_finished_spans()) == 2
     assert ["traceparent" in request.headers for request in server.received] == [False, True, True, False, False]
+
+
+@pytest.mark.parametrize("kind", ASYNC_KINDS)
+def test_opentelemetry_comes_while_calls_are_in_flight(
+    kind: AsyncKind, tracer: TracerProvider, spans: InMemorySpanExporter
+) -> None:
+    arrived, go_on = threading.Semaphore(0), threading.Event()
+
+    def hold(connection: Connection) -> bool:
+        arrived.release()
+        go_on.wait(10)
+        return PUBLISHED(connection)
+
+    async def run() -> list[PublishResult]:
+        async with async_client(kind, server.url) as client:
+            live = client.for_invocation(INVOCATION)
+            calls = [asyncio.create_task(publish(live)) for _ in range(5)]
+            for _ in calls:
+                await asyncio.to_thread(arrived.acquire)
+            HTTPXClientInstrumentor().instrument(tracer_provider=tracer)
+            calls.append(asyncio.create_task(publish(live)))
+            await asyncio.to_thread(arrived.acquire)
+            go_on.set()
+            # The connections of the first ones are free by then, and not taken for traced calls.
+            return await asyncio.gather(*calls) + await asyncio.gather(*[publish(live) for _ in range(5)])
+
+    with FaultServer(then=hold) as server:
+        assert event_ids(asyncio.run(run())) == ["event-1"] * 11
+    assert len(spans.get_finished_spans()) == 6
+    assert sum("traceparent" in request.headers for request in server.received) == 6
 
 
 # From here on: a client of the app's own.

@@ -273,13 +273,20 @@ def test_closing_twice_and_through_a_sibling() -> None:
 
 
 UNCLOSED = """
-import asyncio, sys
+import asyncio, gc, sys
 from forge_realtime import AsyncRealtimeClient
 
 client = AsyncRealtimeClient(sys.argv[1], transport=sys.argv[2])
 live = client.for_invocation({"x-forge-invocation-id": "invocation-123"})
 for _ in range(2):
     asyncio.run(live.publish("c", "p"))
+# Another one is garbage, of which Python finalizes the parts in no certain order.
+another = AsyncRealtimeClient(sys.argv[1], transport=sys.argv[2])
+cycle = [another.for_invocation({"x-forge-invocation-id": "invocation-123"})]
+cycle.append(cycle)
+asyncio.run(cycle[0].publish("c", "p"))
+del another, cycle
+gc.collect()
 """
 
 

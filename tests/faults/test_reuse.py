@@ -100,6 +100,21 @@ def test_connections_that_the_server_has_closed_are_not_used(caller: Caller) -> 
 
 
 @pytest.mark.parametrize("kind", ASYNC_KINDS)
+def test_tasks_together_do_not_use_connections_that_the_server_has_closed(kind: AsyncKind) -> None:
+    async def run() -> None:
+        async with async_client(kind, server.url, retry=ONCE) as client:
+            live = client.for_invocation(INVOCATION)
+            for _ in range(10):
+                results = await asyncio.gather(*[publish(live) for _ in range(20)])
+                assert {len(result.attempts) for result in results} == {1}
+                server.wait_for_closed_connections()
+
+    with FaultServer(then=GOOD_AND_CLOSE) as server:
+        asyncio.run(run())
+        assert len(server.received) == server.connections == 200
+
+
+@pytest.mark.parametrize("kind", ASYNC_KINDS)
 def test_there_are_no_more_connections_than_that(kind: AsyncKind) -> None:
     calls = Calls("waiting for the answer")
 
