@@ -101,6 +101,12 @@ def test_connections_that_the_server_has_closed_are_not_used(caller: Caller) -> 
 
 @pytest.mark.parametrize("kind", ASYNC_KINDS)
 def test_tasks_together_do_not_use_connections_that_the_server_has_closed(kind: AsyncKind) -> None:
+    def close_a_little_later(connection: Connection) -> bool:
+        GOOD(connection)
+        # The calls have their answers by then, and the event loop stands still.
+        connection.stopping.wait(0.02)
+        return False
+
     async def run() -> None:
         async with async_client(kind, server.url, retry=ONCE) as client:
             live = client.for_invocation(INVOCATION)
@@ -109,9 +115,9 @@ def test_tasks_together_do_not_use_connections_that_the_server_has_closed(kind: 
                 assert {len(result.attempts) for result in results} == {1}
                 server.wait_for_closed_connections()
 
-    with FaultServer(then=GOOD_AND_CLOSE) as server:
+    with FaultServer(then=close_a_little_later) as server:
         asyncio.run(run())
-        assert len(server.received) == server.connections == 200
+        assert len(server.received) == 200
 
 
 @pytest.mark.parametrize("kind", ASYNC_KINDS)
