@@ -127,7 +127,7 @@ def test_the_core_alone_publishes(version: str, which: str, tmp_path: Path) -> N
 @pytest.mark.parametrize(("version", "which"), [(PYTHONS[0], "lowest"), (PYTHONS[-1], "highest")])
 def test_the_tests_of_the_client_pass(version: str, which: str, tmp_path: Path) -> None:
     python = find_python(version)
-    pins(python, which, tmp_path, "aiohttp")
+    pins(python, which, tmp_path, "aiohttp", "redis")
     here = install(python, tmp_path, f"{wheel()}[emulator,aiohttp,redis]", *TOOLS)
     command = [str(here), "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/client"]
     run = subprocess.run(command, check=False, capture_output=True, text=True, cwd=ROOT)
