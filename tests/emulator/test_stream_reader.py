@@ -111,6 +111,8 @@ def test_it_subscribes_as_the_bridge_does_and_ends_it(reader: Reader) -> None:
         {"channel": "chat", "isGlobal": False, "options": {"replaySeconds": 60}},
         {"channel": "news", "isGlobal": True, "options": None},
     ]
+    reader.page.evaluate("window.subscription.unsubscribe()")
+    assert len(reader.page.evaluate("window.subscribed")) == 1
 
 
 def test_text_grows(reader: Reader) -> None:
