@@ -244,43 +244,58 @@ class AsyncStream:
         if self._forked:
             return
         assert self._task is not None
+        loop = asyncio.get_running_loop()
         seconds = self._settings.deadline
         if error is not None:
             self._error = type(error).__name__
             if not isinstance(error, Exception):
                 seconds = min(seconds, _BRIEFLY)
-        self._until = asyncio.get_running_loop().time() + seconds
+        self._until = loop.time() + seconds
         self._ending = True
         self._pending.close()
         self._wake.set()
+        cancelled: asyncio.CancelledError | None = None
         try:
-            await asyncio.wait({self._task}, timeout=seconds)
+            cancelled = await self._outlast(self._task)
             if self._task.cancelled():
                 # As asyncio.run() does at its end with all tasks at once.
                 self._task = asyncio.create_task(self._run())
-                await asyncio.wait({self._task}, timeout=seconds)
+                cancelled = await self._outlast(self._task) or cancelled
             if not self._task.done():
-                await self._stop()
-        except asyncio.CancelledError:
-            await self._stop()
-            raise
+                # So that it lets go of its connection.
+                self._task.cancel()
+                self._until = loop.time() + _BRIEFLY
+                cancelled = await self._outlast(self._task) or cancelled
         finally:
             if not self._task.done() or self._task.cancelled():
-                self._fail(
-                    TimedOutError(f"not all was published in {seconds:g} s after the end of the block (deadline)")
-                )
+                after = f"{seconds:g} s after the end of the block (deadline)"
+                if cancelled is not None:
+                    after = f"{min(seconds, _BRIEFLY):g} s after the block was cancelled"
+                self._fail(TimedOutError(f"not all was published in {after}"))
         if self._failure is None:
             logger.debug("stream: %s", self.report)
-        elif error is None:
+        elif error is None and cancelled is None:
             raise self._failed()
         else:
             logger.warning("%s", self._failed())
+        if cancelled is not None:
+            raise cancelled
 
-    async def _stop(self) -> None:
-        """Has the task let go of its connection."""
-        assert self._task is not None
-        self._task.cancel()
-        await asyncio.wait({self._task}, timeout=_BRIEFLY)
+    async def _outlast(self, task: asyncio.Task[None]) -> asyncio.CancelledError | None:
+        """Waits for its end until `_until`, soon when cancelled meanwhile; returns the cancellation, for later.
+
+        anyio, and so Starlette and FastAPI, cancels again and again for as long as a block has not been left.
+        """
+        loop = asyncio.get_running_loop()
+        cancelled: asyncio.CancelledError | None = None
+        while not task.done() and (left := self._until - loop.time()) > 0:
+            try:
+                await asyncio.wait({task}, timeout=left)
+            except asyncio.CancelledError as error:
+                cancelled = error
+                self._until = min(self._until, loop.time() + _BRIEFLY)
+                self._wake.set()
+        return cancelled
 
     def _fail(self, failure: BaseException) -> None:
         if self._failure is None:

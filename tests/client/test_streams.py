@@ -17,6 +17,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from itertools import chain
 from typing import Any
 
+import anyio
 import httpx
 import pytest
 from attrs import evolve
@@ -752,6 +753,81 @@ def test_a_block_is_cancelled(stage: str) -> None:
     with FaultServer(then=behaviour.get(stage, PUBLISHED)) as server:
         asyncio.run(run())
     assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize("how", ["a scope of anyio", "twice", "at the end"])
+def test_what_is_left_and_the_end_mark_are_sent_however_a_block_is_cancelled(
+    how: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """anyio, as Starlette uses it when a client goes away, cancels again and again; `at the end`: of a block that was done."""
+    arrived, held = threading.Event(), threading.Event()
+
+    def hold(connection: Connection) -> bool:
+        arrived.set()
+        held.wait(5)
+        return PUBLISHED(connection)
+
+    async def block(live: AsyncRealtimeClient, inside: asyncio.Event) -> None:
+        async with live.stream_global("chat", interval=3600) as stream:
+            await stream.send("a")
+            await stream.flush()
+            await stream.send("b")
+            inside.set()
+            if how != "at the end":
+                await asyncio.Event().wait()
+
+    async def scoped(live: AsyncRealtimeClient, inside: asyncio.Event, scope: anyio.CancelScope) -> None:
+        with scope:
+            await block(live, inside)
+
+    async def run() -> None:
+        inside = asyncio.Event()
+        async with async_client(server.url) as live:
+            scope = anyio.CancelScope()
+            task = asyncio.create_task(scoped(live, inside, scope))
+            await inside.wait()
+            cancel = scope.cancel if how == "a scope of anyio" else task.cancel
+            cancel()
+            while not arrived.is_set():
+                await asyncio.sleep(0.001)
+            cancel()
+            held.set()
+            await asyncio.wait({task})
+            assert task.cancelled() is (how != "a scope of anyio")
+
+    with FaultServer(PUBLISHED, then=hold) as server:
+        asyncio.run(run())
+    assert reader(server).text == "ab"
+    assert reader(server).only[-1].get("error") == (None if how == "at the end" else "CancelledError")
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+@pytest.mark.parametrize("error", [None, KeyError("x")])
+def test_a_cancelled_end_lasts_a_second_at_most_and_says_what_is_lost(
+    error: Exception | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def block(live: AsyncRealtimeClient) -> None:
+        async with live.stream_global("chat", deadline=60) as stream:
+            await stream.send("secret")
+            if error is not None:
+                raise error
+
+    async def run() -> float:
+        async with async_client(server.url, retry=RetryPolicy(attempt_timeout=60)) as live:
+            task = asyncio.create_task(block(live))
+            while not server.received:
+                await asyncio.sleep(0.001)
+            began = time.monotonic()
+            task.cancel()
+            await asyncio.wait({task})
+            assert task.cancelled()
+            return time.monotonic() - began
+
+    with FaultServer(then=stall) as server:
+        assert 1 <= asyncio.run(run()) < 3
+    assert "not all was published in 1 s after the block was cancelled" in caplog.text
+    assert "unknown=1" in caplog.text
+    assert "secret" not in caplog.text
 
 
 def test_the_end_mark_is_sent_when_the_loop_cancels_all_its_tasks() -> None:
