@@ -140,6 +140,7 @@ class AsyncStream:
     def renew(self) -> None:
         """Ends the stream in a forked process: it goes on in the parent, with its numbers."""
         self._forked = True
+        self._queue = asyncio.Lock()
         self._pending.renew()
         self._pending.refuse(lambda: UsageError("This stream is the parent process's: make one in this process."))
 

@@ -885,6 +885,8 @@ with live.stream_global("chat") as stream:
     # As if another thread were in the middle of it.
     stream._stream._pending._lock.acquire()
     client._shared.stream_worker._lock.acquire()
+    # And another one waited for room.
+    stream._in_thread(stream._stream._queue.acquire())
     child = os.fork()
     if child == 0:
         for use in (lambda: stream.send("not this"), stream.flush):
@@ -903,6 +905,7 @@ with live.stream_global("chat") as stream:
     status = os.waitpid(child, 0)[1]
     client._shared.stream_worker._lock.release()
     stream._stream._pending._lock.release()
+    stream._stream._queue.release()
     stream.send("after")
 assert stream.report.sent == 2
 client.close()
