@@ -54,7 +54,8 @@ class Bucket:
         # Up to when it has been filled.
         self._filled = now
         self._lowered = -_WINDOW
-        self._lock = threading.Lock()
+        # Reentrant: in the midst of it, a signal handler may publish, and a call that was abandoned be collected.
+        self._lock = threading.RLock()
         self._calls: dict[Ticket, None] = {}
         self._streams: dict[Ticket, None] = {}
 
@@ -119,7 +120,7 @@ class Bucket:
                     return ahead
                 if other.until < now:
                     # Whoever had it has not been heard of since: a loop that was stopped, say.
-                    del queue[other]
+                    queue.pop(other, None)
                 else:
                     ahead += 1
         return ahead
@@ -229,7 +230,7 @@ class SharedBucket(Bucket):
             self._tokens = 0.0
         self._drop_slots(now)
         reserved = 0
-        for start, _, left in self._slots:
+        for start, _, left in list(self._slots):
             reserved += left
             if reserved >= needed:
                 shared = max(0.0, start - now)

@@ -186,7 +186,8 @@ class _State:
 
     def renew(self) -> None:
         """Starts anew, in a forked process: locks and those who wait are the parent's."""
-        self._lock = threading.Lock()
+        # Reentrant, as that of a bucket.
+        self._lock = threading.RLock()
         self._buckets: OrderedDict[tuple[str, str | None, Store | None], Bucket] = OrderedDict()
         # What is not known has a time from when to look again; so has all of an address, under None.
         self._installations: OrderedDict[tuple[str, str | None], tuple[str | None, float]] = OrderedDict()

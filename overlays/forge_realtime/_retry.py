@@ -82,7 +82,8 @@ class RetryBudget:
 
     def __init__(self) -> None:
         self._left = self._MOST
-        self._lock = threading.Lock()
+        # Reentrant: a signal handler may make a call in the midst of it.
+        self._lock = threading.RLock()
 
     def deposit(self, retries: float) -> None:
         """Adds what one call earns."""

@@ -78,7 +78,8 @@ class TokenCache:
 
     def renew(self) -> None:
         """Forgets everything; for a forked process, where the lock and those who sign are the parent's."""
-        self._lock = threading.Lock()
+        # Reentrant: in the midst of it, a signal handler may sign, and a call that was abandoned be collected.
+        self._lock = threading.RLock()
         # With the time of the epoch after which to sign anew.
         self._tokens: OrderedDict[Hashable, tuple[RealtimeToken, float]] = OrderedDict()
         self._signing: dict[Hashable, Future[RealtimeToken | None]] = {}

@@ -72,16 +72,19 @@ class Watchdog:
         self._wakes = math.inf
         self._thread: threading.Thread | None = None
         self._watching = False
-        self._starting = threading.Lock()
+        # Reentrant: a signal handler may make a call in the midst of it.
+        self._starting = threading.RLock()
 
     def add(self, watch: Watch) -> None:
         self._watches.add(watch)
         if not self._watching:
             with self._starting:
                 if not self._running():
-                    self._thread = threading.Thread(target=self._run, name="forge-realtime-watchdog", daemon=True)
+                    thread = self._thread = threading.Thread(
+                        target=self._run, name="forge-realtime-watchdog", daemon=True
+                    )
                     try:
-                        self._thread.start()
+                        thread.start()
                     except RuntimeError as error:
                         self._watches.discard(watch)
                         raise OSError(errno.EAGAIN, str(error)) from None

@@ -15,9 +15,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from attrs import evolve
 
-from forge_realtime import Delivery, NoAnswerError, RealtimeClient, RetryPolicy, UsageError
+from forge_realtime import Delivery, NoAnswerError, Quota, RealtimeClient, RetryPolicy, UsageError
 from tests.support.callers import ASYNC_KINDS, INVOCATION, KINDS, AsyncKind, Kind, async_client
 from tests.support.fault_server import PUBLISHED, Behaviour, Connection, FaultServer, answer
+from tests.support.moments import in_the_midst
 
 # For a machine that is busy with other things.
 PATIENT = RetryPolicy(attempt_timeout=30.0, deadline=30.0)
@@ -118,6 +119,20 @@ def test_a_thread_that_cannot_start_is_an_error_of_ours(monkeypatch: pytest.Monk
                 live.publish("c", "p")
         assert caught.value.delivery is Delivery.NOT_SENT
         assert live.publish("c", "p").event_id == "event-1"
+
+
+def test_a_signal_handler_may_call_in_the_midst_of_a_call() -> None:
+    body = {"token": "a.b.c", "expiresAt": 4_000_000_000}
+    plenty = Quota(per_second=1e6, burst=1_000_000)
+    with (
+        FaultServer(then=answer(200, body)) as server,
+        RealtimeClient(server.url, cache_tokens=True, quota=plenty, retry=PATIENT) as client,
+    ):
+        live = client.for_installation("installation-1")
+        moments = in_the_midst(
+            lambda: live.sign_realtime_token("c", {}), lambda number: live.sign_realtime_token(f"c{number}", {})
+        )
+        assert len(server.received) == moments + 1
 
 
 FORK = """

@@ -290,6 +290,7 @@ def test_waiting_calls_share_a_time_out() -> None:
 @pytest.mark.parametrize("line", range(40))
 def test_an_interrupt_at_any_line_of_the_cache_blocks_nobody(line: int) -> None:
     cache = TokenCache()
+    lock: Any = cache._lock
     signed = RealtimeToken(token=token("c"), expires_at=datetime.now(UTC) + timedelta(hours=1), attempts=())
     left = line
 
@@ -300,7 +301,7 @@ def test_an_interrupt_at_any_line_of_the_cache_blocks_nobody(line: int) -> None:
         if event == "line":
             left -= 1
             # Python looks for signals after a call, not on its way to releasing a lock.
-            releasing = cache._lock.locked() and "with " in linecache.getline(frame.f_code.co_filename, frame.f_lineno)
+            releasing = lock._is_owned() and "with " in linecache.getline(frame.f_code.co_filename, frame.f_lineno)
             if left == 0 and not releasing:
                 raise KeyboardInterrupt
         return trace
