@@ -201,7 +201,7 @@ class SharedBucket(Bucket):
         """How many permits those who wait lack."""
         with self._lock:
             self._drop_slots(now)
-            waiting = len(self._calls) + len(self._streams)
+            waiting = sum(ticket.until >= now for ticket in [*self._calls, *self._streams])
             if not self._reservations.is_settled(now):
                 # What it may not use yet is left to the others.
                 waiting = min(waiting, math.ceil(self._rate * SLOT))

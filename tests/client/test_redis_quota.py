@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 
 from forge_realtime import Quota, RealtimeClient, UsageError, _quota
 from forge_realtime import redis as redis_module
+from forge_realtime._bucket import Ticket
 from forge_realtime.redis import RedisStore
 from forge_realtime_emulator import Emulator
 from tests.client.test_quota import PATIENT
@@ -237,6 +238,17 @@ def test_its_thread_ends_when_there_is_nothing_to_do(server: RedisServer, monkey
         for _ in range(2):
             client.for_installation("i").publish_global("c", "p")
             wait_for(lambda: store.reservations()._thread is None)
+
+
+def test_nothing_is_reserved_for_an_abandoned_place_when_its_time_is_up(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redis_module, "_IDLE_SECONDS", 0.05)
+    store = RedisStore(server.url, replicas=1)
+    bucket = _quota._state.bucket(Quota(store=store), "http://localhost", "i")
+    for _ in range(100):
+        bucket.ask(Ticket(False, time.monotonic() + 0.5), time.monotonic())
+    wait_for(lambda: store.reservations()._thread is None)
 
 
 def test_a_thread_that_cannot_start_leaves_the_share(
