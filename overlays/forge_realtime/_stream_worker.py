@@ -12,7 +12,7 @@ import contextvars
 import threading
 from collections.abc import Callable, Coroutine
 from functools import partial
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -30,6 +30,8 @@ from ._shared import Shared
 from ._streams import AsyncStream
 
 _EXIT_SECONDS: Final = 1.0
+# More than the end of such a block takes.
+_COLLECTED_SECONDS: Final = 3.0
 
 
 class Stream:
@@ -104,11 +106,13 @@ class Stream:
             # A generator that nobody reads any more is collected in any thread.
             self._thread.submit(self._end(error))
         else:
-            self._in_thread(self._end(error))
+            # In the midst of a `send`, say, for which the worker thread waits.
+            collected = isinstance(error, GeneratorExit)
+            self._in_thread(self._end(error), _COLLECTED_SECONDS if collected else None)
 
-    def _in_thread(self, coroutine: Coroutine[Any, Any, None]) -> None:
+    def _in_thread(self, coroutine: Coroutine[Any, Any, None], timeout: float | None = None) -> None:
         assert self._thread is not None
-        self._thread.wait_for(coroutine)
+        self._thread.wait_for(coroutine, timeout)
 
     async def _begin(self) -> None:
         loop = asyncio.get_running_loop()
@@ -248,8 +252,8 @@ class WorkerThread(threading.Thread):
         self.loop.call_soon_threadsafe(start, context=contextvars.copy_context())
         return done, cancel
 
-    def wait_for(self, coroutine: Coroutine[Any, Any, None]) -> None:
-        """Runs it in the loop and waits for its end. An interrupt of the wait cancels it.
+    def wait_for(self, coroutine: Coroutine[Any, Any, None], timeout: float | None = None) -> None:
+        """Runs it in the loop and waits for its end, so many seconds at most. An interrupt of the wait cancels it.
 
         Raises:
             UsageError: It is this thread that would wait.
@@ -262,7 +266,9 @@ class WorkerThread(threading.Thread):
             )
         done, cancel = self.submit(coroutine)
         try:
-            task = done.get()
+            task = done.get(timeout=timeout)
+        except Empty:
+            return
         except BaseException:
             cancel()
             raise

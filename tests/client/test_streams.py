@@ -36,8 +36,10 @@ from forge_realtime import (
     StreamReport,
     UsageError,
     _quota,
+    _stream_worker,
     current_invocation,
 )
+from forge_realtime._stream_worker import Stream
 from forge_realtime_emulator import Emulator
 from tests.support.callers import INVOCATION, QUICK
 from tests.support.fault_server import PUBLISHED, Connection, FaultServer, answer, refused_url, reset_after, stall
@@ -641,6 +643,36 @@ def test_a_block_can_be_left_in_the_thread_that_publishes() -> None:
     ended = [envelopes[-1] for envelopes in reader(server).envelopes.values()]
     assert [envelope.get("error") for envelope in ended] == ["GeneratorExit", None]
     assert all(envelope["end"] for envelope in ended)
+
+
+def test_a_generator_that_is_collected_in_the_midst_of_a_send_does_not_hold_it_up_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(_stream_worker, "_COLLECTED_SECONDS", 0.1)
+
+    def tokens(live: RealtimeClient) -> Generator[str, None, None]:
+        with live.stream_global("b") as stream:
+            stream.send("b")
+            yield "b"
+
+    def send(stream: Stream, generator: Generator[str, None, None]) -> None:
+        with stream._stream._pending._lock:
+            stream.send("a")
+            generator.close()
+
+    with FaultServer() as server, client(server.url) as live:
+        generator = tokens(live)
+        next(generator)
+        with live.stream_global("a") as stream:
+            sending = threading.Thread(target=send, args=(stream, generator), daemon=True)
+            sending.start()
+            sending.join(10)
+            assert not sending.is_alive()
+    streams = reader(server).envelopes.values()
+    assert sorted(("".join(event.get("data", "") for event in events), events[-1]["end"]) for events in streams) == [
+        ("a", True),
+        ("b", True),
+    ]
 
 
 def test_a_given_transport_is_used_for_one_call_at_a_time() -> None:
