@@ -218,7 +218,8 @@ class RealtimeClient(BaseRealtimeClient, ForgeClient):
         Args:
             channel: The channel's name; case-sensitive.
             merge: What becomes of updates that are published together: `"append"` joins texts, of `"latest"` the last one
-                wins, `"batch"` makes a list. Or a function that makes one update of two, and calls nothing of the stream.
+                wins, `"batch"` makes a list. Or a function that makes one update of two, which it gets as JSON has them (lists
+                for tuples, say), and calls nothing of the stream.
             interval: Seconds between two publishes, at least; 0: each begins when the last one is done.
             max_bytes: As soon as so many bytes of JSON are pending, they are published without waiting. One event carries
                 more only if it is a single update.

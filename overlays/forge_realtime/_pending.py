@@ -163,7 +163,8 @@ class Pending:
             encoded = encode_json(update, "the update")
         # With the comma.
         size = len(encoded) + (self._merge == "batch")
-        return Item(encoded.decode(), size, value=update if self._reduce else None)
+        # Read anew: the caller may change the update, or send the same object again.
+        return Item(encoded.decode(), size, value=json.loads(encoded) if self._reduce else None)
 
     def offer(self, item: Item) -> bool:
         """Takes it in; False when there is no room for it yet.

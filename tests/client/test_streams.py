@@ -274,6 +274,17 @@ def test_an_update_of_the_wrong_type_changes_nothing(streamer: Streamer, merge: 
     assert reader(server).only[-1]["error"] == "UsageError"
 
 
+def test_the_callers_function_gets_updates_as_they_were_sent() -> None:
+    update = {"n": 0}
+    with FaultServer() as server, client(server.url) as live:
+        with live.stream_global("c", merge=lambda a, b: {"n": a["n"] + b["n"]}, interval=3600) as stream:
+            stream.send(update)
+            stream.flush()
+            for update["n"] in (1, 10, 100):
+                stream.send(update)
+        assert reader(server).data == [{"n": 0}, {"n": 111}]
+
+
 def test_an_error_of_the_callers_function_is_the_callers() -> None:
     def fail(before: int, after: int) -> int:
         raise LookupError
