@@ -18,10 +18,14 @@ class ClientTransport(httpx.BaseTransport):
         self._client = client
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
+        merged = _merged(self._client, request)
         try:
-            return self._client.send(_merged(self._client, request), stream=True)
+            return self._client.send(merged, stream=True)
         except httpx.HTTPStatusError as error:
             return _refused(error)
+        except (httpx.ConnectError, httpx.PoolTimeout) as error:
+            _check_redirect(error, merged)
+            raise
 
 
 class AsyncClientTransport(httpx.AsyncBaseTransport):
@@ -31,10 +35,14 @@ class AsyncClientTransport(httpx.AsyncBaseTransport):
         self._client = client
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        merged = _merged(self._client, request)
         try:
-            return await self._client.send(_merged(self._client, request), stream=True)
+            return await self._client.send(merged, stream=True)
         except httpx.HTTPStatusError as error:
             return _refused(error)
+        except (httpx.ConnectError, httpx.PoolTimeout) as error:
+            _check_redirect(error, merged)
+            raise
 
 
 def _merged(client: httpx.Client | httpx.AsyncClient, request: httpx.Request) -> httpx.Request:
@@ -43,6 +51,17 @@ def _merged(client: httpx.Client | httpx.AsyncClient, request: httpx.Request) ->
     merged = client.build_request(request.method, request.url, headers=request.headers, extensions=request.extensions)
     merged.stream = request.stream
     return merged
+
+
+def _check_redirect(error: httpx.RequestError, request: httpx.Request) -> None:
+    try:
+        redirected = error.request is not request
+    except RuntimeError:
+        # A hook raised it.
+        redirected = False
+    if redirected:
+        # Whoever redirected may have taken what was sent.
+        raise httpx.ReadError("redirected, and then no connection") from error
 
 
 def _refused(error: httpx.HTTPStatusError) -> httpx.Response:

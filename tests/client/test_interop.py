@@ -447,6 +447,24 @@ def test_redirects_are_followed_if_the_client_does(handed_in: HandedIn) -> None:
     assert error.delivery is Delivery.UNKNOWN
 
 
+def test_what_was_redirected_to_nobody_may_have_arrived(handed_in: HandedIn) -> None:
+    elsewhere = answer(303, headers={"Location": refused_url()})
+    once = evolve(QUICK, delivery="at_most_once")
+    with FaultServer(then=elsewhere) as server:
+        [error] = handed_in(server.url, publish, follow_redirects=True, retry=once)
+    assert error.delivery is Delivery.UNKNOWN
+    assert len(server.published) == 1
+
+
+def test_a_hook_may_say_that_there_is_no_connection(handed_in: HandedIn) -> None:
+    def fail(request: httpx.Request) -> None:
+        raise httpx.ConnectError("not today")
+
+    with FaultServer() as server:
+        [error] = handed_in(server.url, publish, hooks={"request": [fail]}, retry=ONCE)
+    assert error.delivery is Delivery.NOT_SENT
+
+
 def test_the_policy_bounds_the_time_whatever_the_clients_timeout(handed_in: HandedIn) -> None:
     def take_a_while(connection: Connection) -> bool:
         body = connection.read()
