@@ -36,6 +36,7 @@ PRINTS = [
     "StreamReport(updates=3, sent=3, ",
     "",
     "",
+    "event-1\n",
     "",
     "",
 ]

@@ -56,8 +56,13 @@ def create_app(
 
     Raises:
         EmulatorError: The document cannot be used.
+        TypeError: The settings are something else.
         ValueError: The service is no URL, or an origin is none.
     """
+    if not isinstance(settings, Settings | None):
+        raise TypeError(
+            f"settings: takes Settings(...), such as Settings(limit=2); this is of the type {type(settings).__name__}"
+        )
     sidecar = Sidecar(read_document(load_document() if document is None else document), settings or Settings())
 
     async def subscribe(websocket: WebSocket) -> None:

@@ -184,7 +184,10 @@ class Emulator:
             "channel": channel,
             "installation": installation,
         }
-        self._sidecar.faults.add({name: value for name, value in fault.items() if value is not None})
+        try:
+            self._sidecar.faults.add({name: value for name, value in fault.items() if value is not None})
+        except ValueError as error:
+            raise ValueError(str(error).replace("retryAfter", "retry_after")) from None
         self._in_loop(self._sidecar.feed.changed)
 
     def register(

@@ -27,18 +27,20 @@ _EMULATOR: pytest.StashKey[Emulator] = pytest.StashKey()
 
 @pytest.fixture(scope="session")
 def forge_realtime_settings() -> Settings | None:
-    """How the emulator behaves. Define a session fixture of this name to return `Settings` of your own."""
+    """How the emulator behaves. Define a session fixture of this name, in conftest.py, to return `Settings` of your own."""
     return None
 
 
 @pytest.fixture(scope="session")
-def _forge_realtime_of_session(forge_realtime_settings: Settings | None) -> Iterator[Emulator]:
+def _forge_realtime_of_session(
+    forge_realtime_settings: Settings | None,
+) -> Iterator[tuple[Emulator, Settings | None]]:
     try:
         from . import Emulator
     except ImportError as error:
         pytest.fail(f"The fixture forge_realtime: {error}", pytrace=False)
     with Emulator(settings=forge_realtime_settings) as emulator:
-        yield emulator
+        yield emulator, forge_realtime_settings
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -54,10 +56,19 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, None]:
 
 @pytest.fixture
 def forge_realtime(
-    _forge_realtime_of_session: Emulator, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+    _forge_realtime_of_session: tuple[Emulator, Settings | None],
+    forge_realtime_settings: Settings | None,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
 ) -> Emulator:
     """An `Emulator` as new, for this test, with `FORGE_EGRESS_PROXY_URL` set to its address."""
-    emulator = _forge_realtime_of_session
+    emulator, settings = _forge_realtime_of_session
+    if forge_realtime_settings != settings:
+        pytest.fail(
+            "The fixture forge_realtime: the emulator of this session runs with other settings already. Define "
+            "forge_realtime_settings in the conftest.py at the top, or change a setting in a test by forge_realtime.change().",
+            pytrace=False,
+        )
     if not emulator.is_running:
         # A test before this one has stopped it.
         emulator.start()

@@ -175,7 +175,7 @@ class UnexpectedAnswerError(AnswerError):
 
 
 class StreamError(ForgeRealtimeError):
-    """A stream ended, or a wait in it, before all of it was published. `__cause__` is what the last attempt ended with.
+    """A stream ended, or a wait in it (`flush`), before all of it was published. `__cause__` is what the last attempt ended with.
 
     Attributes:
         report: What became of the updates so far.

@@ -16,6 +16,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable
+from inspect import iscoroutinefunction
 from typing import Any, Final, Literal, TypeAlias
 
 from attrs import define, evolve, frozen
@@ -57,8 +58,12 @@ class StreamSettings:
     deadline: float
 
     def __attrs_post_init__(self) -> None:
-        if self.merge not in ("append", "latest", "batch") and not callable(self.merge):
-            raise UsageError("stream: merge must be 'append', 'latest', 'batch' or a function of two updates.")
+        if self.merge not in ("append", "latest", "batch") and (
+            not callable(self.merge) or iscoroutinefunction(self.merge)
+        ):
+            raise UsageError(
+                "stream: merge must be 'append', 'latest', 'batch' or a plain function (not async) of two updates."
+            )
         if self.overflow not in ("wait", "merge", "drop_oldest", "raise"):
             raise UsageError("stream: overflow must be 'wait', 'merge', 'drop_oldest' or 'raise'.")
         if not (is_number(self.interval) and 0 <= self.interval <= _DAY):

@@ -60,8 +60,8 @@ class Quota:
 
     In any second, `per_second + burst` operations begin at most. Plain calls go before streams, and otherwise who came
     first. After a 429 nothing begins until its `Retry-After` has passed (a minute at most), then half as much as before,
-    and each second somewhat more. All clients of a process share what they use of an installation; where their settings
-    differ, the lowest hold.
+    and each second somewhat more. All clients of a process share what they use of an installation, if their `store` is the
+    same; where the other settings differ, the lowest hold.
 
     Attributes:
         per_second: Operations that begin per second, on average.

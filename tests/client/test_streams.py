@@ -228,7 +228,8 @@ def test_token_and_context_go_with_each_event() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"merge": "join"}, "merge must be 'append', 'latest', 'batch' or a function"),
+        ({"merge": "join"}, "merge must be 'append', 'latest', 'batch' or a plain function"),
+        ({"merge": asyncio.sleep}, "plain function"),
         ({"overflow": "block"}, "overflow must be"),
         ({"interval": -1}, "interval must be a number of seconds, 0 or more"),
         ({"interval": "1"}, "interval must be"),

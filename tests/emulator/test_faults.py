@@ -110,6 +110,8 @@ def test_from_python_a_wrong_fault_is_a_value_error(own: Api) -> None:
         own.emulator.fail_next(status=200)
     with pytest.raises(ValueError, match="times: must be at least 1"):
         own.emulator.fail_next(0, status=500)
+    with pytest.raises(ValueError, match="retry_after: must be at least 0"):
+        own.emulator.fail_next(status=429, retry_after=-1)
     with pytest.raises(ValueError, match="operation: must be one of"):
         own.emulator.fail_next(status=500, operation="nix")
 

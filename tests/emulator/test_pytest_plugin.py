@@ -84,6 +84,19 @@ def test_the_settings_are_a_fixture_to_define_anew(tmp_path: Path) -> None:
     assert " 1 passed" in run(tmp_path, SETTINGS)
 
 
+def test_settings_that_come_too_late_are_not_ignored(tmp_path: Path) -> None:
+    (tmp_path / "test_before.py").write_text("def test_it(forge_realtime): pass", encoding="utf-8")
+    output = run(tmp_path, SETTINGS)
+    assert " 1 passed, 1 error" in output
+    assert "Define forge_realtime_settings in the conftest.py" in output
+    assert "Traceback" not in output
+
+
+def test_settings_are_settings(tmp_path: Path) -> None:
+    output = run(tmp_path, SETTINGS.replace("Settings(strict=True)", "{'strict': True}"))
+    assert "settings: takes Settings(...), such as Settings(limit=2); this is of the type dict" in output
+
+
 WORKERS = """
 import os
 import pytest
