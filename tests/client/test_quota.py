@@ -363,16 +363,16 @@ def test_an_interrupted_thread_gives_its_place_back(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_429_holds_the_other_calls_of_the_installation() -> None:
-    refusal = answer(429, headers={"Retry-After": "0.5"}, publishes=False)
+    refusal = answer(429, headers={"Retry-After": "1"}, publishes=False)
     with FaultServer(refusal) as server, RealtimeClient(server.url, quota=Quota()) as client:
         once = RetryPolicy(max_attempts=1)
         began = time.monotonic()
         with pytest.raises(RateLimitedError):
             client.for_installation("i").with_options(retry=once).publish_global("c", "p")
         client.for_installation("another").publish_global("c", "p")
-        assert time.monotonic() - began < 0.5
+        assert time.monotonic() - began < 1
         client.for_installation("i").publish_global("c", "p")
-        assert time.monotonic() - began >= 0.5
+        assert time.monotonic() - began >= 1
 
 
 def test_a_token_from_the_cache_costs_nothing(caller: Caller) -> None:

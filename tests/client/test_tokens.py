@@ -320,15 +320,15 @@ def test_an_interrupt_at_any_line_of_the_cache_blocks_nobody(line: int) -> None:
 def test_waiting_for_another_signature_counts_into_the_deadline() -> None:
     async def run() -> None:
         async with AsyncRealtimeClient(server.url, cache_tokens=True) as client:
-            live = client.for_invocation(INVOCATION).with_options(retry=evolve(QUICK, deadline=0.4))
+            live = client.for_invocation(INVOCATION).with_options(retry=evolve(QUICK, deadline=1.0))
             first, second = asyncio.create_task(sign(live)), asyncio.create_task(sign(live))
             while not server.received:
                 await asyncio.sleep(0)
             began = time.monotonic()
-            asyncio.get_running_loop().call_later(0.2, first.cancel)
+            asyncio.get_running_loop().call_later(0.5, first.cancel)
             with pytest.raises(TimedOutError):
                 await second
-            assert time.monotonic() - began < 0.55
+            assert time.monotonic() - began < 1.4
             assert first.cancelled()
 
     with FaultServer(then=stall) as server:
