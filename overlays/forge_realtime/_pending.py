@@ -16,7 +16,6 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable
-from inspect import iscoroutinefunction
 from typing import Any, Final, Literal, TypeAlias
 
 from attrs import define, evolve, frozen
@@ -25,7 +24,7 @@ from ._call import Steps
 from ._errors import Delivery, StreamReport, UsageError
 from ._json import encode_json
 from ._results import PublishResult
-from ._retry import RetryPolicy, is_number
+from ._retry import RetryPolicy, is_number, is_plain_function
 
 Merge: TypeAlias = Literal["append", "latest", "batch"] | Callable[[Any, Any], Any]
 Overflow: TypeAlias = Literal["wait", "merge", "drop_oldest", "raise"]
@@ -58,9 +57,7 @@ class StreamSettings:
     deadline: float
 
     def __attrs_post_init__(self) -> None:
-        if self.merge not in ("append", "latest", "batch") and (
-            not callable(self.merge) or iscoroutinefunction(self.merge)
-        ):
+        if self.merge not in ("append", "latest", "batch") and not is_plain_function(self.merge):
             raise UsageError(
                 "stream: merge must be 'append', 'latest', 'batch' or a plain function (not async) of two updates."
             )

@@ -66,7 +66,7 @@ class RetryPolicy:
                 raise UsageError(f"RetryPolicy: {name} must be a number of seconds, 0 or more and a day at most.")
         if not (is_number(self.budget) and self.budget >= 0):
             raise UsageError("RetryPolicy: budget must be a number of retries per call, 0 or more.")
-        if self.on_attempt is not None and (not callable(self.on_attempt) or iscoroutinefunction(self.on_attempt)):
+        if self.on_attempt is not None and not is_plain_function(self.on_attempt):
             raise UsageError("RetryPolicy: on_attempt must be a plain function (not async) of one Attempt.")
 
     def backoff(self, attempt: int) -> float:
@@ -126,6 +126,10 @@ def _date(text: str) -> datetime | None:
         return dateutil.parser.parse(text, ignoretz=True).replace(tzinfo=UTC)
     except (ValueError, OverflowError):
         return None
+
+
+def is_plain_function(value: object) -> bool:
+    return callable(value) and not iscoroutinefunction(value)
 
 
 def is_number(value: object) -> bool:
