@@ -48,8 +48,9 @@ def python_of(name: str) -> Path:
         return folder / "bin/python"
     print(f"Making the environment {name} …", file=sys.stderr, flush=True)
     _uv("venv", "--quiet", "--clear", "--python", sys.executable, str(folder))
-    if requirements := _pinned(ENVIRONMENTS[name]):
-        _install(folder, "--require-hashes", *requirements)
+    if names := ENVIRONMENTS[name]:
+        locked = pins()
+        _install(folder, "--require-hashes", *[f"{each}=={locked[each]}" for each in names])
     if name.startswith("forge"):
         extra = "[aiohttp]" if name == "forge-aiohttp" else ""
         _install(folder, f"forge-realtime{extra} @ {wheel().as_uri()}")
@@ -89,9 +90,9 @@ def _inputs(name: str) -> list[str]:
     return [sys.version, *ENVIRONMENTS[name], *(hashlib.sha256(file.read_bytes()).hexdigest() for file in files)]
 
 
-def _pinned(names: tuple[str, ...]) -> list[str]:
-    pins = dict(re.findall(r"^(\S+)==(\S+)", LOCK.read_text(encoding="utf-8"), re.MULTILINE))
-    return [f"{name}=={pins[name]}" for name in names]
+def pins() -> dict[str, str]:
+    """The versions that the lock has, by the names with their extras."""
+    return dict(re.findall(r"^(\S+)==(\S+)", LOCK.read_text(encoding="utf-8"), re.MULTILINE))
 
 
 def _install(folder: Path, *arguments: str) -> None:

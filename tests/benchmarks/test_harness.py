@@ -18,7 +18,7 @@ import pytest
 from tests.benchmarks import blocks
 from tests.benchmarks.blocks import Comparison, Load, Side, Stage, compare
 from tests.benchmarks.contenders import CONTENDERS, EVENT_ID, encoded, made_payload
-from tests.benchmarks.environments import ENVIRONMENTS, LOCK, clean_environment
+from tests.benchmarks.environments import ENVIRONMENTS, clean_environment, pins
 from tests.benchmarks.growth import document_with
 from tests.benchmarks.scenarios import scenarios
 from tests.benchmarks.server import Server
@@ -140,8 +140,7 @@ def test_every_scenario_has_contenders_whose_environments_are_pinned() -> None:
     named = {side.contender for comparison in comparisons for side in (comparison.subject, comparison.reference)}
     assert named == CONTENDERS.keys()
     assert {CONTENDERS[name][0] for name in named} < ENVIRONMENTS.keys()
-    pinned = {line.partition("==")[0] for line in LOCK.read_text(encoding="utf-8").splitlines() if "==" in line}
-    assert {name for names in ENVIRONMENTS.values() for name in names} <= pinned
+    assert {name for names in ENVIRONMENTS.values() for name in names} <= pins().keys()
 
 
 @pytest.mark.parametrize("operations", [3, 4, 30, 603])
