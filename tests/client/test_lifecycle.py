@@ -17,7 +17,7 @@ from attrs import evolve
 
 from forge_realtime import Delivery, NoAnswerError, Quota, RealtimeClient, RetryPolicy, UsageError
 from tests.support.callers import ASYNC_KINDS, INVOCATION, KINDS, AsyncKind, Kind, async_client
-from tests.support.fault_server import PUBLISHED, Behaviour, Connection, FaultServer, answer
+from tests.support.fault_server import PUBLISHED, Behaviour, Connection, FaultServer, Held, answer
 from tests.support.moments import in_the_midst
 
 # For a machine that is busy with other things.
@@ -197,20 +197,8 @@ def test_a_forked_process_shares_no_socket_with_asyncio(transport: str) -> None:
     assert server.connections == 2
 
 
-class HeldAnswer:
-    """Answers when it is told to."""
-
-    def __init__(self) -> None:
-        self.arrived, self.go_on = threading.Event(), threading.Event()
-
-    def __call__(self, connection: Connection) -> bool:
-        self.arrived.set()
-        self.go_on.wait()
-        return PUBLISHED(connection)
-
-
 def test_closing_lets_calls_in_flight_end() -> None:
-    held = HeldAnswer()
+    held = Held()
     with FaultServer(then=held) as server, ThreadPoolExecutor(1) as pool:
         client = RealtimeClient(server.url)
         live = client.for_invocation(INVOCATION)
@@ -228,7 +216,7 @@ def test_closing_lets_calls_in_flight_end() -> None:
 
 @pytest.mark.parametrize("kind", ASYNC_KINDS)
 def test_closing_lets_tasks_in_flight_end(kind: AsyncKind) -> None:
-    held = HeldAnswer()
+    held = Held()
 
     async def run() -> None:
         client = async_client(kind, server.url)

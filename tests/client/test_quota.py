@@ -10,7 +10,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -41,13 +40,6 @@ from tests.support.streams import as_a_stream
 
 PATIENT = RetryPolicy(attempt_timeout=30.0, deadline=60.0)
 ONE = Quota(per_second=1, burst=1)
-
-
-@pytest.fixture(autouse=True)
-def nothing_used() -> Iterator[None]:
-    _quota._state.renew()
-    yield
-    _quota._state.renew()
 
 
 @dataclass(frozen=True)

@@ -55,12 +55,10 @@ print(json.dumps({"said": said, "attempts": [len(result.attempts) for result in 
 
 
 @pytest.fixture(autouse=True)
-def nothing_used() -> Iterator[None]:
-    for state in (_quota._state, redis_module._processwide):
-        state.renew()
+def nothing_reserved() -> Iterator[None]:
+    redis_module._processwide.renew()
     yield
-    for state in (_quota._state, redis_module._processwide):
-        state.renew()
+    redis_module._processwide.renew()
 
 
 @pytest.fixture

@@ -35,14 +35,13 @@ from forge_realtime import (
     StreamFullError,
     StreamReport,
     UsageError,
-    _quota,
     _stream_worker,
     current_invocation,
 )
 from forge_realtime._stream_worker import Stream
 from forge_realtime_emulator import Emulator
 from tests.support.callers import INVOCATION, QUICK
-from tests.support.fault_server import PUBLISHED, Connection, FaultServer, answer, refused_url, reset_after, stall
+from tests.support.fault_server import PUBLISHED, FaultServer, Held, answer, refused_url, reset_after, stall
 from tests.support.features import needs
 from tests.support.streams import Reader, run_virtually
 
@@ -129,8 +128,6 @@ def streamer(request: pytest.FixtureRequest) -> Streamer:
 
 @pytest.fixture(autouse=True)
 def nothing_is_left() -> Iterator[None]:
-    # Another test's server may have had the same port, and refused everything.
-    _quota._state.renew()
     yield
     for thread in workers():
         thread.join(5)
@@ -533,14 +530,9 @@ def test_a_flush_that_waits_for_an_answer_may_have_published(streamer: Streamer)
 
 
 def test_waiting_for_room_ends_when_there_is_some() -> None:
-    go_on = threading.Event()
-
-    def hold(connection: Connection) -> bool:
-        go_on.wait(20)
-        return PUBLISHED(connection)
-
+    held = Held()
     with (
-        FaultServer(hold) as server,
+        FaultServer(held) as server,
         client(server.url) as live,
         live.stream_global("chat", max_pending=2, interval=0) as stream,
         ThreadPoolExecutor(1) as pool,
@@ -553,7 +545,7 @@ def test_waiting_for_room_ends_when_there_is_some() -> None:
         stream.send("c")
         waits = pool.submit(stream.send, "d")
         assert stream.report.updates == 3
-        go_on.set()
+        held.go_on.set()
         waits.result(20)
     assert reader(server).text == "abcd"
 
@@ -799,30 +791,27 @@ def test_a_block_is_cancelled(stage: str) -> None:
     assert time.monotonic() - began < 5
 
 
+async def send_a_and_b(live: AsyncRealtimeClient, inside: asyncio.Event, *, linger: bool) -> None:
+    """Publishes "a", and leaves "b" to the end of the block, which comes at once or not by itself."""
+    async with live.stream_global("chat", interval=3600) as stream:
+        await stream.send("a")
+        await stream.flush()
+        await stream.send("b")
+        inside.set()
+        if linger:
+            await asyncio.Event().wait()
+
+
 @pytest.mark.parametrize("how", ["a scope of anyio", "twice", "at the end"])
 def test_what_is_left_and_the_end_mark_are_sent_however_a_block_is_cancelled(
     how: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """anyio, as Starlette uses it when a client goes away, cancels again and again; `at the end`: of a block that was done."""
-    arrived, held = threading.Event(), threading.Event()
-
-    def hold(connection: Connection) -> bool:
-        arrived.set()
-        held.wait(5)
-        return PUBLISHED(connection)
-
-    async def block(live: AsyncRealtimeClient, inside: asyncio.Event) -> None:
-        async with live.stream_global("chat", interval=3600) as stream:
-            await stream.send("a")
-            await stream.flush()
-            await stream.send("b")
-            inside.set()
-            if how != "at the end":
-                await asyncio.Event().wait()
+    held = Held()
 
     async def scoped(live: AsyncRealtimeClient, inside: asyncio.Event, scope: anyio.CancelScope) -> None:
         with scope:
-            await block(live, inside)
+            await send_a_and_b(live, inside, linger=how != "at the end")
 
     async def run() -> None:
         inside = asyncio.Event()
@@ -832,14 +821,14 @@ def test_what_is_left_and_the_end_mark_are_sent_however_a_block_is_cancelled(
             await inside.wait()
             cancel = scope.cancel if how == "a scope of anyio" else task.cancel
             cancel()
-            while not arrived.is_set():
+            while not held.arrived.is_set():
                 await asyncio.sleep(0.001)
             cancel()
-            held.set()
+            held.go_on.set()
             await asyncio.wait({task})
             assert task.cancelled() is (how != "a scope of anyio")
 
-    with FaultServer(PUBLISHED, then=hold) as server:
+    with FaultServer(PUBLISHED, then=held) as server:
         asyncio.run(run())
     assert reader(server).text == "ab"
     assert reader(server).only[-1].get("error") == (None if how == "at the end" else "CancelledError")
@@ -877,18 +866,10 @@ def test_a_cancelled_end_lasts_a_second_at_most_and_says_what_is_lost(
 def test_the_end_mark_is_sent_when_the_loop_cancels_all_its_tasks() -> None:
     """As `asyncio.run` does with what still runs when its main task is done."""
 
-    async def block(live: AsyncRealtimeClient, inside: asyncio.Event) -> None:
-        async with live.stream_global("chat", interval=3600) as stream:
-            await stream.send("a")
-            await stream.flush()
-            await stream.send("b")
-            inside.set()
-            await asyncio.Event().wait()
-
     async def begin() -> tuple[asyncio.Task[None], AsyncRealtimeClient]:
         live = AsyncRealtimeClient(server.url, quota=UNLIMITED).for_installation("installation-1")
         inside = asyncio.Event()
-        task = asyncio.create_task(block(live, inside))
+        task = asyncio.create_task(send_a_and_b(live, inside, linger=True))
         await inside.wait()
         return task, live
 

@@ -31,7 +31,7 @@ from forge_realtime import (
 )
 from forge_realtime._tokens import TokenCache, check_token
 from tests.support.callers import INVOCATION, QUICK, Caller
-from tests.support.fault_server import Behaviour, Connection, FaultServer, answer, refused_url, stall
+from tests.support.fault_server import Behaviour, FaultServer, Held, answer, refused_url, stall
 from tests.support.features import needs
 from tests.support.tokens import encode, token
 
@@ -168,20 +168,14 @@ def test_a_failure_is_not_kept(caller: Caller) -> None:
 
 
 def test_threads_wait_for_the_one_that_signs() -> None:
-    arrived, go_on = threading.Event(), threading.Event()
-
-    def answer_later(connection: Connection) -> bool:
-        arrived.set()
-        go_on.wait()
-        return signing(3600)(connection)
-
-    with FaultServer(then=answer_later) as server, RealtimeClient(server.url, cache_tokens=True) as client:
+    held = Held(signing(3600))
+    with FaultServer(then=held) as server, RealtimeClient(server.url, cache_tokens=True) as client:
         live = client.for_invocation(INVOCATION)
         with ThreadPoolExecutor(8) as pool:
             first = pool.submit(sign, live)
-            arrived.wait()
+            held.arrived.wait()
             others = [pool.submit(sign, live) for _ in range(7)]
-            go_on.set()
+            held.go_on.set()
         results = [future.result() for future in (first, *others)]
     assert len(server.received) == 1
     assert len({id(signed) for signed in results}) == 1

@@ -263,6 +263,24 @@ trickled = slowly(http(200, b"", {"Content-Length": "100000"}), b"x" * 100_000)
 PUBLISHED = answer(200, {"eventId": "event-1", "eventTimestamp": "1767225600000"})
 
 
+class Held:
+    """Answers when it is told to.
+
+    Attributes:
+        arrived: Set when there is a request.
+        go_on: To be set for the answer.
+    """
+
+    def __init__(self, then: Behaviour = PUBLISHED) -> None:
+        self.arrived, self.go_on = threading.Event(), threading.Event()
+        self._then = then
+
+    def __call__(self, connection: Connection) -> bool:
+        self.arrived.set()
+        assert self.go_on.wait(30)
+        return self._then(connection)
+
+
 class FaultServer:
     """Behaves once as each given behaviour says, and after the last one as `then`.
 
