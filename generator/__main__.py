@@ -10,16 +10,16 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from generator.compare.rules import PARTS
 from generator.document import Document, GeneratorError, blaming, canonical_json, read_document, write_atomically
-from generator.lock import CONFIG, DOCUMENT, LOCK, OVERLAYS, hash_folder, lock_text
-from generator.patch import overlay_files, patch
-from generator.place import put_in_place
-from generator.pull import pull
-from generator.regenerate import check, generate
-from generator.render import render
-from generator.rules import PARTS
-from generator.select import REALTIME_TAG, select
-from generator.sibling import make_client
+from generator.pipeline.atomic_replace import put_in_place
+from generator.pipeline.lock import CONFIG, DOCUMENT, LOCK, OVERLAYS, hash_folder, lock_text
+from generator.pipeline.patch import overlay_files, patch
+from generator.pipeline.regenerate import check, generate
+from generator.pipeline.render import render
+from generator.pipeline.select import REALTIME_TAG, select
+from generator.pipeline.sibling_client import make_client
+from generator.spec.pull import pull
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -70,13 +70,13 @@ def _run(options: argparse.Namespace) -> None:
             check(root)
         case "publish":
             # Here, since twine takes a while to import.
-            from generator.publish import publish
+            from generator.release.publish import publish
 
             publish(root, options.index)
         case "diff":
             # Here, since griffe and the names of openapi-python-client take a while to import.
-            from generator.diff import diff
-            from generator.report import as_json, as_text
+            from generator.compare.diff import diff
+            from generator.compare.report import as_json, as_text
 
             found = diff(root, options.old, options.new)
             text = as_json(found) if options.json else as_text(found)
@@ -86,11 +86,11 @@ def _run(options: argparse.Namespace) -> None:
                 write_atomically(options.output, text)
 
         case "release":
-            from generator.release import release
+            from generator.release.release import release
 
             release(root, options.bump, datetime.now(UTC).date())
         case "propose":
-            from generator.propose import propose
+            from generator.release.propose import propose
 
             propose(root, options.source)
 

@@ -16,7 +16,7 @@ import pytest
 
 from forge_realtime import RealtimeClient, RetryPolicy
 from forge_realtime_emulator import Emulator
-from forge_realtime_emulator._contexts import OVERRIDES, Context
+from forge_realtime_emulator._platform.contexts import OVERRIDES, Context
 from tests.support.features import needs
 
 ROOT = Path(__file__).parent.parent

@@ -32,7 +32,9 @@ def test_it_is_the_merge_of_three_rooms_and_no_file_is_in_two() -> None:
     assert not overlays & emulator
     shipped = {str(path) for path in files("forge-realtime") or [] if ".dist-info" not in str(path)}
     shipped = {path for path in shipped if "__pycache__" not in path and not path.startswith("..")}
-    copied = {f"forge_realtime_emulator/{name}" for name in ("realtime.json", "streams.js", "streams.d.ts")}
+    copied = {
+        f"forge_realtime_emulator/{name}" for name in ("realtime.json", "static/streams.js", "static/streams.d.ts")
+    }
     assert shipped == generated | overlays | emulator | copied
 
 

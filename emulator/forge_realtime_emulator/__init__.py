@@ -16,14 +16,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ._app import create_app
-    from ._authorization import Authorization
-    from ._emulator import Emulator
-    from ._errors import EmulatorError, SubscriptionClosed, SubscriptionRefused
-    from ._records import RecordedEvent, RecordedRequest
-    from ._settings import Settings
-    from ._streams import RecordedStream
-    from ._subscription import ReceivedEvent, Subscription
+    from ._http.routes import create_app
+    from ._platform.authorization import Authorization
+    from ._platform.errors import EmulatorError, SubscriptionClosed, SubscriptionRefused
+    from ._platform.records import RecordedEvent, RecordedRequest
+    from ._platform.settings import Settings
+    from ._platform.streams import RecordedStream
+    from ._server.emulator import Emulator
+    from ._server.subscription import ReceivedEvent, Subscription
 
 __all__ = [
     "Authorization",
@@ -41,18 +41,18 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Authorization": "_authorization",
-    "Emulator": "_emulator",
-    "EmulatorError": "_errors",
-    "ReceivedEvent": "_subscription",
-    "RecordedEvent": "_records",
-    "RecordedRequest": "_records",
-    "RecordedStream": "_streams",
-    "Settings": "_settings",
-    "Subscription": "_subscription",
-    "SubscriptionClosed": "_errors",
-    "SubscriptionRefused": "_errors",
-    "create_app": "_app",
+    "Authorization": "_platform.authorization",
+    "Emulator": "_server.emulator",
+    "EmulatorError": "_platform.errors",
+    "ReceivedEvent": "_server.subscription",
+    "RecordedEvent": "_platform.records",
+    "RecordedRequest": "_platform.records",
+    "RecordedStream": "_platform.streams",
+    "Settings": "_platform.settings",
+    "Subscription": "_server.subscription",
+    "SubscriptionClosed": "_platform.errors",
+    "SubscriptionRefused": "_platform.errors",
+    "create_app": "_http.routes",
 }
 
 

@@ -23,10 +23,10 @@ from urllib.parse import urlsplit
 import click
 from click.core import ParameterSource
 
-from ._errors import EmulatorError, SubscriptionRefused
+from ._platform.errors import EmulatorError, SubscriptionRefused
 
 if TYPE_CHECKING:
-    from ._subscription import ReceivedEvent, Subscription
+    from ._server.subscription import ReceivedEvent, Subscription
 
 _DAY = 86_400
 _NAP = 0.5
@@ -100,9 +100,9 @@ def emulate(
     a browser.
     """
     with _needs_the_extra("emulate"):
-        from ._contexts import read_contexts
-        from ._emulator import Emulator
-        from ._settings import Settings
+        from ._platform.contexts import read_contexts
+        from ._platform.settings import Settings
+        from ._server.emulator import Emulator
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         if not _is_loopback(host):
@@ -279,7 +279,7 @@ def _subscription(url: str, described: dict[str, Any]) -> Iterator[Subscription]
     with _needs_the_extra("listen"):
         from websockets.exceptions import InvalidHandshake, InvalidStatus
 
-        from ._subscription import open_subscription
+        from ._server.subscription import open_subscription
     with contextlib.ExitStack() as stack:
         try:
             subscription = stack.enter_context(

@@ -49,7 +49,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, None]:
     report = (yield).get_result()
     emulator = item.stash.get(_EMULATOR, None)
     if report.failed and emulator is not None and emulator.requests:
-        from ._why_not import last_calls
+        from ._platform.why_not import last_calls
 
         report.sections.append(("Last calls of forge_realtime", last_calls(emulator.requests)))
 

@@ -9,11 +9,8 @@ from typing import TYPE_CHECKING
 from ._version import __version__
 
 if TYPE_CHECKING:
-    from ._async_client import AsyncRealtimeClient
-    from ._authorization import Authorization
-    from ._client import RealtimeClient
-    from ._document import DOCUMENT as __document__
-    from ._errors import (
+    from ._core.authorization import Authorization
+    from ._core.errors import (
         AnswerError,
         Attempt,
         Delivery,
@@ -32,12 +29,15 @@ if TYPE_CHECKING:
         UnexpectedAnswerError,
         UsageError,
     )
-    from ._invocation import Invocation, current_invocation
-    from ._quota import Quota
-    from ._results import PublishResult, RealtimeToken
-    from ._retry import RetryPolicy
-    from ._stream_worker import Stream
-    from ._streams import AsyncStream
+    from ._core.invocation import Invocation, current_invocation
+    from ._core.retry import RetryPolicy
+    from ._document import DOCUMENT as __document__
+    from ._quota.limiter import Quota
+    from ._realtime.async_client import AsyncRealtimeClient
+    from ._realtime.client import RealtimeClient
+    from ._realtime.results import PublishResult, RealtimeToken
+    from ._streams.async_stream import AsyncStream
+    from ._streams.worker import Stream
 
 __all__ = [
     "AnswerError",
@@ -73,16 +73,16 @@ __all__ = [
 ]
 
 _HOMES = {
-    "_async_client": ("AsyncRealtimeClient",),
-    "_authorization": ("Authorization",),
-    "_client": ("RealtimeClient",),
+    "_realtime.async_client": ("AsyncRealtimeClient",),
+    "_core.authorization": ("Authorization",),
+    "_realtime.client": ("RealtimeClient",),
     "_document": ("DOCUMENT",),
-    "_invocation": ("Invocation", "current_invocation"),
-    "_quota": ("Quota",),
-    "_results": ("PublishResult", "RealtimeToken"),
-    "_retry": ("RetryPolicy",),
-    "_stream_worker": ("Stream",),
-    "_streams": ("AsyncStream",),
+    "_core.invocation": ("Invocation", "current_invocation"),
+    "_quota.limiter": ("Quota",),
+    "_realtime.results": ("PublishResult", "RealtimeToken"),
+    "_core.retry": ("RetryPolicy",),
+    "_streams.worker": ("Stream",),
+    "_streams.async_stream": ("AsyncStream",),
 }
 """Where the names are; those that are not here are errors, and what comes with them."""
 
@@ -94,7 +94,7 @@ if not TYPE_CHECKING:
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         origin = "DOCUMENT" if name == "__document__" else name
-        home = next((module for module, names in _HOMES.items() if origin in names), "_errors")
+        home = next((module for module, names in _HOMES.items() if origin in names), "_core.errors")
         value: object = getattr(import_module(f".{home}", __name__), origin)
         # From here on it is found without this function.
         globals()[name] = value

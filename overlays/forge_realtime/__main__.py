@@ -8,7 +8,7 @@ import sys
 def main() -> None:
     """Runs the command line; without the extra's package it says what to install and ends with exit code 1."""
     try:
-        from ._cli import cli
+        from ._cli.commands import cli
     except ModuleNotFoundError as error:
         if error.name != "click":
             raise

@@ -14,7 +14,7 @@ import logging
 from contextlib import suppress
 from typing import Final
 
-from ._invocation import current_invocation
+from ._core.invocation import current_invocation
 
 # The documented levels, each with the first of Python's that is too high for it.
 _LEVELS: Final = (

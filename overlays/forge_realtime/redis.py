@@ -8,7 +8,6 @@ A moving window, which limits has too, would not do that: what is reserved at it
 
 from __future__ import annotations
 
-import logging
 import math
 import random
 import threading
@@ -20,10 +19,11 @@ from typing import Final, cast
 
 from attrs import field, frozen
 
-from ._bucket import SLOT, SharedBucket
-from ._errors import UsageError
-from ._fork import renew_after_fork
-from ._retry import is_number
+from ._core.errors import UsageError
+from ._core.fork import renew_after_fork
+from ._core.log import logger
+from ._core.retry import is_number
+from ._quota.bucket import SLOT, SharedBucket
 
 try:
     import redis
@@ -35,7 +35,6 @@ except ModuleNotFoundError as error:
         f"{__name__} needs the extra redis: pip install 'forge-realtime[redis]'", name=error.name
     ) from None
 
-_logger = logging.getLogger(__package__)
 
 _SLOTS_PER_SECOND: Final = round(1 / SLOT)
 _TRY_AGAIN: Final = 1.0
@@ -181,7 +180,7 @@ class _Reservations:
         if self._up_since is None:
             self._up_since = time.monotonic()
             gone = self._up_since - self._gone_since
-            _logger.info("the quota's store is back after %.1f s: the quota is shared again", gone)
+            logger.info("the quota's store is back after %.1f s: the quota is shared again", gone)
         return True
 
     def _carry_out(self, what: Callable[[], float]) -> float | None:
@@ -202,7 +201,7 @@ class _Reservations:
             self._up_since = None
             self._gone_since = now
             # The message can hold more.
-            _logger.warning(
+            logger.warning(
                 "the quota's store does not answer as it should (%s; are its address, password and database right?): this process keeps to its share of the quota, 1/%d, until it is back",
                 type(error).__name__,
                 self._store.replicas,

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-from ._invocation import Invocation, activated, find_invocation
+from ._core.invocation import Invocation, activated, find_invocation
 
 
 class InvocationMiddleware:

@@ -152,7 +152,7 @@ def ready_sync(url: str) -> Call:
 def ready_own(url: str) -> Call:
     import httpx
 
-    from forge_realtime._connections import Connection
+    from forge_realtime._transports.connection import Connection
 
     return _ready_sync(url, Connection(httpx.URL(url), None, 5.0))
 
@@ -181,13 +181,13 @@ def ready_async(url: str) -> Call:
 def ready_own_async(url: str) -> Call:
     import httpx
 
-    from forge_realtime._connections import AsyncConnection
+    from forge_realtime._transports.connection import AsyncConnection
 
     return _ready_async(url, AsyncConnection(httpx.URL(url), None, 5.0))
 
 
 def ready_own_aiohttp(url: str) -> Call:
-    from forge_realtime._aiohttp import AiohttpTransport
+    from forge_realtime._transports.aiohttp import AiohttpTransport
 
     return _ready_async(url, AiohttpTransport(ssl.create_default_context, 100, 5.0))
 

@@ -16,11 +16,12 @@ from typing import Any, Literal
 
 import httpx
 
-from forge_realtime import AsyncRealtimeClient, Quota, _quota
-from forge_realtime._bucket import SharedBucket
+from forge_realtime import AsyncRealtimeClient, Quota
+from forge_realtime._quota import limiter as _quota
+from forge_realtime._quota.bucket import SharedBucket
 from forge_realtime.redis import RedisStore, _Reservations
-from forge_realtime_emulator._errors import Refused
-from forge_realtime_emulator._limit import Limit
+from forge_realtime_emulator._platform.errors import Refused
+from forge_realtime_emulator._platform.limit import Limit
 from tests.support.rates import most_in_a_second
 from tests.support.streams import run_virtually
 

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from forge_realtime import RetryPolicy
-from forge_realtime._cli import cli
+from forge_realtime._cli.commands import cli
 from forge_realtime_emulator import Emulator
 
 Run = Callable[..., Result]

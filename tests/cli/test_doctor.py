@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from click.testing import Result
 
-from forge_realtime import _doctor
+from forge_realtime._cli import doctor as _doctor
 from forge_realtime_emulator import Emulator, Settings
 from tests.cli.conftest import Run
 from tests.support.fault_server import Behaviour, Connection, FaultServer, garbage, http, refused_url

@@ -19,7 +19,7 @@ import pytest
 from websockets.sync.server import ServerConnection, serve
 
 from forge_realtime_emulator import Emulator
-from forge_realtime_emulator._contexts import OVERRIDES
+from forge_realtime_emulator._platform.contexts import OVERRIDES
 from tests.cli.conftest import VARIABLES, Run
 from tests.support.fault_server import Behaviour, FaultServer, answer, garbage, refused_url
 from tests.support.features import needs

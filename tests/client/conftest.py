@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from forge_realtime import _quota
+from forge_realtime._quota import limiter as _quota
 
 
 @pytest.fixture(autouse=True)

@@ -86,7 +86,9 @@ def test_the_wheel_holds_the_three_rooms_and_nothing_else(one: Path) -> None:
     with zipfile.ZipFile(one / "made" / WHEEL) as wheel:
         names = wheel.namelist()
     assert len(names) == len(set(names))
-    copied = {f"forge_realtime_emulator/{name}" for name in ("realtime.json", "streams.js", "streams.d.ts")}
+    copied = {
+        f"forge_realtime_emulator/{name}" for name in ("realtime.json", "static/streams.js", "static/streams.d.ts")
+    }
     assert set(names) == sources | about | copied
     assert {"forge_realtime/py.typed", "forge_realtime_emulator/py.typed"} <= set(names)
     assert {name.partition("/")[0] for name in names} == {

@@ -312,7 +312,7 @@ def test_a_subscription_that_is_renewed_over_the_limit_waits_and_comes_back(
     page: Page, emulator: Emulator, back_end: RealtimeClient, channel: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The emulator's clock goes by advance() only: until then the second never ends.
-    monkeypatch.setattr("forge_realtime_emulator._clock.time", SimpleNamespace(time=lambda: 1_800_000_000.0))
+    monkeypatch.setattr("forge_realtime_emulator._platform.clock.time", SimpleNamespace(time=lambda: 1_800_000_000.0))
     refused: list[float] = []
 
     def note(frame: str | bytes) -> None:

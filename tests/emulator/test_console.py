@@ -14,7 +14,7 @@ import pytest
 from playwright.sync_api import Browser, Error, expect
 
 from forge_realtime_emulator import Emulator
-from forge_realtime_emulator._records import RecordedInvoke
+from forge_realtime_emulator._platform.records import RecordedInvoke
 from tests.emulator.api import Api
 from tests.emulator.console import Console
 from tests.support.browser import open_browser
@@ -294,7 +294,7 @@ def test_the_rate_is_shown_against_the_limit(
     rates = console.region("Operations per second")
     expect(rates.get_by_role("listitem")).to_have_text("default-installation0 of 50")
     with monkeypatch.context() as frozen:
-        frozen.setattr("forge_realtime_emulator._clock.Clock.now", lambda _: 1_700_000_000.0)
+        frozen.setattr("forge_realtime_emulator._platform.clock.Clock.now", lambda _: 1_700_000_000.0)
         for _ in range(3):
             own.publish(channel)
         expect(rates.get_by_role("listitem")).to_have_text("default-installation3 of 50")

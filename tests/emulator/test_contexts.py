@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forge_realtime_emulator import Emulator, EmulatorError, Settings, SubscriptionRefused
-from forge_realtime_emulator._contexts import OVERRIDES, Context, read_contexts
-from forge_realtime_emulator._document import load_document, read_document
-from forge_realtime_emulator._sidecar import Sidecar
+from forge_realtime_emulator._platform.contexts import OVERRIDES, Context, read_contexts
+from forge_realtime_emulator._platform.document import load_document, read_document
+from forge_realtime_emulator._platform.sidecar import Sidecar
 from tests.emulator.api import Api
 
 PANEL = {"installation": "i-1", "module": "panel", "moduleType": "jira:issuePanel", "account": "user-123"}

@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from websockets.sync.client import connect
 
-from forge_realtime_emulator import Emulator, Settings, Subscription, SubscriptionClosed, SubscriptionRefused, _channels
+from forge_realtime_emulator import Emulator, Settings, Subscription, SubscriptionClosed, SubscriptionRefused
+from forge_realtime_emulator._platform import channels as _channels
 from tests.emulator.api import Api
 
 

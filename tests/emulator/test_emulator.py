@@ -16,7 +16,8 @@ import pytest
 from websockets.sync.client import connect
 
 import forge_realtime_emulator
-from forge_realtime_emulator import Emulator, EmulatorError, Settings, SubscriptionClosed, _emulator
+from forge_realtime_emulator import Emulator, EmulatorError, Settings, SubscriptionClosed
+from forge_realtime_emulator._server import emulator as _emulator
 from tests.emulator.api import Api
 
 

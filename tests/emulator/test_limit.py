@@ -14,15 +14,15 @@ from hypothesis import settings as example_settings
 from hypothesis import strategies as st
 
 from forge_realtime_emulator import Emulator, Settings, SubscriptionRefused
-from forge_realtime_emulator._errors import Refused
-from forge_realtime_emulator._limit import Limit
+from forge_realtime_emulator._platform.errors import Refused
+from forge_realtime_emulator._platform.limit import Limit
 from tests.emulator.api import Api
 
 
 @pytest.fixture
 def limited(own: Api, monkeypatch: pytest.MonkeyPatch) -> Api:
     """Its clock goes by advance() only: how fast this machine is decides nothing."""
-    monkeypatch.setattr("forge_realtime_emulator._clock.time", SimpleNamespace(time=lambda: 1_800_000_000.0))
+    monkeypatch.setattr("forge_realtime_emulator._platform.clock.time", SimpleNamespace(time=lambda: 1_800_000_000.0))
     return own
 
 

@@ -17,7 +17,8 @@ import pytest
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
-from forge_realtime_emulator import Emulator, Settings, _bridge, create_app
+from forge_realtime_emulator import Emulator, Settings, create_app
+from forge_realtime_emulator._http import bridge as _bridge
 from tests.emulator.api import Api
 
 ORIGIN = "http://localhost:5173"
@@ -325,7 +326,7 @@ def test_the_log_has_no_query_and_no_body(
 def test_only_the_last_invocations_are_kept(
     client: httpx.Client, page_server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("forge_realtime_emulator._contexts.INVOKED_LIMIT", 2)
+    monkeypatch.setattr("forge_realtime_emulator._platform.contexts.INVOKED_LIMIT", 2)
     with Emulator(service=page_server, contexts={"invocations": {"kept": {}}}) as emulator:
         for _ in range(3):
             invoke(client, emulator)

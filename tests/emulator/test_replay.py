@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from forge_realtime_emulator import Emulator, Settings, SubscriptionRefused, _channels
+from forge_realtime_emulator import Emulator, Settings, SubscriptionRefused
+from forge_realtime_emulator._platform import channels as _channels
 from tests.emulator.api import Api
 
 

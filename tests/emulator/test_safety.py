@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from websockets.frames import Frame, Opcode
 
-from forge_realtime_emulator import _channels, _recent
+from forge_realtime_emulator._platform import bounded_log as _recent
+from forge_realtime_emulator._platform import channels as _channels
 from tests.benchmarks.emulator_clients import CHANNEL, Subscribers
 from tests.emulator.api import Api
 from tests.emulator.test_sse import subscribers, until

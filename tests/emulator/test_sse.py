@@ -12,7 +12,9 @@ from urllib.parse import quote, urlencode
 import httpx
 import pytest
 
-from forge_realtime_emulator import Emulator, Settings, _channels, _subscribers
+from forge_realtime_emulator import Emulator, Settings
+from forge_realtime_emulator._http import subscribers as _subscribers
+from forge_realtime_emulator._platform import channels as _channels
 from tests.emulator.api import Api
 
 

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from playwright.sync_api import Locator, expect
 
-from forge_realtime_emulator import Emulator, _streams
-from forge_realtime_emulator._channels import Address
+from forge_realtime_emulator import Emulator
+from forge_realtime_emulator._platform import streams as _streams
+from forge_realtime_emulator._platform.channels import Address
 from tests.emulator.api import Api
 from tests.emulator.console import Console
 from tests.emulator.envelopes import ID, NO_ENVELOPES, envelope

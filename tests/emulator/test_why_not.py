@@ -181,7 +181,7 @@ def test_what_is_missing_for_the_same_reason_is_told_once(own: Api) -> None:
 
 
 def test_calls_over_the_limit_are_told_once_with_their_number(own: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("forge_realtime_emulator._clock.time", SimpleNamespace(time=lambda: 1_800_000_000.0))
+    monkeypatch.setattr("forge_realtime_emulator._platform.clock.time", SimpleNamespace(time=lambda: 1_800_000_000.0))
 
     def stream() -> None:
         for _ in range(60):

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import pytest
 
 from forge_realtime import AsyncRealtimeClient, Quota, RealtimeClient, RetryPolicy, StreamReport
-from forge_realtime._pending import Pending, StreamSettings
+from forge_realtime._streams.buffer import Pending, StreamSettings
 from tests.faults.matrix import watched_for_leaks
 from tests.faults.phases import Interrupts
 from tests.faults.test_ten_thousand import PUBLISHING, REFUSING, Chaos, echo, seed
@@ -157,7 +157,7 @@ def test_an_interrupt_at_any_line_of_taking_an_update_in_loses_none(merge: str, 
         left = [line]
 
         def interrupt(frame: Any, event: str, _: object, left: list[int] = left) -> Any:
-            if frame.f_globals["__name__"] == "forge_realtime._pending" and event == "line":
+            if frame.f_globals["__name__"] == "forge_realtime._streams.buffer" and event == "line":
                 if not left[0]:
                     sys.settrace(None)
                     raise KeyboardInterrupt

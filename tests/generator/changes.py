@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from generator.tolerate import tolerate
+from generator.pipeline.open_enums import tolerate
 
 Document = dict[str, Any]
 Mutation = Callable[[Document], object]

@@ -16,9 +16,9 @@ from openapi_python_client.config import Config, ConfigFile, MetaType
 
 from generator.__main__ import main
 from generator.document import canonical_json
-from generator.patch import overlay_files, patch
-from generator.render import render
-from generator.select import select
+from generator.pipeline.patch import overlay_files, patch
+from generator.pipeline.render import render
+from generator.pipeline.select import select
 from tests.support.revisions import REVISIONS, revision
 
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from generator.changelog import parse_changelog
 from generator.document import GeneratorError
+from generator.release.changelog import parse_changelog
 
 DAY = date(2026, 3, 1)
 FIRST = "# Changelog\n\nWords.\n\n## Unreleased\n\n### Added\n\n- One.\n"

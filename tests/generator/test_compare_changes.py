@@ -11,10 +11,10 @@ import httpx
 import pytest
 
 from forge_realtime_emulator import Emulator, Settings
-from generator.compare import compare
+from generator.compare.documents import compare
+from generator.compare.python_api import compare_surfaces, surface
+from generator.compare.rules import RULES, next_version, strongest
 from generator.document import canonical_json
-from generator.rules import RULES, next_version, strongest
-from generator.surface import compare_surfaces, surface
 from tests.generator.changes import CASES, Case
 from tests.generator.conftest import render_unformatted
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from generator.compare import compare
-from generator.shapes import Reader
-from generator.tolerate import tolerate
+from generator.compare.documents import compare
+from generator.compare.schema_types import Reader
+from generator.pipeline.open_enums import tolerate
 from tests.generator.changes import answer, in_answer, in_request, operation, request
 from tests.generator.conftest import REPOSITORY
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from generator.compare import compare_outside
+from generator.compare.documents import compare_outside
 from tests.generator.changes import PUBLISH, operation, options, request
 from tests.generator.conftest import git, last_revision
 from tests.support.revisions import REVISIONS, revision
@@ -23,7 +23,7 @@ Document = dict[str, Any]
 
 @pytest.fixture(autouse=True)
 def rendering(monkeypatch: pytest.MonkeyPatch, render_once: Callable[..., None]) -> None:
-    monkeypatch.setattr("generator.sides.render", render_once)
+    monkeypatch.setattr("generator.compare.client_side.render", render_once)
 
 
 @pytest.fixture
@@ -172,7 +172,7 @@ def test_the_typing_tests_are_those_of_the_last_release(git_repo: Path, run: Run
 
 def test_the_hand_written_package_of_two_revisions_is_compared_too(git_repo: Path, run: Run) -> None:
     package = git_repo / "overlays/forge_realtime"
-    policy, version = package / "_retry.py", package / "_version.py"
+    policy, version = package / "_core/retry.py", package / "_version.py"
     policy.write_text(policy.read_text(encoding="utf-8").replace("    budget: float = 0.2\n", ""), encoding="utf-8")
     version.write_text(version.read_text(encoding="utf-8").replace("0.1.0", "1.2.3"), encoding="utf-8")
     git(git_repo, "commit", "--quiet", "--all", "--message", "two")

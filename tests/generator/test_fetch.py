@@ -1,4 +1,4 @@
-"""TLS, proxies and conditions of `generator.fetch`, on loopback."""
+"""TLS, proxies and conditions of `generator.spec.fetch`, on loopback."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import pytest
 import trustme
 
 from generator.document import GeneratorError
-from generator.fetch import _permitted, fetch
+from generator.spec.fetch import _permitted, fetch
 from tests.support.document_server import Published, Reply, publishing
 
 
 @pytest.fixture(autouse=True)
 def once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("generator.fetch.WAITS", ())
+    monkeypatch.setattr("generator.spec.fetch.WAITS", ())
 
 
 @pytest.fixture(scope="module")
@@ -117,8 +117,8 @@ def test_a_retry_after_that_says_nothing_is_passed_over(
     async def sleep(seconds: float) -> None:
         waited.append(seconds)
 
-    monkeypatch.setattr("generator.fetch.sleep", sleep)
-    monkeypatch.setattr("generator.fetch.WAITS", (0.25,))
+    monkeypatch.setattr("generator.spec.fetch.sleep", sleep)
+    monkeypatch.setattr("generator.spec.fetch.WAITS", (0.25,))
     headers = {"Retry-After": value.encode().decode("latin-1")}
     assert fetch(server.put("/", Reply(status=503, headers=headers), Reply(b"{}"))) is not None
     assert waited == [0.25]

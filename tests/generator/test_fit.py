@@ -24,7 +24,7 @@ REQUIRED_TEXT = {"required": ["kind"], "properties": {"kind": {"type": "string"}
 
 @pytest.fixture(autouse=True)
 def rendering(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("generator.regenerate.render", render_unformatted)
+    monkeypatch.setattr("generator.pipeline.regenerate.render", render_unformatted)
 
 
 @pytest.fixture
@@ -51,49 +51,49 @@ PARAMETER = {"in": "query", "required": True, "schema": {"type": "string"}}
     [
         (
             _update(PUBLISH + SCHEMA, REQUIRED_TEXT),
-            "_operations.py",
+            "_realtime/operations.py",
             "return PublishRequest(",
             "missing 1 required positional argument: 'kind'",
         ),
         (
             _update(f"{PUBLISH}{SCHEMA}.properties.options", REQUIRED_TEXT),
-            "_operations.py",
+            "_realtime/operations.py",
             "PublishOptions(**options)",
             "missing 1 required positional argument: 'kind'",
         ),
         (
             _update(TOKEN + SCHEMA, REQUIRED_TEXT),
-            "_operations.py",
+            "_realtime/operations.py",
             "return SignRealtimeTokenRequest(",
             "missing 1 required positional argument: 'kind'",
         ),
         (
             _update(f"{PUBLISH}.parameters", {"name": "site", **PARAMETER}),
-            "_client.py",
+            "_realtime/client.py",
             "self._prepare(_publish, body=body)",
             "missing 1 required keyword-only argument: 'site'",
         ),
         (
             _update(TOKEN, {"operationId": "sign"}),
-            "_client.py",
+            "_realtime/client.py",
             "import sign_realtime_token",
             "cannot import name 'sign_realtime_token'",
         ),
         (
             _update(TOKEN + SCHEMA, {"title": "SignRequest"}),
-            "_operations.py",
-            "from ._api.models import (",
+            "_realtime/operations.py",
+            "from .._api.models import (",
             "cannot import name 'SignRealtimeTokenRequest'",
         ),
         (
             _update(f"{PUBLISH}{SCHEMA}.properties.payload", {"maxLength": 3}),
-            "_operations.py",
+            "_realtime/operations.py",
             "def publish_request(",
             "publish sends what the document refuses: the body.payload: 'payload' is too long",
         ),
         (
             _update(f"{TOKEN}{SCHEMA}.properties.claims", {"additionalProperties": {"type": "object"}}),
-            "_operations.py",
+            "_realtime/operations.py",
             "claims=RealtimeTokenClaims.from_dict(claims)",
             "ValueError: ",
         ),
@@ -148,7 +148,7 @@ def test_what_the_document_lacks_is_said(repo: Path, run: Run) -> None:
 
 
 def test_a_package_that_cannot_be_probed_is_an_error(repo: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("generator.fit._PROBE", repo / "gone.py")
+    monkeypatch.setattr("generator.pipeline.overlay_fit._PROBE", repo / "gone.py")
     (repo / "generated.lock").unlink()
     result = run("--root", repo, "generate")
     assert result.code == 1

@@ -15,7 +15,7 @@ import pytest
 
 from forge_realtime_emulator import Emulator
 from generator.__main__ import main
-from generator.patch import patch
+from generator.pipeline.patch import patch
 from tests.generator.conftest import copy_repository, repin
 from tests.support.fault_server import FaultServer, answer
 

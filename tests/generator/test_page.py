@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from generator.document import GeneratorError
-from generator.page import document_address, is_html
+from generator.spec.reference_page import document_address, is_html
 
 PAGE = "https://developer.atlassian.com/platform/forge/rest/v2/api-group-forge-realtime/"
 STATIC = "https://dac-static.atlassian.com/cloud/confluence/openapi-v2.v3.json?_v=1.8494.0"

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from generator.document import GeneratorError
-from generator.patch import overlay_files, patch
+from generator.pipeline.patch import overlay_files, patch
 
 Document = dict[str, Any]
 Run = Callable[..., Any]

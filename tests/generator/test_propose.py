@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from generator.propose import BRANCH
+from generator.release.propose import BRANCH
 from tests.generator.conftest import Run, git, last_revision
 from tests.support.revisions import revision
 

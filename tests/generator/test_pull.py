@@ -19,7 +19,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from generator.document import read_document
-from generator.select import select
+from generator.pipeline.select import select
 from tests.support.document_server import Published, Reply, publishing
 
 Document = dict[str, Any]
@@ -47,7 +47,7 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     async def sleep(seconds: float) -> None:
         waited.append(seconds)
 
-    monkeypatch.setattr("generator.fetch.sleep", sleep)
+    monkeypatch.setattr("generator.spec.fetch.sleep", sleep)
     return waited
 
 
@@ -374,8 +374,8 @@ def test_failures_that_do_not_pass_are_not_tried_again(server: Published, refuse
 def test_too_large_is_refused_before_it_is_all_in_memory(
     server: Published, refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch, packed: bool, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("generator.fetch.LIMIT", 10_000)
-    monkeypatch.setattr("generator.pull.LIMIT", 10_000)
+    monkeypatch.setattr("generator.spec.fetch.LIMIT", 10_000)
+    monkeypatch.setattr("generator.spec.pull.LIMIT", 10_000)
     body = b"{" + b" " * 50_000_000 + b"}" if packed else b"{" + b" " * 10_000
     reply = Reply(gzip.compress(body, 1), headers={"Content-Encoding": "gzip"}) if packed else Reply(body)
     assert "is larger than 10000 bytes" in refused(server.put(PATH, reply))
@@ -384,10 +384,10 @@ def test_too_large_is_refused_before_it_is_all_in_memory(
 
 
 def test_timeouts(server: Published, refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("generator.fetch.TIMEOUT", httpx.Timeout(0.05, connect=5))
+    monkeypatch.setattr("generator.spec.fetch.TIMEOUT", httpx.Timeout(0.05, connect=5))
     assert "nothing came for 0.05 s. Try again later." in refused(server.put("/hang", Reply(then="hang")))
     assert server.paths == ["/hang"] * 4
-    monkeypatch.setattr("generator.fetch.TOTAL", 0.3)
+    monkeypatch.setattr("generator.spec.fetch.TOTAL", 0.3)
     trickle = server.put("/trickle", Reply(b"{", length=10**6, then="trickle"))
     assert f"error: {trickle}: was not answered completely within 0.3 s." in refused(trickle)
     assert server.paths[4:] == ["/trickle"]
@@ -564,7 +564,7 @@ def test_document_and_source_are_placed_together_or_not_at_all(
             raise OSError("disk full")
         os.rename(source, target)
 
-    monkeypatch.setattr("generator.place.os.replace", replace)
+    monkeypatch.setattr("generator.pipeline.atomic_replace.os.replace", replace)
     assert "disk full" in refused(server.put(PATH, Reply(encoded(document), headers=JSON)))
 
 

@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from generator.release import compare_metadata
-from generator.rules import Effect, next_version, raised
+from generator.compare.rules import Effect, next_version, raised
+from generator.release.release import compare_metadata
 from tests.generator.conftest import REPOSITORY, Run, git, repin
 from tests.support.revisions import revision
 
@@ -91,33 +91,33 @@ def nothing(root: Path) -> None:
 
 
 def words(root: Path) -> None:
-    edit(root / PACKAGE / "_retry.py", '"""', '"""Words. ')
+    edit(root / PACKAGE / "_core/retry.py", '"""', '"""Words. ')
 
 
 def no_code(root: Path) -> None:
     words(root)
-    edit(root / "emulator/forge_realtime_emulator/console.html", "<title>", "<title>The ")
+    edit(root / "emulator/forge_realtime_emulator/static/console.html", "<title>", "<title>The ")
     edit(root / "pyproject.toml", '"attrs>=22.2,<27"', '"attrs>=23.1,<27"')
 
 
 def new_method(root: Path) -> None:
     edit(
-        root / PACKAGE / "_invocation.py",
+        root / PACKAGE / "_core/invocation.py",
         "    def to_text(",
         "    def is_new(self) -> bool:\n        return True\n\n    def to_text(",
     )
 
 
 def removed_method(root: Path) -> None:
-    edit(root / PACKAGE / "_invocation.py", "    def to_text(", "    def _to_text(")
+    edit(root / PACKAGE / "_core/invocation.py", "    def to_text(", "    def _to_text(")
 
 
 def removed_in_the_emulator(root: Path) -> None:
-    edit(root / "emulator/forge_realtime_emulator/_emulator.py", "    def fail_next(", "    def _fail_next(")
+    edit(root / "emulator/forge_realtime_emulator/_server/emulator.py", "    def fail_next(", "    def _fail_next(")
 
 
 def page_of_the_emulator(root: Path) -> None:
-    edit(root / "emulator/forge_realtime_emulator/console.html", "<title>", "<title>The ")
+    edit(root / "emulator/forge_realtime_emulator/static/console.html", "<title>", "<title>The ")
 
 
 def test_the_first_release_is_the_version_that_is_there(unreleased: Path, run: Run) -> None:
@@ -161,7 +161,7 @@ def test_a_first_release_of_another_version(unreleased: Path, run: Run) -> None:
             no_code,
             "0.1.1",
             "cosmetic",
-            "forge_realtime_emulator/console.html: another text\n  pyproject.toml: another dependencies",
+            "forge_realtime_emulator/static/console.html: another text\n  pyproject.toml: another dependencies",
         ),
         (new_method, "0.1.1", "additive", "Invocation.is_new: added"),
         (removed_method, "0.2.0", "breaking", "Invocation.to_text: Public object was removed"),
@@ -352,9 +352,9 @@ def no_release_of_that_name(root: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (dirty, "the tree is dirty:\n M overlays/forge_realtime/_retry.py\nCommit or remove that first"),
+        (dirty, "the tree is dirty:\n M overlays/forge_realtime/_core/retry.py\nCommit or remove that first"),
         (untracked, "the tree is dirty:\n?? notes.txt\n"),
-        (staged, "the tree is dirty:\nM  overlays/forge_realtime/_retry.py\n"),
+        (staged, "the tree is dirty:\nM  overlays/forge_realtime/_core/retry.py\n"),
         (detached, "no branch is checked out. A release is a commit on a branch: git switch main"),
         (not_as_locked, "generated/ is not what generated.lock says. Run `make generate`"),
         (tag_elsewhere, "the tag v0.1.0 is there already, outside of this branch."),

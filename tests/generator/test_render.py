@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from generator import render as render_module
 from generator.document import GeneratorError
-from generator.render import render
+from generator.pipeline import render as render_module
+from generator.pipeline.render import render
 
 Document = dict[str, Any]
 Run = Callable[..., Any]

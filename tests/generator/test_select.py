@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from generator.document import GeneratorError
-from generator.select import select
+from generator.pipeline.select import select
 
 Document = dict[str, Any]
 Run = Callable[..., Any]

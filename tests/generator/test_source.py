@@ -9,7 +9,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from generator.source import source_text
+from generator.spec.source import source_text
 
 text = st.text(st.characters(exclude_categories=["Cs"]))
 

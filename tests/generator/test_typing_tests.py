@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from generator.typing_tests import TypingError, check_types
+from generator.compare.typing_tests import TypingError, check_types
 
 Check = Callable[..., list[TypingError]]
 

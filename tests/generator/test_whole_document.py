@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from forge_realtime_emulator import Emulator
-from generator.patch import overlays_for, patch
-from generator.select import select
+from generator.pipeline.patch import overlays_for, patch
+from generator.pipeline.select import select
 from tests.generator.conftest import repin
 from tests.support.whole_document import GROUPS, OPERATIONS, schemas_of, whole_document
 
@@ -97,7 +97,7 @@ def test_a_client_for_two_other_groups(repo: Path, whole: Document, run: Run, tm
     made = tmp_path / "forge_groups"
     assert result.out == f"made: {made}\n"
     assert len([*made.glob("_api/api/group_*/[gp]*.py")]) == 2 * OPERATIONS
-    assert "start `forge-realtime emulate`" in (made / "_base.py").read_text(encoding="utf-8")
+    assert "start `forge-realtime emulate`" in (made / "_client/forge.py").read_text(encoding="utf-8")
     check = subprocess.run(
         [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(mypy_cache), str(made)],
         check=False,

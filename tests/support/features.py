@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from forge_realtime._operations import lacking
+from forge_realtime._realtime.operations import lacking
 
 LACKING = lacking()
 

@@ -1,0 +1,1 @@
+"""HTTP and WebSocket routes around the platform."""

@@ -1,0 +1,304 @@
+"""The HTTP side: one endpoint per operation of the document, and the emulator's own under `/_emulator`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import socket
+import struct
+from collections.abc import Iterable, Iterator, Mapping
+from http import HTTPStatus
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route, WebSocketRoute
+from starlette.types import Receive, Scope, Send
+from starlette.websockets import WebSocket
+
+from .._platform.authorization import Authorization, parse_authorization
+from .._platform.document import Operation, load_document, read_document
+from .._platform.errors import EmulatorError, Refused
+from .._platform.faults import Fault
+from .._platform.records import RecordedRequest, channel_of
+from .._platform.settings import Settings
+from .._platform.sidecar import Answer, Sidecar
+from .bridge import Bridge
+from .connection import transport_of
+from .console import console_route
+from .control import Control
+from .json import JSONResponse, invalid, parse_json, printable, read_body
+from .log import log, log_event, log_refusal
+from .origin import RefuseOrigins, parse_origin
+from .subscribers import serve_subscriber, stream_subscriber
+
+_NUMBER = re.compile("[0-9]{1,9}")
+
+
+def create_app(
+    document: Mapping[str, Any] | None = None,
+    settings: Settings | None = None,
+    *,
+    service: str | None = None,
+    origins: Iterable[str] = (),
+) -> Starlette:
+    """Makes the emulator as an ASGI application, for a server of one's own. `Emulator` brings a server with it.
+
+    Args:
+        document: The OpenAPI document; by default the derived one that is shipped with the package.
+        settings: How it behaves; by default `Settings()`.
+        service: The base URL of the app's service, for `invokeService()` in a browser.
+        origins: The origins of the pages that may load `/bridge.js` and use it.
+
+    Raises:
+        EmulatorError: The document cannot be used.
+        TypeError: The settings are something else.
+        ValueError: The service is no URL, or an origin is none.
+    """
+    if not isinstance(settings, Settings | None):
+        raise TypeError(
+            f"settings: takes Settings(...), such as Settings(limit=2); this is of the type {type(settings).__name__}"
+        )
+    sidecar = Sidecar(read_document(load_document() if document is None else document), settings or Settings())
+
+    async def subscribe(websocket: WebSocket) -> None:
+        await serve_subscriber(websocket, sidecar)
+
+    async def stream(request: Request) -> Response:
+        return await stream_subscriber(request, sidecar)
+
+    async def context(request: Request) -> Response:
+        header = sidecar.document.header
+        return JSONResponse(
+            sidecar.invocation_context(parse_authorization(header, request.headers.getlist(header))).body
+        )
+
+    async def installations(request: Request) -> Response:
+        size, cursor = (request.query_params.get(*default) for default in (("pageSize", "100"), ("cursor", "0")))
+        if not (_NUMBER.fullmatch(size) and 1 <= int(size) <= 100 and _NUMBER.fullmatch(cursor)):
+            raise invalid("pageSize must be a whole number from 1 to 100, and cursor one that an answer gave")
+        return JSONResponse(sidecar.installations(int(size), int(cursor)).body)
+
+    async def refused(request: Request, error: Exception) -> Response:
+        assert isinstance(error, Refused)
+        log_refusal(request.url.path, error.status, error)
+        return _refusal_response(error)
+
+    async def unrouted(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        if request.url.path.startswith("/_emulator/"):
+            message = f"The emulator has no such endpoint. It has {', '.join(_endpoints(routes))}."
+        else:
+            operations = sidecar.document.operations.values()
+            known = ", ".join(f"{operation.method} {operation.path}" for operation in operations)
+            message = f"The document has no such operation. It has {known}."
+        code = HTTPStatus(error.status_code).name
+        log.info("%-20s %d  %s %s", "-", error.status_code, request.method, printable(request.url.path))
+        return JSONResponse({"code": code, "message": message}, error.status_code, headers=error.headers)
+
+    async def disconnected(_: Request, __: Exception) -> Response:
+        return Response()
+
+    routes: list[BaseRoute] = [
+        Route(operation.path, OperationEndpoint(operation, sidecar), methods=[operation.method])
+        for operation in sidecar.document.operations.values()
+    ]
+    routes += [
+        Route("/invocation/context", context),
+        Route("/v1/installations", installations),
+        console_route(),
+        *Control(sidecar).routes(),
+        *Bridge(sidecar, service).routes(),
+        Route("/_emulator/subscribe", stream),
+        WebSocketRoute("/_emulator/subscribe", subscribe),
+    ]
+    app = Starlette(
+        routes=routes,
+        middleware=[Middleware(RefuseOrigins, origins=[parse_origin(origin) for origin in origins])],
+        exception_handlers={Refused: refused, HTTPException: unrouted, ClientDisconnect: disconnected},
+    )
+    app.router.redirect_slashes = False
+    app.state.sidecar = sidecar
+    # Of `Emulator`'s server, for faults that end them.
+    app.state.connections = None
+    return app
+
+
+def _endpoints(routes: Iterable[BaseRoute]) -> Iterator[str]:
+    for route in routes:
+        if isinstance(route, Route) and route.path.startswith("/_emulator/"):
+            for method in sorted((route.methods or set()) - {"HEAD"}):
+                yield f"{method} {route.path}"
+
+
+class OperationEndpoint:
+    """An ASGI application: checks the calls of one operation, has them answered, and records them."""
+
+    def __init__(self, operation: Operation, sidecar: Sidecar) -> None:
+        self._operation = operation
+        self._sidecar = sidecar
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        response = await self._serve(Request(scope, receive))
+        await response(scope, receive, send)
+
+    async def _serve(self, request: Request) -> Response:
+        # A fault that waits for the call comes before everything else.
+        call = _Call(request, self._operation, self._sidecar)
+        await call.read()
+        fault = self._sidecar.faults.take(**call.described())
+        if fault is not None and fault.delay and not await self._sidecar.faults.delay(fault.delay):
+            ended = "The emulator stopped or was reset while this call was delayed; nothing was done."
+            return _refusal_response(Refused(503, "DELAY_ENDED", ended))
+        if fault is None or fault.only_delays:
+            return self._respond(call, call.carry_out(), fault)
+        if fault.delivered and isinstance(refused := call.carry_out(), Refused):
+            # It cannot be delivered: then there is no duplicate to be had.
+            return self._respond(call, refused, None)
+        return self._respond(call, fault.refusal, fault)
+
+    def _respond(self, call: _Call, outcome: Answer | Refused, fault: Fault | None) -> Response:
+        settings = self._sidecar.settings
+        name = self._operation.operation_id
+        bad = fault.answer if fault is not None else None
+        response: Response
+        if isinstance(outcome, Answer):
+            status = 200
+            if outcome.event is None:
+                log.info("%-20s 200  on %.100r", name, call.channel)
+            else:
+                log_event(name, outcome.event)
+            response = JSONResponse(outcome.body)
+            call.record(200, None, fault)
+        else:
+            status = {None: outcome.status, "reset": 0}.get(bad, 200)
+            if outcome.logical and settings.errors_in_200:
+                status = 200
+            log_refusal(name, status or "reset", outcome, call.channel)
+            response = _refusal_response(outcome) if status >= 400 else _errors_response(outcome)
+            call.record(status, outcome, fault)
+        return _Bad(bad) if bad is not None else response
+
+
+class _Call:
+    def __init__(self, request: Request, operation: Operation, sidecar: Sidecar) -> None:
+        self._request = request
+        self._operation = operation
+        self._sidecar = sidecar
+        self._authorization: Authorization | None = None
+        self._body: Any = None
+        self._size = 0
+        self._refused: Refused | None = None
+
+    async def read(self) -> None:
+        header = self._sidecar.document.header
+        try:
+            raw = await read_body(self._request)
+            self._authorization = parse_authorization(header, self._request.headers.getlist(header))
+            schema = self._operation.body
+            if schema is not None and (raw or self._operation.body_required):
+                body = parse_json(self._request, raw)
+                if problem := schema.problem(body):
+                    raise invalid(problem)
+                self._body = body
+                self._size = len(raw)
+        except Refused as refused:
+            self._refused = refused
+        except RecursionError:
+            self._refused = invalid("the JSON is nested too deeply")
+
+    @property
+    def channel(self) -> Any:
+        """The channel that it names, or None."""
+        return channel_of(self._body)
+
+    def described(self) -> dict[str, str | None]:
+        """What a fault may ask for."""
+        installation = None
+        if self._authorization is not None:
+            with contextlib.suppress(Refused):
+                installation = self._sidecar.installation(self._authorization)
+        return {
+            "operation": self._operation.operation_id,
+            "channel": self.channel,
+            "installation": installation,
+        }
+
+    def carry_out(self) -> Answer | Refused:
+        if self._refused is not None or self._authorization is None:
+            return self._refused or invalid("it has no authorization")
+        try:
+            return self._sidecar.answer(self._operation.operation_id, self._authorization, self._body)
+        except Refused as refused:
+            return refused
+        except RecursionError:
+            return invalid("the JSON is nested too deeply")
+
+    def record(self, status: int, refusal: Refused | None, fault: Fault | None) -> None:
+        headers: dict[str, str] = {}
+        for name, value in self._request.headers.items():
+            headers[name] = f"{headers[name]}, {value}" if name in headers else value
+        self._sidecar.record(
+            RecordedRequest(
+                operation=self._operation.operation_id,
+                status=status,
+                authorization=self._authorization,
+                headers=headers,
+                body=self._body,
+                code=None if refusal is None else refusal.code,
+                message=None if refusal is None else refusal.message,
+                fault=fault is not None,
+                at=self._sidecar.clock.now(),
+            ),
+            self._size,
+        )
+
+
+class _Bad(Response):
+    """An answer that a client cannot read, or none."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(b"<!doctype html><title>Not JSON</title>", media_type="text/html")
+        self._kind = kind
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._kind == "not-json":
+            await super().__call__(scope, receive, send)
+            return
+        if scope["app"].state.connections is None:
+            raise EmulatorError(
+                f"The fault {self._kind!r} ends a connection, which only the server of Emulator can do."
+            )
+        if self._kind == "truncated":
+            headers = [(b"content-type", b"application/json"), (b"content-length", b"1000")]
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            await send({"type": "http.response.body", "body": b'{"eventId": "', "more_body": True})
+        transport = transport_of(scope)
+        if transport is not None:
+            _end(transport, reset=self._kind == "reset")
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+
+def _end(transport: asyncio.Transport, *, reset: bool) -> None:
+    if reset:
+        # Closing sends RST in place of FIN.
+        linger = struct.pack("ii", 1, 0)
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        transport.abort()
+    else:
+        transport.close()
+
+
+def _errors_response(refusal: Refused) -> Response:
+    errors = [{"code": refusal.code, "message": refusal.message}]
+    return JSONResponse({"eventId": None, "eventTimestamp": None, "errors": errors})
+
+
+def _refusal_response(refusal: Refused) -> Response:
+    headers = None if refusal.retry_after is None else {"Retry-After": str(refusal.retry_after)}
+    return JSONResponse({"code": refusal.code, "message": refusal.message}, refusal.status, headers=headers)

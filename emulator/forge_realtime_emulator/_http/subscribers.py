@@ -1,0 +1,194 @@
+"""The endpoints for subscribers, `/_emulator/subscribe`: over a WebSocket, and as Server-Sent Events.
+
+The WebSocket's protocol is JSON in text frames, one subscription per connection, with the names that the front end's
+bridge uses:
+
+1. The subscriber sends one message, and then nothing more: `{"channel": "board-42", "isGlobal": false, "invocation":
+   "invocation-123", "options": {"token": "…", "contextOverrides": ["issue"], "replaySeconds": 60}}`.
+   Only `channel` is required; a global subscription takes no `contextOverrides`. `invocation` says in which registered
+   context the subscriber is; without it, in the default one.
+2. The emulator answers `{"type": "subscribed"}`, and then sends what is to be replayed. Whatever is published after that
+   arrives.
+3. For every event comes
+   `{"type": "event", "channel": "board-42", "payload": "…", "eventId": "…", "eventTimestamp": "1789000000000"}`,
+   in the order of publishing; `payload` is the string exactly as published.
+
+Whatever goes wrong is answered `{"type": "error", "code": "…", "message": "…"}` before the connection is closed with
+code 1008. Other close codes: 1001 the emulator stopped or was reset, 1007 a frame was not UTF-8, 1009 a frame was over
+1 MiB, 1013 the subscriber read too slowly: 1,024 events or 32 MiB were waiting for it. Whoever then still does not read is cut
+off after a minute. A token is checked when subscribing; whether a subscription ends when its token expires is not known,
+and here it goes on.
+
+Server-Sent Events: `GET /_emulator/subscribe?channel=board-42&isGlobal=true&invocation=…&token=…&contextOverrides=issue,project
+&replaySeconds=60`. Each of those messages comes as the data of one; the last one, when the emulator ends the stream, is
+`{"type": "closed", "code": 1013, "reason": "…"}`. What is refused is answered with a status and `{"code", "message"}`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.types import Message
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from .._platform.channels import Subscriber
+from .._platform.errors import Refused
+from .._platform.schema import Schema
+from .._platform.sidecar import Sidecar
+from .connection import abort
+from .json import parse
+from .log import log_refusal
+
+_POLICY_VIOLATION = 1008
+_PING = 15.0
+"""Seconds between comments in a quiet stream, by which both sides notice a dead connection."""
+
+_SUBSCRIPTION = Schema(
+    {
+        "type": "object",
+        "required": ["channel"],
+        "additionalProperties": False,
+        "properties": {
+            "channel": {"type": "string"},
+            "isGlobal": {"type": "boolean"},
+            "invocation": {"type": "string"},
+            "options": {
+                "type": "object",
+                "additionalProperties": False,
+                "properties": {
+                    "token": {"type": "string"},
+                    "contextOverrides": {"type": "array", "items": {"type": "string"}},
+                    "replaySeconds": {"type": "number", "minimum": 0},
+                },
+            },
+        },
+    }
+)
+
+
+async def serve_subscriber(websocket: WebSocket, sidecar: Sidecar) -> None:
+    """Serves one connection from its first message to its end."""
+    await websocket.accept()
+    try:
+        first = await websocket.receive()
+        if first["type"] == "websocket.disconnect":
+            return
+        try:
+            address, since = sidecar.subscription(_read(first))
+            with sidecar.channels.subscriber(address, since, lambda: abort(websocket.scope)) as subscriber:
+                await _deliver(websocket, subscriber)
+        except Refused as refusal:
+            log_refusal("subscribe", "refused", refusal)
+            await websocket.send_json({"type": "error", "code": refusal.code, "message": refusal.message})
+            await websocket.close(_POLICY_VIOLATION, refusal.code)
+    except WebSocketDisconnect:
+        pass
+
+
+async def stream_subscriber(request: Request, sidecar: Sidecar) -> Response:
+    """Serves one stream of Server-Sent Events.
+
+    Raises:
+        Refused: The query is no subscription, or it is not accepted.
+    """
+    address, since = sidecar.subscription(_read_query(request))
+
+    async def stream() -> AsyncIterator[str]:
+        with sidecar.channels.subscriber(address, since, lambda: abort(request.scope)) as subscriber:
+            while True:
+                try:
+                    async with asyncio.timeout(_PING):
+                        message = await subscriber.next()
+                except TimeoutError:
+                    yield ": still here\n\n"
+                    continue
+                if not isinstance(message, str):
+                    yield _sse(json.dumps({"type": "closed", "code": message.code, "reason": message.reason}))
+                    return
+                yield _sse(message)
+
+    return StreamingResponse(stream(), media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+
+
+def _sse(data: str) -> str:
+    # JSON has no line breaks in it.
+    return f"data: {data}\n\n"
+
+
+def _read_query(request: Request) -> dict[str, Any]:
+    query = dict(request.query_params)
+    subscription: dict[str, Any] = {name: query.pop(name) for name in ("channel", "invocation") if name in query}
+    options: dict[str, Any] = {name: query.pop(name) for name in ("token",) if name in query}
+    try:
+        if "isGlobal" in query:
+            subscription["isGlobal"] = {"true": True, "false": False}[query.pop("isGlobal")]
+        if "replaySeconds" in query:
+            options["replaySeconds"] = parse(query.pop("replaySeconds"))
+    except (KeyError, ValueError, RecursionError):
+        raise _invalid("isGlobal is true or false, and replaySeconds a number") from None
+    if "contextOverrides" in query:
+        names = query.pop("contextOverrides")
+        options["contextOverrides"] = names.split(",") if names else []
+    return _checked({**subscription, "options": options, **query})
+
+
+def _read(message: Message) -> dict[str, Any]:
+    text = message.get("text")
+    if text is None:
+        raise _invalid("the first message must be a text frame")
+    try:
+        subscription = parse(text)
+    except (ValueError, RecursionError) as error:
+        raise _invalid("the first message is not valid JSON") from error
+    return _checked(subscription)
+
+
+def _checked(subscription: Any) -> dict[str, Any]:
+    if problem := _SUBSCRIPTION.problem(subscription):
+        raise _invalid(problem)
+    if subscription.get("isGlobal") and "contextOverrides" in subscription.get("options", {}):
+        raise _invalid("options.contextOverrides: a global subscription has no context; leave it out")
+    return dict(subscription)
+
+
+def _invalid(problem: str) -> Refused:
+    return Refused(
+        400,
+        "INVALID_SUBSCRIPTION",
+        f"Invalid subscription: {problem}."
+        ' Send {"channel": "…", "isGlobal": false, "options": {"token": "…", "contextOverrides": ["…"]}}.',
+    )
+
+
+async def _deliver(websocket: WebSocket, subscriber: Subscriber) -> None:
+    sending = asyncio.create_task(_send(websocket, subscriber))
+    receiving = asyncio.create_task(websocket.receive())
+    try:
+        done, _ = await asyncio.wait({sending, receiving}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        sending.cancel()
+        receiving.cancel()
+        await asyncio.gather(sending, receiving, return_exceptions=True)
+    if sending in done:
+        sending.result()
+    elif receiving.result()["type"] == "websocket.receive":
+        raise Refused(
+            400,
+            "UNEXPECTED_MESSAGE",
+            "A subscriber sends one message only. For another subscription open another connection.",
+        )
+
+
+async def _send(websocket: WebSocket, subscriber: Subscriber) -> None:
+    try:
+        while isinstance(message := await subscriber.next(), str):
+            await websocket.send_text(message)
+        await websocket.close(message.code, message.reason)
+    except RuntimeError:
+        # How uvicorn says that its keepalive has already closed the connection, because the subscriber was silent.
+        return

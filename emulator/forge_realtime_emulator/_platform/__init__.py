@@ -1,0 +1,1 @@
+"""The platform: what it answers, delivers and counts. Knows no HTTP."""

@@ -1,0 +1,1 @@
+"""The running emulator, and subscriptions to it."""

@@ -1,0 +1,1 @@
+"""Compare two clients and the documents they were made from."""

@@ -1,0 +1,264 @@
+"""The Python surface of two clients, compared with griffe. https://mkdocstrings.github.io/griffe/
+
+Three things that griffe cannot know are told to it before it compares: attrs makes the constructors of classes; nobody
+constructs the models that are only in answers; and a generated operation is used through `call()`, which takes the
+arguments of its private `_get_kwargs`. griffe does not judge annotations: what changed in them is listed beside.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import griffe
+
+from generator.compare.rules import Effect
+from generator.pipeline.lock import DOCUMENT_MODULE, GENERATED
+
+_PACKAGE = "forge_realtime"
+_EMULATOR = "forge_realtime_emulator"
+_ATTRS = frozenset({"attrs.define", "attrs.frozen"})
+_CALL = "call"
+_DOCUMENT = DOCUMENT_MODULE.relative_to(GENERATED)
+# Every generated model has these.
+_EVERYWHERE = frozenset({"to_dict", "from_dict", "additional_keys"})
+
+
+@dataclass(frozen=True)
+class Breakage:
+    """What griffe calls breaking.
+
+    Attributes:
+        kind: In griffe's words.
+        python: The Python name concerned.
+        old: What was there, where griffe says it.
+        new: What is there now.
+    """
+
+    kind: str
+    python: str
+    old: str | None
+    new: str | None
+
+
+@dataclass(frozen=True)
+class SurfaceComparison:
+    """How two clients differ in names, signatures and annotations.
+
+    Attributes:
+        breakages: What griffe calls breaking.
+        added: Names that are new, with their signatures.
+        removed: Names that are gone.
+        changed: Names with other signatures or annotations: the old and the new.
+        files: The files that differ.
+    """
+
+    breakages: list[Breakage]
+    added: dict[str, str]
+    removed: dict[str, str]
+    changed: dict[str, tuple[str, str]]
+    files: list[str]
+
+    @property
+    def code_differs(self) -> bool:
+        """Whether any file differs."""
+        return bool(self.files)
+
+    @property
+    def effect(self) -> Effect:
+        """Breaking or additive by names and signatures; cosmetic where only annotations, words or inner code differ."""
+        if self.breakages:
+            return Effect.BREAKING
+        if self.added:
+            return Effect.ADDITIVE
+        return Effect.COSMETIC if self.code_differs else Effect.NONE
+
+
+def compare_surfaces(old: Path, new: Path, read_only: frozenset[str] = frozenset()) -> SurfaceComparison:
+    """Compares two clients without importing them.
+
+    Args:
+        old: The folder that holds the package `forge_realtime`, generated and hand-written code together, and perhaps the
+            emulator.
+        new: Another.
+        read_only: The models that users do not construct.
+    """
+    before, after = (_load(folder, read_only) for folder in (old, new))
+    found: dict[tuple[str, str], Breakage] = {}
+    pairs = [(before, after), (before["_api"], after["_api"])]
+    olds, news = (dict(_names(package)) for package in (before, after))
+    if (old / _EMULATOR).is_dir() and (new / _EMULATOR).is_dir():
+        emulators = _read(old, _EMULATOR), _read(new, _EMULATOR)
+        pairs.append(emulators)
+        for names, emulator in zip((olds, news), emulators, strict=True):
+            names.update(_hand_written(emulator))
+    for pair in pairs:
+        for breakage in griffe.find_breaking_changes(*pair):
+            # The modules of models are imported from by the generated code alone.
+            if not (breakage.obj.is_module and breakage.obj.path.startswith(f"{_PACKAGE}._api.models.")):
+                one = _breakage(breakage)
+                found.setdefault((one.kind, one.python), one)
+    files = _files(old), _files(new)
+    return SurfaceComparison(
+        breakages=list(found.values()),
+        added={name: news[name] for name in news if name not in olds},
+        removed={name: olds[name] for name in olds if name not in news},
+        changed={name: (olds[name], news[name]) for name in olds if name in news and olds[name] != news[name]},
+        files=sorted(name for name in files[0].keys() | files[1].keys() if files[0].get(name) != files[1].get(name)),
+    )
+
+
+def surface(folder: Path) -> dict[str, str]:
+    """The public names of a client, with their signatures or annotations.
+
+    Args:
+        folder: Holds the package `forge_realtime`.
+
+    Returns:
+        Operations by their whole name, models and hand-written names as they are imported.
+    """
+    return dict(_names(_load(folder, frozenset())))
+
+
+def _files(folder: Path) -> dict[str, bytes]:
+    # What names the document is another for every document, whatever became of the code.
+    paths = (path for package in (_PACKAGE, _EMULATOR) for path in (folder / package).rglob("*"))
+    files = (path for path in paths if path.is_file() and path.relative_to(folder) != _DOCUMENT)
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+def _load(folder: Path, read_only: frozenset[str]) -> griffe.Module:
+    package = _read(folder, _PACKAGE)
+    for module in _modules(package):
+        for cls in module.classes.values():
+            if not cls.is_alias and not (cls.name in read_only and module.path.startswith(f"{_PACKAGE}._api.models")):
+                _give_constructor(cls)
+        if "_get_kwargs" in module.members:
+            # Where no answer has a type, there are only the detailed ones.
+            for name in {"sync", "sync_detailed", "asyncio", "asyncio_detailed"} & module.members.keys():
+                module.del_member(name)
+            arguments = module["_get_kwargs"].parameters
+            module.set_member(_CALL, griffe.Function(_CALL, parameters=arguments, returns=_answer(module)))
+    return package
+
+
+def _read(folder: Path, name: str) -> griffe.Module:
+    package = griffe.load(
+        name, search_paths=[str(folder)], allow_inspection=False, try_relative_path=False, resolve_aliases=True
+    )
+    assert isinstance(package, griffe.Module)
+    return package
+
+
+def _modules(module: griffe.Module) -> Iterator[griffe.Module]:
+    yield module
+    for member in list(module.members.values()):
+        if isinstance(member, griffe.Module):
+            yield from _modules(member)
+
+
+def _answer(module: griffe.Module) -> str:
+    # It returns None for a status that is not documented; `call()` raises then.
+    return str(module["_parse_response"].returns).removesuffix(" | None")
+
+
+def _give_constructor(cls: griffe.Class) -> None:
+    decorator = next((one for one in cls.decorators if one.callable_path in _ATTRS), None)
+    if decorator is None or "__init__" in cls.members:
+        return
+    all_by_keyword = _keyword(decorator.value, "kw_only") == "True"
+    parameters = [griffe.Parameter("self", kind=griffe.ParameterKind.positional_or_keyword)]
+    for attribute in cls.attributes.values():
+        value = attribute.value
+        if "property" in attribute.labels or attribute.annotation is None or _keyword(value, "init") == "False":
+            continue
+        if str(attribute.annotation).startswith("ClassVar"):
+            continue
+        default = (_keyword(value, "default") or _keyword(value, "factory")) if _is_field(value) else value
+        by_keyword = all_by_keyword or _keyword(value, "kw_only") == "True"
+        kind = griffe.ParameterKind.keyword_only if by_keyword else griffe.ParameterKind.positional_or_keyword
+        name = attribute.name.lstrip("_")
+        parameters.append(griffe.Parameter(name, annotation=attribute.annotation, kind=kind, default=default))
+    cls.set_member("__init__", griffe.Function("__init__", parameters=griffe.Parameters(*parameters)))
+
+
+def _is_field(value: Any) -> bool:
+    return isinstance(value, griffe.ExprCall) and str(value.function) in {"field", "_attrs_field"}
+
+
+def _keyword(call: Any, name: str) -> str | None:
+    for argument in call.arguments if isinstance(call, griffe.ExprCall) else ():
+        if isinstance(argument, griffe.ExprKeyword) and argument.name == name:
+            return str(argument.value)
+    return None
+
+
+def _breakage(breakage: griffe.Breakage) -> Breakage:
+    values = (breakage.old_value, breakage.new_value)
+    parameter = next((value for value in values if isinstance(value, griffe.Parameter)), None)
+    path = breakage.obj.path if parameter is None else f"{breakage.obj.path}({parameter.name})"
+    texts = [None if value is None else _text(value) for value in values]
+    if breakage.kind is griffe.BreakageKind.OBJECT_REMOVED:
+        texts = [None, None]
+    return Breakage(breakage.kind.value, _short(path), texts[0], texts[1])
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, griffe.Parameter):
+        return str(getattr(value, "value", value))
+    annotation = "" if value.annotation is None else f": {value.annotation}"
+    return f"{value.name}{annotation}{'' if value.default is None else f' = {value.default}'}"
+
+
+def _short(path: str) -> str:
+    path = re.sub(r"^forge_realtime\._api\.models\.(?:[a-z0-9_]+\.)?(?=\w)", "", path)
+    path = re.sub(rf"^forge_realtime\._api\.api\.\w+\.(\w+)\.{_CALL}\b", r"\1", path)
+    path = re.sub(r"^forge_realtime\.(?!_api\.)(?:_\w+\.(?:[a-z0-9_]+\.)*)?", "", path)
+    path = re.sub(rf"^{_EMULATOR}\.(?:_\w+\.(?:[a-z0-9_]+\.)*)?", f"{_EMULATOR}.", path)
+    return path.replace(".__init__(", "(")
+
+
+def _names(package: griffe.Module) -> Iterator[tuple[str, str]]:
+    for module in _modules(package["_api.api"]):
+        if _CALL in module.members:
+            yield module.path, f"{_signature(module[_CALL])} -> {module[_CALL].returns}"
+    yield from _public(package["_api.models"], "")
+    yield from _hand_written(package)
+
+
+def _hand_written(package: griffe.Module) -> Iterator[tuple[str, str]]:
+    for module in _modules(package):
+        if not any(part.startswith("_") for part in module.path.split(".")):
+            yield from _public(module, f"{module.path}.".removeprefix(f"{_PACKAGE}."))
+
+
+def _public(owner: griffe.Module | griffe.Class, prefix: str) -> Iterator[tuple[str, str]]:
+    prefix = prefix.removeprefix(".")
+    members = owner.all_members if isinstance(owner, griffe.Class) else owner.members
+    for name, member in members.items():
+        if name.startswith("_") or not member.is_public or name in _EVERYWHERE:
+            continue
+        try:
+            target = member.final_target if isinstance(member, griffe.Alias) else member
+        except griffe.AliasResolutionError:
+            continue  # Another library's.
+        if isinstance(target, griffe.Class):
+            yield f"{prefix}{name}", "class"
+            yield from _public(target, f"{prefix}{name}.")
+        elif isinstance(target, griffe.Function):
+            yield f"{prefix}{name}", f"{_signature(target)} -> {target.returns}"
+        elif isinstance(target, griffe.Attribute):
+            yield f"{prefix}{name}", _attribute(target)
+
+
+def _attribute(attribute: griffe.Attribute) -> str:
+    if attribute.annotation is None:
+        return str(attribute.value)
+    return f"{attribute.annotation}{'' if attribute.value is None else f' = {attribute.value}'}"
+
+
+def _signature(function: griffe.Function) -> str:
+    return function.signature(return_type=False).removeprefix(function.name)

@@ -1,0 +1,1 @@
+"""Make the client from the pinned document."""

@@ -1,0 +1,146 @@
+"""Step 2: lay OpenAPI Overlay documents on the selected one.
+
+The kept libraries that apply overlays (oas-patch 0.6) pass over an action that matches nothing, read `remove: false`
+as a removal and understand another JSONPath dialect than RFC 9535, which the Overlay Specification prescribes. So the
+paths are a library's (python-jsonpath, in its strict mode), and the two actions are applied here.
+https://spec.openapis.org/overlay/v1.0.0.html
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jsonpath
+from ruamel.yaml import YAML
+
+from generator.document import Document, GeneratorError, blaming, read_document
+from generator.pipeline.open_enums import tolerate
+
+_RFC_9535 = jsonpath.JSONPathEnvironment(strict=True)
+
+
+def overlay_files(folder: Path) -> list[Path]:
+    """The overlay documents of a folder, in the order in which they are laid: by name.
+
+    Raises:
+        GeneratorError: There is none.
+    """
+    files = sorted(path for path in folder.glob("[!.]*") if path.suffix in {".yaml", ".yml", ".json"})
+    if not files:
+        raise GeneratorError(f"{folder}: holds no overlay document (*.yaml, *.yml, *.json). Is it the right folder?")
+    return files
+
+
+def overlays_for(tags: Sequence[str], folder: Path) -> list[Path]:
+    """The overlay documents of a folder that are for these tags: an overlay with `x-tags` is for those only."""
+    return [path for path in overlay_files(folder) if set(read_document(path).get("x-tags", tags)) & set(tags)]
+
+
+def patch(document: Document, overlays: Sequence[Path], *, remove_what_is_there: bool = False) -> Document:
+    """Applies overlay documents, one after the other, and lets answers say more than the document knows (`tolerate`).
+
+    Args:
+        document: An OpenAPI document. It is not changed.
+        overlays: Overlay 1.0 documents, in order.
+        remove_what_is_there: Whether a removal may match nothing.
+
+    Returns:
+        A new document.
+
+    Raises:
+        GeneratorError: An overlay is malformed, or one of its actions matches nothing; names file, action and target.
+    """
+    # Not deepcopy, which keeps two places that share one object sharing it.
+    patched: Document = json.loads(json.dumps(document))
+    for path in overlays:
+        overlay = read_document(path)
+        with blaming(path):
+            for number, action in enumerate(_actions(overlay), start=1):
+                try:
+                    patched = _apply(patched, action, remove_what_is_there)
+                except GeneratorError as error:
+                    where = f"line {_line(path, number)}: action {number}, target {action.get('target')}"
+                    raise GeneratorError(f"{where}: {error}") from error
+    return tolerate(patched)
+
+
+def _line(path: Path, number: int) -> int:
+    """Where an action begins. YAML reads JSON, too."""
+    root = YAML().compose(path)
+    [actions] = [value for key, value in root.value if key.value == "actions"]
+    line: int = actions.value[number - 1].start_mark.line
+    return line + 1
+
+
+def _actions(overlay: Document) -> list[Document]:
+    version = overlay.get("overlay")
+    if not isinstance(version, str) or not version.startswith("1.0."):
+        raise GeneratorError(f"is not an Overlay 1.0 document: expected `overlay: 1.0.0`, found {version!r}.")
+    _refuse_unknown(overlay, {"overlay", "info", "extends", "actions"})
+    actions = overlay.get("actions")
+    if not isinstance(actions, list) or not actions or not all(isinstance(action, dict) for action in actions):
+        raise GeneratorError("`actions` must be a list with at least one action object.")
+    return actions
+
+
+def _apply(document: Document, action: Document, may_match_nothing: bool) -> Document:
+    _refuse_unknown(action, {"target", "description", "update", "remove"})
+    remove = action.get("remove", False)
+    if not isinstance(action.get("target"), str) or not isinstance(remove, bool) or remove == ("update" in action):
+        raise GeneratorError("an action needs a `target` and either `update` or `remove: true`.")
+    try:
+        found = {node.parts: node.value for node in _RFC_9535.finditer(action["target"], document)}
+    except jsonpath.JSONPathError as error:
+        raise GeneratorError(f"is not an RFC 9535 JSONPath: {error}. Correct it.") from error
+    if not found and not (remove and may_match_nothing):
+        raise GeneratorError("matches nothing. Did the document change, or is the target misspelt?")
+    # The last and the deepest first, so that no removal moves what is still to come.
+    for location in sorted(found, reverse=True):
+        if not isinstance(found[location], dict | list):
+            raise GeneratorError(
+                "selects a value. An overlay's target is an object or a list: select the one that holds it."
+            )
+        if remove:
+            _remove(document, location)
+        else:
+            _update(found[location], action["update"])
+    return document
+
+
+def _remove(document: Document, location: tuple[int | str, ...]) -> None:
+    if not location:
+        raise GeneratorError("the root of the document cannot be removed. Select what is to go.")
+    parent: Any = document
+    for step in location[:-1]:
+        parent = parent[step]
+    del parent[location[-1]]
+
+
+def _update(node: Any, update: Any) -> None:
+    if isinstance(node, list):
+        node.extend(copy.deepcopy(update if isinstance(update, list) else [update]))
+        return
+    if not isinstance(update, dict):
+        raise GeneratorError("selects an object, so `update` must be an object.")
+    for key, new in update.items():
+        old = node.get(key)
+        if isinstance(old, dict | list):
+            if type(new) is not type(old):
+                raise GeneratorError(
+                    f"`update` has another type for {key!r} than the document. Remove the old one first."
+                )
+            _update(old, new)
+        else:
+            node[key] = copy.deepcopy(new)
+
+
+def _refuse_unknown(fields: Document, known: set[str]) -> None:
+    for field in fields:
+        if field not in known and not field.startswith("x-"):
+            raise GeneratorError(
+                f"has the unknown field {field!r}; known are {', '.join(sorted(known))}. Correct or remove it."
+            )

@@ -1,0 +1,128 @@
+"""Step 3: openapi-python-client makes Python of the document. Its warnings are errors here."""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+import tempfile
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from openapi_spec_validator import OpenAPIV30SpecValidator, OpenAPIV31SpecValidator
+
+from generator.document import Document, GeneratorError, canonical_json
+from generator.pipeline.select import require_openapi_3
+from generator.references import METHODS, reached_components
+
+# Another one, if it happens to be installed, would word what is wrong otherwise.
+os.environ["OPENAPI_SPEC_VALIDATOR_SCHEMA_VALIDATOR_BACKEND"] = "jsonschema"
+
+
+def render(document: Document, config: Path, output: Path) -> None:
+    """Renders a document into a new folder.
+
+    Args:
+        document: An OpenAPI 3.0 or 3.1 document.
+        config: The configuration of openapi-python-client.
+        output: The folder to make. After an error it may be there in part: render into a scratch folder.
+
+    Raises:
+        GeneratorError: The document is not valid, or openapi-python-client failed, warned or left something out.
+    """
+    _require_valid(document)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "document.json"
+        path.write_text(canonical_json(document), encoding="utf-8")
+        _run_openapi_python_client(path, config, output)
+    _require_complete(document, output)
+
+
+def tool_versions() -> dict[str, str]:
+    """The versions of the programs whose output the generated code is."""
+    try:
+        return {name: metadata.version(name) for name in ("openapi-python-client", "ruff")}
+    except metadata.PackageNotFoundError as error:
+        raise GeneratorError(f"{error.name} is not installed for {sys.executable}. Run `make setup`.") from error
+
+
+def invalid_parts(document: Document) -> list[str]:
+    """What makes a document with an `openapi` of 3.0 or 3.1 invalid, each by its place; empty for a valid one."""
+    try:
+        # The validator passes over a $ref that leads nowhere, and opens one that leads out.
+        reached_components(document, document)
+    except GeneratorError as error:
+        return [str(error)]
+    validator = OpenAPIV30SpecValidator if document["openapi"].startswith("3.0.") else OpenAPIV31SpecValidator
+    try:
+        # What the schema finds malformed, the checks beyond it may trip over.
+        errors = list(validator.schema_validator.iter_errors(document)) or list(validator(document).iter_errors())
+    except RecursionError:
+        return ["hundreds of schemas, each referring to the next: too deep for openapi-spec-validator to check."]
+    return [f"{inner.json_path}: {inner.message}" for error in errors for inner in _deepest(error)]
+
+
+def _require_valid(document: Document) -> None:
+    require_openapi_3(document)
+    if invalid := invalid_parts(document):
+        listed = "\n".join(f"  {part}" for part in invalid)
+        raise GeneratorError(
+            f"is not a valid OpenAPI document:\n{listed}\nCorrect it with an overlay in overlays/openapi."
+        )
+
+
+def _deepest(error: Any) -> list[Any]:
+    # The error of a whole `oneOf` only quotes what it was given; what its branches lack says more.
+    branches = [error]
+    while any(branch.context for branch in branches):
+        branches = [inner for branch in branches for inner in branch.context or [branch]]
+    depth = max(len(branch.absolute_path) for branch in branches)
+    return [branch for branch in branches if len(branch.absolute_path) == depth]
+
+
+def _run_openapi_python_client(document: Path, config: Path, output: Path) -> None:
+    version = tool_versions()["openapi-python-client"]
+    # -I: nothing from the working directory, the home or PYTHON* is imported or obeyed. The only ruff is the one beside
+    # this Python, and takes no settings from the environment.
+    program = [sys.executable, "-I", "-X", "utf8", "-m", "openapi_python_client", "generate"]
+    files = ["--path", str(document), "--config", str(config), "--output-path", str(output)]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RUFF_")}
+    environment["PATH"] = str(Path(sys.executable).parent)
+    process = subprocess.run(
+        [*program, *files, "--meta=none", "--fail-on-warning"],
+        check=False,
+        env=environment,
+        umask=0o022,
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
+    )
+    if process.returncode != 0:
+        raise GeneratorError(
+            f"openapi-python-client {version} ended with exit code {process.returncode} and said:\n"
+            f"{process.stderr.strip() or process.stdout.strip()}\n"
+            "Correct what it names with an overlay in overlays/openapi; if a program is missing, run `make setup`."
+        )
+
+
+def _require_complete(document: Document, output: Path) -> None:
+    # Names that differ only in case, or in `_`, become one module: the second overwrites the first without a word.
+    operations = sum(len(METHODS & item.keys()) for path, item in document["paths"].items() if path.startswith("/"))
+    _require_modules(output / "api", "*/*.py", operations, "operations", "operationId")
+    classes = sum(
+        len(ast.literal_eval(statement.value))
+        for statement in ast.parse((output / "models/__init__.py").read_bytes()).body
+        if isinstance(statement, ast.Assign)  # __all__
+    )
+    _require_modules(output / "models", "*.py", classes, "schemas", "title")
+
+
+def _require_modules(folder: Path, pattern: str, expected: int, things: str, name: str) -> None:
+    modules = sum(path.name != "__init__.py" for path in folder.glob(pattern))
+    if modules != expected:
+        raise GeneratorError(
+            f"openapi-python-client made {modules} modules of {expected} {things}: some have names too much alike. "
+            f"Give them other names (`{name}`) with an overlay in overlays/openapi."
+        )

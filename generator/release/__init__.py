@@ -1,0 +1,1 @@
+"""Version, changelog, tag, upload, pull request."""

@@ -1,0 +1,1 @@
+"""Fetch and pin the published document."""

@@ -1,0 +1,1 @@
+"""Clients for any generated operation."""

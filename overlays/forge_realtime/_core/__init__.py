@@ -1,0 +1,1 @@
+"""Header construction and retries: what the overlay adds to every generated operation."""

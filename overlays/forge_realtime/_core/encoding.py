@@ -1,0 +1,35 @@
+"""JSON as the client sends it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from .errors import UsageError
+
+
+def encode_json(value: object, what: str) -> bytes:
+    """Encodes compactly, as UTF-8.
+
+    Raises:
+        UsageError: The value cannot be JSON; names `what`, never the value.
+    """
+    try:
+        return _encode(value).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        reason = "it holds a lone surrogate" if isinstance(error, UnicodeError) else str(error)
+    # Raised outside of the handler: the error of the encoder can hold the value.
+    raise UsageError(f"{what} cannot be encoded as JSON ({reason}). Convert it to str, numbers, lists and dicts first.")
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray | memoryview):
+        return list(value)
+    raise TypeError(f"Object of type {type(value).__name__} is not JSON serializable")
+
+
+# Kept: json.dumps() makes an encoder for each call that is not all defaults.
+_encode: Final = json.JSONEncoder(default=_plain, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode

@@ -1,0 +1,136 @@
+"""When a call is tried again: the settings, and the budget that keeps an outage from being multiplied."""
+
+from __future__ import annotations
+
+import math
+import random
+import re
+import threading
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from inspect import iscoroutinefunction
+from typing import Literal
+
+from attrs import field, frozen
+
+from .errors import Attempt, UsageError
+
+_DAY = 86_400.0
+
+
+@frozen(kw_only=True)
+class RetryPolicy:
+    """How often, how fast and in which cases a call is tried again. All times are in seconds.
+
+    What is known not to have been published (no connection, 429, 503 with `Retry-After`) is tried again. What may have
+    been published (reset, read timeout, other 5xx, an unreadable answer) is tried again only where a duplicate is
+    harmless: always for tokens and reading operations, for everything else as `delivery` says.
+
+    Attributes:
+        delivery: `"at_least_once"` sends an event again when it is unknown whether it arrived, and may so publish it
+            twice; `"at_most_once"` raises instead.
+        deadline: For a whole call, all attempts and waits together.
+        attempt_timeout: For one attempt.
+        max_attempts: Attempts of a call, the first included.
+        backoff_initial: The wait before the second attempt is random between 0 and this; the bound doubles with each
+            further attempt ("full jitter"). A `Retry-After` of the server takes its place.
+        backoff_max: The highest bound of such a wait.
+        budget: Retries that each call adds to those the client may still make, all its siblings together; it starts
+            with, and never holds more than, 100. `math.inf`: no bound.
+        on_attempt: A plain function, called after each attempt in the thread or task of the call. What it raises is
+            logged, and changes nothing.
+
+    Raises:
+        UsageError: A value makes no sense.
+    """
+
+    delivery: Literal["at_least_once", "at_most_once"] = "at_least_once"
+    deadline: float = 5.0
+    attempt_timeout: float = 2.0
+    max_attempts: int = 6
+    backoff_initial: float = 0.1
+    backoff_max: float = 2.0
+    budget: float = 0.2
+    on_attempt: Callable[[Attempt], object] | None = field(default=None, eq=False)
+
+    def __attrs_post_init__(self) -> None:
+        if self.delivery not in ("at_least_once", "at_most_once"):
+            raise UsageError("RetryPolicy: delivery must be 'at_least_once' or 'at_most_once'.")
+        for name in ("deadline", "attempt_timeout"):
+            if not (is_number(value := getattr(self, name)) and 0 < value <= _DAY):
+                raise UsageError(f"RetryPolicy: {name} must be a positive number of seconds, a day at most.")
+        if not (type(self.max_attempts) is int and self.max_attempts >= 1):
+            raise UsageError("RetryPolicy: max_attempts must be a whole number of at least 1.")
+        for name in ("backoff_initial", "backoff_max"):
+            if not (is_number(value := getattr(self, name)) and 0 <= value <= _DAY):
+                raise UsageError(f"RetryPolicy: {name} must be a number of seconds, 0 or more and a day at most.")
+        if not (is_number(self.budget) and self.budget >= 0):
+            raise UsageError("RetryPolicy: budget must be a number of retries per call, 0 or more.")
+        if self.on_attempt is not None and not is_plain_function(self.on_attempt):
+            raise UsageError("RetryPolicy: on_attempt must be a plain function (not async) of one Attempt.")
+
+    def backoff(self, attempt: int) -> float:
+        """A random wait in seconds after the attempt with this number (from 1)."""
+        # 2.0 ** 1024 overflows; by then any bound has long been reached.
+        return random.uniform(0, min(self.backoff_max, self.backoff_initial * 2.0 ** min(attempt - 1, 1000)))
+
+
+class RetryBudget:
+    """Counts the retries that a client and its siblings may still make. Thread-safe."""
+
+    _MOST = 100.0
+
+    def __init__(self) -> None:
+        self._left = self._MOST
+        # Reentrant: a signal handler may make a call in the midst of it.
+        self._lock = threading.RLock()
+
+    def deposit(self, retries: float) -> None:
+        """Adds what one call earns."""
+        with self._lock:
+            self._left = min(self._MOST, self._left + retries)
+
+    def withdraw(self) -> bool:
+        """Takes one retry; False when there is none left."""
+        with self._lock:
+            if self._left < 1:
+                return False
+            self._left -= 1
+            return True
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds to wait as `Retry-After` says, as a number or a date; None when it is absent or cannot be read.
+
+    A date is compared with the answer's own `Date`, where it has one, so that the two clocks need not agree.
+    https://www.rfc-editor.org/rfc/rfc9110#name-retry-after
+    """
+    value = headers.get("retry-after", "").strip()
+    if re.fullmatch(r"[0-9]+(\.[0-9]+)?", value, re.ASCII):
+        return float(value)
+    if (until := _date(value)) is None:
+        return None
+    now = _date(headers.get("date", "")) or datetime.now(UTC)
+    return max(0.0, (until - now).total_seconds())
+
+
+def _date(text: str) -> datetime | None:
+    # dateutil takes almost any text for a date ("10", "may"): only what starts as an HTTP date does is given to it.
+    if not re.match(r"(Mon|Tue|Wed|Thu|Fri|Sat|Sun)[a-z]*,? ", text):
+        return None
+    # Rare, and it takes longer to load than half of this package.
+    import dateutil.parser
+
+    try:
+        # HTTP dates are in GMT. For other zones dateutil warns, or returns dates that cannot be subtracted.
+        return dateutil.parser.parse(text, ignoretz=True).replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        return None
+
+
+def is_plain_function(value: object) -> bool:
+    return callable(value) and not iscoroutinefunction(value)
+
+
+def is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and not math.isnan(value)

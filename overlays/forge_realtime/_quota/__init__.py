@@ -1,0 +1,1 @@
+"""Rate limits: how fast a process may call."""

@@ -1,0 +1,183 @@
+"""Realtime tokens: the check before they are sent, and the cache of those that were signed."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Hashable
+from concurrent.futures import Future
+from typing import Any, Final
+
+from .._core.errors import InvalidTokenError, TimedOutError
+from .._core.fork import renew_after_fork
+from .results import RealtimeToken
+
+_ADVICE: Final = {
+    "INVALID_TOKEN": "this is no token that sign_realtime_token returned",
+    "TOKEN_EXPIRED": "sign another one",
+    "CHANNEL_NAME_MISMATCH": "it was signed for another channel",
+    "MISSING_PERMISSION": "it was signed without the permission to publish",
+}
+
+
+def check_token(token: str, channel: str) -> None:
+    """Refuses a token that the platform would refuse, without a request.
+
+    The same checks as the official JavaScript SDK, unverified and in the same order.
+
+    Raises:
+        InvalidTokenError: With the platform's code.
+    """
+    payload = _payload(token)
+    if payload is None:
+        raise _invalid("INVALID_TOKEN")
+    expires = payload.get("exp")
+    if isinstance(expires, int | float) and not isinstance(expires, bool) and expires <= time.time():
+        raise _invalid("TOKEN_EXPIRED")
+    signed_for = payload.get("channel")
+    if not isinstance(signed_for, dict) or signed_for.get("name") != channel:
+        raise _invalid("CHANNEL_NAME_MISMATCH")
+    permissions = payload.get("permissions")
+    if permissions is not None and not (isinstance(permissions, list) and "publish" in permissions):
+        raise _invalid("MISSING_PERMISSION")
+
+
+def _payload(token: str) -> dict[str, Any] | None:
+    parts = token.split(".")
+    if len(parts) != 3:
+        return None
+    try:
+        decoded = base64.b64decode(parts[1] + "=" * (-len(parts[1]) % 4), altchars=b"-_", validate=True)
+        payload = json.loads(decoded)
+    except (ValueError, binascii.Error, RecursionError):
+        return None
+    return payload if isinstance(payload, dict) else None
+
+
+def _invalid(code: str) -> InvalidTokenError:
+    error = InvalidTokenError(f"Realtime token validation failed: {code} ({_ADVICE[code]})")
+    error.code = code
+    return error
+
+
+class TokenCache:
+    """Tokens by what they were signed for. Each is signed by one call at a time, while the others wait for it.
+
+    Thread-safe and task-safe. The lock is never held while a call is made.
+    """
+
+    _MOST = 1000
+
+    def __init__(self) -> None:
+        self.renew()
+        renew_after_fork(self)
+
+    def renew(self) -> None:
+        """Forgets everything; for a forked process, where the lock and those who sign are the parent's."""
+        # Reentrant: in the midst of it, a signal handler may sign, and a call that was abandoned be collected.
+        self._lock = threading.RLock()
+        # With the time of the epoch after which to sign anew.
+        self._tokens: OrderedDict[Hashable, tuple[RealtimeToken, float]] = OrderedDict()
+        self._signing: dict[Hashable, Future[RealtimeToken | None]] = {}
+
+    def get(self, key: Hashable, sign: Callable[[], RealtimeToken], timeout: float) -> RealtimeToken:
+        """Returns the token, signing it if need be.
+
+        Args:
+            key: All that makes the token what it is.
+            sign: Signs it.
+            timeout: Seconds to wait for other calls that are signing it.
+        """
+        until = time.monotonic() + timeout
+        while (token := self._find(key)) is None:
+            ours: Future[RealtimeToken | None] = Future()
+            try:
+                if (theirs := self._register(key, ours)) is ours:
+                    token = sign()
+                    self._keep(key, token)
+                    ours.set_result(token)
+                else:
+                    try:
+                        token = theirs.result(max(0, until - time.monotonic()))
+                    except TimeoutError as error:
+                        raise _still_signing(error) from error.__cause__
+            except BaseException as error:
+                self._let_go(key, ours, error)
+                raise
+            if token is not None:
+                return token
+        return token
+
+    async def aget(self, key: Hashable, sign: Callable[[], Awaitable[RealtimeToken]], timeout: float) -> RealtimeToken:
+        """As `get`."""
+        # Not loaded where all is blocking.
+        import asyncio
+
+        until = time.monotonic() + timeout
+        while (token := self._find(key)) is None:
+            ours: Future[RealtimeToken | None] = Future()
+            try:
+                if (theirs := self._register(key, ours)) is ours:
+                    token = await sign()
+                    self._keep(key, token)
+                    ours.set_result(token)
+                else:
+                    try:
+                        async with asyncio.timeout(max(0, until - time.monotonic())):
+                            token = await asyncio.wrap_future(theirs)
+                    except TimeoutError as error:
+                        raise _still_signing(error) from error.__cause__
+            except BaseException as error:
+                self._let_go(key, ours, error)
+                raise
+            if token is not None:
+                return token
+        return token
+
+    def _find(self, key: Hashable) -> RealtimeToken | None:
+        with self._lock:
+            token, renew_at = self._tokens.get(key, (None, 0.0))
+            if token is None or time.time() >= renew_at:
+                return None
+            self._tokens.move_to_end(key)
+            return token
+
+    def _register(self, key: Hashable, ours: Future[RealtimeToken | None]) -> Future[RealtimeToken | None]:
+        """What this call is to wait for: what another one is signing, or else its own."""
+        # From now on nobody who waits for it can cancel it.
+        ours.set_running_or_notify_cancel()
+        with self._lock:
+            return self._signing.setdefault(key, ours)
+
+    def _keep(self, key: Hashable, token: RealtimeToken) -> None:
+        now = time.time()
+        with self._lock:
+            if token.expires_at is not None:
+                # Renewed when a tenth of its life is left.
+                self._tokens[key] = (token, now + 0.9 * (token.expires_at.timestamp() - now))
+            if len(self._tokens) > self._MOST:
+                self._tokens.popitem(last=False)
+            del self._signing[key]
+
+    def _let_go(self, key: Hashable, ours: Future[RealtimeToken | None], error: BaseException) -> None:
+        """Has nobody wait for this call any longer."""
+        with self._lock:
+            if self._signing.get(key) is ours:
+                del self._signing[key]
+        if not ours.done():
+            if isinstance(error, Exception):
+                ours.set_exception(error)
+            else:
+                # This call was interrupted, which is no business of the others: one of them signs it.
+                ours.set_result(None)
+
+
+def _still_signing(error: TimeoutError) -> TimedOutError:
+    if isinstance(error, TimedOutError):
+        # That is what the other call ended with.
+        return error
+    return TimedOutError("sign_realtime_token: another call is still signing this token; try again later")

@@ -1,0 +1,1 @@
+"""Streams: many small updates in few publishes."""

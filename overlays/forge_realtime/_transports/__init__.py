@@ -1,0 +1,1 @@
+"""Connections: bytes on the wire."""

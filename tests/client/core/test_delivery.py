@@ -1,0 +1,488 @@
+"""The table of delivery certainty: what is known of the event after each kind of failure, and whether it is sent again."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from threading import Event
+from typing import Any
+
+import httpx
+import pytest
+from attrs import evolve
+
+from forge_realtime import (
+    Attempt,
+    Delivery,
+    ForgeRealtimeError,
+    NoAnswerError,
+    PublishResult,
+    RateLimitedError,
+    RealtimeClient,
+    RealtimeToken,
+    RejectedError,
+    RetryPolicy,
+    ServerFailedError,
+    TimedOutError,
+    UnexpectedAnswerError,
+)
+from tests.support.callers import ASYNC_KINDS, INVOCATION, QUICK, Caller
+from tests.support.fault_server import (
+    Behaviour,
+    FaultServer,
+    answer,
+    close_after,
+    garbage,
+    refused_url,
+    reset_after,
+    reset_before,
+    stall,
+    trickled,
+    truncated,
+)
+
+TOKEN = answer(200, {"token": "header.payload.signature", "expiresAt": 1767225600})
+ONCE = evolve(QUICK, delivery="at_most_once")
+
+
+def publish(live: Any) -> Any:
+    return live.publish("board-42", {"moved": 7})
+
+
+def sign(live: Any) -> Any:
+    return live.sign_realtime_token("board-42", {"team": "red"})
+
+
+def deliveries(attempts: tuple[Attempt, ...]) -> list[str]:
+    return [attempt.delivery.name for attempt in attempts]
+
+
+UNKNOWN: dict[str, tuple[Behaviour, type[ForgeRealtimeError]]] = {
+    "reset after the request": (reset_after, NoAnswerError),
+    "closed after the request": (close_after, NoAnswerError),
+    "not HTTP": (garbage, NoAnswerError),
+    "body cut short": (truncated, NoAnswerError),
+    "stall": (stall, TimedOutError),
+    "body byte by byte": (trickled, TimedOutError),
+    "500": (answer(500, {"message": "boom"}), ServerFailedError),
+    "502": (answer(502, b"<html>bad gateway</html>"), ServerFailedError),
+    "503": (answer(503), ServerFailedError),
+    "503, Retry-After not readable": (answer(503, headers={"Retry-After": "soon"}), ServerFailedError),
+    "504": (answer(504), ServerFailedError),
+    "520": (answer(520), ServerFailedError),
+    "an HTML page": (answer(200, b"<html>hello</html>"), UnexpectedAnswerError),
+    "an empty body": (answer(200), UnexpectedAnswerError),
+    "invalid UTF-8": (answer(200, b'{"eventId": "\xff\xfe"}'), UnexpectedAnswerError),
+    "a list": (answer(200, ["event-1"]), UnexpectedAnswerError),
+    "an empty list": (answer(200, []), UnexpectedAnswerError),
+    "an id of another type": (answer(200, {"eventId": 5}), UnexpectedAnswerError),
+    "a time of another type": (answer(200, {"eventId": "e", "eventTimestamp": [1]}), UnexpectedAnswerError),
+}
+
+
+def patience(case: str) -> float:
+    """Seconds for an attempt: few only where nothing else ends it."""
+    return 0.15 if UNKNOWN[case][1] is TimedOutError else 10
+
+
+@pytest.mark.parametrize("case", UNKNOWN)
+def test_unknown_at_most_once_is_not_sent_again(caller: Caller, case: str) -> None:
+    behaviour, kind = UNKNOWN[case]
+    with FaultServer(behaviour) as server:
+        [error] = caller(server.url, publish, retry=evolve(ONCE, attempt_timeout=patience(case), deadline=20))
+    assert type(error) is kind
+    assert error.delivery is Delivery.UNKNOWN
+    assert "it may have been carried out" in str(error)
+    assert "at_most_once" in str(error)
+    assert deliveries(error.attempts) == ["UNKNOWN"]
+    assert len(server.received) == 1
+
+
+@pytest.mark.parametrize("case", UNKNOWN)
+def test_unknown_at_least_once_is_sent_again(caller: Caller, case: str) -> None:
+    behaviour, _ = UNKNOWN[case]
+    with FaultServer(behaviour) as server:
+        [result] = caller(server.url, publish, retry=evolve(QUICK, attempt_timeout=patience(case), deadline=20))
+    assert result.event_id == "event-1"
+    assert deliveries(result.attempts) == ["UNKNOWN", "ACCEPTED"]
+    first, second = server.received
+    assert first == second
+
+
+@pytest.mark.parametrize("case", UNKNOWN)
+def test_tokens_are_signed_again_whatever_the_policy(caller: Caller, case: str) -> None:
+    behaviour, _ = UNKNOWN[case]
+    with FaultServer(behaviour, then=TOKEN) as server:
+        [result] = caller(server.url, sign, retry=evolve(ONCE, attempt_timeout=patience(case), deadline=20))
+    # An answer without a token is not one, whatever it says of events.
+    assert isinstance(result, RealtimeToken)
+    assert deliveries(result.attempts) == ["UNKNOWN", "ACCEPTED"]
+
+
+def test_no_connection_is_not_sent_and_tried_again(caller: Caller) -> None:
+    url = refused_url()
+    [error] = caller(url, publish, retry=ONCE)
+    assert type(error) is NoAnswerError
+    assert error.delivery is Delivery.NOT_SENT
+    assert deliveries(error.attempts) == ["NOT_SENT"] * 6
+    assert "it was not sent" in str(error)
+    assert "Connection refused" in str(error) or "All connection attempts failed" in str(error)
+    assert f"is {url} the right address (FORGE_EGRESS_PROXY_URL or base_url)" in str(error)
+
+
+@pytest.mark.parametrize("status", [404, 405])
+def test_another_server_at_the_address(caller: Caller, status: int) -> None:
+    with FaultServer(answer(status)) as server:
+        [error] = caller(server.url, publish)
+        assert f"is {server.url} the right address" in str(error)
+
+
+def test_no_connection_in_time_is_named_so(caller: Caller) -> None:
+    with FaultServer(deaf=True) as server:
+        url = server.url
+        [error] = caller(url, publish, retry=evolve(ONCE, attempt_timeout=0.1, max_attempts=1))
+    assert (error.delivery, [attempt.error for attempt in error.attempts]) == (Delivery.NOT_SENT, ["ConnectTimeout"])
+    assert "publish: not sent in time (ConnectTimeout); it was not sent" in str(error)
+    assert f"is {url} the right address" in str(error)
+
+
+def test_a_reset_before_the_request_is_sent_again_at_least_once(caller: Caller) -> None:
+    with FaultServer(reset_before) as server:
+        [result] = caller(server.url, publish)
+    assert result.event_id == "event-1"
+    assert len(server.received) == 1
+
+
+def test_a_request_that_did_not_leave_completely() -> None:
+    def reset_within(connection: Any) -> bool:
+        connection.peer.recv(100)
+        connection.reset()
+        return False
+
+    # More than the buffers of both sides hold.
+    payload = "x" * 20_000_000
+    with FaultServer(reset_within) as server:
+        [result] = Caller("sync")(server.url, lambda live: live.publish("board-42", payload), retry=ONCE)
+    assert deliveries(result.attempts) == ["NOT_SENT", "ACCEPTED"]
+    assert len(server.received) == 1
+    # asyncio does not tell what became of what it was given to write.
+    for kind in ASYNC_KINDS:
+        with FaultServer(reset_within) as server:
+            [error] = Caller(kind)(server.url, lambda live: live.publish("board-42", payload), retry=ONCE)
+        assert error.delivery is Delivery.UNKNOWN
+        assert not server.received
+
+
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize("retry", [QUICK, ONCE], ids=["at_least_once", "at_most_once"])
+def test_rejected_with_retry_after_is_tried_again_after_that_wait(
+    caller: Caller, status: int, retry: RetryPolicy
+) -> None:
+    with FaultServer(answer(status, {"code": "X"}, {"Retry-After": "0.2"})) as server:
+        began = time.monotonic()
+        [result] = caller(server.url, publish, retry=retry)
+        assert time.monotonic() - began >= 0.2
+    rejected, accepted = result.attempts
+    assert (rejected.delivery, rejected.status, rejected.wait) == (Delivery.REJECTED, status, 0.2)
+    assert (accepted.delivery, accepted.status, accepted.wait) == (Delivery.ACCEPTED, 200, None)
+    assert len(server.received) == 2
+
+
+def test_429_without_retry_after_backs_off(caller: Caller) -> None:
+    with FaultServer(answer(429)) as server:
+        [result] = caller(server.url, publish, retry=ONCE)
+    assert deliveries(result.attempts) == ["REJECTED", "ACCEPTED"]
+    assert result.attempts[0].wait <= 0.001
+
+
+def test_retry_after_as_a_date(caller: Caller) -> None:
+    now = datetime(2026, 11, 23, tzinfo=UTC)
+    headers = {"Date": format_datetime(now, True), "Retry-After": format_datetime(now + timedelta(hours=1), True)}
+    with FaultServer(answer(429, headers=headers)) as server:
+        [error] = caller(server.url, publish)
+    assert error.retry_after == 3600
+    assert len(error.attempts) == 1
+
+
+def test_a_wait_beyond_the_deadline_is_not_begun(caller: Caller) -> None:
+    with FaultServer(then=answer(429, {"code": "RATE_LIMIT_EXCEEDED"}, {"Retry-After": "3600"})) as server:
+        began = time.monotonic()
+        [error] = caller(server.url, publish)
+        assert time.monotonic() - began < 2
+    assert type(error) is RateLimitedError
+    assert (error.delivery, error.status, error.code) == (Delivery.REJECTED, 429, "RATE_LIMIT_EXCEEDED")
+    assert error.retry_after == 3600
+    assert "3.6e+03 s, would pass the deadline of 5 s" in str(error)
+    assert len(server.received) == 1
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 413, 422])
+def test_other_4xx_is_rejected_and_not_tried_again(caller: Caller, status: int) -> None:
+    with FaultServer(answer(status, {"code": "INVALID_TOKEN", "message": "no"})) as server:
+        [error] = caller(server.url, publish)
+    assert type(error) is RejectedError
+    assert (error.delivery, error.status, error.code) == (Delivery.REJECTED, status, "INVALID_TOKEN")
+    assert error.body == b'{"code": "INVALID_TOKEN", "message": "no"}'
+    assert error.headers["content-type"] == "application/json"
+    assert len(server.received) == 1
+
+
+@pytest.mark.parametrize("errors", [[{"code": "TOKEN_EXPIRED", "message": "m"}], {"code": "TOKEN_EXPIRED"}])
+def test_errors_in_a_200_body_are_rejected_and_not_tried_again(caller: Caller, errors: object) -> None:
+    with FaultServer(answer(200, {"eventId": None, "eventTimestamp": None, "errors": errors})) as server:
+        [error] = caller(server.url, publish)
+    assert type(error) is RejectedError
+    assert (error.delivery, error.status, error.code) == (Delivery.REJECTED, 200, "TOKEN_EXPIRED")
+    assert len(server.received) == 1
+
+
+@pytest.mark.parametrize("errors", [None, []])
+def test_no_errors_in_a_200_body_are_no_failure(caller: Caller, errors: object) -> None:
+    with FaultServer(answer(200, {"eventId": "e", "errors": errors})) as server:
+        [result] = caller(server.url, publish)
+    assert result.event_id == "e"
+
+
+@pytest.mark.parametrize("status", [201, 204, 302])
+def test_a_status_outside_the_document_is_unknown_and_not_tried_again(caller: Caller, status: int) -> None:
+    with FaultServer(answer(status, headers={"Location": "/elsewhere"})) as server:
+        [error] = caller(server.url, publish)
+    assert type(error) is UnexpectedAnswerError
+    assert (error.delivery, error.status) == (Delivery.UNKNOWN, status)
+    assert len(server.received) == 1
+
+
+def test_an_unknown_attempt_before_a_refusal_leaves_the_event_unknown(caller: Caller) -> None:
+    with FaultServer(reset_after, answer(400)) as server:
+        [error] = caller(server.url, publish)
+    assert type(error) is RejectedError
+    assert error.delivery is Delivery.UNKNOWN
+    assert deliveries(error.attempts) == ["UNKNOWN", "REJECTED"]
+
+
+def test_nobody_listening_is_no_error(caller: Caller) -> None:
+    with FaultServer(answer(200, {"eventId": None, "eventTimestamp": None})) as server:
+        [result] = caller(server.url, publish)
+    assert isinstance(result, PublishResult)
+    assert (result.event_id, result.event_timestamp) == (None, None)
+
+
+def test_unknown_properties_in_an_answer_break_nothing(caller: Caller) -> None:
+    with FaultServer(answer(200, {"eventId": "e", "eventTimestamp": "soon", "shard": {"n": 1}})) as server:
+        [result] = caller(server.url, publish)
+    assert (result.event_id, result.event_timestamp, result.raw_event_timestamp) == ("e", None, "soon")
+
+
+def test_the_deadline_bounds_all_attempts_together(caller: Caller) -> None:
+    with FaultServer(then=stall) as server:
+        began = time.monotonic()
+        [error] = caller(server.url, publish, retry=evolve(QUICK, deadline=0.5, attempt_timeout=0.2, max_attempts=99))
+        elapsed = time.monotonic() - began
+    assert type(error) is TimedOutError
+    assert 0.3 < elapsed < 1.5
+    assert len(error.attempts) >= 2
+
+
+def test_max_attempts(caller: Caller) -> None:
+    with FaultServer(then=answer(500)) as server:
+        [error] = caller(server.url, publish, retry=evolve(QUICK, max_attempts=2))
+    assert len(server.received) == len(error.attempts) == 2
+    assert "RetryPolicy.max_attempts is 2" in str(error)
+
+
+def test_the_retry_budget_is_shared_by_siblings(caller: Caller) -> None:
+    with FaultServer(then=answer(500)) as server:
+        outcomes = caller(server.url, *[publish] * 40, retry=evolve(QUICK, budget=0, backoff_initial=0))
+    assert len(server.received) == 40 + 100
+    assert "retry budget" in str(outcomes[-1])
+
+
+def test_each_call_adds_to_the_retry_budget(caller: Caller) -> None:
+    with FaultServer(then=answer(500)) as server:
+        # The first finds the 100 that there are at the start, and never are more.
+        caller(server.url, *[publish] * 80, retry=evolve(QUICK, budget=0.5, backoff_initial=0))
+    assert len(server.received) == 80 + 100 + 79 // 2
+
+
+def test_an_infinite_retry_budget(caller: Caller) -> None:
+    with FaultServer(then=answer(500)) as server:
+        caller(server.url, *[publish] * 30, retry=evolve(QUICK, budget=math.inf, backoff_initial=0))
+    assert len(server.received) == 30 * 6
+
+
+def test_the_retry_budget_bounds_calls_at_the_same_time() -> None:
+    retry = evolve(QUICK, budget=0, backoff_initial=0)
+    with (
+        FaultServer(then=answer(500)) as server,
+        RealtimeClient(server.url, retry=retry) as client,
+        ThreadPoolExecutor(8) as pool,
+    ):
+        live = client.for_invocation(INVOCATION)
+        calls = [pool.submit(publish, live) for _ in range(40)]
+        assert {type(call.exception()) for call in calls} == {ServerFailedError}
+    assert len(server.received) == 40 + 100
+
+
+def test_the_hook_sees_every_attempt(caller: Caller) -> None:
+    seen: list[Attempt] = []
+    with FaultServer(answer(429)) as server:
+        [result] = caller(server.url, publish, retry=evolve(QUICK, on_attempt=seen.append))
+    assert tuple(seen) == result.attempts
+    assert [attempt.number for attempt in seen] == [1, 2]
+
+
+def test_a_hook_that_fails_changes_nothing(caller: Caller, caplog: pytest.LogCaptureFixture) -> None:
+    def fail(attempt: Attempt) -> None:
+        raise ZeroDivisionError
+
+    with FaultServer(answer(429)) as server:
+        [result] = caller(server.url, publish, retry=evolve(QUICK, on_attempt=fail))
+    assert deliveries(result.attempts) == ["REJECTED", "ACCEPTED"]
+    failed = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert [record.getMessage() for record in failed] == ["publish: RetryPolicy.on_attempt failed"] * 2
+
+
+def test_an_idle_connection_that_the_server_closed_is_no_error(caller: Caller) -> None:
+    def answer_and_close(connection: Any) -> bool:
+        answer(200, {"eventId": "e"})(connection)
+        return False
+
+    with FaultServer(then=answer_and_close) as server:
+
+        def publish_after_the_close(live: Any) -> Any:
+            server.wait_for_closed_connections()
+            return publish(live)
+
+        results = caller(server.url, *[publish_after_the_close] * 3, retry=ONCE)
+    assert [result.event_id for result in results] == ["e", "e", "e"]
+    assert [len(result.attempts) for result in results] == [1, 1, 1]
+
+
+def test_connections_are_reused_by_siblings(caller: Caller) -> None:
+    with FaultServer() as server:
+        caller(server.url, publish, publish, publish)
+        assert server.connections == 1
+
+
+def test_the_log_has_each_attempt_the_retries_and_the_giving_up(
+    caller: Caller, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "forge_realtime")
+    with FaultServer(answer(429, headers={"Retry-After": "0"}), answer(200, {}), answer(400)) as server:
+        caller(server.url, publish, publish)
+    lines = [(record.levelname, record.getMessage()) for record in caplog.records if record.name == "forge_realtime"]
+    assert [level for level, _ in lines] == ["DEBUG", "INFO", "DEBUG", "DEBUG", "WARNING"]
+    assert [text for _, text in lines[:4]] == [
+        "publish: attempt 1: rejected (RateLimitedError)",
+        "publish: attempt 1: rejected (RateLimitedError); trying again in 0.000 s",
+        "publish: attempt 2: accepted (200)",
+        "publish: attempt 1: rejected (RejectedError)",
+    ]
+    assert lines[4][1].startswith(
+        "publish: the platform refused the request (400); it was not carried out; 1 attempt in"
+    )
+
+
+DOCUMENTED: dict[str, dict[str, Any]] = {
+    "RATE_LIMIT_EXCEEDED": {"code": "RATE_LIMIT_EXCEEDED", "message": "m"},
+    "INVALID_TOKEN": {"message": "Realtime token validation failed: INVALID_TOKEN"},
+    "TOKEN_EXPIRED": {"errors": [{"message": "Realtime token validation failed: TOKEN_EXPIRED."}]},
+    "CHANNEL_NAME_MISMATCH": {"errors": ["Realtime token validation failed: CHANNEL_NAME_MISMATCH"]},
+    "MISSING_PERMISSION": {"errors": [{"code": "MISSING_PERMISSION"}]},
+    "Unauthorized request": {"message": "Unauthorized request"},
+    "Error publishing event to channel": {"errors": [{"message": "Error publishing event to channel."}]},
+    "Error signing realtime token": {"message": "Error signing realtime token"},
+}
+
+
+@pytest.mark.parametrize("code", DOCUMENTED)
+@pytest.mark.parametrize("status", [200, 400])
+def test_documented_codes_are_an_attribute(caller: Caller, code: str, status: int) -> None:
+    body = DOCUMENTED[code]
+    with FaultServer(answer(status, body if status == 400 or "errors" in body else {"errors": [body]})) as server:
+        [error] = caller(server.url, publish)
+    assert (type(error), error.code, error.delivery) == (RejectedError, code, Delivery.REJECTED)
+
+
+@pytest.mark.parametrize(
+    "body", [{}, [], "x", {"errors": [[1]]}, {"code": 5, "message": 6}, {"message": "TOKEN_EXPIRED"}]
+)
+def test_no_code_in_an_answer_is_none(caller: Caller, body: object) -> None:
+    with FaultServer(answer(400, body)) as server:
+        [error] = caller(server.url, publish)
+    assert error.code is None
+
+
+def test_the_code_from_the_header(caller: Caller) -> None:
+    with FaultServer(answer(403, headers={"forge-proxy-error": "NEEDS_AUTHENTICATION_ERR"})) as server:
+        [error] = caller(server.url, publish)
+    assert error.code == "NEEDS_AUTHENTICATION_ERR"
+
+
+def test_the_body_of_an_error_is_bounded(caller: Caller) -> None:
+    with FaultServer(answer(400, b"x" * 1_000_000)) as server:
+        [error] = caller(server.url, publish)
+    assert error.body == b"x" * 65536
+
+
+def test_no_free_connection_is_not_sent(caller: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("forge_realtime._transports.pool.CONNECTIONS", 0)
+    monkeypatch.setattr("forge_realtime._transports.async_pool.CONNECTIONS", 0)
+    with FaultServer() as server:
+        [error] = caller(server.url, publish, retry=evolve(ONCE, attempt_timeout=0.01, max_attempts=2))
+        assert server.connections == 0
+    assert type(error) is TimedOutError
+    assert error.delivery is Delivery.NOT_SENT
+    assert [attempt.error for attempt in error.attempts] == ["PoolTimeout"] * 2
+
+
+class Read:
+    """An operation without a body, as the generator makes it of a GET."""
+
+    __name__ = "api.read"
+
+    @staticmethod
+    def _get_kwargs(*, cursor: str) -> dict[str, Any]:
+        return {"method": "get", "url": "/v1/things", "params": {"cursor": cursor}}
+
+    @staticmethod
+    def _parse_response(*, client: Any, response: httpx.Response) -> str | None:
+        return response.text
+
+
+def test_a_reading_operation_is_tried_again_whatever_the_policy(caller: Caller) -> None:
+    with FaultServer(reset_after, then=answer(200, b"things")) as server:
+        [result] = caller(server.url, lambda live: live.call(Read(), cursor="ab"), retry=ONCE)
+    assert result == "things"
+    assert [(request.method, request.path) for request in server.received] == [("GET", "/v1/things?cursor=ab")] * 2
+
+
+def test_no_attempt_of_a_reading_operation_is_made_unseen(caller: Caller) -> None:
+    with FaultServer(then=close_after) as server:
+        [error] = caller(server.url, lambda live: live.call(Read(), cursor="ab"), retry=evolve(QUICK, max_attempts=2))
+    assert len(server.received) == len(error.attempts) == 2
+
+
+@pytest.mark.parametrize("fault", [stall, reset_after, close_after])
+def test_a_reading_operation_without_an_answer_may_have_been_carried_out(caller: Caller, fault: Behaviour) -> None:
+    with FaultServer(then=fault) as server:
+        retry = evolve(ONCE, attempt_timeout=0.5, max_attempts=1)
+        [error] = caller(server.url, lambda live: live.call(Read(), cursor="ab"), retry=retry)
+    assert len(server.received) == 1
+    assert error.delivery is Delivery.UNKNOWN
+
+
+def test_a_slow_hook_counts_into_the_deadline(caller: Caller) -> None:
+    def linger(attempt: Attempt) -> None:
+        Event().wait(0.1)
+
+    retry = evolve(QUICK, deadline=0.1, backoff_initial=0, on_attempt=linger)
+    with FaultServer(then=answer(429)) as server:
+        [error] = caller(server.url, publish, retry=retry)
+    assert len(server.received) == 1
+    assert [attempt.wait for attempt in error.attempts] == [None]
+    assert "the deadline of 0.1 s has passed (RetryPolicy.deadline)" in str(error)

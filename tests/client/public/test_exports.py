@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import ast
+import hashlib
+import inspect
+import json
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import forge_realtime
+import forge_realtime._core.errors
+
+
+def test_exported_names_are_complete_and_documented() -> None:
+    package = inspect.getsource(forge_realtime)
+    declared = {
+        alias.asname or alias.name
+        for statement in ast.walk(ast.parse(package))
+        if isinstance(statement, ast.ImportFrom) and statement.level
+        for alias in statement.names
+    }
+    assert sorted(declared) == forge_realtime.__all__
+    assert set(forge_realtime.__all__) <= set(dir(forge_realtime))
+    for name in declared - {"__version__"}:
+        assert inspect.getdoc(getattr(forge_realtime, name)), f"{name} has no docstring"
+
+
+def test_a_name_is_loaded_at_its_first_use() -> None:
+    program = "import sys, forge_realtime; print('httpx' in sys.modules)"
+    program += "; from forge_realtime import RealtimeClient; print('asyncio' in sys.modules, RealtimeClient)"
+    program += "; from forge_realtime import AsyncRealtimeClient; print('asyncio' in sys.modules)"
+    shown = subprocess.run([sys.executable, "-I", "-c", program], capture_output=True, text=True, check=True).stdout
+    assert shown.split("\n")[:3] == [
+        "False",
+        "False <class 'forge_realtime._realtime.client.RealtimeClient'>",
+        "True",
+    ]
+
+
+def test_a_name_that_is_not_there() -> None:
+    with pytest.raises(AttributeError, match="module 'forge_realtime' has no attribute 'Realtime'"):
+        _ = forge_realtime.Realtime  # type: ignore[attr-defined] # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_errors_are_one_tree_drawn_in_the_docstring() -> None:
+    errors = {
+        name: value
+        for name in forge_realtime.__all__
+        if inspect.isclass(value := getattr(forge_realtime, name)) and issubclass(value, Exception)
+    }
+    drawn = inspect.getdoc(forge_realtime._core.errors) or ""
+    for name, kind in errors.items():
+        assert issubclass(kind, forge_realtime.ForgeRealtimeError)
+        assert f" {name}" in drawn
+
+
+def test_errors_and_results_are_picklable() -> None:
+    error = forge_realtime.RateLimitedError("too many")
+    error.status, error.body, error.attempts = 429, b"{}", ()
+    copy = pickle.loads(pickle.dumps(error))
+    assert (type(copy), copy.args, copy.status, copy.body) == (type(error), error.args, 429, b"{}")
+    assert pickle.loads(pickle.dumps(forge_realtime.RetryPolicy(deadline=9))) == forge_realtime.RetryPolicy(deadline=9)
+
+
+def test_importing_it_needs_only_the_core_dependencies() -> None:
+    # httpx imports click where it is installed: here it is not.
+    program = "import sys; sys.modules['click'] = sys.modules['aiohttp'] = None; from forge_realtime import *"
+    program += "; print(*{name.partition('.')[0] for name, module in sys.modules.items() if module})"
+    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+    extras = {
+        "click",
+        "forge_realtime_emulator",
+        "starlette",
+        "uvicorn",
+        "websockets",
+        "jsonschema",
+        "openapi_schema_validator",
+        "jwt",
+        "limits",
+        "redis",
+    }
+    assert extras.isdisjoint(loaded)
+
+
+def test_it_knows_its_document() -> None:
+    pinned = (Path(__file__).parents[3] / "spec/forge-containers-api.json").read_bytes()
+    assert forge_realtime.__document__.sha256 == hashlib.sha256(pinned).hexdigest()
+    assert forge_realtime.__document__.version == json.loads(pinned)["info"]["version"]

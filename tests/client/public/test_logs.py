@@ -1,0 +1,266 @@
+from __future__ import annotations
+
+import io
+import json
+import logging
+import logging.config
+import queue
+import subprocess
+import sys
+import time
+from logging.handlers import QueueHandler
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from forge_realtime import Invocation, RealtimeClient
+from forge_realtime.logs import InvocationFilter, JsonFormatter
+from tests.support.callers import QUICK
+from tests.support.fault_server import FaultServer, answer, reset_after
+
+INVOCATION = Invocation("hidden-id", log_attributes="b3BhcXVl", trace_id="463ac35c9f6413ad")
+
+
+class Alone(logging.Logger):
+    """A logger outside of the tree."""
+
+
+@pytest.fixture
+def stream() -> io.StringIO:
+    return io.StringIO()
+
+
+@pytest.fixture
+def logger(stream: io.StringIO) -> logging.Logger:
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(JsonFormatter())
+    # Out of the reach of pytest's handlers, which raise for a record that cannot be formatted.
+    logger = Alone("tests.logs", 1)
+    logger.addHandler(handler)
+    return logger
+
+
+def lines(stream: io.StringIO) -> list[dict[str, Any]]:
+    text = stream.getvalue()
+    assert text.isascii()
+    assert text.count("\n") == len(text.splitlines())
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_a_line(logger: logging.Logger, stream: io.StringIO) -> None:
+    began = int(time.time() * 1000)
+    with INVOCATION.active():
+        logger.info("moved %d cards", 7)
+    [line] = lines(stream)
+    assert began <= line.pop("ts") <= time.time() * 1000
+    assert line == {"level": "INFO", "msg": "moved 7 cards", "forge_invocation": "b3BhcXVl"}
+
+
+@pytest.mark.parametrize(
+    ("level", "name"),
+    [
+        (5, "TRACE"),
+        (logging.DEBUG, "DEBUG"),
+        (15, "DEBUG"),
+        (logging.INFO, "INFO"),
+        (logging.WARNING, "WARN"),
+        (logging.ERROR, "ERROR"),
+        (logging.CRITICAL, "FATAL"),
+        (60, "FATAL"),
+    ],
+)
+def test_levels_are_those_that_the_platform_documents(
+    logger: logging.Logger, stream: io.StringIO, level: int, name: str
+) -> None:
+    logger.log(level, "x")
+    assert lines(stream)[0]["level"] == name
+
+
+def test_no_invocation_or_none_with_log_attributes(logger: logging.Logger, stream: io.StringIO) -> None:
+    logger.info("x")
+    with Invocation("i").active():
+        logger.info("x")
+    for line in lines(stream):
+        assert sorted(line) == ["level", "msg", "ts"]
+
+
+def test_an_exception_and_a_stack_are_in_the_line(logger: logging.Logger, stream: io.StringIO) -> None:
+    try:
+        raise LookupError("no board\nwith that name")
+    except LookupError:
+        logger.exception("failed")
+        logger.info("here", stack_info=True)
+    failed, here = lines(stream)
+    assert failed["msg"] == "failed"
+    assert failed["exception"].startswith("Traceback (most recent call last):\n")
+    assert failed["exception"].endswith("\nLookupError: no board\nwith that name")
+    assert here["exception"].startswith("Stack (most recent call last):\n")
+
+
+class Odd:
+    def __str__(self) -> str:
+        raise LookupError("no text")
+
+    __repr__ = __str__
+
+
+class OddError(Exception):
+    def __str__(self) -> str:
+        raise LookupError("no text")
+
+
+@pytest.mark.parametrize(
+    ("message", "arguments", "text"),
+    [
+        (b"bytes", (), "b'bytes'"),
+        ("%s", (b"\xff",), "b'\\xff'"),
+        ("%d", ("seven",), "%d (cannot be formatted)"),
+        ("%s %s", ("one",), "%s %s (cannot be formatted)"),
+        ("%s", (Odd(),), "%s (cannot be formatted)"),
+        (Odd(), (), "Odd (cannot be formatted)"),
+        ("two\nlines\r\nand\u2028more\x00\x85", (), "two\nlines\r\nand\u2028more\x00\x85"),
+        ("lone \ud83d\ude00 surrogates", (), "lone \\ud83d\\ude00 surrogates"),
+        ("naïve 🚀", (), "naïve 🚀"),
+        (None, (), "None"),
+        ({"a": 1}, (), "{'a': 1}"),
+    ],
+)
+def test_odd_messages(
+    logger: logging.Logger, stream: io.StringIO, message: Any, arguments: tuple[Any, ...], text: str
+) -> None:
+    logger.info(message, *arguments)
+    [line] = lines(stream)
+    assert line["msg"] == text
+
+
+@pytest.mark.parametrize(
+    ("attributes", "exception"),
+    [
+        ({"exc_info": 5}, "(cannot be formatted)"),
+        (
+            {"exc_info": (OddError, OddError(), None)},
+            "tests.client.public.test_logs.OddError: <exception str() failed>",
+        ),
+        ({"exc_info": (None, None, None)}, "NoneType: None"),
+        ({"exc_text": "a \ud800", "stack_info": "Stack"}, "a \\ud800\nStack"),
+        ({"stack_info": 5}, "(cannot be formatted)"),
+    ],
+)
+def test_odd_exceptions(attributes: dict[str, Any], exception: str) -> None:
+    record = logging.makeLogRecord({"msg": "x", **attributes})
+    line = json.loads(JsonFormatter().format(record))
+    assert line["msg"] == "x"
+    assert line["level"] == "INFO"
+    assert line["exception"].rpartition("tests.client.")[2] == exception.rpartition("tests.client.")[2]
+
+
+@given(text=st.text(st.characters()), log_attributes=st.text(st.characters(), min_size=1))
+def test_any_text_is_one_line(text: str, log_attributes: str) -> None:
+    with Invocation("i", log_attributes=log_attributes).active():
+        formatted = JsonFormatter().format(logging.makeLogRecord({"msg": text, "exc_text": text}))
+    assert formatted.isascii()
+    assert formatted.isprintable()
+    line = json.loads(formatted)
+    readable = text.encode(errors="backslashreplace").decode()
+    assert (line["msg"], line.get("exception", "")) == (readable, readable)
+    assert line["forge_invocation"] == log_attributes.encode(errors="backslashreplace").decode()
+
+
+def test_the_filter_serves_any_format(stream: io.StringIO) -> None:
+    handler = logging.StreamHandler(stream)
+    handler.addFilter(InvocationFilter())
+    handler.setFormatter(logging.Formatter("%(message)s [%(forge_invocation)s]"))
+    for invocation in (INVOCATION, Invocation("i")):
+        with invocation.active():
+            handler.handle(logging.makeLogRecord({"msg": "x"}))
+    handler.handle(logging.makeLogRecord({"msg": "x"}))
+    handler.handle(logging.makeLogRecord({"msg": "x", "forge_invocation": 5}))
+    assert stream.getvalue() == "x [b3BhcXVl]\nx [None]\nx [None]\nx [None]\n"
+
+
+def test_the_filter_keeps_the_invocation_for_another_thread() -> None:
+    records: queue.Queue[logging.LogRecord] = queue.Queue()
+    handler = QueueHandler(records)
+    handler.addFilter(InvocationFilter())
+    with INVOCATION.active():
+        handler.handle(logging.makeLogRecord({"msg": "within"}))
+    handler.handle(logging.makeLogRecord({"msg": "outside"}))
+    # As a QueueListener would, whatever happens to be current in its thread.
+    with Invocation("i", log_attributes="another").active():
+        within, outside = (json.loads(JsonFormatter().format(records.get())) for _ in range(2))
+    assert within["forge_invocation"] == "b3BhcXVl"
+    assert "forge_invocation" not in outside
+
+
+def test_records_that_two_handlers_format(logger: logging.Logger, stream: io.StringIO) -> None:
+    plain = logging.StreamHandler(io.StringIO())
+    logger.handlers.insert(0, plain)
+    try:
+        raise LookupError("no board")
+    except LookupError:
+        logger.exception("failed")
+    assert lines(stream)[0]["exception"].count("LookupError: no board") == 1
+
+
+PROGRAM = """
+import logging, logging.config, sys
+from forge_realtime import Invocation
+from forge_realtime.logs import JsonFormatter
+
+if sys.argv[1] == "code":
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(JsonFormatter())
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+else:
+    formatter = {sys.argv[1]: "forge_realtime.logs.JsonFormatter"}
+    handler = {"class": "logging.StreamHandler", "stream": "ext://sys.stdout", "formatter": "json", "filters": ["i"]}
+    logging.config.dictConfig({
+        "version": 1,
+        "filters": {"i": {"()": "forge_realtime.logs.InvocationFilter"}},
+        "formatters": {"json": formatter},
+        "handlers": {"stdout": handler},
+        "root": {"level": "INFO", "handlers": ["stdout"]},
+    })
+with Invocation("i", log_attributes="b3BhcXVl").active():
+    logging.getLogger("app").warning("na\\u00efve\\n%s", "\\ud800")
+"""
+
+
+@pytest.mark.parametrize("configuration", ["code", "()", "class"])
+def test_standard_output(configuration: str) -> None:
+    # With an encoding that knows neither of the characters.
+    command = [sys.executable, "-c", PROGRAM, configuration]
+    environment = {"PYTHONIOENCODING": "ascii"}
+    run = subprocess.run(command, check=True, env=environment, capture_output=True, text=True)
+    assert run.stderr == ""
+    line = json.loads(run.stdout)
+    assert isinstance(line.pop("ts"), int)
+    assert line == {"level": "WARN", "msg": "naïve\n\\ud800", "forge_invocation": "b3BhcXVl"}
+
+
+def test_what_the_client_logs_holds_no_secrets(stream: io.StringIO) -> None:
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(JsonFormatter())
+    logger = logging.getLogger("forge_realtime")
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG)
+    # Not as literals in the call: a traceback quotes that line.
+    channel, payload = "hidden-channel", "hidden-payload"
+    try:
+        with (
+            FaultServer(reset_after, answer(429), then=answer(400, {"message": "hidden-answer"})) as server,
+            RealtimeClient(server.url, retry=QUICK) as client,
+            INVOCATION.active(),
+        ):
+            try:
+                client.publish_global(channel, payload)
+            except Exception:
+                logger.exception("failed")
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(logging.NOTSET)
+    assert {line["forge_invocation"] for line in lines(stream)} == {"b3BhcXVl"}
+    assert {line["level"] for line in lines(stream)} == {"DEBUG", "INFO", "WARN", "ERROR"}
+    assert "hidden" not in stream.getvalue()

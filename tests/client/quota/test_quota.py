@@ -1,0 +1,575 @@
+"""How many operations begin, whose turn it is, and what is known of the installation."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import logging
+import pickle
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from forge_realtime import (
+    AsyncRealtimeClient,
+    Delivery,
+    OverQuotaError,
+    Quota,
+    RateLimitedError,
+    RealtimeClient,
+    RetryPolicy,
+    ServerFailedError,
+    UsageError,
+)
+from forge_realtime._quota import limiter as _quota
+from forge_realtime._quota.bucket import Bucket, Ticket
+from forge_realtime_emulator import Emulator, Settings
+from tests.support.callers import INVOCATION, Caller
+from tests.support.fault_server import PUBLISHED, Behaviour, Connection, FaultServer, answer
+from tests.support.rates import most_in_a_second
+from tests.support.streams import as_a_stream
+
+PATIENT = RetryPolicy(attempt_timeout=30.0, deadline=60.0)
+ONE = Quota(per_second=1, burst=1)
+
+
+@dataclass(frozen=True)
+class Call:
+    arrives: float
+    stream: bool
+    # How long after the time at which it is worth asking again it does ask.
+    late: float = 0.0
+    gives_up_after: float | None = None
+
+
+@dataclass(frozen=True)
+class Grant:
+    at: float
+    call: Call
+    # Those who waited then.
+    waiting: tuple[Call, ...]
+
+
+def simulate(bucket: Bucket, calls: list[Call]) -> list[Grant]:
+    """Lets calls ask a bucket in virtual time, each when the bucket told it to."""
+    tickets = [Ticket(call.stream, 1e9) for call in calls]
+    events = [(call.arrives, number, "ask") for number, call in enumerate(calls)]
+    for number, call in enumerate(calls):
+        if call.gives_up_after is not None:
+            events.append((call.arrives + call.gives_up_after, number, "leave"))
+    heapq.heapify(events)
+    waiting: dict[int, Call] = {}
+    gone: set[int] = set()
+    grants = []
+    while events:
+        now, number, what = heapq.heappop(events)
+        if number in gone:
+            continue
+        if what == "leave":
+            bucket.leave(tickets[number])
+            gone.add(number)
+            waiting.pop(number, None)
+            continue
+        waiting[number] = calls[number]
+        wait = bucket.ask(tickets[number], now)
+        if wait == 0:
+            del waiting[number]
+            gone.add(number)
+            grants.append(Grant(now, calls[number], tuple(waiting.values())))
+        else:
+            # As calls do: those before it can leave, and the rate can rise.
+            heapq.heappush(events, (now + min(wait, 0.5) + calls[number].late, number, "ask"))
+    return grants
+
+
+times = st.floats(0, 5).map(lambda value: round(value, 3))
+rates = st.one_of(st.sampled_from([0.5, 1, 7.3, 40]), st.floats(0.3, 60))
+punctual = st.builds(Call, arrives=times, stream=st.booleans())
+any_calls = st.builds(
+    Call,
+    arrives=times,
+    stream=st.booleans(),
+    late=st.sampled_from([0, 0, 0.002, 0.3]),
+    gives_up_after=st.none() | st.floats(0, 3),
+)
+
+
+@settings(deadline=None)
+@given(st.lists(any_calls, max_size=120), rates, st.integers(1, 15))
+def test_in_any_second_no_more_begin_than_per_second_and_burst(
+    calls: list[Call], per_second: float, burst: int
+) -> None:
+    grants = simulate(Bucket(per_second, burst, 0.0), calls)
+    assert most_in_a_second([grant.at for grant in grants]) <= per_second + burst
+
+
+@settings(deadline=None)
+@given(st.lists(any_calls, max_size=80), rates, st.integers(1, 15))
+def test_whoever_does_not_give_up_gets_a_turn(calls: list[Call], per_second: float, burst: int) -> None:
+    granted = [grant.call for grant in simulate(Bucket(per_second, burst, 0.0), calls)]
+    assert all(call in granted for call in calls if call.gives_up_after is None)
+
+
+@settings(deadline=None)
+@given(st.lists(punctual, max_size=80), rates, st.integers(1, 5))
+def test_plain_calls_go_first_and_otherwise_who_came_first(calls: list[Call], per_second: float, burst: int) -> None:
+    for grant in simulate(Bucket(per_second, burst, 0.0), calls):
+        if grant.call.stream:
+            assert all(other.stream for other in grant.waiting)
+        same = [other for other in grant.waiting if other.stream == grant.call.stream]
+        assert all(other.arrives >= grant.call.arrives for other in same)
+
+
+@settings(deadline=None)
+@given(st.integers(1, 100), st.sampled_from([1, 7.3, 40]), st.integers(1, 15))
+def test_nothing_of_the_quota_is_wasted_while_calls_wait(number: int, per_second: float, burst: int) -> None:
+    grants = simulate(Bucket(per_second, burst, 0.0), [Call(0.0, stream=bool(n % 2)) for n in range(number)])
+    needed = max(0, number - burst) / per_second
+    # No wait is shorter than a millisecond.
+    assert needed - 1e-9 <= grants[-1].at <= needed + 0.01 + 0.001 * number
+
+
+def test_who_gives_up_gives_the_place_to_the_next_one() -> None:
+    bucket = Bucket(1, 1, 0.0)
+    first, second, third = (Ticket(False, 100.0) for _ in range(3))
+    assert bucket.ask(first, 0.0) == 0
+    assert bucket.ask(second, 0.0) == pytest.approx(1.0)
+    assert bucket.ask(third, 0.0) == pytest.approx(2.0)
+    bucket.leave(second)
+    assert bucket.ask(third, 0.5) == pytest.approx(0.5)
+    assert bucket.ask(third, 1.0) == 0
+
+
+def test_an_abandoned_place_is_passed_over_when_its_time_is_up() -> None:
+    bucket = Bucket(1, 1, 0.0)
+    assert bucket.ask(Ticket(False, 10.0), 0.0) == 0
+    bucket.ask(Ticket(False, 1.5), 0.0)
+    last = Ticket(False, 10.0)
+    assert bucket.ask(last, 1.0) == pytest.approx(1.0)
+    assert bucket.ask(last, 1.6) == 0
+
+
+def test_after_a_429_nothing_begins_before_retry_after_and_then_half_as_much() -> None:
+    bucket = Bucket(40, 10, 0.0)
+    bucket.refused(3.0, 1.0)
+    # Others that were under way are refused too, which says nothing new.
+    bucket.refused(None, 1.1)
+    bucket.refused(2.0, 1.9)
+    grants = [grant.at for grant in simulate(bucket, [Call(2.0, False) for _ in range(300)])]
+    assert grants[0] == pytest.approx(4.0 + 1 / 20, abs=0.01)
+    assert 18 <= sum(at < 5.0 for at in grants) <= 22
+    # Back at the full rate five seconds later.
+    assert 38 <= sum(9.0 <= at < 10.0 for at in grants) <= 40
+    assert most_in_a_second(grants) <= 41
+
+
+def test_refusals_second_after_second_lower_it_further() -> None:
+    bucket = Bucket(40, 10, 0.0)
+    for second in range(20):
+        bucket.refused(None, float(second))
+    ticket = Ticket(False, 100.0)
+    assert 0.1 < bucket.ask(ticket, 19.0) <= 1.0
+    assert not bucket.idle(60.0)
+    bucket.leave(ticket)
+    assert bucket.idle(60.0)
+
+
+def test_no_retry_after_stops_it_for_longer_than_a_minute() -> None:
+    bucket = Bucket(40, 10, 0.0)
+    bucket.refused(86_400.0, 0.0)
+    assert bucket.ask(Ticket(False, 1e6), 0.0) == pytest.approx(60.0, abs=0.2)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"per_second": 0},
+        {"per_second": -1},
+        {"per_second": float("inf")},
+        {"per_second": float("nan")},
+        {"per_second": True},
+        {"per_second": "40"},
+        {"burst": 0},
+        {"burst": 1.5},
+        {"installation_id": "a,b"},
+        {"installation_id": ""},
+        {"store": "redis://localhost"},
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(arguments: dict[str, Any]) -> None:
+    with pytest.raises(UsageError):
+        Quota(**arguments)
+
+
+def test_settings_are_immutable_picklable_and_show_no_id() -> None:
+    quota = Quota(per_second=20, installation_id="S3CRET")
+    assert pickle.loads(pickle.dumps(quota)) == quota
+    assert "S3CRET" not in repr(quota)
+    with pytest.raises(AttributeError):
+        quota.burst = 5  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_a_sibling_can_have_another_quota_or_none() -> None:
+    with RealtimeClient("http://localhost:1") as client:
+        assert client.quota is None
+        limited = client.with_options(quota=ONE)
+        assert (limited.quota, limited.retry) == (ONE, client.retry)
+        assert limited.with_options(retry=PATIENT).quota == ONE
+        assert limited.with_options(quota=None).quota is None
+        for wrong in (40, "40", Quota):
+            with pytest.raises(UsageError, match="quota takes a Quota"):
+                client.with_options(quota=wrong)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    with pytest.raises(UsageError, match="quota takes a Quota"):
+        AsyncRealtimeClient("http://localhost:1", quota=40)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+def test_threads_and_tasks_on_clients_of_both_kinds_share_one_quota() -> None:
+    quota = Quota(per_second=100, burst=5)
+
+    async def publish_all(url: str) -> None:
+        async with AsyncRealtimeClient(url, quota=quota, retry=PATIENT) as client:
+            live = client.for_invocation(INVOCATION)
+            await asyncio.gather(*[live.publish("c", "async") for _ in range(50)])
+
+    # No limit of the emulator's: what a busy machine delays can come in heaps.
+    with Emulator(settings=Settings(limit=None)) as emulator, RealtimeClient(emulator.url, quota=quota) as client:
+        live = client.with_options(retry=PATIENT).for_installation("default-installation")
+        began = time.monotonic()
+        with ThreadPoolExecutor(9) as pool:
+            asynchronous = pool.submit(asyncio.run, publish_all(emulator.url))
+            list(pool.map(lambda _: live.publish_global("c", "sync"), range(50)))
+            asynchronous.result()
+        assert time.monotonic() - began >= (100 - 5) / 100
+        assert [request.status for request in emulator.requests] == [200] * 100
+
+
+def test_the_documented_limit_is_kept() -> None:
+    with (
+        Emulator() as emulator,
+        RealtimeClient(emulator.url, quota=Quota(per_second=30, burst=5), retry=PATIENT) as client,
+    ):
+        live = client.for_invocation(INVOCATION)
+        with ThreadPoolExecutor(20) as pool:
+            results = list(pool.map(lambda number: live.publish("c", number), range(60)))
+        assert {len(result.attempts) for result in results} == {1}
+        assert most_in_a_second([request.at for request in emulator.requests]) <= 50
+
+
+def test_without_a_quota_nothing_is_counted() -> None:
+    with FaultServer() as server, RealtimeClient(server.url) as client:
+        live = client.for_invocation(INVOCATION)
+        for _ in range(60):
+            live.publish("c", "p")
+        assert {request.path for request in server.received} == {"/forge/realtime/v1/publish"}
+        assert not _quota._state._buckets
+
+
+def test_a_stream_asks_the_default_quota_where_the_client_has_none() -> None:
+    with FaultServer() as server, RealtimeClient(server.url) as client:
+        live = client.for_installation("i")
+        client._run(as_a_stream(live)._publish_global_steps("c", "p", None))
+        [bucket] = _quota._state._buckets.values()
+        assert bucket._tokens < Quota().burst
+        assert len(server.received) == 1
+
+
+def test_where_settings_differ_the_lowest_hold() -> None:
+    with FaultServer() as server, RealtimeClient(server.url) as client:
+        live = client.for_installation("i")
+        for quota in (Quota(per_second=30, burst=9), Quota(per_second=20, burst=8), Quota()):
+            live.with_options(quota=quota).publish_global("c", "p")
+        [bucket] = _quota._state._buckets.values()
+        assert (bucket._per_second, bucket._burst) == (20, 5)
+
+
+def test_a_call_that_would_begin_after_its_deadline_fails_at_once(caller: Caller) -> None:
+    with FaultServer() as server:
+
+        def call(live: Any) -> Any:
+            return live.with_options(quota=ONE).for_installation("i").publish_global("c", "p")
+
+        began = time.monotonic()
+        _, error = caller(server.url, call, call, retry=RetryPolicy(deadline=0.9))
+        assert time.monotonic() - began < 0.8
+    assert type(error) is OverQuotaError
+    assert (error.delivery, error.attempts, len(server.received)) == (Delivery.NOT_SENT, (), 1)
+    assert "it was not sent" in str(error)
+    assert "would pass the deadline of 0.9 s" in str(error)
+
+
+def test_a_retry_needs_a_permit_too_and_the_error_is_that_of_the_attempt(caller: Caller) -> None:
+    with FaultServer(then=answer(500)) as server:
+        [error] = caller(
+            server.url,
+            lambda live: live.with_options(quota=ONE).for_installation("i").publish_global("c", "p"),
+            retry=RetryPolicy(deadline=0.9, backoff_initial=0.001),
+        )
+    assert type(error) is ServerFailedError
+    assert (error.delivery, len(error.attempts), len(server.received)) == (Delivery.UNKNOWN, 1, 1)
+    assert error.attempts[0].wait is None
+    assert "waiting for the quota would pass the deadline" in str(error)
+
+
+def test_a_cancelled_task_gives_its_place_back() -> None:
+    async def run(url: str) -> None:
+        async with AsyncRealtimeClient(url, quota=ONE, retry=PATIENT) as client:
+            live = client.for_installation("i")
+            await live.publish_global("c", "p")
+            tasks = [asyncio.create_task(live.publish_global("c", "p")) for _ in range(3)]
+            await asyncio.sleep(0)
+            [bucket] = _quota._state._buckets.values()
+            assert len(bucket._calls) == 3
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            assert not bucket._calls
+
+    with FaultServer() as server:
+        asyncio.run(run(server.url))
+    assert len(server.received) == 1
+
+
+def test_an_interrupted_thread_gives_its_place_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    with FaultServer() as server, RealtimeClient(server.url, quota=ONE) as client:
+        live = client.for_installation("i")
+        live.publish_global("c", "p")
+        monkeypatch.setattr(
+            "forge_realtime._client.forge.time", SimpleNamespace(sleep=interrupt, monotonic=time.monotonic)
+        )
+        # With its traceback, which holds on to everything.
+        with pytest.raises(KeyboardInterrupt) as caught:
+            live.publish_global("c", "p")
+        [bucket] = _quota._state._buckets.values()
+        assert not bucket._calls
+        assert caught.value is not None
+
+
+def test_a_429_holds_the_other_calls_of_the_installation() -> None:
+    refusal = answer(429, headers={"Retry-After": "1"}, publishes=False)
+    with FaultServer(refusal) as server, RealtimeClient(server.url, quota=Quota()) as client:
+        once = RetryPolicy(max_attempts=1)
+        began = time.monotonic()
+        with pytest.raises(RateLimitedError):
+            client.for_installation("i").with_options(retry=once).publish_global("c", "p")
+        client.for_installation("another").publish_global("c", "p")
+        assert time.monotonic() - began < 1
+        client.for_installation("i").publish_global("c", "p")
+        assert time.monotonic() - began >= 1
+
+
+def test_a_token_from_the_cache_costs_nothing(caller: Caller) -> None:
+    def sign(live: Any) -> Any:
+        return live.with_options(quota=ONE).for_installation("i").sign_realtime_token("c", {})
+
+    with Emulator() as emulator:
+        tokens = caller(emulator.url, *[sign] * 5, cache_tokens=True, retry=RetryPolicy(deadline=0.9))
+    assert len({token.token for token in tokens}) == 1
+
+
+def platform(context: Behaviour) -> Behaviour:
+    """Answers `GET /invocation/context` as given, and publishes everything else."""
+
+    def behave(connection: Connection) -> bool:
+        method = connection.peer.recv(3, 2)  # MSG_PEEK
+        return (context if method == b"GET" else PUBLISHED)(connection)
+
+    return behave
+
+
+def lookups(server: FaultServer) -> list[str]:
+    return [
+        request.headers["forge-proxy-authorization"]
+        for request in server.received
+        if request.path == "/invocation/context"
+    ]
+
+
+CONTEXT = answer(200, {"app": {"installationId": "installation-1"}})
+
+
+def test_the_installation_of_an_invocation_is_looked_up_once(caller: Caller) -> None:
+    with FaultServer(then=platform(CONTEXT)) as server:
+
+        def call(live: Any) -> Any:
+            return live.with_options(quota=Quota()).publish("c", "p")
+
+        caller(server.url, call, call)
+        caller(server.url, call)
+    assert lookups(server) == ["Forge id=invocation-123"]
+    assert [key[1] for key in _quota._state._buckets] == ["installation-1"]
+    assert len(server.received) == 4
+
+
+def test_calls_at_the_same_time_look_it_up_once() -> None:
+    async def run(url: str) -> None:
+        async with AsyncRealtimeClient(url, quota=Quota(burst=20), retry=PATIENT) as client:
+            live = client.for_invocation(INVOCATION)
+            await asyncio.gather(*[live.publish("c", "p") for _ in range(20)])
+
+    with FaultServer(then=platform(CONTEXT)) as server:
+        asyncio.run(run(server.url))
+    assert len(lookups(server)) == 1
+    assert len(server.received) == 21
+
+
+def test_an_installation_that_is_known_is_not_looked_up(caller: Caller) -> None:
+    quota = Quota(installation_id="given")
+    with FaultServer(then=platform(CONTEXT)) as server:
+        caller(
+            server.url,
+            lambda live: live.with_options(quota=quota).publish("c", "p"),
+            lambda live: live.with_options(quota=quota).for_installation("acting").publish_global("c", "p"),
+        )
+    assert not lookups(server)
+    assert [key[1] for key in _quota._state._buckets] == ["given", "acting"]
+
+
+def test_invocations_of_one_installation_share_its_quota_in_the_emulator_too() -> None:
+    invocations = {f"invocation-{n}": {"installation": f"installation-{n // 2}"} for n in range(4)}
+    with Emulator() as emulator, RealtimeClient(emulator.url, quota=Quota()) as client:
+        emulator.register(invocations=invocations)
+        for invocation in invocations:
+            client.for_invocation({"x-forge-invocation-id": invocation}).publish("c", "p")
+    assert [key[1] for key in _quota._state._buckets] == ["installation-0", "installation-1"]
+
+
+REFUSED = answer(401, {"code": "S3CRET"})
+FAILED: dict[str, Behaviour] = {
+    "500": answer(500, {"message": "S3CRET"}),
+    "404": answer(404),
+    "no JSON": answer(200, b"<html>"),
+    "another shape": answer(200, {"app": []}),
+    "no id": answer(200, {"app": {"installationId": ""}}),
+    "closed": lambda connection: connection.read() is None,
+}
+
+
+@pytest.mark.parametrize("context", FAILED.values(), ids=FAILED)
+def test_where_looking_up_fails_calls_share_one_quota_and_it_is_tried_again_later(
+    caller: Caller, context: Behaviour, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def call(live: Any, invocation: str = "S3CRET") -> Any:
+        return live.with_options(quota=Quota()).for_invocation({"x-forge-invocation-id": invocation}).publish("c", "p")
+
+    caplog.set_level(logging.DEBUG, "forge_realtime")
+    with FaultServer(then=platform(context)) as server:
+        results = caller(server.url, call, call, lambda live: call(live, "another"))
+        assert [result.event_id for result in results] == ["event-1"] * 3
+        assert len(lookups(server)) == 1
+        assert [key[1] for key in _quota._state._buckets] == [None]
+        server.then = platform(CONTEXT)
+        later = SimpleNamespace(monotonic=lambda: time.monotonic() + 10)
+        monkeypatch.setattr(_quota, "time", later)
+        [result] = caller(server.url, call, retry=PATIENT)
+        assert result.event_id == "event-1"
+        assert len(lookups(server)) == 2
+        assert [key[1] for key in _quota._state._buckets] == [None, "installation-1"]
+    assert "did not tell the installation" in caplog.text
+    assert "S3CRET" not in caplog.text
+
+
+def test_a_refused_lookup_is_that_invocations_business(caller: Caller) -> None:
+    def call(live: Any, invocation: str) -> Any:
+        return live.with_options(quota=Quota()).for_invocation({"x-forge-invocation-id": invocation}).publish("c", "p")
+
+    with FaultServer(then=platform(REFUSED)) as server:
+        caller(server.url, lambda live: call(live, "a"), lambda live: call(live, "a"), lambda live: call(live, "b"))
+    assert lookups(server) == ["Forge id=a", "Forge id=b"]
+
+
+def test_a_lookup_that_hangs_delays_calls_by_a_second_at_most_and_once() -> None:
+    def hang(connection: Connection) -> bool:
+        connection.read()
+        connection.stall()
+        return False
+
+    quick = RetryPolicy(deadline=30.0, attempt_timeout=30.0)
+    with FaultServer(then=platform(hang)) as server, RealtimeClient(server.url, quota=Quota(), retry=quick) as client:
+        live = client.for_invocation(INVOCATION)
+        began = time.monotonic()
+        for _ in range(3):
+            live.publish("c", "p")
+        assert 1.0 <= time.monotonic() - began < 10
+        assert len(lookups(server)) == 1
+
+
+def test_a_lookup_that_was_abandoned_is_made_by_another_call() -> None:
+    key = ("http://localhost", "invocation-123")
+    assert _quota._state.begin_lookup(key, 0.0)
+    assert not _quota._state.begin_lookup(key, 0.9)
+    assert _quota._state.begin_lookup(key, 1.1)
+
+
+def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_quota, "_MOST_BUCKETS", 3)
+    monkeypatch.setattr(_quota, "_MOST_INVOCATIONS", 3)
+    with FaultServer(then=platform(CONTEXT)) as server, RealtimeClient(server.url, quota=ONE, retry=PATIENT) as client:
+        client.for_installation("in-use").publish_global("c", "p")
+        for bucket in _quota._state._buckets.values():
+            bucket.refused(60.0, time.monotonic())
+        for number in range(8):
+            # A bucket that is full again has nothing to tell.
+            now = time.monotonic() + number
+            monkeypatch.setattr(_quota, "time", SimpleNamespace(monotonic=lambda now=now: now))
+            client.for_installation(f"i-{number}").publish_global("c", "p")
+            client.for_invocation({"x-forge-invocation-id": f"invocation-{number}"}).publish("c", "p")
+    assert len(_quota._state._buckets) <= 4
+    assert any(key[1] == "in-use" for key in _quota._state._buckets)
+    assert len(_quota._state._installations) == 3
+
+
+FORK = """
+import os, sys, threading
+from forge_realtime import Quota, RealtimeClient
+from forge_realtime._quota import limiter as _quota
+
+client = RealtimeClient(sys.argv[1], quota=Quota(per_second=1, burst=2))
+live = client.for_installation("i")
+live.publish_global("c", "before")
+# As if other threads were in the middle of asking.
+[bucket] = _quota._state._buckets.values()
+bucket._lock.acquire()
+_quota._state._lock.acquire()
+child = os.fork()
+if child == 0:
+    live.publish_global("c", "child")
+    client.close()
+    os._exit(0)
+status = os.waitpid(child, 0)[1]
+_quota._state._lock.release()
+bucket._lock.release()
+live.publish_global("c", "parent")
+client.close()
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
+
+
+def test_a_forked_process_counts_by_itself() -> None:
+    with FaultServer() as server:
+        subprocess.run([sys.executable, "-W", "ignore", "-c", FORK, server.url], check=True, timeout=20)
+    assert len(server.received) == 3
+
+
+def test_a_waiting_thread_does_not_hold_up_one_of_another_installation() -> None:
+    with FaultServer() as server, RealtimeClient(server.url, quota=ONE, retry=PATIENT) as client:
+        live = client.for_installation("busy")
+        live.publish_global("c", "p")
+        waiting = threading.Thread(target=live.publish_global, args=("c", "p"))
+        waiting.start()
+        began = time.monotonic()
+        client.for_installation("another").publish_global("c", "p")
+        assert time.monotonic() - began < 0.9
+        waiting.join()
+    assert len(server.received) == 3

@@ -1,0 +1,329 @@
+"""A quota that processes share through a real Redis server, which gets slow, is killed, and comes back."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import math
+import pickle
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+import redis
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from forge_realtime import Quota, RealtimeClient, UsageError
+from forge_realtime import redis as redis_module
+from forge_realtime._quota import limiter as _quota
+from forge_realtime._quota.bucket import Ticket
+from forge_realtime.redis import RedisStore
+from forge_realtime_emulator import Emulator
+from tests.client.quota.test_quota import PATIENT
+from tests.support.fault_server import FaultServer, refused_url
+from tests.support.rates import most_in_a_second
+from tests.support.redis_server import PASSWORD, RedisServer, require_redis
+from tests.support.streams import as_a_stream
+
+# Publishes from a few threads, and prints what its log said and how many attempts the calls took.
+PUBLISHER = """
+import json, logging, sys
+from concurrent.futures import ThreadPoolExecutor
+from forge_realtime import Quota, RealtimeClient, RetryPolicy
+from forge_realtime.redis import RedisStore
+
+address, store, replicas, calls = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+said = []
+handler = logging.Handler()
+handler.emit = lambda record: said.append([record.levelname, record.getMessage()])
+logging.getLogger("forge_realtime").addHandler(handler)
+logging.getLogger("forge_realtime").setLevel(logging.INFO)
+quota = Quota(per_second=30, store=RedisStore(store, replicas=replicas, timeout=0.5))  # The machine may be busy.
+with RealtimeClient(address, quota=quota, retry=RetryPolicy(deadline=100, attempt_timeout=30)) as client:
+    live = client.for_installation("installation-1")
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(lambda number: live.publish_global("c", number), range(calls)))
+print(json.dumps({"said": said, "attempts": [len(result.attempts) for result in results]}))
+"""
+
+
+@pytest.fixture(autouse=True)
+def nothing_reserved() -> Iterator[None]:
+    redis_module._processwide.renew()
+    yield
+    redis_module._processwide.renew()
+
+
+@pytest.fixture
+def server() -> Iterator[RedisServer]:
+    require_redis()
+    with RedisServer() as server:
+        yield server
+
+
+def publishers(emulator: Emulator, store: str, number: int, calls: int) -> list[subprocess.Popen[str]]:
+    command = [sys.executable, "-c", PUBLISHER, emulator.url, store, str(number), str(calls)]
+    return [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(number)]
+
+
+def finish(processes: list[subprocess.Popen[str]]) -> list[dict[str, Any]]:
+    try:
+        return [json.loads(process.communicate(timeout=60)[0]) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+
+
+def wait_for(what: Callable[[], bool]) -> None:
+    until = time.monotonic() + 30
+    while not what():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+def test_processes_share_it(server: RedisServer) -> None:
+    with Emulator() as emulator:
+        said = finish(publishers(emulator, server.url, 3, 25))
+        times = [request.at for request in emulator.requests]
+        assert [request.status for request in emulator.requests] == [200] * 75
+    # A machine that is busy delays some; 33 begin in a second at most.
+    assert most_in_a_second(times) <= 45
+    assert max(times) - min(times) >= 75 / 30 - 0.3
+    assert [each["said"] for each in said] == [[]] * 3
+    assert [each["attempts"] for each in said] == [[1] * 25] * 3
+
+
+FAULTS: dict[str, tuple[Callable[[RedisServer], None], Callable[[RedisServer], None]]] = {
+    "killed": (RedisServer.kill, RedisServer.start),
+    "paused": (RedisServer.pause, RedisServer.go_on),
+}
+
+
+@pytest.mark.parametrize(("fail", "mend"), FAULTS.values(), ids=FAULTS)
+def test_when_the_server_is_gone_processes_keep_to_their_shares_and_nothing_is_lost(
+    server: RedisServer, fail: Callable[[RedisServer], None], mend: Callable[[RedisServer], None]
+) -> None:
+    with Emulator() as emulator:
+        processes = publishers(emulator, server.url, 2, 55)
+        wait_for(lambda: len(emulator.requests) >= 20)
+        fail(server)
+        # So many take a second of the shares.
+        wait_for(lambda: len(emulator.requests) >= 45)
+        mend(server)
+        said = finish(processes)
+        times = [request.at for request in emulator.requests]
+        assert [request.status for request in emulator.requests] == [200] * 110
+    assert most_in_a_second(times) <= 50
+    for each in said:
+        assert each["attempts"] == [1] * 55
+        assert [level for level, _ in each["said"]] == ["WARNING", "INFO"]
+        [(_, gone), (_, back)] = each["said"]
+        assert "keeps to its share of the quota, 1/2, until it is back" in gone
+        assert "the quota is shared again" in back
+        assert PASSWORD not in gone + back
+
+
+def test_a_server_that_was_never_there_leaves_the_share(caplog: pytest.LogCaptureFixture) -> None:
+    store = RedisStore(refused_url().replace("http://", f"redis://:{PASSWORD}@"), replicas=2)
+    with FaultServer() as platform, RealtimeClient(platform.url, quota=Quota(store=store), retry=PATIENT) as client:
+        live = client.for_installation("i")
+        began = time.monotonic()
+        for _ in range(21):
+            live.publish_global("c", "p")
+        assert time.monotonic() - began >= 20 / 20
+    [record] = [record for record in caplog.records if "store" in record.getMessage()]
+    assert record.getMessage() == (
+        "the quota's store does not answer as it should (ConnectionError; are its address, password and database "
+        "right?): this process keeps to its share of the quota, 1/2, until it "
+        "is back"
+    )
+
+
+def test_a_wrong_password_is_no_secret_told(server: RedisServer, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    store = RedisStore(server.url.replace(PASSWORD, "WR0NG"), replicas=1)
+    with FaultServer() as platform, RealtimeClient(platform.url, quota=Quota(store=store)) as client:
+        client.for_installation("S3CRET-installation").publish_global("c", "p")
+        wait_for(lambda: "AuthenticationError" in caplog.text)
+    assert "WR0NG" not in caplog.text
+    assert "S3CRET" not in caplog.text
+
+
+def test_settings_are_checked_picklable_and_show_no_password() -> None:
+    store = RedisStore(f"redis://user:{PASSWORD}@localhost:6379/0", replicas=4)
+    assert PASSWORD not in repr(Quota(store=store))
+    copy = pickle.loads(pickle.dumps(Quota(store=store)))
+    assert copy == Quota(store=store)
+    assert copy.store.reservations() is store.reservations()
+    for url in ("rediss://localhost", "unix:///tmp/redis.sock", "valkey://localhost", "valkeys://localhost:7000/1"):
+        RedisStore(url, replicas=1)
+    wrong: Any
+    for wrong in (
+        f"http://:{PASSWORD}@localhost",
+        f"redis://:{PASSWORD}@localhost:port",
+        "",
+        None,
+        b"redis://localhost",
+    ):
+        with pytest.raises(UsageError, match="url must be an address") as caught:
+            RedisStore(wrong, replicas=1)
+        assert PASSWORD not in repr(caught.value.__context__) + str(caught.value)
+    for wrong in (0, 1.5, True, "4"):
+        with pytest.raises(UsageError, match="replicas"):
+            RedisStore("redis://localhost", replicas=wrong)
+    for wrong in (0, -1, math.nan, 60, "1", True):
+        with pytest.raises(UsageError, match="timeout"):
+            RedisStore("redis://localhost", replicas=1, timeout=wrong)
+
+
+def test_valkeys_own_scheme_reaches_the_server(server: RedisServer, caplog: pytest.LogCaptureFixture) -> None:
+    store = RedisStore(server.url.replace("redis://", "valkey://"), replicas=1)
+    with FaultServer() as platform, RealtimeClient(platform.url, quota=Quota(store=store)) as client:
+        for _ in range(3):
+            client.for_installation("S3CRET").publish_global("c", "p")
+    keys = redis.Redis.from_url(server.url).keys("*forge-realtime:*")
+    assert isinstance(keys, list)
+    names = Counter(key.decode().split(":")[-2] for key in keys)
+    # No id of an installation is kept there.
+    assert set(names) == {"probe", hashlib.sha256(b"S3CRET").hexdigest()[:32]}
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+def test_one_reservation_is_one_round_trip_for_several_permits(server: RedisServer) -> None:
+    store = RedisStore(server.url, replicas=1)
+    with FaultServer() as platform, RealtimeClient(platform.url, quota=Quota(store=store), retry=PATIENT) as client:
+        live = client.for_installation("i")
+        live.publish_global("c", "p")
+        watched = redis.Redis.from_url(server.url)
+        before: Any = watched.info("commandstats")
+        with ThreadPoolExecutor(40) as pool:
+            list(pool.map(lambda _: live.publish_global("c", "p"), range(40)))
+        after: Any = watched.info("commandstats")
+    reservations = after["cmdstat_evalsha"]["calls"] - before["cmdstat_evalsha"]["calls"]
+    # Ten slots of four, and what was looked for too early.
+    assert reservations <= 30
+
+
+def test_a_plain_call_goes_before_streams_here_too(server: RedisServer) -> None:
+    quota = Quota(per_second=10, store=RedisStore(server.url, replicas=1))
+    with FaultServer() as platform, RealtimeClient(platform.url, quota=quota, retry=PATIENT) as client:
+        live = client.for_installation("i")
+
+        def publish(name: str) -> None:
+            caller = as_a_stream(live) if name == "stream" else live
+            client._run(caller._publish_global_steps("c", name, None))
+
+        with ThreadPoolExecutor(12) as pool:
+            streams = [pool.submit(publish, "stream") for _ in range(10)]
+            wait_for(lambda: len(platform.received) >= 2)
+            pool.submit(publish, "plain").result()
+            assert sum(stream.done() for stream in streams) < 8
+            for stream in streams:
+                stream.result()
+
+
+def test_its_thread_ends_when_there_is_nothing_to_do(server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(redis_module, "_IDLE_SECONDS", 0.05)
+    store = RedisStore(server.url, replicas=1)
+    with FaultServer() as platform, RealtimeClient(platform.url, quota=Quota(store=store)) as client:
+        for _ in range(2):
+            client.for_installation("i").publish_global("c", "p")
+            wait_for(lambda: store.reservations()._thread is None)
+
+
+def test_nothing_is_reserved_for_an_abandoned_place_when_its_time_is_up(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redis_module, "_IDLE_SECONDS", 0.05)
+    store = RedisStore(server.url, replicas=1)
+    bucket = _quota._state.bucket(Quota(store=store), "http://localhost", "i")
+    for _ in range(100):
+        bucket.ask(Ticket(False, time.monotonic() + 0.5), time.monotonic())
+    wait_for(lambda: store.reservations()._thread is None)
+
+
+def test_a_thread_that_cannot_start_leaves_the_share(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(self: Any) -> None:
+        raise RuntimeError("can't start new thread")
+
+    store = RedisStore(server.url, replicas=1)
+    with FaultServer() as platform, RealtimeClient(platform.url, quota=Quota(store=store), retry=PATIENT) as client:
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", refuse)
+            began = store.reservations()
+            bucket = _quota._state.bucket(client.quota or Quota(), platform.url, "i")
+            began.want(bucket)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+            assert not began.is_up(time.monotonic())
+        client.for_installation("i").publish_global("c", "p")
+        wait_for(lambda: began.is_up(time.monotonic()))
+    levels = [record.levelname for record in caplog.records if "store" in record.getMessage()]
+    assert levels[0] == "WARNING"
+
+
+def test_a_thread_that_is_stuck_leaves_the_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    state = redis_module._Reservations(RedisStore("redis://localhost", replicas=1))
+    assert state.is_up(1.0)
+    state._busy_since = 1.0
+    assert state.is_up(1.4)
+    assert not state.is_up(1.6)
+
+
+FORK = """
+import os, sys
+from forge_realtime import Quota, RealtimeClient
+from forge_realtime.redis import RedisStore
+
+client = RealtimeClient(sys.argv[1], quota=Quota(store=RedisStore(sys.argv[2], replicas=2)))
+live = client.for_installation("i")
+live.publish_global("c", "before")
+child = os.fork()
+for number in range(5):
+    live.publish_global("c", str(number))
+client.close()
+if child == 0:
+    os._exit(0)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+def test_a_forked_process_reserves_by_itself(server: RedisServer) -> None:
+    with FaultServer() as platform:
+        command = [sys.executable, "-W", "ignore", "-c", FORK, platform.url, server.url]
+        run = subprocess.run(command, check=True, timeout=30, capture_output=True, text=True)
+    assert len(platform.received) == 11
+    assert run.stderr == ""
+
+
+@settings(deadline=None)
+@given(st.floats(0.1, 60), st.integers(0, 10**11))
+def test_the_permits_of_slots_are_the_rate_on_average(per_second: float, first: int) -> None:
+    slots = [redis_module._permits_of(slot, per_second) for slot in range(first, first + 100)]
+    assert abs(sum(slots) - 10 * per_second) <= 1.01
+    window: deque[int] = deque(maxlen=11)
+    for permits in slots:
+        window.append(permits)
+        # What a second can touch.
+        assert sum(window) <= per_second * 1.1 + 1.01
+
+
+def test_without_the_extra_it_says_what_to_install() -> None:
+    program = "import sys; sys.modules['limits'] = None; sys.modules['redis'] = None; import forge_realtime.redis"
+    run = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True, text=True)
+    assert run.returncode == 1
+    assert "pip install 'forge-realtime[redis]'" in run.stderr
+
+
+def test_where_the_installation_is_not_known_each_process_keeps_to_its_share() -> None:
+    store = RedisStore("redis://localhost", replicas=4)
+    bucket = _quota._state.bucket(Quota(store=store), "http://localhost", None)
+    assert (bucket._per_second, bucket._burst) == (10, 1)

@@ -1,0 +1,1051 @@
+"""Streams on real sockets, with both clients; and how they end."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import pickle
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, contextmanager, suppress
+from itertools import chain
+from typing import Any
+
+import anyio
+import httpx
+import pytest
+from attrs import evolve
+
+from forge_realtime import (
+    AsyncRealtimeClient,
+    Attempt,
+    Delivery,
+    Invocation,
+    NoInvocationError,
+    Quota,
+    RealtimeClient,
+    RetryPolicy,
+    StreamError,
+    StreamFullError,
+    StreamReport,
+    UsageError,
+    current_invocation,
+)
+from forge_realtime._streams import worker as _stream_worker
+from forge_realtime._streams.worker import Stream
+from forge_realtime_emulator import Emulator
+from tests.support.callers import INVOCATION, QUICK
+from tests.support.fault_server import PUBLISHED, FaultServer, Held, answer, refused_url, reset_after, stall
+from tests.support.features import needs
+from tests.support.streams import Reader, run_virtually
+
+UNLIMITED = Quota(per_second=100_000, burst=1000)
+REFUSED = answer(400, publishes=False)
+
+
+def reader(server: FaultServer) -> Reader:
+    return Reader(json.loads(request.body)["payload"] for request in server.published)
+
+
+@contextmanager
+def client(url: str, **options: Any) -> Iterator[RealtimeClient]:
+    with RealtimeClient(url, **{"retry": QUICK, "quota": UNLIMITED, **options}) as realtime:
+        yield realtime.for_installation("installation-1")
+
+
+@asynccontextmanager
+async def async_client(url: str, **options: Any) -> AsyncIterator[AsyncRealtimeClient]:
+    async with AsyncRealtimeClient(url, **{"retry": QUICK, "quota": UNLIMITED, **options}) as realtime:
+        yield realtime.for_installation("installation-1")
+
+
+class Streamer:
+    """Sends updates in a block of a stream, with either client, and flushes after each of the first `flushes`.
+
+    Returns the report, and what the block or its end raised.
+    """
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+
+    def __call__(
+        self,
+        url: str,
+        *updates: Any,
+        flushes: int = 0,
+        error: BaseException | None = None,
+        settings: Any = None,
+        **options: Any,
+    ) -> tuple[StreamReport, BaseException | None]:
+        settings = settings or {}
+        if self.kind == "sync":
+            with client(url, **settings) as live:
+                stream = live.stream_global("chat", **options)
+                try:
+                    with stream:
+                        for number, update in enumerate(updates):
+                            stream.send(update)
+                            if number < flushes:
+                                stream.flush()
+                        if error:
+                            raise error
+                except BaseException as caught:
+                    if isinstance(caught, AssertionError):
+                        raise
+                    return stream.report, caught
+                return stream.report, None
+
+        async def run() -> tuple[StreamReport, BaseException | None]:
+            async with async_client(url, **settings) as live:
+                stream = live.stream_global("chat", **options)
+                try:
+                    async with stream:
+                        for number, update in enumerate(updates):
+                            await stream.send(update)
+                            if number < flushes:
+                                await stream.flush()
+                        if error:
+                            raise error
+                except BaseException as caught:
+                    if isinstance(caught, AssertionError):
+                        raise
+                    return stream.report, caught
+                return stream.report, None
+
+        return asyncio.run(run())
+
+
+@pytest.fixture(params=["sync", "async"])
+def streamer(request: pytest.FixtureRequest) -> Streamer:
+    return Streamer(request.param)
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left() -> Iterator[None]:
+    yield
+    for thread in workers():
+        thread.join(5)
+    assert workers() == []
+
+
+def workers() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "forge-realtime-streams"]
+
+
+def test_the_envelope_is_the_documented_one(streamer: Streamer) -> None:
+    with FaultServer() as server:
+        streamer(server.url, "Hel", 'lo"\n\u2028é', flushes=3)
+        streamer(server.url, error=ValueError("secret"))
+    first, second, end, failed = [json.loads(request.body)["payload"] for request in server.received]
+    stream = json.loads(first)["stream"]
+    assert len(stream) == 32
+    assert int(stream, 16)
+    start = f'{{"forgeStream":1,"stream":"{stream}",'
+    assert first == start + '"seq":0,"merge":"append","data":"Hel","updates":1,"end":false}'
+    assert second == start + '"seq":1,"merge":"append","data":"lo\\"\\n\u2028é","updates":1,"end":false}'
+    assert end == start + '"seq":2,"merge":"append","updates":0,"end":true}'
+    assert failed.endswith('"seq":0,"merge":"append","updates":0,"end":true,"error":"ValueError"}')
+    assert stream not in failed
+
+
+@pytest.mark.parametrize(
+    ("merge", "updates", "data"),
+    [
+        ("append", ["", "a", "b\\"], "ab\\"),
+        ("latest", [{"done": 1}, None, {"done": 2}], {"done": 2}),
+        ("batch", [1, [2], {"three": "4"}], [1, [2], {"three": "4"}]),
+        (lambda a, b: a + b, [1, 2, 3], 6),
+    ],
+)
+def test_updates_are_merged(streamer: Streamer, merge: Any, updates: list[Any], data: Any) -> None:
+    with FaultServer() as server:
+        report, error = streamer(server.url, updates[0], *updates, merge=merge, interval=3600, flushes=1)
+    assert error is None
+    first, last = reader(server).only
+    assert first["data"] == ([updates[0]] if merge == "batch" else updates[0])
+    assert last["data"] == data
+    assert last["updates"] == len(updates)
+    assert report.updates == report.sent == len(updates) + 1
+    assert report.operations == len(server.received)
+
+
+def test_it_reaches_those_who_are_subscribed() -> None:
+    with Emulator() as emulator, emulator.subscribe("chat") as page, RealtimeClient(emulator.url) as realtime:
+        with realtime.for_invocation(INVOCATION).stream("chat", interval=0.02) as stream:
+            for number in range(300):
+                stream.send(f"token {number} ")
+        events: list[str] = []
+        while not (events and '"end":true' in events[-1]):
+            events.append(page.receive(timeout=5).payload)
+    assert Reader(events).text == "".join(f"token {number} " for number in range(300))
+    assert stream.report.sent == 300
+    assert len(events) == stream.report.operations < 100
+
+
+def test_it_reaches_those_who_are_subscribed_with_asyncio() -> None:
+    async def run() -> StreamReport:
+        async with AsyncRealtimeClient(emulator.url) as realtime:
+            live = realtime.for_installation("default-installation")
+            async with live.stream_global("chat", merge="batch", interval=0.02) as stream:
+                for number in range(300):
+                    await stream.send({"number": number})
+            return stream.report
+
+    with Emulator() as emulator, emulator.subscribe("chat", is_global=True) as page:
+        report = asyncio.run(run())
+        events: list[str] = []
+        while not (events and '"end":true' in events[-1]):
+            events.append(page.receive(timeout=5).payload)
+    assert [update["number"] for data in Reader(events).data for update in data] == list(range(300))
+    assert report.sent == 300
+
+
+@needs("context_overrides")
+def test_token_and_context_go_with_each_event() -> None:
+    with Emulator() as emulator, RealtimeClient(emulator.url) as realtime:
+        live = realtime.for_invocation(INVOCATION)
+        signed = live.sign_realtime_token("chat", {"team": "red"})
+        with live.stream("chat", token=signed, context_overrides=["issue"]) as stream:
+            stream.send("a")
+            stream.flush()
+        bodies = [request.body for request in emulator.requests if request.operation == "publish"]
+    assert len(bodies) == 2
+    assert all(
+        isinstance(body, dict) and body["options"] == {"token": signed.token, "contextOverrides": ["issue"]}
+        for body in bodies
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"merge": "join"}, "merge must be 'append', 'latest', 'batch' or a plain function"),
+        ({"merge": asyncio.sleep}, "plain function"),
+        ({"overflow": "block"}, "overflow must be"),
+        ({"interval": -1}, "interval must be a number of seconds, 0 or more"),
+        ({"interval": "1"}, "interval must be"),
+        ({"deadline": 0}, "deadline must be a positive number"),
+        ({"max_bytes": 0}, "max_bytes must be a whole number of at least 1"),
+        ({"max_pending": 1.5}, "max_pending must be"),
+        ({"token": "x"}, "INVALID_TOKEN"),
+    ],
+)
+@pytest.mark.parametrize("kind", [RealtimeClient, AsyncRealtimeClient])
+def test_bad_settings_are_refused_at_once(kind: Any, options: Any, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        kind("http://sidecar.test").for_invocation(INVOCATION).stream("chat", **options)
+
+
+@pytest.mark.parametrize("kind", [RealtimeClient, AsyncRealtimeClient])
+def test_who_cannot_publish_cannot_stream(kind: Any) -> None:
+    realtime = kind("http://sidecar.test")
+    with pytest.raises(NoInvocationError, match=r"^stream: no invocation is current"):
+        realtime.stream("chat")
+    with pytest.raises(UsageError, match="works only for an invocation"):
+        realtime.for_installation("installation-1").stream("chat")
+    with pytest.raises(UsageError, match="channel must be"):
+        realtime.for_installation("installation-1").stream_global("")
+
+
+@pytest.mark.parametrize(
+    ("merge", "update", "message"),
+    [
+        ("append", 7, "merge='append' joins texts, and this update is of the type int"),
+        ("append", "\ud800", "lone surrogate"),
+        ("latest", object(), "the update cannot be encoded as JSON"),
+        ("batch", float("nan"), "the update cannot be encoded as JSON"),
+        (lambda a, b: {a, b}, "b", "what the function given as merge= returned cannot be encoded as JSON"),
+    ],
+)
+def test_an_update_of_the_wrong_type_changes_nothing(streamer: Streamer, merge: Any, update: Any, message: str) -> None:
+    with FaultServer() as server:
+        report, error = streamer(server.url, "a", "a", update, merge=merge, interval=3600, flushes=1)
+    assert isinstance(error, UsageError)
+    assert message in str(error)
+    assert report.updates == report.sent == reader(server).updates
+    assert reader(server).only[-1]["error"] == "UsageError"
+
+
+def test_the_callers_function_gets_updates_as_they_were_sent() -> None:
+    update = {"n": 0}
+    with FaultServer() as server, client(server.url) as live:
+        with live.stream_global("c", merge=lambda a, b: {"n": a["n"] + b["n"]}, interval=3600) as stream:
+            stream.send(update)
+            stream.flush()
+            for update["n"] in (1, 10, 100):
+                stream.send(update)
+        assert reader(server).data == [{"n": 0}, {"n": 111}]
+
+
+def test_an_error_of_the_callers_function_is_the_callers() -> None:
+    def fail(before: int, after: int) -> int:
+        raise LookupError
+
+    async def run() -> StreamReport:
+        transport = httpx.MockTransport(lambda request: httpx.Response(200, json={}))
+        async with async_client("http://reducer.test", transport=transport) as live:
+            async with live.stream_global("chat", merge=fail) as stream:
+                await stream.send(0)
+                await stream.flush()
+                await stream.send(1)
+                with pytest.raises(LookupError):
+                    await stream.send(2)
+            return stream.report
+
+    assert run_virtually(run()).sent == 2
+
+
+def test_what_is_changed_after_it_was_sent_arrives_as_it_was() -> None:
+    with FaultServer() as server, client(server.url) as live:
+        state = {"done": 0}
+        with live.stream_global("chat", merge="batch") as stream:
+            for _ in range(3):
+                stream.send(state)
+                state["done"] += 1
+    assert list(chain(*reader(server).data)) == [{"done": 0}, {"done": 1}, {"done": 2}]
+
+
+def test_a_stream_is_open_in_its_block_only() -> None:
+    with FaultServer() as server, client(server.url) as live:
+        stream = live.stream_global("chat")
+        with pytest.raises(UsageError, match="not open"):
+            stream.send("a")
+        with pytest.raises(UsageError, match="not open"):
+            stream.flush()
+        with stream:
+            stream.send("a")
+            with pytest.raises(UsageError, match="used once"):
+                stream.__enter__()
+        with pytest.raises(UsageError, match="ended with its block"):
+            stream.send("a")
+        with pytest.raises(UsageError, match="ended with its block"):
+            stream.flush()
+        with pytest.raises(UsageError, match="used once"):
+            stream.__enter__()
+    assert stream.report == StreamReport(updates=1, sent=1, operations=len(server.received))
+
+
+def test_a_stream_is_open_in_its_block_only_with_asyncio() -> None:
+    async def run() -> None:
+        async with async_client(server.url) as live:
+            stream = live.stream_global("chat")
+            with pytest.raises(UsageError, match="not open"):
+                await stream.send("a")
+            async with stream:
+                with pytest.raises(UsageError, match="used once"):
+                    await stream.__aenter__()
+            with pytest.raises(UsageError, match="ended with its block"):
+                await stream.flush()
+
+    with FaultServer() as server:
+        asyncio.run(run())
+
+
+@pytest.mark.parametrize("error", [KeyError("secret"), KeyboardInterrupt(), SystemExit(3)])
+def test_a_block_that_raises(streamer: Streamer, error: BaseException) -> None:
+    if streamer.kind == "async" and not isinstance(error, Exception):
+        pytest.skip("the loop ends with them")
+    with FaultServer() as server:
+        report, raised = streamer(server.url, "a", "b", error=error)
+    assert raised is error
+    assert reader(server).text == "ab"
+    assert reader(server).only[-1]["error"] == type(error).__name__
+    assert all(b"secret" not in request.body for request in server.received)
+    assert report.sent == 2
+
+
+def test_what_is_refused_ends_the_stream(streamer: Streamer) -> None:
+    with FaultServer(PUBLISHED, then=REFUSED) as server:
+        report, error = streamer(server.url, "a", "b", "c", flushes=3)
+    assert isinstance(error, StreamError)
+    # The second flush found out, and so nothing else was tried, not even to say that it has ended.
+    assert len(server.received) == 2
+    assert error.report == report == StreamReport(updates=2, sent=1, rejected=1, operations=2)
+    assert error.delivery is Delivery.REJECTED
+    assert [attempt.status for attempt in error.attempts] == [400]
+    assert "updates=2" in str(error)
+    assert pickle.loads(pickle.dumps(error)).report == report
+
+
+def test_a_refusal_does_not_replace_what_the_block_raised(streamer: Streamer, caplog: pytest.LogCaptureFixture) -> None:
+    ours = KeyError("secret")
+    with caplog.at_level("DEBUG"), FaultServer(then=REFUSED) as server:
+        report, error = streamer(server.url, "payload-1", error=ours)
+    assert error is ours
+    assert (report.sent, report.rejected) == (0, 1)
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert "rejected=1" in warnings[-1]
+    assert "secret" not in caplog.text
+    assert "payload-1" not in caplog.text
+
+
+def test_sending_to_a_stream_that_ended_raises() -> None:
+    def block() -> None:
+        with stream:
+            stream.send("a")
+            with suppress(StreamError):
+                stream.flush()
+            with pytest.raises(StreamError, match="ended before all was published"):
+                stream.send("b")
+            with pytest.raises(StreamError, match="ended before all was published"):
+                stream.flush()
+
+    with FaultServer(then=REFUSED) as server, client(server.url) as live:
+        stream = live.stream_global("chat")
+        with pytest.raises(StreamError) as at_the_end:
+            block()
+    assert at_the_end.value.report == StreamReport(updates=1, rejected=1, operations=1)
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "name", "delivery"),
+    [
+        (answer(503, headers={"Retry-After": "3600"}, publishes=False), "rejected", Delivery.REJECTED),
+        (reset_after, "unknown", Delivery.UNKNOWN),
+    ],
+)
+def test_an_outage_at_the_end(streamer: Streamer, behaviour: Any, name: str, delivery: Delivery) -> None:
+    policy = evolve(QUICK, max_attempts=2)
+    with FaultServer(then=behaviour) as server:
+        report, error = streamer(server.url, "a", "b", "c", deadline=0.2, interval=3600, settings={"retry": policy})
+    assert isinstance(error, StreamError)
+    assert error.delivery is delivery
+    assert report.updates == 3 == getattr(report, name) + report.dropped
+    # The end may cut an attempt short, which is counted as it may have left.
+    assert report.operations - len(server.received) in (0, 1)
+
+
+def test_nothing_listens_at_the_end(streamer: Streamer) -> None:
+    report, error = streamer(refused_url(), "a", "b", deadline=0.1)
+    assert isinstance(error, StreamError)
+    assert error.delivery is Delivery.NOT_SENT
+    assert report == StreamReport(updates=2, dropped=2, merged=report.merged)
+
+
+def test_no_answer_at_the_end(streamer: Streamer) -> None:
+    began = time.monotonic()
+    with FaultServer(then=stall) as server:
+        report, error = streamer(server.url, "a", deadline=0.1, settings={"retry": RetryPolicy(attempt_timeout=60)})
+    assert time.monotonic() - began < 5
+    assert isinstance(error, StreamError)
+    assert error.delivery is Delivery.UNKNOWN
+    assert report == StreamReport(updates=1, unknown=1, operations=1)
+
+
+def test_faults_are_sent_again_under_the_same_number(streamer: Streamer) -> None:
+    with FaultServer(reset_after, answer(500), answer(429, publishes=False), then=PUBLISHED) as server:
+        report, error = streamer(
+            server.url, "a", "b", "c", flushes=3, settings={"retry": evolve(QUICK, delivery="at_most_once")}
+        )
+    assert error is None
+    assert report.sent == 3
+    assert reader(server).text == "abc"
+    assert reader(server).duplicates == 2
+    assert report.operations == len(server.received) == 7
+
+
+def test_the_hook_of_the_policy_sees_the_attempts(streamer: Streamer) -> None:
+    seen: list[Attempt] = []
+    with FaultServer(answer(500)) as server:
+        streamer(server.url, "a", flushes=3, settings={"retry": evolve(QUICK, on_attempt=seen.append)})
+    assert [attempt.status for attempt in seen] == [500, 200, 200]
+
+
+def test_many_streams_share_one_thread() -> None:
+    def use(number: int) -> StreamReport:
+        sibling = live.for_installation(f"installation-{number}")
+        with sibling.stream_global("chat", interval=0.01) as stream:
+            stream.send("a")
+            all_are_open.wait(20)
+            counts.append(len(workers()))
+            for _ in range(50):
+                stream.send("b")
+        return stream.report
+
+    counts: list[int] = []
+    all_are_open = threading.Barrier(25)
+    with FaultServer() as server, client(server.url) as live, ThreadPoolExecutor(25) as pool:
+        reports = list(pool.map(use, range(25)))
+    assert set(counts) == {1}
+    assert {report.sent for report in reports} == {51}
+    texts = Reader(json.loads(request.body)["payload"] for request in server.published)
+    assert len(texts.envelopes) == 25
+
+
+def test_one_stream_is_used_by_many_threads() -> None:
+    with (
+        FaultServer() as server,
+        client(server.url) as live,
+        ThreadPoolExecutor(8) as pool,
+        live.stream_global("chat", merge="batch", max_pending=20, interval=0.0) as stream,
+    ):
+        list(pool.map(stream.send, range(2000)))
+    assert sorted(chain(*reader(server).data)) == list(range(2000))
+
+
+def test_the_client_is_closed_in_the_middle(streamer: Streamer) -> None:
+    def block() -> None:
+        with client(server.url) as live, live.stream_global("chat") as stream:
+            stream.send("a")
+            stream.flush()
+            live.close()
+            stream.send("b")
+
+    async def async_block() -> None:
+        async with async_client(server.url) as live, live.stream_global("chat") as stream:
+            await stream.send("a")
+            await stream.flush()
+            await live.aclose()
+            await stream.send("b")
+
+    with FaultServer() as server, pytest.raises(StreamError, match="This client is closed") as caught:
+        block() if streamer.kind == "sync" else asyncio.run(async_block())
+    assert isinstance(caught.value.__cause__, UsageError)
+    assert caught.value.report == StreamReport(updates=2, sent=1, dropped=1, operations=1)
+
+
+def test_an_end_mark_without_an_answer_may_have_arrived(streamer: Streamer) -> None:
+    with FaultServer(PUBLISHED, then=stall) as server:
+        settings = {"retry": RetryPolicy(attempt_timeout=60)}
+        report, error = streamer(server.url, "a", flushes=1, deadline=0.7, settings=settings)
+    assert reader(server).ended
+    assert isinstance(error, StreamError)
+    assert error.delivery is Delivery.UNKNOWN
+    assert report == StreamReport(updates=1, sent=1, operations=2)
+
+
+def test_a_flush_that_waits_for_an_answer_may_have_published(streamer: Streamer) -> None:
+    with FaultServer(then=stall) as server:
+        settings = {"retry": RetryPolicy(attempt_timeout=60)}
+        _, error = streamer(server.url, "a", flushes=1, deadline=0.7, settings=settings)
+    assert isinstance(error, StreamError)
+    assert "it goes on trying" in str(error)
+    assert error.delivery is Delivery.UNKNOWN
+
+
+def test_waiting_for_room_ends_when_there_is_some() -> None:
+    held = Held()
+    with (
+        FaultServer(held) as server,
+        client(server.url) as live,
+        live.stream_global("chat", max_pending=2, interval=0) as stream,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        # One is on its way, then.
+        stream.send("a")
+        while stream._stream._current is None:
+            time.sleep(0.001)
+        stream.send("b")
+        stream.send("c")
+        waits = pool.submit(stream.send, "d")
+        assert stream.report.updates == 3
+        held.go_on.set()
+        waits.result(20)
+    assert reader(server).text == "abcd"
+
+
+@pytest.mark.parametrize("overflow", ["wait", "raise"])
+def test_no_room(streamer: Streamer, overflow: Any) -> None:
+    with FaultServer(then=answer(429, headers={"Retry-After": "3600"}, publishes=False)) as server:
+        report, error = streamer(server.url, *"abcdef", overflow=overflow, max_pending=2, deadline=0.1, interval=3600)
+    assert isinstance(error, StreamFullError)
+    assert error.delivery is Delivery.NOT_SENT
+    assert error.report.pending == error.report.updates
+    assert 2 <= report.updates <= 4
+    assert report.pending == 0
+
+
+def test_a_flush_that_takes_too_long() -> None:
+    async def run() -> StreamReport:
+        answers = [httpx.Response(429, headers={"Retry-After": "100"}), *[httpx.Response(200, json={})] * 2]
+        transport = httpx.MockTransport(lambda request: answers.pop(0))
+        async with async_client("http://flush.test", transport=transport) as live:
+            async with live.stream_global("chat") as stream:
+                await stream.send("a")
+                with pytest.raises(StreamError, match=r"not all was published in 10 s .*; it goes on trying") as caught:
+                    await stream.flush()
+                assert caught.value.report.pending == 1
+                await asyncio.sleep(100)
+                await stream.flush()
+            return stream.report
+
+    assert run_virtually(run()) == StreamReport(updates=1, sent=1, operations=3)
+
+
+def test_a_loop_that_waits_for_nothing_else_does_not_hold_updates_back() -> None:
+    async def run() -> None:
+        async with async_client(server.url) as live, live.stream_global("chat", merge="latest", interval=0) as stream:
+            until = time.monotonic() + 20
+            while not server.received and time.monotonic() < until:
+                await stream.send("busy")
+            assert server.received
+
+    with FaultServer() as server:
+        asyncio.run(run())
+
+
+def test_the_context_of_the_block_goes_with_the_publishes() -> None:
+    """Log records and traces belong to the invocation, whatever thread makes the calls."""
+    seen: list[tuple[Invocation | None, str]] = []
+
+    def publish(request: httpx.Request) -> httpx.Response:
+        seen.append((current_invocation(), threading.current_thread().name))
+        return httpx.Response(200, json={})
+
+    invocation = Invocation("invocation-123")
+    quota = Quota(installation_id="installation-1")
+    realtime = RealtimeClient("http://sidecar.test", transport=httpx.MockTransport(publish), quota=quota)
+    with realtime, invocation.active(), realtime.stream("chat") as stream:
+        stream.send("a")
+        stream.flush()
+    assert seen == [(invocation, "forge-realtime-streams")] * 2
+
+
+def test_the_thread_that_publishes_does_not_wait_for_itself() -> None:
+    caught: list[Exception] = []
+
+    def hook(attempt: Attempt) -> None:
+        for wait in (stream.flush, live.stream_global("other").__enter__):
+            try:
+                wait()
+            except UsageError as error:
+                caught.append(error)
+
+    with FaultServer() as server, client(server.url, retry=evolve(QUICK, on_attempt=hook)) as live:
+        stream = live.stream_global("chat")
+        with stream:
+            stream.send("a")
+            stream.flush()
+    assert "this would wait for the thread that it is called in" in str(caught[0])
+    # The end mark's attempt is made when nothing can be flushed any more.
+    assert len(caught) == 4
+    assert reader(server).text == "a"
+
+
+def test_a_block_can_be_left_in_the_thread_that_publishes() -> None:
+    """As when a generator that nobody reads any more is collected there."""
+
+    def answering() -> Generator[None, None, None]:
+        with live.stream_global("chat") as stream:
+            stream.send("a")
+            stream.flush()
+            yield
+
+    with FaultServer() as server, client(server.url) as live:
+        left = answering()
+        next(left)
+        with live.with_options(retry=evolve(QUICK, on_attempt=lambda _: left.close())).stream_global("other") as other:
+            other.send("b")
+        for worker in workers():
+            worker.join(5)
+    ended = [envelopes[-1] for envelopes in reader(server).envelopes.values()]
+    assert [envelope.get("error") for envelope in ended] == ["GeneratorExit", None]
+    assert all(envelope["end"] for envelope in ended)
+
+
+def test_a_generator_that_is_collected_in_the_midst_of_a_send_does_not_hold_it_up_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(_stream_worker, "_COLLECTED_SECONDS", 0.1)
+
+    def tokens(live: RealtimeClient) -> Generator[str, None, None]:
+        with live.stream_global("b") as stream:
+            stream.send("b")
+            yield "b"
+
+    def send(stream: Stream, generator: Generator[str, None, None]) -> None:
+        with stream._stream._pending._lock:
+            stream.send("a")
+            generator.close()
+
+    with FaultServer() as server, client(server.url) as live:
+        generator = tokens(live)
+        next(generator)
+        with live.stream_global("a") as stream:
+            sending = threading.Thread(target=send, args=(stream, generator), daemon=True)
+            sending.start()
+            sending.join(10)
+            assert not sending.is_alive()
+    streams = reader(server).envelopes.values()
+    assert sorted(("".join(event.get("data", "") for event in events), events[-1]["end"]) for events in streams) == [
+        ("a", True),
+        ("b", True),
+    ]
+
+
+def test_a_given_transport_is_used_for_one_call_at_a_time() -> None:
+    busy = threading.Lock()
+    payloads: list[str] = []
+
+    def publish(request: httpx.Request) -> httpx.Response:
+        assert busy.acquire(blocking=False)
+        payloads.append(json.loads(request.content)["payload"])
+        time.sleep(0.001)
+        busy.release()
+        return httpx.Response(200, json={})
+
+    def use(_: int) -> None:
+        with live.stream_global("chat", interval=0) as stream:
+            for _ in range(20):
+                stream.send("a")
+
+    with client("http://mock.test", transport=httpx.MockTransport(publish)) as live, ThreadPoolExecutor(4) as pool:
+        list(pool.map(use, range(4)))
+    assert len(Reader(payloads).envelopes) == 4
+
+
+def test_a_given_transport_on_a_socket() -> None:
+    transport = httpx.HTTPTransport(verify=False)
+    with FaultServer() as server, client(server.url, transport=transport) as live, live.stream_global("chat") as stream:
+        stream.send("a")
+    assert reader(server).text == "a"
+
+
+@pytest.mark.parametrize("error", [ValueError("secret"), SystemExit(3), KeyboardInterrupt()])
+def test_a_transport_that_raises_anything_ends_the_stream_and_no_other(error: BaseException) -> None:
+    def publish(request: httpx.Request) -> httpx.Response:
+        # With the key: the random id of a stream can hold these letters.
+        if b'"name":"bad"' in request.content:
+            raise error
+        return httpx.Response(200, json={})
+
+    transport = httpx.MockTransport(publish)
+    with client("http://mock.test", transport=transport) as live, live.stream_global("chat") as good:
+        with pytest.raises(StreamError) as caught, live.stream_global("bad") as bad:
+            bad.send("a")
+        good.send("b")
+    assert caught.value.__cause__ is error
+    assert "secret" not in str(caught.value)
+    assert caught.value.report == StreamReport(updates=1, unknown=1, operations=1)
+    assert good.report.sent == 1
+
+
+def test_a_thread_that_cannot_start_is_an_error_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with FaultServer() as server, client(server.url) as live:
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", refuse)
+            with pytest.raises(StreamError, match=r"can't start new thread.*nothing was sent") as caught:
+                live.stream_global("chat").__enter__()
+        assert caught.value.delivery is Delivery.NOT_SENT
+        with live.stream_global("chat") as stream:
+            stream.send("a")
+    assert stream.report.sent == 1
+
+
+def test_nothing_of_the_updates_is_logged_or_shown(streamer: Streamer, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.DEBUG), FaultServer(answer(500), answer(429, publishes=False)) as server:
+        report, _ = streamer(server.url, "payload-1", flushes=3)
+    assert "sent=1" in caplog.text
+    for hidden in ("payload-1", "installation-1", reader(server).only[0]["stream"]):
+        assert hidden not in caplog.text
+        assert hidden not in repr(report)
+
+
+@pytest.mark.parametrize("stage", ["idle", "on its way", "waiting", "at the end"])
+def test_a_block_is_cancelled(stage: str) -> None:
+    behaviour = {"on its way": stall, "waiting": answer(503, headers={"Retry-After": "30"}, publishes=False)}
+
+    async def run() -> None:
+        async with async_client(server.url, retry=RetryPolicy(attempt_timeout=60)) as live:
+            stream = live.stream_global("chat")
+
+            async def block() -> None:
+                async with stream:
+                    if stage != "idle":
+                        await stream.send("a")
+                    inside.set()
+                    if stage != "at the end":
+                        await asyncio.Event().wait()
+
+            inside = asyncio.Event()
+            task = asyncio.create_task(block())
+            await inside.wait()
+            while len(server.received) < (stage in behaviour):
+                await asyncio.sleep(0.001)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            await asyncio.sleep(0)
+            assert asyncio.all_tasks() == {asyncio.current_task()}
+            report = stream.report
+            assert report.pending == 0
+            assert report.updates == report.sent + report.dropped + report.rejected + report.unknown
+            if stage == "idle":
+                [mark] = reader(server).only
+                assert mark["error"] == "CancelledError"
+            elif stage != "at the end":
+                assert (report.unknown, report.rejected) == ((1, 0) if stage == "on its way" else (0, 1))
+
+    began = time.monotonic()
+    with FaultServer(then=behaviour.get(stage, PUBLISHED)) as server:
+        asyncio.run(run())
+    assert time.monotonic() - began < 5
+
+
+async def send_a_and_b(live: AsyncRealtimeClient, inside: asyncio.Event, *, linger: bool) -> None:
+    """Publishes "a", and leaves "b" to the end of the block, which comes at once or not by itself."""
+    async with live.stream_global("chat", interval=3600) as stream:
+        await stream.send("a")
+        await stream.flush()
+        await stream.send("b")
+        inside.set()
+        if linger:
+            await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize("how", ["a scope of anyio", "twice", "at the end"])
+def test_what_is_left_and_the_end_mark_are_sent_however_a_block_is_cancelled(
+    how: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """anyio, as Starlette uses it when a client goes away, cancels again and again; `at the end`: of a block that was done."""
+    held = Held()
+
+    async def scoped(live: AsyncRealtimeClient, inside: asyncio.Event, scope: anyio.CancelScope) -> None:
+        with scope:
+            await send_a_and_b(live, inside, linger=how != "at the end")
+
+    async def run() -> None:
+        inside = asyncio.Event()
+        async with async_client(server.url) as live:
+            scope = anyio.CancelScope()
+            task = asyncio.create_task(scoped(live, inside, scope))
+            await inside.wait()
+            cancel = scope.cancel if how == "a scope of anyio" else task.cancel
+            cancel()
+            while not held.arrived.is_set():
+                await asyncio.sleep(0.001)
+            cancel()
+            held.go_on.set()
+            await asyncio.wait({task})
+            assert task.cancelled() is (how != "a scope of anyio")
+
+    with FaultServer(PUBLISHED, then=held) as server:
+        asyncio.run(run())
+    assert reader(server).text == "ab"
+    assert reader(server).only[-1].get("error") == (None if how == "at the end" else "CancelledError")
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+@pytest.mark.parametrize("error", [None, KeyError("x")])
+def test_a_cancelled_end_lasts_a_second_at_most_and_says_what_is_lost(
+    error: Exception | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def block(live: AsyncRealtimeClient) -> None:
+        async with live.stream_global("chat", deadline=60) as stream:
+            await stream.send("secret")
+            if error is not None:
+                raise error
+
+    async def run() -> float:
+        async with async_client(server.url, retry=RetryPolicy(attempt_timeout=60)) as live:
+            task = asyncio.create_task(block(live))
+            while not server.received:
+                await asyncio.sleep(0.001)
+            began = time.monotonic()
+            task.cancel()
+            await asyncio.wait({task})
+            assert task.cancelled()
+            return time.monotonic() - began
+
+    with FaultServer(then=stall) as server:
+        assert 1 <= asyncio.run(run()) < 3
+    assert "not all was published in 1 s after the block was cancelled" in caplog.text
+    assert "unknown=1" in caplog.text
+    assert "secret" not in caplog.text
+
+
+def test_the_end_mark_is_sent_when_the_loop_cancels_all_its_tasks() -> None:
+    """As `asyncio.run` does with what still runs when its main task is done."""
+
+    async def begin() -> tuple[asyncio.Task[None], AsyncRealtimeClient]:
+        live = AsyncRealtimeClient(server.url, quota=UNLIMITED).for_installation("installation-1")
+        inside = asyncio.Event()
+        task = asyncio.create_task(send_a_and_b(live, inside, linger=True))
+        await inside.wait()
+        return task, live
+
+    with FaultServer() as server, asyncio.Runner() as runner:
+        task, live = runner.run(begin())
+        loop = runner.get_loop()
+        for each in asyncio.all_tasks(loop):
+            each.cancel()
+        loop.run_until_complete(asyncio.wait({task}))
+        runner.run(live.aclose())
+    assert task.cancelled()
+    assert reader(server).text == "ab"
+    assert reader(server).only[-1]["error"] == "CancelledError"
+
+
+def run_program(program: str, url: str) -> None:
+    command = [sys.executable, "-W", "error", "-c", program, url]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    assert (run.returncode, run.stderr) == (0, "")
+
+
+BEGIN = """
+import asyncio, os, sys, warnings
+from forge_realtime import AsyncRealtimeClient, Quota, RealtimeClient, UsageError
+
+quota = Quota(per_second=1000, burst=1000)
+client = RealtimeClient(sys.argv[1], quota=quota)
+live = client.for_installation("installation-1")
+"""
+
+FORK = (
+    BEGIN
+    + """
+warnings.simplefilter("ignore", DeprecationWarning)
+with live.stream_global("chat") as stream:
+    stream.send("before ")
+    stream.flush()
+    # As if another thread were in the middle of it.
+    stream._stream._pending._lock.acquire()
+    client._shared.stream_worker._lock.acquire()
+    # And another one waited for room.
+    stream._in_thread(stream._stream._queue.acquire())
+    child = os.fork()
+    if child == 0:
+        for use in (lambda: stream.send("not this"), stream.flush):
+            try:
+                use()
+            except UsageError as error:
+                assert "parent process's" in str(error)
+            else:
+                os._exit(1)
+        stream.__exit__(None, None, None)
+        with live.stream_global("chat") as own:
+            own.send("child")
+        assert own.report.sent == 1, own
+        client.close()
+        os._exit(0)
+    status = os.waitpid(child, 0)[1]
+    client._shared.stream_worker._lock.release()
+    stream._stream._pending._lock.release()
+    stream._stream._queue.release()
+    stream.send("after")
+assert stream.report.sent == 2
+client.close()
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
+)
+
+
+def test_a_forked_process_has_streams_of_its_own() -> None:
+    with FaultServer() as server:
+        run_program(FORK, server.url)
+    both = Reader(json.loads(request.body)["payload"] for request in server.published)
+    texts = ["".join(event.get("data", "") for event in events) for events in both.envelopes.values()]
+    assert sorted(texts) == ["before after", "child"]
+    assert [events[-1]["end"] for events in both.envelopes.values()] == [True, True]
+
+
+OPEN_AT_EXIT = BEGIN + "stream = live.stream_global('chat').__enter__()\nstream.send('a')\nstream.flush()\n"
+BUSY_AT_EXIT = (
+    BEGIN
+    + """
+stream = live.stream_global("chat").__enter__()
+stream.send("a")
+while not (stream._stream._current and getattr(stream._stream._current.body, "sent", False)):
+    pass
+"""
+)
+OPEN_AT_EXIT_ASYNC = """
+import asyncio, os, sys, warnings
+from forge_realtime import AsyncRealtimeClient
+
+async def main():
+    async with AsyncRealtimeClient(sys.argv[1]) as client:
+        stream = client.for_installation("installation-1").stream_global("chat")
+        await stream.__aenter__()
+        await stream.send("a")
+        await stream.flush()
+
+asyncio.run(main())
+"""
+
+
+ENDING_AT_EXIT = (
+    BEGIN
+    + """
+import asyncio
+with live.stream_global("chat") as stream:
+    stream.send("a")
+    runner = stream._thread.runner
+    close = runner.aclose
+
+    async def close_late():
+        await asyncio.sleep(0.1)
+        await close()
+
+    runner.aclose = close_late
+"""
+)
+
+
+@pytest.mark.parametrize("program", [OPEN_AT_EXIT, BUSY_AT_EXIT, ENDING_AT_EXIT, OPEN_AT_EXIT_ASYNC])
+def test_the_interpreter_exits_with_a_stream_that_is_open_or_has_just_ended(program: str) -> None:
+    with FaultServer(then=stall if program is BUSY_AT_EXIT else PUBLISHED) as server:
+        run_program(program, server.url)
+        if program is not BUSY_AT_EXIT:
+            assert reader(server).text == "a"
+
+
+def test_open_files_are_closed() -> None:
+    def use() -> None:
+        with live.stream_global("chat") as stream:
+            stream.send("a")
+        for thread in workers():
+            thread.join()
+
+    with FaultServer() as server, client(server.url) as live:
+        use()
+        server.wait_for_closed_connections()
+        before = len(os.listdir("/dev/fd"))
+        for _ in range(10):
+            use()
+        server.wait_for_closed_connections()
+        assert len(os.listdir("/dev/fd")) == before
+
+
+def test_a_stream_is_shown_by_its_numbers_only() -> None:
+    stream: Any
+    for stream, name in (
+        (RealtimeClient("http://sidecar.test").for_invocation(INVOCATION).stream("secret"), "Stream"),
+        (AsyncRealtimeClient("http://sidecar.test").for_invocation(INVOCATION).stream("secret"), "AsyncStream"),
+    ):
+        assert repr(stream) == f"<{name} {StreamReport()}>"
+
+
+def test_what_is_sent_while_the_quota_is_waited_for_goes_out_with_the_rest() -> None:
+    events: list[tuple[float, str]] = []
+    began = 0.0
+
+    def publish(request: httpx.Request) -> httpx.Response:
+        data = json.loads(json.loads(request.content)["payload"])["data"]
+        events.append((round(time.monotonic() - began, 2), data))
+        return httpx.Response(200, json={})
+
+    async def run() -> None:
+        nonlocal began
+        began = time.monotonic()
+        quota = Quota(per_second=1, burst=1)
+        async with (
+            async_client("http://busy.test", transport=httpx.MockTransport(publish), quota=quota) as live,
+            live.stream_global("chat", interval=0.1) as stream,
+        ):
+            for update in "abcdefghi":
+                await stream.send(update)
+                await asyncio.sleep(0.15)
+            await stream.send("j")
+
+    run_virtually(run())
+    assert events == [(0.0, "a"), (1.0, "bcdefg"), (2.0, "hij")]

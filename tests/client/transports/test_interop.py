@@ -1,0 +1,574 @@
+"""What stands before httpx in an app goes on working: mocks, tracers, and a client of the app's own."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from http.client import HTTPConnection
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+import respx
+import trustme
+from attrs import evolve
+from opentelemetry.instrumentation.httpx import HTTPXClientInstrumentor
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from pytest_httpx import HTTPXMock
+
+from forge_realtime import (
+    AsyncRealtimeClient,
+    Delivery,
+    ForgeRealtimeError,
+    NoAnswerError,
+    PublishResult,
+    RateLimitedError,
+    RealtimeClient,
+    RejectedError,
+    RetryPolicy,
+    ServerFailedError,
+    TimedOutError,
+    UnexpectedAnswerError,
+    UsageError,
+)
+from forge_realtime._transports import async_pool as _async_shared
+from forge_realtime._transports.connection import is_intercepted, is_intercepted_async
+from tests.support.callers import ASYNC_KINDS, INVOCATION, QUICK, AsyncKind, Caller, async_client
+from tests.support.fault_server import PUBLISHED, Connection, FaultServer, answer, http, refused_url, stall
+from tests.support.tls_server import https_sidecar
+
+BASE = "http://sidecar.test"
+PATH = "/forge/realtime/v1/publish"
+ONCE = evolve(QUICK, max_attempts=1)
+
+
+def publish(live: Any) -> Any:
+    return live.publish("board-42", {"moved": 7})
+
+
+def after(step: Callable[[], object]) -> Callable[[Any], Any]:
+    """Publishes after that."""
+
+    def call(live: Any) -> Any:
+        step()
+        return publish(live)
+
+    return call
+
+
+def event_ids(results: list[Any]) -> list[str | None]:
+    return [result.event_id for result in results]
+
+
+def test_nothing_stands_before_httpx_where_nobody_asked_for_it() -> None:
+    """pytest-httpx is a plugin of the whole suite."""
+    assert not is_intercepted()
+    assert not is_intercepted_async()
+
+
+def test_respx(caller: Caller) -> None:
+    with respx.mock(base_url=BASE) as sidecar:
+        route = sidecar.post(PATH).respond(json={"eventId": "mocked"})
+        assert event_ids(caller(BASE, publish, publish)) == ["mocked"] * 2
+    assert route.call_count == 2
+    request = route.calls.last.request
+    assert json.loads(request.content) == {"name": "board-42", "payload": '{"moved":7}'}
+    assert request.headers["forge-proxy-authorization"] == "Forge as=app,id=invocation-123"
+
+
+@pytest.mark.parametrize(
+    ("failure", "delivery"), [(httpx.ConnectError, Delivery.NOT_SENT), (httpx.ReadTimeout, Delivery.UNKNOWN)]
+)
+def test_failures_that_respx_makes(caller: Caller, failure: type[Exception], delivery: Delivery) -> None:
+    with respx.mock(base_url=BASE) as sidecar:
+        sidecar.post(PATH).mock(side_effect=[failure, httpx.Response(429), failure])
+        [error] = caller(BASE, publish, retry=evolve(QUICK, max_attempts=3))
+    assert type(error) in (NoAnswerError, TimedOutError)
+    assert [attempt.delivery for attempt in error.attempts] == [delivery, Delivery.REJECTED, delivery]
+
+
+def test_a_mock_comes_and_goes_while_the_client_is_in_use(caller: Caller) -> None:
+    with FaultServer() as server:
+        mock = respx.mock(base_url=server.url)
+        mock.post(PATH).respond(json={"eventId": "mocked"})
+        results = caller(server.url, publish, after(mock.start), publish, after(mock.stop), publish)
+    assert event_ids(results) == ["event-1", "mocked", "mocked", "event-1", "event-1"]
+    assert len(server.received) == 3
+    assert server.connections <= 2
+
+
+def test_what_respx_passes_through_is_sent(caller: Caller) -> None:
+    with FaultServer() as server, respx.mock(assert_all_mocked=False) as sidecar:
+        route = sidecar.route(host="127.0.0.1").pass_through()
+        results = caller(server.url, publish, publish)
+    assert event_ids(results) == ["event-1"] * 2
+    # respx sees them at more than one place.
+    assert route.call_count >= len(server.received) == 2
+    assert server.connections == 1
+
+
+def test_pytest_httpx(caller: Caller, httpx_mock: HTTPXMock) -> None:
+    httpx_mock.add_response(url=BASE + PATH, status_code=503, headers={"Retry-After": "0"})
+    httpx_mock.add_exception(httpx.ConnectError("mocked"))
+    httpx_mock.add_response(url=BASE + PATH, json={"eventId": "mocked"})
+    [result] = caller(BASE, publish)
+    assert result.event_id == "mocked"
+    deliveries = [attempt.delivery for attempt in result.attempts]
+    assert deliveries == [Delivery.REJECTED, Delivery.NOT_SENT, Delivery.ACCEPTED]
+    for request in httpx_mock.get_requests():
+        assert request.headers["forge-proxy-authorization"] == "Forge as=app,id=invocation-123"
+
+
+@pytest.mark.httpx_mock(should_mock=lambda request: request.url.host != "127.0.0.1")
+def test_what_pytest_httpx_does_not_mock_is_sent(caller: Caller, httpx_mock: HTTPXMock) -> None:
+    with FaultServer() as server:
+        assert event_ids(caller(server.url, publish, publish)) == ["event-1"] * 2
+    assert server.connections == 1
+    assert httpx_mock.get_requests() == []
+
+
+@pytest.fixture
+def tracer() -> Iterator[TracerProvider]:
+    provider = TracerProvider()
+    yield provider
+    HTTPXClientInstrumentor().uninstrument()
+    provider.shutdown()
+
+
+@pytest.fixture
+def spans(tracer: TracerProvider) -> InMemorySpanExporter:
+    exporter = InMemorySpanExporter()
+    tracer.add_span_processor(SimpleSpanProcessor(exporter))
+    return exporter
+
+
+def test_opentelemetry_sees_each_attempt(caller: Caller, tracer: TracerProvider, spans: InMemorySpanExporter) -> None:
+    HTTPXClientInstrumentor().instrument(tracer_provider=tracer)
+    with FaultServer(answer(429)) as server, tracer.get_tracer("test").start_as_current_span("request") as around:
+        caller(server.url, publish)
+        url = server.url + PATH
+    first, second, _ = spans.get_finished_spans()
+    assert [span.attributes and span.attributes["http.status_code"] for span in (first, second)] == [429, 200]
+    assert first.attributes
+    assert first.attributes["http.url"] == url
+    # What follows the trace across services, on the wire.
+    trace = f"{around.get_span_context().trace_id:032x}"
+    assert [request.headers["traceparent"].split("-")[1] for request in server.received] == [trace] * 2
+
+
+@pytest.mark.filterwarnings("ignore:Attempting to")
+def test_opentelemetry_comes_and_goes_while_the_client_is_in_use(
+    caller: Caller, tracer: TracerProvider, spans: InMemorySpanExporter
+) -> None:
+    tracing = HTTPXClientInstrumentor()
+    begin = after(lambda: tracing.instrument(tracer_provider=tracer))
+    with FaultServer() as server:
+        results = caller(server.url, publish, begin, publish, after(tracing.uninstrument), publish)
+    assert event_ids(results) == ["event-1"] * 5
+    assert len(spans.get_finished_spans()) == 2
+    assert ["traceparent" in request.headers for request in server.received] == [False, True, True, False, False]
+
+
+@pytest.mark.parametrize("kind", ASYNC_KINDS)
+def test_opentelemetry_comes_while_calls_are_in_flight(
+    kind: AsyncKind, tracer: TracerProvider, spans: InMemorySpanExporter
+) -> None:
+    arrived, go_on = threading.Semaphore(0), threading.Event()
+
+    def hold(connection: Connection) -> bool:
+        arrived.release()
+        go_on.wait(10)
+        return PUBLISHED(connection)
+
+    async def run() -> list[PublishResult]:
+        async with async_client(kind, server.url) as client:
+            live = client.for_invocation(INVOCATION)
+            calls = [asyncio.create_task(publish(live)) for _ in range(5)]
+            for _ in calls:
+                await asyncio.to_thread(arrived.acquire)
+            HTTPXClientInstrumentor().instrument(tracer_provider=tracer)
+            calls.append(asyncio.create_task(publish(live)))
+            await asyncio.to_thread(arrived.acquire)
+            go_on.set()
+            # The connections of the first ones are free by then, and not taken for traced calls.
+            return await asyncio.gather(*calls) + await asyncio.gather(*[publish(live) for _ in range(5)])
+
+    with FaultServer(then=hold) as server:
+        assert event_ids(asyncio.run(run())) == ["event-1"] * 11
+    assert len(spans.get_finished_spans()) == 6
+    assert sum("traceparent" in request.headers for request in server.received) == 6
+
+
+# From here on: a client of the app's own.
+
+
+class HandedIn:
+    """Makes calls with an httpx client that is handed in, and finds it open afterwards."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+
+    def __call__(
+        self,
+        url: str,
+        *calls: Callable[[Any], Any],
+        retry: RetryPolicy = QUICK,
+        hooks: dict[str, list[Callable[[Any], object]]] | None = None,
+        instrument: Callable[[Any], object] = lambda client: None,
+        proxy: str | None = None,
+        **settings: Any,
+    ) -> list[Any]:
+        if self.kind == "sync":
+            if proxy is not None:
+                settings["mounts"] = {"all://": httpx.HTTPTransport(proxy=proxy)}
+            with httpx.Client(event_hooks=hooks, **settings) as http_client:
+                instrument(http_client)
+                with RealtimeClient(url, http_client=http_client, retry=retry) as client:
+                    outcomes = [self._outcome(call, client.for_invocation(INVOCATION)) for call in calls]
+                assert not http_client.is_closed
+                return outcomes
+        return asyncio.run(self._run(url, calls, retry, hooks or {}, instrument, proxy, settings))
+
+    def _outcome(self, call: Callable[[Any], Any], live: RealtimeClient) -> Any:
+        try:
+            return call(live)
+        except ForgeRealtimeError as error:
+            return error
+
+    async def _run(
+        self,
+        url: str,
+        calls: tuple[Callable[[Any], Any], ...],
+        retry: RetryPolicy,
+        hooks: dict[str, list[Callable[[Any], object]]],
+        instrument: Callable[[Any], object],
+        proxy: str | None,
+        settings: dict[str, Any],
+    ) -> list[Any]:
+        def awaited(hook: Callable[[Any], object]) -> Callable[[Any], Any]:
+            async def call(it: Any) -> None:
+                if isinstance(it, httpx.Response) and hook is read_and_raise:
+                    await it.aread()
+                    it.raise_for_status()
+                hook(it)
+
+            return call
+
+        if proxy is not None:
+            settings["mounts"] = {"all://": httpx.AsyncHTTPTransport(proxy=proxy)}
+        asynchronous = {event: [awaited(hook) for hook in found] for event, found in hooks.items()}
+        async with httpx.AsyncClient(event_hooks=asynchronous, **settings) as http_client:
+            instrument(http_client)
+            outcomes = []
+            async with AsyncRealtimeClient(url, http_client=http_client, retry=retry) as client:
+                for call in calls:
+                    try:
+                        outcomes.append(await call(client.for_invocation(INVOCATION)))
+                    except ForgeRealtimeError as error:
+                        outcomes.append(error)
+            assert not http_client.is_closed
+            return outcomes
+
+
+def read_and_raise(response: httpx.Response) -> None:
+    response.read()
+    response.raise_for_status()
+
+
+@pytest.fixture(params=["sync", "async"])
+def handed_in(request: pytest.FixtureRequest) -> HandedIn:
+    return HandedIn(request.param)
+
+
+def test_headers_cookies_parameters_and_authentication_of_a_client(handed_in: HandedIn) -> None:
+    with FaultServer() as server:
+        results = handed_in(
+            server.url,
+            publish,
+            publish,
+            headers={"X-Team": "boards", "Content-Type": "text/plain", "forge-proxy-authorization": "Forge id=other"},
+            cookies={"session": "blue"},
+            params={"debug": "1"},
+            auth=("user", "password"),
+            base_url="http://elsewhere.test/prefix",
+        )
+    assert event_ids(results) == ["event-1"] * 2
+    assert server.connections == 1
+    for request in server.received:
+        assert request.path == f"{PATH}?debug=1"
+        assert request.headers["x-team"] == "boards"
+        assert request.headers["cookie"] == "session=blue"
+        assert request.headers["authorization"].startswith("Basic ")
+        # What the platform wants goes before it.
+        assert request.headers["content-type"] == "application/json"
+        assert request.headers["forge-proxy-authorization"] == "Forge as=app,id=invocation-123"
+        assert request.json == {"name": "board-42", "payload": '{"moved":7}'}
+
+
+def test_authentication_that_takes_two_requests(handed_in: HandedIn) -> None:
+    challenge = answer(401, headers={"WWW-Authenticate": 'Digest realm="r", nonce="n", qop="auth"'}, publishes=False)
+    with FaultServer(challenge) as server:
+        [result] = handed_in(server.url, publish, auth=httpx.DigestAuth("user", "password"))
+    assert result.event_id == "event-1"
+    assert len(result.attempts) == 1
+    first, second = server.received
+    assert first.body == second.body
+    assert second.headers["authorization"].startswith("Digest ")
+
+
+def test_event_hooks(handed_in: HandedIn) -> None:
+    seen: list[object] = []
+
+    def before(request: httpx.Request) -> None:
+        request.headers["X-Hook"] = "1"
+        seen.append(request.url.path)
+
+    def afterwards(response: httpx.Response) -> None:
+        seen.append(response.status_code)
+
+    with FaultServer(answer(429)) as server:
+        [result] = handed_in(server.url, publish, hooks={"request": [before], "response": [afterwards]})
+    assert result.event_id == "event-1"
+    assert seen == [PATH, 429, PATH, 200]
+    assert all(request.headers["x-hook"] == "1" for request in server.received)
+
+
+STATUSES: dict[int, tuple[type[ForgeRealtimeError], Delivery]] = {
+    302: (UnexpectedAnswerError, Delivery.UNKNOWN),
+    400: (RejectedError, Delivery.REJECTED),
+    429: (RateLimitedError, Delivery.REJECTED),
+    500: (ServerFailedError, Delivery.UNKNOWN),
+}
+
+
+@pytest.mark.parametrize("hook", [httpx.Response.raise_for_status, read_and_raise], ids=["unread", "read"])
+@pytest.mark.parametrize("status", STATUSES)
+def test_a_hook_that_raises_for_the_status(
+    handed_in: HandedIn, status: int, hook: Callable[[httpx.Response], None]
+) -> None:
+    refusal = answer(status, {"code": "WHY"}, {"Retry-After": "7"})
+    with FaultServer(then=refusal) as server:
+        first, second = handed_in(server.url, publish, publish, retry=ONCE, hooks={"response": [hook]})
+    for error in (first, second):
+        assert (type(error), error.delivery) == STATUSES[status]
+        assert error.status == status
+        assert error.headers["retry-after"] == "7"
+        assert error.body == (b'{"code": "WHY"}' if hook is read_and_raise else b"")
+    assert len(server.received) == 2
+
+
+def test_a_hook_that_raises_for_the_status_does_not_end_retries(handed_in: HandedIn) -> None:
+    with FaultServer(answer(429, headers={"Retry-After": "0"})) as server:
+        [result] = handed_in(server.url, publish, hooks={"response": [httpx.Response.raise_for_status]})
+    assert [attempt.status for attempt in result.attempts] == [429, 200]
+
+
+def test_what_a_hook_raises_itself_is_the_apps(handed_in: HandedIn) -> None:
+    class Stop(Exception):
+        pass
+
+    def stop(request: httpx.Request) -> None:
+        raise Stop
+
+    with FaultServer() as server:
+        with pytest.raises(Stop):
+            handed_in(server.url, publish, hooks={"request": [stop]})
+        assert not server.received
+
+
+def forward(connection: Connection) -> bool:
+    """What a forward proxy does with a request for plain http."""
+    request = connection.read()
+    target = urlsplit(request.path)
+    upstream = HTTPConnection(target.hostname or "", target.port)
+    upstream.request(request.method, target.path, request.body, request.headers)
+    received = upstream.getresponse()
+    body = received.read()
+    upstream.close()
+    connection.send(http(received.status, body, {"Via": "1.1 proxy"}))
+    return True
+
+
+@pytest.mark.parametrize("from_environment", [False, True], ids=["mounts", "HTTP_PROXY"])
+def test_a_proxy(handed_in: HandedIn, from_environment: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    with FaultServer() as server, FaultServer(then=forward) as proxy:
+        monkeypatch.setenv("http_proxy", proxy.url if from_environment else "")
+        results = handed_in(server.url, publish, publish, proxy=None if from_environment else proxy.url)
+        assert [request.path for request in proxy.received] == [server.url + PATH] * 2
+    assert event_ids(results) == ["event-1"] * 2
+    assert len(server.received) == 2
+    assert proxy.connections == 1
+
+
+def test_a_proxy_that_is_not_there(handed_in: HandedIn) -> None:
+    proxy = refused_url().replace("//", "//user:S3CRET@")
+    with FaultServer() as server:
+        [error] = handed_in(server.url, publish, proxy=proxy, retry=ONCE)
+        assert not server.received
+    assert type(error) is NoAnswerError
+    assert error.delivery is Delivery.NOT_SENT
+    assert "S3CRET" not in str(error)
+
+
+def test_certificates_are_verified_as_the_client_says(handed_in: HandedIn) -> None:
+    authority = trustme.CA()
+    trusting = ssl.create_default_context()
+    authority.configure_trust(trusting)
+    with https_sidecar(authority) as url:
+        [error] = handed_in(url, publish, retry=ONCE)
+        assert error.delivery is Delivery.NOT_SENT
+        assert "CERTIFICATE_VERIFY_FAILED" in str(error.__cause__)
+        for verify in (trusting, False):
+            assert event_ids(handed_in(url, publish, publish, verify=verify)) == ["e"] * 2
+
+
+def test_redirects_are_followed_if_the_client_does(handed_in: HandedIn) -> None:
+    moved = answer(307, headers={"Location": "/elsewhere"}, publishes=False)
+    with FaultServer(moved) as server:
+        [error] = handed_in(server.url, publish)
+    assert type(error) is UnexpectedAnswerError
+    with FaultServer(moved) as server:
+        [result] = handed_in(server.url, publish, follow_redirects=True)
+    assert result.event_id == "event-1"
+    first, second = server.received
+    assert second.path == "/elsewhere"
+    assert first.body == second.body
+    with FaultServer(then=moved) as server:
+        [error] = handed_in(server.url, publish, follow_redirects=True, max_redirects=2, retry=ONCE)
+    assert error.delivery is Delivery.UNKNOWN
+
+
+def test_what_was_redirected_to_nobody_may_have_arrived(handed_in: HandedIn) -> None:
+    elsewhere = answer(303, headers={"Location": refused_url()})
+    once = evolve(QUICK, delivery="at_most_once")
+    with FaultServer(then=elsewhere) as server:
+        [error] = handed_in(server.url, publish, follow_redirects=True, retry=once)
+    assert error.delivery is Delivery.UNKNOWN
+    assert len(server.published) == 1
+
+
+def test_a_hook_may_say_that_there_is_no_connection(handed_in: HandedIn) -> None:
+    def fail(request: httpx.Request) -> None:
+        raise httpx.ConnectError("not today")
+
+    with FaultServer() as server:
+        [error] = handed_in(server.url, publish, hooks={"request": [fail]}, retry=ONCE)
+    assert error.delivery is Delivery.NOT_SENT
+
+
+def test_the_policy_bounds_the_time_whatever_the_clients_timeout(handed_in: HandedIn) -> None:
+    def take_a_while(connection: Connection) -> bool:
+        body = connection.read()
+        connection.stopping.wait(0.1)
+        connection.send(http(200, json.dumps({"eventId": str(len(body.body) > 0)}).encode()))
+        return True
+
+    with FaultServer(take_a_while) as server:
+        [result] = handed_in(server.url, publish, timeout=0.01)
+    assert result.event_id == "True"
+    assert len(result.attempts) == 1
+    with FaultServer(then=stall) as server:
+        [error] = handed_in(server.url, publish, timeout=None, retry=evolve(ONCE, attempt_timeout=0.1))
+    assert type(error) is TimedOutError
+    assert error.delivery is Delivery.UNKNOWN
+
+
+def test_a_mock_at_the_level_of_the_client(handed_in: HandedIn) -> None:
+    with respx.mock(base_url=BASE, using="httpx") as sidecar:
+        sidecar.post(PATH).respond(json={"eventId": "mocked"})
+        assert event_ids(handed_in(BASE, publish)) == ["mocked"]
+
+
+def test_opentelemetry_on_that_client_alone(
+    handed_in: HandedIn, tracer: TracerProvider, spans: InMemorySpanExporter
+) -> None:
+    def instrument(client: Any) -> None:
+        HTTPXClientInstrumentor().instrument_client(client, tracer_provider=tracer)
+
+    with FaultServer() as server:
+        handed_in(server.url, publish, instrument=instrument)
+    assert len(spans.get_finished_spans()) == 1
+    assert "traceparent" in server.received[0].headers
+
+
+def test_what_the_client_adds_is_in_no_message(handed_in: HandedIn, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "forge_realtime")
+    settings: dict[str, Any] = {
+        "headers": {"X-Key": "S3CRET"},
+        "cookies": {"session": "S3CRET"},
+        "params": {"key": "S3CRET"},
+        "auth": ("user", "S3CRET"),
+    }
+    with FaultServer(answer(500), answer(400), answer(404)) as server:
+        errors = handed_in(server.url, publish, publish, publish, retry=ONCE, **settings)
+    errors += handed_in(refused_url(), publish, retry=ONCE, **settings)
+    for error in errors:
+        assert isinstance(error, ForgeRealtimeError)
+        assert "S3CRET" not in f"{error} {error!r} {error.attempts} {error.__cause__!r}"
+    assert "S3CRET" not in caplog.text
+
+
+def test_a_client_that_is_closed() -> None:
+    http_client = httpx.Client()
+    http_client.close()
+    with (
+        RealtimeClient(BASE, http_client=http_client) as client,
+        pytest.raises(UsageError, match="given as http_client is closed"),
+    ):
+        publish(client.for_invocation(INVOCATION))
+
+    async def run() -> None:
+        http_client = httpx.AsyncClient()
+        await http_client.aclose()
+        async with AsyncRealtimeClient(BASE, http_client=http_client) as client:
+            await publish(client.for_invocation(INVOCATION))
+
+    with pytest.raises(UsageError, match="given as http_client is closed"):
+        asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("client", "settings"),
+    [
+        (RealtimeClient, {"http_client": httpx.AsyncClient()}),
+        (RealtimeClient, {"http_client": httpx.Client(), "transport": httpx.HTTPTransport()}),
+        (RealtimeClient, {"http_client": httpx.Client}),
+        (AsyncRealtimeClient, {"http_client": httpx.Client()}),
+        (AsyncRealtimeClient, {"http_client": httpx.AsyncClient(), "transport": "aiohttp"}),
+        (AsyncRealtimeClient, {"http_client": "https://proxy"}),
+    ],
+)
+def test_a_client_of_another_type(client: Any, settings: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match=r"http_client takes an httpx\.(Async)?Client, which brings its own transport"):
+        client(BASE, **settings)
+
+
+@pytest.mark.parametrize(
+    ("client", "transport"), [(RealtimeClient, "aiohttp"), (RealtimeClient, "httpx"), (AsyncRealtimeClient, "requests")]
+)
+def test_a_transport_of_another_name(client: Any, transport: str) -> None:
+    with pytest.raises(UsageError, match=r"transport takes an httpx\.(Async)?BaseTransport"):
+        client(BASE, transport=transport)
+
+
+def test_aiohttp_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_async_shared, "find_spec", lambda name: None)
+    with pytest.raises(UsageError, match=r"install forge-realtime\[aiohttp\]"):
+        AsyncRealtimeClient(BASE, transport="aiohttp")
+
+    async def run() -> PublishResult:
+        async with AsyncRealtimeClient(server.url) as client:
+            result: PublishResult = await publish(client.for_invocation(INVOCATION))
+            return result
+
+    with FaultServer() as server:
+        assert asyncio.run(run()).event_id == "event-1"
