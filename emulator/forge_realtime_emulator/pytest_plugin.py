@@ -1,7 +1,7 @@
-"""The pytest plugin: `forge_realtime` is an emulator that each test finds fresh, and that the code under test talks to.
+"""The pytest plugin: `realtime_emulator` is an emulator that each test finds fresh, and that the code under test talks to.
 
-    def test_the_board_hears_of_a_move(forge_realtime):
-        with forge_realtime.subscribe("board-42") as subscription:
+    def test_the_board_hears_of_a_move(realtime_emulator):
+        with realtime_emulator.subscribe("board-42") as subscription:
             move_card()
             assert subscription.receive().payload == "moved"
 
@@ -26,21 +26,21 @@ _EMULATOR: pytest.StashKey[Emulator] = pytest.StashKey()
 
 
 @pytest.fixture(scope="session")
-def forge_realtime_settings() -> Settings | None:
+def realtime_emulator_settings() -> Settings | None:
     """How the emulator behaves. Define a session fixture of this name, in conftest.py, to return `Settings` of your own."""
     return None
 
 
 @pytest.fixture(scope="session")
-def _forge_realtime_of_session(
-    forge_realtime_settings: Settings | None,
+def _realtime_emulator_of_session(
+    realtime_emulator_settings: Settings | None,
 ) -> Iterator[tuple[Emulator, Settings | None]]:
     try:
         from . import Emulator
     except ImportError as error:
-        pytest.fail(f"The fixture forge_realtime: {error}", pytrace=False)
-    with Emulator(settings=forge_realtime_settings) as emulator:
-        yield emulator, forge_realtime_settings
+        pytest.fail(f"The fixture realtime_emulator: {error}", pytrace=False)
+    with Emulator(settings=realtime_emulator_settings) as emulator:
+        yield emulator, realtime_emulator_settings
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -51,22 +51,22 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, None]:
     if report.failed and emulator is not None and emulator.requests:
         from ._platform.why_not import last_calls
 
-        report.sections.append(("Last calls of forge_realtime", last_calls(emulator.requests)))
+        report.sections.append(("Last calls of realtime_emulator", last_calls(emulator.requests)))
 
 
 @pytest.fixture
-def forge_realtime(
-    _forge_realtime_of_session: tuple[Emulator, Settings | None],
-    forge_realtime_settings: Settings | None,
+def realtime_emulator(
+    _realtime_emulator_of_session: tuple[Emulator, Settings | None],
+    realtime_emulator_settings: Settings | None,
     monkeypatch: pytest.MonkeyPatch,
     request: pytest.FixtureRequest,
 ) -> Emulator:
     """An `Emulator` as new, for this test, with `FORGE_EGRESS_PROXY_URL` set to its address."""
-    emulator, settings = _forge_realtime_of_session
-    if forge_realtime_settings != settings:
+    emulator, settings = _realtime_emulator_of_session
+    if realtime_emulator_settings != settings:
         pytest.fail(
-            "The fixture forge_realtime: the emulator of this session runs with other settings already. Define "
-            "forge_realtime_settings in the conftest.py at the top, or change a setting in a test by forge_realtime.change().",
+            "The fixture realtime_emulator: the emulator of this session runs with other settings already. Define "
+            "realtime_emulator_settings in the conftest.py at the top, or change a setting in a test by realtime_emulator.change().",
             pytrace=False,
         )
     if not emulator.is_running:

@@ -11,22 +11,22 @@ from ._version import __version__
 if TYPE_CHECKING:
     from ._core.authorization import Authorization
     from ._core.errors import (
-        AnswerError,
         Attempt,
         Delivery,
         ForgeRealtimeError,
         InvalidTokenError,
-        NoAnswerError,
         NoInvocationError,
+        NoResponseError,
         OverQuotaError,
         RateLimitedError,
         RejectedError,
-        ServerFailedError,
+        ResponseError,
+        ServerError,
         StreamError,
         StreamFullError,
         StreamReport,
         TimedOutError,
-        UnexpectedAnswerError,
+        UnexpectedResponseError,
         UsageError,
     )
     from ._core.invocation import Invocation, current_invocation
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     from ._streams.worker import Stream
 
 __all__ = [
-    "AnswerError",
     "AsyncRealtimeClient",
     "AsyncStream",
     "Attempt",
@@ -49,8 +48,8 @@ __all__ = [
     "ForgeRealtimeError",
     "InvalidTokenError",
     "Invocation",
-    "NoAnswerError",
     "NoInvocationError",
+    "NoResponseError",
     "OverQuotaError",
     "PublishResult",
     "Quota",
@@ -58,14 +57,15 @@ __all__ = [
     "RealtimeClient",
     "RealtimeToken",
     "RejectedError",
+    "ResponseError",
     "RetryPolicy",
-    "ServerFailedError",
+    "ServerError",
     "Stream",
     "StreamError",
     "StreamFullError",
     "StreamReport",
     "TimedOutError",
-    "UnexpectedAnswerError",
+    "UnexpectedResponseError",
     "UsageError",
     "__document__",
     "__version__",

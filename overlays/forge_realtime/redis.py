@@ -20,7 +20,7 @@ from typing import Final, cast
 from attrs import field, frozen
 
 from ._core.errors import UsageError
-from ._core.fork import renew_after_fork
+from ._core.fork import register_fork_reset
 from ._core.log import logger
 from ._core.retry import is_number
 from ._quota.bucket import SLOT, SharedBucket
@@ -276,10 +276,10 @@ def _pool(store: RedisStore) -> redis.ConnectionPool:
 
 class _Processwide:
     def __init__(self) -> None:
-        self.renew()
-        renew_after_fork(self)
+        self.reset_after_fork()
+        register_fork_reset(self)
 
-    def renew(self) -> None:
+    def reset_after_fork(self) -> None:
         """Starts anew in a forked process, which has none of the threads and none of the connections."""
         self._lock = threading.Lock()
         self._reservations: dict[RedisStore, _Reservations] = {}

@@ -60,9 +60,9 @@ def simulated(
                 group.create_task(_replica(platform, replica, store, range(replica, users, busy or replicas), count))
 
     # The process is another one, and its time begins anew.
-    _quota._state.renew()
+    _quota._state.reset_after_fork()
     run_virtually(run())
-    _quota._state.renew()
+    _quota._state.reset_after_fork()
     waits = sorted(platform.waits)
     return {
         "kind": kind,

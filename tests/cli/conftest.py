@@ -22,9 +22,9 @@ VARIABLES = (
 
 
 @pytest.fixture
-def own(forge_realtime: Emulator) -> Emulator:
+def own(realtime_emulator: Emulator) -> Emulator:
     """The plugin's emulator, in a fresh state."""
-    return forge_realtime
+    return realtime_emulator
 
 
 @pytest.fixture

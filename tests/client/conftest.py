@@ -10,6 +10,6 @@ from forge_realtime._quota import limiter as _quota
 @pytest.fixture(autouse=True)
 def nothing_used() -> Iterator[None]:
     """The quota of a test is its own: another one's server may have had the same port, and refused everything."""
-    _quota._state.renew()
+    _quota._state.reset_after_fork()
     yield
-    _quota._state.renew()
+    _quota._state.reset_after_fork()

@@ -28,14 +28,14 @@ def run(folder: Path, test: str, *arguments: str, missing: tuple[str, ...] = ())
     return done.stdout + done.stderr
 
 
-def test_a_test_publishes_and_sees_the_event_arrive(forge_realtime: Emulator) -> None:
-    with RealtimeClient() as realtime, forge_realtime.subscribe("board-42") as subscription:
-        forge_realtime.fail_next(status=503)
+def test_a_test_publishes_and_sees_the_event_arrive(realtime_emulator: Emulator) -> None:
+    with RealtimeClient() as realtime, realtime_emulator.subscribe("board-42") as subscription:
+        realtime_emulator.fail_next(status=503)
         live = realtime.for_invocation({"x-forge-invocation-id": "invocation-123"})
         live.publish("board-42", {"moved": 7})
         assert subscription.receive().payload == '{"moved":7}'
-    assert [request.status for request in forge_realtime.requests] == [503, 200]
-    assert [event.delivered for event in forge_realtime.events] == [1]
+    assert [request.status for request in realtime_emulator.requests] == [503, 200]
+    assert [event.delivered for event in realtime_emulator.events] == [1]
 
 
 FRESH = """
@@ -45,15 +45,15 @@ import pytest
 seen = []
 
 @pytest.mark.parametrize("round", range(3))
-def test_fresh(forge_realtime, round):
-    assert os.environ["FORGE_EGRESS_PROXY_URL"] == forge_realtime.url
-    assert forge_realtime.requests == forge_realtime.events == []
-    seen.append(forge_realtime)
+def test_fresh(realtime_emulator, round):
+    assert os.environ["FORGE_EGRESS_PROXY_URL"] == realtime_emulator.url
+    assert realtime_emulator.requests == realtime_emulator.events == []
+    seen.append(realtime_emulator)
     assert len({id(emulator) for emulator in seen}) == 1
-    forge_realtime.fail_next(status=503, times=5)
-    forge_realtime.change(limit=None, strict=True)
+    realtime_emulator.fail_next(status=503, times=5)
+    realtime_emulator.change(limit=None, strict=True)
     if round == 1:
-        forge_realtime.stop()
+        realtime_emulator.stop()
 
 def test_the_variable_is_as_before():
     assert os.environ["FORGE_EGRESS_PROXY_URL"] == "http://before.example"
@@ -70,12 +70,12 @@ import pytest
 from forge_realtime_emulator import Settings
 
 @pytest.fixture(scope="session")
-def forge_realtime_settings():
+def realtime_emulator_settings():
     return Settings(strict=True)
 
-def test_strict(forge_realtime):
+def test_strict(realtime_emulator):
     import httpx
-    answer = httpx.get(forge_realtime.url + "/invocation/context", headers={"forge-proxy-authorization": "Forge id=i"})
+    answer = httpx.get(realtime_emulator.url + "/invocation/context", headers={"forge-proxy-authorization": "Forge id=i"})
     assert answer.status_code == 401
 """
 
@@ -85,10 +85,10 @@ def test_the_settings_are_a_fixture_to_define_anew(tmp_path: Path) -> None:
 
 
 def test_settings_that_come_too_late_are_not_ignored(tmp_path: Path) -> None:
-    (tmp_path / "test_before.py").write_text("def test_it(forge_realtime): pass", encoding="utf-8")
+    (tmp_path / "test_before.py").write_text("def test_it(realtime_emulator): pass", encoding="utf-8")
     output = run(tmp_path, SETTINGS)
     assert " 1 passed, 1 error" in output
-    assert "Define forge_realtime_settings in the conftest.py" in output
+    assert "Define realtime_emulator_settings in the conftest.py" in output
     assert "Traceback" not in output
 
 
@@ -102,11 +102,11 @@ import os
 import pytest
 
 @pytest.mark.parametrize("number", range(8))
-def test_of_a_worker(forge_realtime, number):
-    assert forge_realtime.requests == []
-    with forge_realtime.subscribe("x") as subscription, pytest.raises(TimeoutError):
+def test_of_a_worker(realtime_emulator, number):
+    assert realtime_emulator.requests == []
+    with realtime_emulator.subscribe("x") as subscription, pytest.raises(TimeoutError):
         subscription.receive(timeout=0)
-    print(os.environ["PYTEST_XDIST_WORKER"], forge_realtime.url)
+    print(os.environ["PYTEST_XDIST_WORKER"], realtime_emulator.url)
 """
 
 
@@ -140,7 +140,7 @@ def test_without_the_extra_other_tests_run(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("missing", [name for name in EXTRA if name != "click"])
 def test_without_the_extra_the_fixture_says_what_to_install(tmp_path: Path, missing: str) -> None:
-    output = run(tmp_path, "def test_it(forge_realtime): pass\ndef test_other(): pass\n", missing=(missing,))
+    output = run(tmp_path, "def test_it(realtime_emulator): pass\ndef test_other(): pass\n", missing=(missing,))
     assert " 1 passed, 1 error" in output
     assert "needs the emulator extra: pip install 'forge-realtime[emulator]'" in output
     assert "Traceback" not in output
@@ -148,12 +148,12 @@ def test_without_the_extra_the_fixture_says_what_to_install(tmp_path: Path, miss
 
 def test_the_fixtures_are_explained(tmp_path: Path) -> None:
     output = run(tmp_path, "", "--fixtures")
-    assert re.search(r"^forge_realtime -- .*\n    An `Emulator` as new, for this test", output, re.MULTILINE)
-    assert re.search(r"^forge_realtime_settings \[session scope\]", output, re.MULTILINE)
+    assert re.search(r"^realtime_emulator -- .*\n    An `Emulator` as new, for this test", output, re.MULTILINE)
+    assert re.search(r"^realtime_emulator_settings \[session scope\]", output, re.MULTILINE)
 
 
 def test_a_missing_event_is_explained(tmp_path: Path) -> None:
-    test = "def test_it(forge_realtime):\n    with forge_realtime.subscribe('board-42') as s: s.receive(timeout=0.01)\n"
+    test = "def test_it(realtime_emulator):\n    with realtime_emulator.subscribe('board-42') as s: s.receive(timeout=0.01)\n"
     output = run(tmp_path, test)
     assert re.search(r"^E +TimeoutError: No event on channel .board-42. within 0.01 s\.$", output, re.MULTILINE)
     assert re.search(r"^E +Since it was subscribed, nothing was published", output, re.MULTILINE)
@@ -168,24 +168,24 @@ def publish(emulator, **body):
     httpx.post(emulator.url + "/forge/realtime/v1/publish", json={"payload": "secret", **body}, headers=headers)
 
 @pytest.fixture
-def board(forge_realtime):
+def board(realtime_emulator):
     for number in range(21):
-        publish(forge_realtime, name=f"board-{number}")
-    return forge_realtime
+        publish(realtime_emulator, name=f"board-{number}")
+    return realtime_emulator
 
 def test_fails(board):
     publish(board)
     assert False
 
 @pytest.fixture
-def broken(forge_realtime):
-    publish(forge_realtime, name="of-the-setup")
+def broken(realtime_emulator):
+    publish(realtime_emulator, name="of-the-setup")
     raise LookupError
 
 def test_of_a_broken_fixture(broken): pass
 def test_passes(board): pass
 def test_without_it(): assert False
-def test_without_calls(forge_realtime): assert False
+def test_without_calls(realtime_emulator): assert False
 """
 
 
@@ -193,7 +193,7 @@ def test_a_test_that_fails_reports_the_last_calls_and_why_they_were_refused(tmp_
     output = run(tmp_path, FAILING, "--tb=short")
     assert " 3 failed, 1 passed, 1 error" in output
     # Of the error in a fixture, and then of the failed test; a section ends where pytest draws its next line.
-    sections = re.findall(r"^-+ Last calls of forge_realtime -+\n(.*?)\n[=_]{3}", output, re.DOTALL | re.MULTILINE)
+    sections = re.findall(r"^-+ Last calls of realtime_emulator -+\n(.*?)\n[=_]{3}", output, re.DOTALL | re.MULTILINE)
     [broken], [before, *calls, last] = (section.splitlines() for section in sections)
     refused = "answered 400: INVALID_REQUEST: publish needs the id of an invocation"
     assert broken.startswith(f"publish on 'of-the-setup', {refused}")

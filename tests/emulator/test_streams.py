@@ -117,12 +117,12 @@ def test_only_so_many_streams_and_so_much_of_them_is_remembered(monkeypatch: pyt
     assert [stream.id for stream in assembled(*states)] == ["a", "b"]
 
 
-def test_a_client_that_sends_again_what_arrived_is_seen(forge_realtime: Emulator, api_of: Any) -> None:
-    api = api_of(forge_realtime)
-    forge_realtime.fail_next(status=500, delivered=True)
+def test_a_client_that_sends_again_what_arrived_is_seen(realtime_emulator: Emulator, api_of: Any) -> None:
+    api = api_of(realtime_emulator)
+    realtime_emulator.fail_next(status=500, delivered=True)
     for _ in range(2):
         api.publish("chat", envelope(0, "Hello"))
-    [stream] = forge_realtime.streams
+    [stream] = realtime_emulator.streams
     assert (stream.value, stream.operations, stream.duplicates) == ("Hello", 2, 1)
 
 

@@ -19,18 +19,18 @@ from typing import Any, Literal
 from attrs import evolve
 
 from forge_realtime import (
-    AnswerError,
     Attempt,
     Delivery,
     ForgeRealtimeError,
-    NoAnswerError,
+    NoResponseError,
     RateLimitedError,
     RealtimeClient,
     RejectedError,
+    ResponseError,
     RetryPolicy,
-    ServerFailedError,
+    ServerError,
     TimedOutError,
-    UnexpectedAnswerError,
+    UnexpectedResponseError,
 )
 from tests.support.callers import INVOCATION, AsyncKind, Kind, async_client
 from tests.support.fault_server import (
@@ -160,28 +160,28 @@ LONG = "Content-Length: 10000"
 CHUNKED = head("Transfer-Encoding: chunked")
 HINTS = b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>\r\n\r\n"
 
-no_connection = partial(Fault, delivery=NOT_SENT, error=NoAnswerError, attempts=AGAIN, record="never")
-incomplete = partial(Fault, delivery=EITHER, error=NoAnswerError, attempts=DEPENDS, record="never")
+no_connection = partial(Fault, delivery=NOT_SENT, error=NoResponseError, attempts=AGAIN, record="never")
+incomplete = partial(Fault, delivery=EITHER, error=NoResponseError, attempts=DEPENDS, record="never")
 incomplete_large = partial(
     Fault,
     delivery=NOT_SENT,
-    error=NoAnswerError,
+    error=NoResponseError,
     attempts=AGAIN,
     record="never",
     delivery_async=UNKNOWN,
     attempts_async=IF_HARMLESS,
     large=True,
 )
-no_answer = partial(Fault, delivery=UNKNOWN, error=NoAnswerError, attempts=IF_HARMLESS, record="must")
+no_answer = partial(Fault, delivery=UNKNOWN, error=NoResponseError, attempts=IF_HARMLESS, record="must")
 too_slow = partial(Fault, delivery=UNKNOWN, error=TimedOutError, attempts=IF_HARMLESS, record="must", timed=True)
-failed = partial(Fault, delivery=UNKNOWN, error=ServerFailedError, attempts=IF_HARMLESS, record="must")
-unreadable = partial(Fault, delivery=UNKNOWN, error=UnexpectedAnswerError, attempts=IF_HARMLESS, record="must")
+failed = partial(Fault, delivery=UNKNOWN, error=ServerError, attempts=IF_HARMLESS, record="must")
+unreadable = partial(Fault, delivery=UNKNOWN, error=UnexpectedResponseError, attempts=IF_HARMLESS, record="must")
 throttled = partial(Fault, delivery=REJECTED, error=RateLimitedError, attempts=AGAIN, record="must")
 refused = partial(Fault, delivery=REJECTED, error=RejectedError, attempts=NEVER, record="must")
 accepted = partial(Fault, delivery=ACCEPTED, error=None, attempts=NEVER, record="must")
 
 # aiohttp refuses more of what is not quite HTTP.
-NO_ANSWER: dict[str, Any] = {"delivery": UNKNOWN, "error": NoAnswerError, "attempts": IF_HARMLESS}
+NO_ANSWER: dict[str, Any] = {"delivery": UNKNOWN, "error": NoResponseError, "attempts": IF_HARMLESS}
 
 FAULTS = (
     # No connection.
@@ -273,14 +273,14 @@ FAULTS = (
     no_answer(
         "101",
         raw(head("Upgrade: websocket", "Connection: upgrade", code=101)),
-        aiohttp={"error": UnexpectedAnswerError, "attempts": NEVER},
+        aiohttp={"error": UnexpectedResponseError, "attempts": NEVER},
     ),
     unreadable("an HTML page", answer(200, b"<!doctype html><p>Log in", {"Content-Type": "text/html"})),
     unreadable("an empty 200", answer(200)),
     unreadable("invalid UTF-8", answer(200, b'{"eventId": "\xff\xfe"}')),
     unreadable("10 MB of opening brackets", answer(200, b"[" * TEN_MEGABYTES)),
     unreadable("a number of 10,000 digits", answer(200, b'{"n": ' + b"9" * 10_000 + b"}")),
-    Fault("302", status(302, Location="/elsewhere"), UNKNOWN, UnexpectedAnswerError, NEVER, "must"),
+    Fault("302", status(302, Location="/elsewhere"), UNKNOWN, UnexpectedResponseError, NEVER, "must"),
     # Odd, but clear.
     accepted("a property of 10 MB", answer(200, {**FIELDS, "unknown": "x" * TEN_MEGABYTES})),
     accepted("two lengths that agree", raw(head(LENGTH, LENGTH) + BODY), aiohttp=NO_ANSWER),
@@ -446,7 +446,7 @@ def _judge(
     over = seconds - policy.deadline
     # A busy machine takes its time to encode a large request.
     expect(over <= MARGIN * (4 if fault.large else 1), f"{over:.2f} s over the deadline", row.late)
-    if isinstance(error, AnswerError):
+    if isinstance(error, ResponseError):
         expect(len(error.body) <= 64 * 1024, f"keeps {len(error.body)} bytes")
 
 

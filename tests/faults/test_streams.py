@@ -16,7 +16,7 @@ from typing import Any, Literal
 import pytest
 
 from forge_realtime import AsyncRealtimeClient, Quota, RealtimeClient, RetryPolicy, StreamReport
-from forge_realtime._streams.buffer import Pending, StreamSettings
+from forge_realtime._streams.buffer import Buffer, StreamSettings
 from tests.faults.matrix import watched_for_leaks
 from tests.faults.phases import Interrupts
 from tests.faults.test_ten_thousand import PUBLISHING, REFUSING, Chaos, echo, seed
@@ -149,7 +149,7 @@ def test_an_interrupt_at_any_line_of_taking_an_update_in_loses_none(merge: str, 
     settings = StreamSettings(how, 0.0, 10, 3, overflow, 1.0)
     trace, line = sys.gettrace(), 0
     for line in itertools.count():
-        pending = Pending(settings)
+        pending = Buffer(settings)
         pending.open(bool)
         for number in range(3):
             pending.offer(pending.item([number]))

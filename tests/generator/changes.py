@@ -182,8 +182,8 @@ def _accepted(title: str) -> Mutation:
 
 def _shared_answer(document: Document) -> None:
     schema = answer(document)
-    document["components"]["schemas"] = {"PublishAnswer": copy.deepcopy(schema)}
-    reference = {"$ref": "#/components/schemas/PublishAnswer"}
+    document["components"]["schemas"] = {"PublishResponse": copy.deepcopy(schema)}
+    reference = {"$ref": "#/components/schemas/PublishResponse"}
     operation(document)["responses"]["200"]["content"]["application/json"]["schema"] = reference
 
 
@@ -243,7 +243,7 @@ CASES: dict[str, Case] = {
         after=_move_path,
         changes=[("operation moved", "cosmetic", (f"{API}.publish",))],
         griffe="cosmetic",
-        code={f"{API}.publish": same("(*, body: PublishRequest) -> PublishAnswer")},
+        code={f"{API}.publish": same("(*, body: PublishRequest) -> PublishResponse")},
         calls=[(POST, PUBLISH, EVENT, 200, 404), (POST, "/forge/realtime/v2/publish", EVENT, 404, 200)],
     ),
     "operation moved, method": Case(
@@ -259,14 +259,14 @@ CASES: dict[str, Case] = {
             ("operation moved", "cosmetic", (f"{API}.post_forge_realtime_v2_publish",)),
         ],
         griffe="breaking",
-        code={f"{API}.publish": ("(*, body: PublishRequest) -> PublishAnswer", None)},
+        code={f"{API}.publish": ("(*, body: PublishRequest) -> PublishResponse", None)},
         calls=[(POST, PUBLISH, EVENT, 200, 404)],
     ),
     "operation renamed": Case(
         after=lambda document: operation(document).update(operationId="send"),
         changes=[("operation renamed", "breaking", (f"{API}.publish", f"{API}.send"))],
         griffe="breaking",
-        code={f"{API}.send": (None, "(*, body: PublishRequest) -> PublishAnswer")},
+        code={f"{API}.send": (None, "(*, body: PublishRequest) -> PublishResponse")},
         calls=[(POST, PUBLISH, EVENT, 200, 200)],
     ),
     "operation deprecated": Case(
@@ -298,8 +298,8 @@ CASES: dict[str, Case] = {
         griffe="cosmetic",
         code={
             f"{API}.publish": (
-                "(*, body: PublishRequest) -> PublishAnswer",
-                "(*, body: PublishRequest, limit: int | Unset = UNSET) -> PublishAnswer",
+                "(*, body: PublishRequest) -> PublishResponse",
+                "(*, body: PublishRequest, limit: int | Unset = UNSET) -> PublishResponse",
             )
         },
         calls=[(POST, PUBLISH, EVENT, 200, 200), (POST, f"{PUBLISH}?limit=1", EVENT, 200, 200)],
@@ -310,8 +310,8 @@ CASES: dict[str, Case] = {
         griffe="breaking",
         code={
             f"{API}.publish": (
-                "(*, body: PublishRequest) -> PublishAnswer",
-                "(*, body: PublishRequest, x_region: str) -> PublishAnswer",
+                "(*, body: PublishRequest) -> PublishResponse",
+                "(*, body: PublishRequest, x_region: str) -> PublishResponse",
             )
         },
     ),
@@ -322,8 +322,8 @@ CASES: dict[str, Case] = {
         griffe="breaking",
         code={
             f"{API}.publish": (
-                "(*, body: PublishRequest, limit: str | Unset = UNSET) -> PublishAnswer",
-                "(*, body: PublishRequest) -> PublishAnswer",
+                "(*, body: PublishRequest, limit: str | Unset = UNSET) -> PublishResponse",
+                "(*, body: PublishRequest) -> PublishResponse",
             )
         },
     ),
@@ -338,7 +338,7 @@ CASES: dict[str, Case] = {
         after=lambda document: operation(document)["parameters"][0].update({"in": "header"}),
         changes=[("parameter moved", "cosmetic", ("publish(limit)",))],
         griffe="cosmetic",
-        code={f"{API}.publish": same("(*, body: PublishRequest, limit: str | Unset = UNSET) -> PublishAnswer")},
+        code={f"{API}.publish": same("(*, body: PublishRequest, limit: str | Unset = UNSET) -> PublishResponse")},
     ),
     "parameter became required": Case(
         before=parameter("limit"),
@@ -359,8 +359,8 @@ CASES: dict[str, Case] = {
         griffe="cosmetic",
         code={
             f"{API}.publish": (
-                "(*, body: PublishRequest, limit: str | Unset = UNSET) -> PublishAnswer",
-                "(*, body: PublishRequest, limit: int | Unset = UNSET) -> PublishAnswer",
+                "(*, body: PublishRequest, limit: str | Unset = UNSET) -> PublishResponse",
+                "(*, body: PublishRequest, limit: int | Unset = UNSET) -> PublishResponse",
             )
         },
     ),
@@ -396,8 +396,8 @@ CASES: dict[str, Case] = {
         griffe="breaking",
         code={
             f"{API}.publish": (
-                "(id: str, *, body: PublishRequest) -> PublishAnswer",
-                "(channel: str, *, body: PublishRequest) -> PublishAnswer",
+                "(id: str, *, body: PublishRequest) -> PublishResponse",
+                "(channel: str, *, body: PublishRequest) -> PublishResponse",
             )
         },
     ),
@@ -448,7 +448,7 @@ CASES: dict[str, Case] = {
         after=lambda document: operation(document).pop("requestBody"),
         changes=[("body removed", "breaking", ("publish(body)",))],
         griffe="breaking",
-        code={f"{API}.publish": ("(*, body: PublishRequest) -> PublishAnswer", "() -> PublishAnswer")},
+        code={f"{API}.publish": ("(*, body: PublishRequest) -> PublishResponse", "() -> PublishResponse")},
     ),
     "content type added": Case(
         after=_second_body,
@@ -469,7 +469,7 @@ CASES: dict[str, Case] = {
         after=lambda document: _rename_media(operation(document)["requestBody"]),
         changes=[("content type renamed", "cosmetic", ("publish(body)",))],
         griffe="cosmetic",
-        code={f"{API}.publish": same("(*, body: PublishRequest) -> PublishAnswer")},
+        code={f"{API}.publish": same("(*, body: PublishRequest) -> PublishResponse")},
     ),
     # Answers
     "answer of another content type": Case(
@@ -484,8 +484,8 @@ CASES: dict[str, Case] = {
         griffe="additive",
         code={
             f"{API}.publish": (
-                "(*, body: PublishRequest) -> PublishAnswer",
-                "(*, body: PublishRequest) -> Accepted | PublishAnswer",
+                "(*, body: PublishRequest) -> PublishResponse",
+                "(*, body: PublishRequest) -> Accepted | PublishResponse",
             )
         },
         calls=[(POST, PUBLISH, EVENT, 200, 200)],
@@ -495,7 +495,7 @@ CASES: dict[str, Case] = {
         after=_also_202,
         changes=[("status added, of the same type", "additive", (f"{API}.publish",))],
         griffe="cosmetic",
-        code={f"{API}.publish": same("(*, body: PublishRequest) -> PublishAnswer")},
+        code={f"{API}.publish": same("(*, body: PublishRequest) -> PublishResponse")},
         calls=[(POST, PUBLISH, EVENT, 200, 200)],
     ),
     "status removed": Case(
@@ -510,7 +510,7 @@ CASES: dict[str, Case] = {
         after=_move_status,
         changes=[("status renamed", "cosmetic", (f"{API}.publish",))],
         griffe="cosmetic",
-        code={f"{API}.publish": same("(*, body: PublishRequest) -> PublishAnswer")},
+        code={f"{API}.publish": same("(*, body: PublishRequest) -> PublishResponse")},
     ),
     # Properties of requests
     "property added, optional": Case(
@@ -702,96 +702,96 @@ CASES: dict[str, Case] = {
     # Properties of answers
     "property added to an answer": Case(
         after=in_answer("shard", STRING, required=True),
-        changes=[("property added, required", "additive", ("PublishAnswer.shard",))],
+        changes=[("property added, required", "additive", ("PublishResponse.shard",))],
         griffe="additive",
-        code={"PublishAnswer.shard": (None, "str")},
+        code={"PublishResponse.shard": (None, "str")},
         calls=[(POST, PUBLISH, EVENT, 200, 200)],
     ),
     "property removed from an answer": Case(
         after=lambda document: answer(document)["properties"].pop("errors"),
-        changes=[("property removed", "breaking", ("PublishAnswer.errors",))],
+        changes=[("property removed", "breaking", ("PublishResponse.errors",))],
         griffe="breaking",
-        code={"PublishAnswer.errors": ("Any | Unset = UNSET", None)},
+        code={"PublishResponse.errors": ("Any | Unset = UNSET", None)},
         calls=[(POST, PUBLISH, EVENT, 200, 200)],
     ),
     "property renamed in an answer": Case(
         before=in_answer("shard", STRING),
         after=lambda document: answer(document)["properties"].update(part=answer(document)["properties"].pop("shard")),
-        changes=[("property renamed", "breaking", ("PublishAnswer.shard", "PublishAnswer.part"))],
+        changes=[("property renamed", "breaking", ("PublishResponse.shard", "PublishResponse.part"))],
         griffe="breaking",
     ),
     "property required in an answer": Case(
         before=in_answer("shard", STRING),
         after=lambda document: answer(document).update(required=["shard"]),
-        changes=[("became required", "additive", ("PublishAnswer.shard",))],
+        changes=[("became required", "additive", ("PublishResponse.shard",))],
         griffe="cosmetic",
-        code={"PublishAnswer.shard": ("str | Unset = UNSET", "str")},
+        code={"PublishResponse.shard": ("str | Unset = UNSET", "str")},
         calls=[(POST, PUBLISH, EVENT, 200, 200)],
     ),
     "property optional in an answer": Case(
         before=in_answer("shard", STRING, required=True),
         after=lambda document: answer(document).pop("required"),
-        changes=[("became optional", "breaking", ("PublishAnswer.shard",))],
+        changes=[("became optional", "breaking", ("PublishResponse.shard",))],
         griffe="cosmetic",
-        code={"PublishAnswer.shard": ("str", "str | Unset = UNSET")},
+        code={"PublishResponse.shard": ("str", "str | Unset = UNSET")},
         calls=[(POST, PUBLISH, EVENT, 200, 200)],
     ),
     "property widened in an answer": Case(
         before=in_answer("shard", INTEGER),
         after=in_answer("shard", NUMBER),
-        changes=[("widened", "breaking", ("PublishAnswer.shard",))],
+        changes=[("widened", "breaking", ("PublishResponse.shard",))],
         griffe="cosmetic",
-        code={"PublishAnswer.shard": ("int | Unset = UNSET", "float | Unset = UNSET")},
+        code={"PublishResponse.shard": ("int | Unset = UNSET", "float | Unset = UNSET")},
     ),
     "property narrowed in an answer": Case(
         after=lambda document: answer(document)["properties"]["eventTimestamp"].update(anyOf=[STRING]),
-        changes=[("narrowed", "additive", ("PublishAnswer.event_timestamp",))],
+        changes=[("narrowed", "additive", ("PublishResponse.event_timestamp",))],
         griffe="cosmetic",
-        code={"PublishAnswer.event_timestamp": ("float | None | str | Unset = UNSET", "None | str | Unset = UNSET")},
+        code={"PublishResponse.event_timestamp": ("float | None | str | Unset = UNSET", "None | str | Unset = UNSET")},
         calls=[(POST, PUBLISH, EVENT, 200, 200)],
     ),
     "property retyped in an answer": Case(
         before=in_answer("at", STRING),
         after=in_answer("at", {"type": "string", "format": "date-time"}),
-        changes=[("retyped", "breaking", ("PublishAnswer.at",))],
+        changes=[("retyped", "breaking", ("PublishResponse.at",))],
         griffe="cosmetic",
-        code={"PublishAnswer.at": ("str | Unset = UNSET", "datetime.datetime | Unset = UNSET")},
+        code={"PublishResponse.at": ("str | Unset = UNSET", "datetime.datetime | Unset = UNSET")},
     ),
     "property nullable in an answer": Case(
         before=in_answer("shard", STRING),
         after=in_answer("shard", {"type": "string", "nullable": True}),
-        changes=[("became nullable", "breaking", ("PublishAnswer.shard",))],
+        changes=[("became nullable", "breaking", ("PublishResponse.shard",))],
         griffe="cosmetic",
-        code={"PublishAnswer.shard": ("str | Unset = UNSET", "None | str | Unset = UNSET")},
+        code={"PublishResponse.shard": ("str | Unset = UNSET", "None | str | Unset = UNSET")},
     ),
     "property no longer nullable in an answer": Case(
         after=lambda document: answer(document)["properties"]["eventId"].pop("nullable"),
-        changes=[("no longer nullable", "additive", ("PublishAnswer.event_id",))],
+        changes=[("no longer nullable", "additive", ("PublishResponse.event_id",))],
         griffe="cosmetic",
-        code={"PublishAnswer.event_id": ("None | str | Unset = UNSET", "str | Unset = UNSET")},
+        code={"PublishResponse.event_id": ("None | str | Unset = UNSET", "str | Unset = UNSET")},
         calls=[(POST, PUBLISH, EVENT, 200, 200)],
     ),
     "enum value added in an answer": Case(
         before=in_answer("state", STATES),
         after=in_answer("state", MORE_STATES),
-        changes=[("enum value added", "breaking", ("PublishAnswer.state",))],
+        changes=[("enum value added", "breaking", ("PublishResponse.state",))],
         griffe="cosmetic",
         code={"PublishAnswerState": ("Literal['closed', 'open']", "Literal['closed', 'gone', 'open']")},
     ),
     "enum value removed in an answer": Case(
         before=in_answer("state", MORE_STATES),
         after=in_answer("state", STATES),
-        changes=[("enum value removed", "additive", ("PublishAnswer.state",))],
+        changes=[("enum value removed", "additive", ("PublishResponse.state",))],
         griffe="cosmetic",
         code={"PublishAnswerState": ("Literal['closed', 'gone', 'open']", "Literal['closed', 'open']")},
     ),
     "known value added in an answer": Case(
         before=in_answer("state", STATES, tolerant=True),
         after=in_answer("state", MORE_STATES, tolerant=True),
-        changes=[("known value added", "additive", ("PublishAnswer.state",))],
+        changes=[("known value added", "additive", ("PublishResponse.state",))],
         griffe="cosmetic",
         code={
-            "PublishAnswer.state": same("PublishAnswerStateType0 | str | Unset = UNSET"),
+            "PublishResponse.state": same("PublishAnswerStateType0 | str | Unset = UNSET"),
             "PublishAnswerStateType0": ("Literal['closed', 'open']", "Literal['closed', 'gone', 'open']"),
         },
         calls=[(POST, PUBLISH, EVENT, 200, 200)],
@@ -799,7 +799,7 @@ CASES: dict[str, Case] = {
     "known value removed from an answer": Case(
         before=in_answer("state", MORE_STATES, tolerant=True),
         after=in_answer("state", STATES, tolerant=True),
-        changes=[("known value removed", "cosmetic", ("PublishAnswer.state",))],
+        changes=[("known value removed", "cosmetic", ("PublishResponse.state",))],
         griffe="cosmetic",
         code={"PublishAnswerStateType0": ("Literal['closed', 'gone', 'open']", "Literal['closed', 'open']")},
     ),
@@ -811,7 +811,7 @@ CASES: dict[str, Case] = {
         griffe="breaking",
         code={
             f"{API}.publish": (
-                "(*, body: PublishRequest) -> PublishAnswer",
+                "(*, body: PublishRequest) -> PublishResponse",
                 "(*, body: PublishRequest) -> str",
             )
         },
@@ -820,7 +820,7 @@ CASES: dict[str, Case] = {
     "constraint tightened in an answer": Case(
         before=in_answer("shard", STRING),
         after=in_answer("shard", {"type": "string", "pattern": "^[a-z]$"}),
-        changes=[("constraint tightened", "cosmetic", ("PublishAnswer.shard",))],
+        changes=[("constraint tightened", "cosmetic", ("PublishResponse.shard",))],
         griffe="none",
     ),
     "answer without a body": Case(
@@ -832,7 +832,7 @@ CASES: dict[str, Case] = {
         griffe="breaking",
         code={
             f"{API}.publish": (
-                "(*, body: PublishRequest) -> PublishAnswer",
+                "(*, body: PublishRequest) -> PublishResponse",
                 "(*, body: PublishRequest) -> Any",
             )
         },
@@ -858,24 +858,24 @@ CASES: dict[str, Case] = {
             ("retyped", "breaking", (f"{API}.publish",)),
         ],
         griffe="breaking",
-        code={f"{API}.publish": ("(*, body: PublishRequest) -> PublishAnswer", "(*, body: PublishRequest) -> str")},
+        code={f"{API}.publish": ("(*, body: PublishRequest) -> PublishResponse", "(*, body: PublishRequest) -> str")},
     ),
     "errors of an answer described": Case(
         after=lambda document: answer(document)["properties"]["errors"].update(
             {"type": "array", "items": {"type": "object", "properties": {"code": STRING}}}
         ),
-        changes=[("retyped", "breaking", ("PublishAnswer.errors",))],
+        changes=[("retyped", "breaking", ("PublishResponse.errors",))],
         griffe="additive",
-        code={"PublishAnswer.errors": ("Any | Unset = UNSET", "list[PublishAnswerErrorsItem] | Unset = UNSET")},
+        code={"PublishResponse.errors": ("Any | Unset = UNSET", "list[PublishAnswerErrorsItem] | Unset = UNSET")},
         calls=[(POST, PUBLISH, EVENT, 200, 200)],
     ),
     "values of an answer named": Case(
         before=in_answer("state", STRING),
         after=in_answer("state", STATES, tolerant=True),
-        changes=[("enumeration added", "additive", ("PublishAnswer.state", "PublishAnswerStateType0"))],
+        changes=[("enumeration added", "additive", ("PublishResponse.state", "PublishAnswerStateType0"))],
         griffe="additive",
         code={
-            "PublishAnswer.state": ("str | Unset = UNSET", "PublishAnswerStateType0 | str | Unset = UNSET"),
+            "PublishResponse.state": ("str | Unset = UNSET", "PublishAnswerStateType0 | str | Unset = UNSET"),
             "PublishAnswerStateType0": (None, "Literal['closed', 'open']"),
         },
         calls=[(POST, PUBLISH, EVENT, 200, 200)],
@@ -883,7 +883,7 @@ CASES: dict[str, Case] = {
     "values of an answer no longer named": Case(
         before=in_answer("state", STATES, tolerant=True),
         after=in_answer("state", STRING),
-        changes=[("enumeration removed", "breaking", ("PublishAnswer.state", "PublishAnswerStateType0"))],
+        changes=[("enumeration removed", "breaking", ("PublishResponse.state", "PublishAnswerStateType0"))],
         griffe="breaking",
     ),
     "values of a request no longer listed": Case(

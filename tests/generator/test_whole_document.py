@@ -71,7 +71,7 @@ def test_the_order_of_the_tags_asked_for_is_nothing(whole: Document) -> None:
 
 CALLS = """
 import sys
-from forge_groups import AnswerError, Delivery, ForgeClient, RetryPolicy
+from forge_groups import ResponseError, Delivery, ForgeClient, RetryPolicy
 from forge_groups._api.api.{module} import get_group_a_thing_3, put_group_a_thing_3
 from forge_groups._api.models import GroupADog, GroupAThing3
 import forge_realtime
@@ -83,9 +83,9 @@ with ForgeClient(sys.argv[1], retry=RetryPolicy(backoff_initial=0.001)) as clien
     print(type(answer).__name__, bool(answer.things))
     try:
         live.call(get_group_a_thing_3, "thing-1")
-    except AnswerError as error:
+    except ResponseError as error:
         print(type(error).__name__, error.delivery is Delivery.REJECTED, error.status)
-print(issubclass(AnswerError, forge_realtime.AnswerError))
+print(issubclass(ResponseError, forge_realtime.ResponseError))
 """
 
 

@@ -8,11 +8,11 @@ from typing import Any, assert_type
 import httpx
 from forge_realtime._api.api.forge_realtime import publish, sign_realtime_token
 from forge_realtime._api.models import (
-    PublishAnswer,
     PublishRequest,
+    PublishResponse,
     RealtimeTokenClaims,
-    SignRealtimeTokenAnswer,
     SignRealtimeTokenRequest,
+    SignRealtimeTokenResponse,
 )
 
 from forge_realtime import (
@@ -37,14 +37,14 @@ def with_blocking_io(client: RealtimeClient, headers: dict[str, str], asgi: list
     assert_type(signed, RealtimeToken)
     live.publish_global("news", "plain text", token=signed)
     answer = live.call(publish, body=PublishRequest("board-42", "moved"))
-    assert_type(answer, PublishAnswer)
+    assert_type(answer, PublishResponse)
 
 
 async def with_asyncio(client: AsyncRealtimeClient, headers: dict[str, str]) -> None:
     async with client.for_invocation(headers) as live:
         assert_type(await live.publish("board-42", "moved", context_overrides=["issue"]), PublishResult)
         body = SignRealtimeTokenRequest("board-42", RealtimeTokenClaims())
-        assert_type(await live.call(sign_realtime_token, body=body), SignRealtimeTokenAnswer)
+        assert_type(await live.call(sign_realtime_token, body=body), SignRealtimeTokenResponse)
 
 
 def transports(address: str) -> None:

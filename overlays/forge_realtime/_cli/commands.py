@@ -20,7 +20,7 @@ from attrs import asdict
 from click.core import ParameterSource
 from click.shell_completion import get_completion_class
 
-from .._core.errors import AnswerError, Attempt, Delivery, ForgeRealtimeError, UsageError
+from .._core.errors import Attempt, Delivery, ForgeRealtimeError, ResponseError, UsageError
 from .._core.invocation import Invocation
 from .._realtime.client import RealtimeClient
 from .._realtime.operations import Permission
@@ -355,7 +355,7 @@ def _reported(as_json: bool, show_answer: bool, *, unknown: int = _MAY_HAVE_ARRI
     except ForgeRealtimeError as error:
         message = in_options(error).replace("base_url", "--url")
         described = {**_described(error), "message": message}
-        if isinstance(error, AnswerError) and error.body:
+        if isinstance(error, ResponseError) and error.body:
             if show_answer:
                 described["answer"] = error.body.decode("utf-8", "replace")
                 message += f"\nThe answer: {_printable(described['answer'])}"
@@ -376,7 +376,7 @@ def _reported(as_json: bool, show_answer: bool, *, unknown: int = _MAY_HAVE_ARRI
 
 def _described(error: ForgeRealtimeError) -> dict[str, Any]:
     described: dict[str, Any] = {"error": type(error).__name__, "delivery": error.delivery.value}
-    if isinstance(error, AnswerError):
+    if isinstance(error, ResponseError):
         described.update(status=error.status, code=error.code, retryAfter=error.retry_after)
     return {**described, "attempts": _attempts(error.attempts)}
 

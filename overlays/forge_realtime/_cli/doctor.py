@@ -14,10 +14,10 @@ import httpx
 from attrs import frozen
 
 from .._core.authorization import HEADER, Authorization
-from .._core.errors import AnswerError, ForgeRealtimeError, UsageError
+from .._core.errors import ForgeRealtimeError, ResponseError, UsageError
 from .._core.invocation import Invocation
 from .._realtime.client import RealtimeClient
-from .._transports.pool import Shared
+from .._transports.pool import ConnectionPool
 
 CHECKS: Final = ("environment", "address", "header", "connection", "sidecar", "round trip")
 
@@ -138,7 +138,7 @@ def _connection(base: httpx.URL) -> _Found:
 def _other_side(live: RealtimeClient, base: httpx.URL, acting: Authorization, *, is_given: bool) -> Iterator[_Found]:
     try:
         # A path that a sidecar does not have, without authorization: nothing can come of it.
-        answer = live._shared.send(httpx.Request("GET", f"{base}/_emulator/state"), _TIMEOUT)
+        answer = live._pool.send(httpx.Request("GET", f"{base}/_emulator/state"), _TIMEOUT)
     except (httpx.RequestError, OSError) as error:
         yield (
             "problem",
@@ -161,7 +161,7 @@ def _other_side(live: RealtimeClient, base: httpx.URL, acting: Authorization, *,
     elif not is_emulator:
         yield "ok", f"not the emulator (it answered {answer.status_code}), so taken for the platform's sidecar"
         yield (
-            _context(live._shared, base, acting)
+            _context(live._pool, base, acting)
             if is_given
             else (
                 "skipped",
@@ -186,7 +186,7 @@ def _other_side(live: RealtimeClient, base: httpx.URL, acting: Authorization, *,
             yield "problem", f"The subscription broke ({type(error).__name__}). Does the emulator still run?"
 
 
-def _context(connections: Shared, base: httpx.URL, acting: Authorization) -> _Found:
+def _context(connections: ConnectionPool, base: httpx.URL, acting: Authorization) -> _Found:
     request = httpx.Request("GET", f"{base}/invocation/context", headers={HEADER: acting.header})
     try:
         answer = connections.send(request, _TIMEOUT)
@@ -228,7 +228,7 @@ def _round_trip(live: RealtimeClient, base: httpx.URL, acting: Authorization, *,
         except ForgeRealtimeError as error:
             said = (
                 f" The emulator says: {_said(error.body.decode('utf-8', 'replace'))}"
-                if isinstance(error, AnswerError)
+                if isinstance(error, ResponseError)
                 else ""
             )
             return "problem", f"{error}.{said}"

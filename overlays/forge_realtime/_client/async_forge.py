@@ -8,17 +8,17 @@ from typing import Literal, Self, TypeAlias, cast
 
 import httpx
 
-from .._core.call import FAILURES, Answer, Failure, Operation, P, Steps, T, WaitStep
+from .._core.call import FAILURES, Failure, Flow, Operation, P, Response, Sleep, T
 from .._core.errors import UsageError
 from .._core.retry import RetryPolicy
-from .._transports.async_pool import AsyncShared
+from .._transports.async_pool import AsyncConnectionPool
 from .._transports.http_client import AsyncClientTransport
 from .forge import BaseClient
 
 AsyncTransport: TypeAlias = httpx.AsyncBaseTransport | Literal["aiohttp", "httpx"]
 
 
-class AsyncForgeClient(BaseClient[AsyncShared]):
+class AsyncForgeClient(BaseClient[AsyncConnectionPool]):
     """A client with asyncio. Names and meaning are those of `ForgeClient`; it is safe to use from many tasks.
 
     Args:
@@ -54,17 +54,17 @@ class AsyncForgeClient(BaseClient[AsyncShared]):
                 )
             transport = AsyncClientTransport(http_client)
         if isinstance(transport, httpx.AsyncBaseTransport):
-            self._shared = AsyncShared(transport)
+            self._pool = AsyncConnectionPool(transport)
         else:
-            self._shared = AsyncShared(None, aiohttp=None if transport is None else transport == "aiohttp")
+            self._pool = AsyncConnectionPool(None, aiohttp=None if transport is None else transport == "aiohttp")
 
     async def call(self, operation: Operation[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """As `ForgeClient.call`."""
-        return await self._run(self._call_steps(operation, *args, **kwargs))
+        return await self._run(self._call_flow(operation, *args, **kwargs))
 
     async def aclose(self) -> None:
         """Closes the client and all its siblings. Calls in flight, in other tasks, go on to their end."""
-        await self._shared.aclose()
+        await self._pool.aclose()
 
     async def __aenter__(self) -> Self:
         return self
@@ -74,22 +74,22 @@ class AsyncForgeClient(BaseClient[AsyncShared]):
     ) -> None:
         await self.aclose()
 
-    async def _run(self, steps: Steps[T]) -> T:
-        outcome: Answer | Failure | None = None
+    async def _run(self, flow: Flow[T]) -> T:
+        outcome: Response | Failure | None = None
         while True:
             try:
-                step = steps.send(outcome)
+                step = flow.send(outcome)
             except StopIteration as end:
                 return cast(T, end.value)
             try:
-                if isinstance(step, WaitStep):
+                if isinstance(step, Sleep):
                     await asyncio.sleep(step.seconds)
                     outcome = None
                 else:
                     try:
-                        outcome = await self._shared.send(step.request, step.timeout)
+                        outcome = await self._pool.send(step.request, step.timeout)
                     except FAILURES as error:
                         outcome = error
             except BaseException:
-                steps.close()
+                flow.close()
                 raise

@@ -17,17 +17,17 @@ import httpx
 from .._core.authorization import HEADER, Authorization
 from .._core.call import (
     FAILURES,
-    Answer,
     Failure,
+    Flow,
     M,
     Operation,
     P,
     Permits,
-    Prepared,
-    Steps,
+    PreparedRequest,
+    Response,
+    Sleep,
     T,
-    WaitStep,
-    call_steps,
+    call_flow,
     operation_name,
 )
 from .._core.encoding import encode_json
@@ -38,9 +38,9 @@ from .._transports.http_client import ClientTransport
 from .._version import __version__
 
 if TYPE_CHECKING:
-    from .._transports.pool import BaseShared, Shared
+    from .._transports.pool import BaseConnectionPool, ConnectionPool
 
-AnyShared = TypeVar("AnyShared", bound="BaseShared")
+AnyPool = TypeVar("AnyPool", bound="BaseConnectionPool")
 
 # The methods that RFC 9110 calls idempotent: carrying one out twice is as good as once.
 _IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
@@ -49,7 +49,7 @@ _USER_AGENT: Final = f"forge-realtime/{__version__}".encode("ascii")
 _HEADER: Final = HEADER.encode("ascii")
 
 
-class BaseClient(Generic[AnyShared]):
+class BaseClient(Generic[AnyPool]):
     """What both clients have in common: the settings, the siblings, and how a call begins."""
 
     _INVOCATION_ONLY: ClassVar[frozenset[object]] = frozenset()
@@ -57,7 +57,7 @@ class BaseClient(Generic[AnyShared]):
     _HARMLESS_TWICE: ClassVar[frozenset[object]] = frozenset()
     """Operations that may be carried out twice, whatever their method."""
 
-    _shared: AnyShared
+    _pool: AnyPool
 
     def __init__(self, base_url: str | None, retry: RetryPolicy | None) -> None:
         # None: that of the environment at each call, so that a module which makes its client can be imported anywhere.
@@ -122,21 +122,21 @@ class BaseClient(Generic[AnyShared]):
         sibling.__dict__.update(self.__dict__, **changes)
         return sibling
 
-    def _call_steps(self, operation: Operation[P, T], *args: P.args, **kwargs: P.kwargs) -> Steps[T]:
-        return self._steps(operation, self._prepare(operation, *args, **kwargs), lambda model, _: model)
+    def _call_flow(self, operation: Operation[P, T], *args: P.args, **kwargs: P.kwargs) -> Flow[T]:
+        return self._flow(operation, self._prepare(operation, *args, **kwargs), lambda model, _: model)
 
-    def _steps(
+    def _flow(
         self,
         operation: Operation[P, M],
-        prepared: Prepared,
+        prepared: PreparedRequest,
         convert: Callable[[M, tuple[Attempt, ...]], T],
-    ) -> Steps[T]:
-        return call_steps(
+    ) -> Flow[T]:
+        return call_flow(
             operation,
             prepared,
             convert,
             policy=self._retry,
-            budget=self._shared.budget,
+            budget=self._pool.budget,
             duplicate_harmless=prepared.method in _IDEMPOTENT or operation in self._HARMLESS_TWICE,
             started=time.monotonic(),
             permits=self._permits(operation),
@@ -161,8 +161,8 @@ class BaseClient(Generic[AnyShared]):
             "client.for_installation(installation_id), which publishes to global channels."
         )
 
-    def _prepare(self, operation: Operation[P, M], *args: P.args, **kwargs: P.kwargs) -> Prepared:
-        if self._shared.closed:
+    def _prepare(self, operation: Operation[P, M], *args: P.args, **kwargs: P.kwargs) -> PreparedRequest:
+        if self._pool.closed:
             raise UsageError(
                 "This client is closed: its close(), that of a sibling or the end of a `with` block closes all of them. "
                 "Make one client for the life of the process and close it at the end."
@@ -198,12 +198,12 @@ class BaseClient(Generic[AnyShared]):
             # As httpx makes a request of it, in a quarter of the time.
             content = generated["content"]
             headers.append((b"Content-Length", b"%d" % len(content)))
-            return Prepared(name, method, url, headers, content)
+            return PreparedRequest(name, method, url, headers, content)
         request = httpx.Request(method, url, headers=headers, **generated)
-        return Prepared(name, method, request.url, request.headers.raw, request.read())
+        return PreparedRequest(name, method, request.url, request.headers.raw, request.read())
 
 
-class ForgeClient(BaseClient["Shared"]):
+class ForgeClient(BaseClient["ConnectionPool"]):
     """A client with blocking I/O.
 
     Make one for the life of the process, and from it a sibling for each invocation or installation. It is thread-safe.
@@ -220,7 +220,7 @@ class ForgeClient(BaseClient["Shared"]):
         UsageError: The address is not an http(s) URL, or an argument is of another type.
     """
 
-    _shared: Shared
+    _pool: ConnectionPool
 
     def __init__(
         self,
@@ -231,7 +231,7 @@ class ForgeClient(BaseClient["Shared"]):
         http_client: httpx.Client | None = None,
     ) -> None:
         # It loads httpcore, as httpx does when its first client is made.
-        from .._transports.pool import Shared
+        from .._transports.pool import ConnectionPool
 
         super().__init__(base_url, retry)
         if transport is not None and not isinstance(transport, httpx.BaseTransport):
@@ -242,7 +242,7 @@ class ForgeClient(BaseClient["Shared"]):
                     "http_client takes an httpx.Client, which brings its own transport: give no other one."
                 )
             transport = ClientTransport(http_client)
-        self._shared = Shared(transport)
+        self._pool = ConnectionPool(transport)
 
     def call(self, operation: Operation[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Calls any generated operation, with header, retries and errors as the named ones have them.
@@ -259,11 +259,11 @@ class ForgeClient(BaseClient["Shared"]):
             UsageError: It is no such module, or was refused before it was sent.
             ForgeRealtimeError: The call failed; `delivery` says whether it may have been carried out.
         """
-        return self._run(self._call_steps(operation, *args, **kwargs))
+        return self._run(self._call_flow(operation, *args, **kwargs))
 
     def close(self) -> None:
         """Closes the client and all its siblings. Calls in flight, in other threads, go on to their end."""
-        self._shared.close()
+        self._pool.close()
 
     def __enter__(self) -> Self:
         return self
@@ -273,25 +273,25 @@ class ForgeClient(BaseClient["Shared"]):
     ) -> None:
         self.close()
 
-    def _run(self, steps: Steps[T]) -> T:
-        outcome: Answer | Failure | None = None
+    def _run(self, flow: Flow[T]) -> T:
+        outcome: Response | Failure | None = None
         while True:
             try:
-                step = steps.send(outcome)
+                step = flow.send(outcome)
             except StopIteration as end:
                 return cast(T, end.value)
             try:
-                if isinstance(step, WaitStep):
+                if isinstance(step, Sleep):
                     time.sleep(step.seconds)
                     outcome = None
                 else:
                     try:
-                        outcome = self._shared.send(step.request, step.timeout)
+                        outcome = self._pool.send(step.request, step.timeout)
                     except FAILURES as error:
                         outcome = error
             except BaseException:
                 # Now, and not when the traceback is gone: others wait behind this call for the quota.
-                steps.close()
+                flow.close()
                 raise
 
 

@@ -1,6 +1,6 @@
 """One call of a generated operation: every decision between its first attempt and its result, and no I/O.
 
-`call_steps` is a generator that asks for attempts and waits. The clients carry them out, one with blocking I/O and one with
+`call_flow` is a generator that asks for attempts and waits. The clients carry them out, one with blocking I/O and one with
 asyncio, and decide nothing themselves.
 """
 
@@ -19,17 +19,17 @@ from attrs import define, evolve, field
 from .._api import Client
 from .._api.errors import UnexpectedStatus
 from .errors import (
-    AnswerError,
     Attempt,
     Delivery,
     ForgeRealtimeError,
-    NoAnswerError,
+    NoResponseError,
     OverQuotaError,
     RateLimitedError,
     RejectedError,
-    ServerFailedError,
+    ResponseError,
+    ServerError,
     TimedOutError,
-    UnexpectedAnswerError,
+    UnexpectedResponseError,
 )
 from .log import logger
 from .retry import RetryBudget, RetryPolicy, retry_after
@@ -38,7 +38,7 @@ P = ParamSpec("P")
 M = TypeVar("M")
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
-E = TypeVar("E", bound=AnswerError)
+E = TypeVar("E", bound=ResponseError)
 
 _ERROR_BODY_BYTES: Final = 64 * 1024
 # What the generated parsers raise for a body that is not JSON or not of the documented shape.
@@ -81,7 +81,7 @@ class TrackedBody(httpx.ByteStream):
 
 
 @define(eq=False, repr=False)
-class Prepared:
+class PreparedRequest:
     """A request of which each attempt makes an `httpx.Request` of its own.
 
     Attributes:
@@ -99,7 +99,7 @@ class Prepared:
 
 
 @define(eq=False, repr=False)
-class Answer:
+class Response:
     """An answer, read to its end and decoded: as much of an `httpx.Response` as generated operations read."""
 
     status_code: int
@@ -121,7 +121,7 @@ class Answer:
 
 
 @define(eq=False)
-class SendStep:
+class Send:
     """Send `request`, read the whole answer, and be done within `timeout` seconds."""
 
     request: httpx.Request
@@ -129,7 +129,7 @@ class SendStep:
 
 
 @define(eq=False)
-class WaitStep:
+class Sleep:
     """Wait so many seconds."""
 
     seconds: float
@@ -140,13 +140,13 @@ FAILURES: Final = (httpx.RequestError, OSError)
 Failure: TypeAlias = httpx.RequestError | OSError
 
 # An attempt is answered with what came of it, a wait with None.
-Steps: TypeAlias = Generator[SendStep | WaitStep, Answer | Failure | None, T]
+Flow: TypeAlias = Generator[Send | Sleep, Response | Failure | None, T]
 
 
 class Permits(Protocol):
     """What lets each attempt of a call begin: the quota."""
 
-    def acquire(self, until: float) -> Steps[bool]:
+    def acquire(self, until: float) -> Flow[bool]:
         """Waits until an attempt may begin; False: none may before `until`, in seconds of `time.monotonic()`."""
         ...
 
@@ -155,9 +155,9 @@ class Permits(Protocol):
         ...
 
 
-def call_steps(
+def call_flow(
     operation: Operation[P, M],
-    prepared: Prepared,
+    prepared: PreparedRequest,
     convert: Callable[[M, tuple[Attempt, ...]], T],
     *,
     policy: RetryPolicy,
@@ -165,7 +165,7 @@ def call_steps(
     duplicate_harmless: bool,
     started: float,
     permits: Permits | None = None,
-) -> Steps[T]:
+) -> Flow[T]:
     """Makes a call.
 
     Args:
@@ -204,16 +204,16 @@ def call_steps(
         began = time.monotonic()
         timeout = max(0.001, min(policy.attempt_timeout, started + policy.deadline - began))
         body = TrackedBody(prepared.content)
-        outcome = yield SendStep(prepared.request(body), timeout)
+        outcome = yield Send(prepared.request(body), timeout)
         now = time.monotonic()
 
         status: int | None = None
-        if isinstance(outcome, Answer):
+        if isinstance(outcome, Response):
             status = outcome.status_code
             accepted = Attempt(number, Delivery.ACCEPTED, status, None, now - began, None)
             try:
                 result = _result(operation, outcome, convert, (*attempts, accepted))
-            except AnswerError as answer_error:
+            except ResponseError as answer_error:
                 error = answer_error
             else:
                 logger.debug("%s: attempt %d: accepted (%d)", name, number, status)
@@ -236,7 +236,7 @@ def call_steps(
                 "%s: attempt %d: %s (%s); trying again in %.3f s", name, number, error.delivery.value, cause, wait
             )
             if wait > 0:
-                yield WaitStep(wait)
+                yield Sleep(wait)
             now = time.monotonic()
             if now < started + policy.deadline:
                 continue
@@ -264,7 +264,7 @@ def operation_name(operation: object) -> str:
 
 def _result(
     operation: Operation[P, M],
-    response: Answer,
+    response: Response,
     convert: Callable[[M, tuple[Attempt, ...]], T],
     attempts: tuple[Attempt, ...],
 ) -> T:
@@ -285,20 +285,20 @@ def _result(
     except _PARSER_ERRORS:
         message, retryable = f"the answer ({status}) is not JSON of the documented shape", True
     # Raised outside of the handlers: those errors can quote the body.
-    raise _answer_error(UnexpectedAnswerError, response, message, Delivery.UNKNOWN, retryable=retryable)
+    raise _answer_error(UnexpectedResponseError, response, message, Delivery.UNKNOWN, retryable=retryable)
 
 
-def _no_answer(error: Failure, *, sent: bool) -> NoAnswerError:
+def _no_answer(error: Failure, *, sent: bool) -> NoResponseError:
     # These come before the first byte, also where a transport (a mock, say) reads the body ahead of sending it. Not so
     # ConnectTimeout: the aiohttp transport raises it for connections that break later, too.
     before = isinstance(error, (httpx.ConnectError, httpx.PoolTimeout))
     reason = f": {error}" if before and str(error) else ""
-    no_answer: NoAnswerError
+    no_answer: NoResponseError
     if isinstance(error, httpx.TimeoutException | TimeoutError):
         what = "no answer" if sent else "not sent"
         no_answer = TimedOutError(f"{what} in time ({type(error).__name__}{reason})")
     else:
-        no_answer = NoAnswerError(f"no answer ({type(error).__name__}{reason})")
+        no_answer = NoResponseError(f"no answer ({type(error).__name__}{reason})")
     no_answer.delivery = Delivery.UNKNOWN if sent and not before else Delivery.NOT_SENT
     no_answer._retryable = True
     # These quote what was received, which can hold what was sent.
@@ -307,7 +307,7 @@ def _no_answer(error: Failure, *, sent: bool) -> NoAnswerError:
     return no_answer
 
 
-def _failure(response: Answer) -> AnswerError:
+def _failure(response: Response) -> ResponseError:
     status = response.status_code
     if status == 429:
         message = "too many operations (429)"
@@ -318,10 +318,10 @@ def _failure(response: Answer) -> AnswerError:
         message = "the platform is not available (503)"
         return _answer_error(RejectedError, response, message, Delivery.REJECTED, retryable=True)
     message = f"the platform failed ({status})"
-    return _answer_error(ServerFailedError, response, message, Delivery.UNKNOWN, retryable=True)
+    return _answer_error(ServerError, response, message, Delivery.UNKNOWN, retryable=True)
 
 
-def _answer_error(kind: type[E], response: Answer, message: str, delivery: Delivery, *, retryable: bool = False) -> E:
+def _answer_error(kind: type[E], response: Response, message: str, delivery: Delivery, *, retryable: bool = False) -> E:
     code = _code(response)
     error = kind(f"{message}, code {code}" if code else message)
     error.delivery = delivery
@@ -334,7 +334,7 @@ def _answer_error(kind: type[E], response: Answer, message: str, delivery: Deliv
     return error
 
 
-def _code(response: Answer) -> str | None:
+def _code(response: Response) -> str | None:
     body = _json(response)
     errors = body.get("errors") if isinstance(body, dict) else None
     for entry in [body, *(errors if isinstance(errors, list) else [errors])]:
@@ -353,7 +353,7 @@ def _code(response: Answer) -> str | None:
     return header if _CODE.fullmatch(header) else None
 
 
-def _json(response: Answer) -> object:
+def _json(response: Response) -> object:
     try:
         return response.json()
     except _PARSER_ERRORS:
@@ -376,7 +376,7 @@ def _next_wait(
         return None, "not tried again, as RetryPolicy.delivery is 'at_most_once'"
     if number >= policy.max_attempts:
         return None, f"RetryPolicy.max_attempts is {policy.max_attempts}"
-    asked = error.retry_after if isinstance(error, AnswerError) else None
+    asked = error.retry_after if isinstance(error, ResponseError) else None
     wait = policy.backoff(number) if asked is None else asked
     if wait >= left:
         who = "backing off" if asked is None else "the wait that the server asks for"
@@ -396,10 +396,10 @@ def _message(name: str, error: ForgeRealtimeError, reason: str, elapsed: float, 
     parts.append(f"{len(error.attempts)} attempt{'' if len(error.attempts) == 1 else 's'} in {elapsed:.2f} s")
     if reason:
         parts.append(reason)
-    if isinstance(error, AnswerError) and error.body:
+    if isinstance(error, ResponseError) and error.body:
         parts.append("what the platform says is in the error's body")
     if isinstance(error.__cause__, httpx.ConnectError | httpx.ConnectTimeout) or (
-        isinstance(error, AnswerError) and error.status in (404, 405)
+        isinstance(error, ResponseError) and error.status in (404, 405)
     ):
         origin = f"{url.scheme}://{url.netloc.decode()}"
         parts.append(

@@ -4,14 +4,14 @@
   x UsageError                 refused by the client's own checks; nothing was sent
     + NoInvocationError        no invocation to act for
     + InvalidTokenError        a token that the platform would refuse
-  x NoAnswerError              no connection, or it broke before the answer was complete
+  x NoResponseError              no connection, or it broke before the answer was complete
     + TimedOutError            not in time
       - OverQuotaError         not begun: the client's own quota was in use up to the deadline
-  x AnswerError                an answer, but not one of success
+  x ResponseError                an answer, but not one of success
     + RejectedError            the platform refused: 4xx, 503 with Retry-After, or `errors` in a 200
       - RateLimitedError       429: more than 50 operations per second for the installation
-    + ServerFailedError        any other 5xx
-    + UnexpectedAnswerError    not JSON, not the documented shape, or a status outside the document
+    + ServerError        any other 5xx
+    + UnexpectedResponseError    not JSON, not the documented shape, or a status outside the document
   x StreamError                a stream ended before all of it was published
     + StreamFullError          more updates than may be pending
 
@@ -120,14 +120,14 @@ class InvalidTokenError(UsageError):
     code: str = ""
 
 
-class NoAnswerError(ForgeRealtimeError):
+class NoResponseError(ForgeRealtimeError):
     """No connection was made (NOT_SENT), or it broke before the answer was complete (UNKNOWN).
 
     `__cause__` is the error of httpx.
     """
 
 
-class TimedOutError(NoAnswerError, TimeoutError):
+class TimedOutError(NoResponseError, TimeoutError):
     """Connecting (NOT_SENT) or answering (UNKNOWN) took longer than the policy allows."""
 
 
@@ -138,7 +138,7 @@ class OverQuotaError(TimedOutError):
     """
 
 
-class AnswerError(ForgeRealtimeError):
+class ResponseError(ForgeRealtimeError):
     """There was an answer, but not one of success.
 
     Attributes:
@@ -158,7 +158,7 @@ class AnswerError(ForgeRealtimeError):
     retry_after: float | None = None
 
 
-class RejectedError(AnswerError):
+class RejectedError(ResponseError):
     """The platform refused the request: 4xx, 503 with `Retry-After`, or `errors` in the body of a 200."""
 
 
@@ -166,11 +166,11 @@ class RateLimitedError(RejectedError):
     """429: over the documented 50 operations per second (3000 per minute) and installation."""
 
 
-class ServerFailedError(AnswerError):
+class ServerError(ResponseError):
     """A 5xx other than a 503 with `Retry-After`: the event may have been published all the same."""
 
 
-class UnexpectedAnswerError(AnswerError):
+class UnexpectedResponseError(ResponseError):
     """Not JSON, not the documented shape, or a status that the document does not list."""
 
 

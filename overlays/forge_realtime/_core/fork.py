@@ -7,25 +7,25 @@ import weakref
 from typing import Protocol
 
 
-class Renewable(Protocol):
+class ForkAware(Protocol):
     """Something with sockets or locks."""
 
-    def renew(self) -> None:
+    def reset_after_fork(self) -> None:
         """Called in the child, right after the fork."""
         ...
 
 
-_living: weakref.WeakSet[Renewable] = weakref.WeakSet()
+_living: weakref.WeakSet[ForkAware] = weakref.WeakSet()
 
 
-def renew_after_fork(it: Renewable) -> None:
+def register_fork_reset(it: ForkAware) -> None:
     """Has it start anew in every process that is forked while it lives."""
     _living.add(it)
 
 
 def _renew_all() -> None:
     for it in list(_living):
-        it.renew()
+        it.reset_after_fork()
 
 
 if hasattr(os, "register_at_fork"):  # pragma: no branch (Windows has no fork)

@@ -27,7 +27,7 @@ SLOT: Final = 0.1
 
 
 @define(eq=False)
-class Ticket:
+class Waiter:
     """A place in the queue of a bucket.
 
     Attributes:
@@ -56,8 +56,8 @@ class Bucket:
         self._lowered = -_WINDOW
         # Reentrant: in the midst of it, a signal handler may publish, and a call that was abandoned be collected.
         self._lock = threading.RLock()
-        self._calls: dict[Ticket, None] = {}
-        self._streams: dict[Ticket, None] = {}
+        self._calls: dict[Waiter, None] = {}
+        self._streams: dict[Waiter, None] = {}
 
     def limit(self, per_second: float, burst: int) -> None:
         """Lowers what it lets begin to this, where it is more."""
@@ -67,25 +67,25 @@ class Bucket:
                 self._rate = min(self._rate, per_second)
                 self._burst = min(self._burst, burst)
 
-    def ask(self, ticket: Ticket, now: float) -> float:
-        """Asks for one operation. The first time, the ticket gets its place in the queue.
+    def ask(self, waiter: Waiter, now: float) -> float:
+        """Asks for one operation. The first time, the waiter gets its place in the queue.
 
         Returns:
-            0: granted, and the ticket has left the queue. Otherwise seconds until it is worth asking again.
+            0: granted, and the waiter has left the queue. Otherwise seconds until it is worth asking again.
         """
         with self._lock:
-            (self._streams if ticket.stream else self._calls).setdefault(ticket)
-            wait = self._wait(1 + self._ahead(ticket, now), now)
+            (self._streams if waiter.stream else self._calls).setdefault(waiter)
+            wait = self._wait(1 + self._ahead(waiter, now), now)
             if wait > 0:
                 return max(_SHORTEST_WAIT, wait)
             self._take()
-            self._remove(ticket)
+            self._remove(waiter)
             return 0.0
 
-    def leave(self, ticket: Ticket) -> None:
-        """Takes a ticket out of the queue, if it is in there."""
+    def leave(self, waiter: Waiter) -> None:
+        """Takes a waiter out of the queue, if it is in there."""
         with self._lock:
-            self._remove(ticket)
+            self._remove(waiter)
 
     def refused(self, retry_after: float | None, now: float) -> None:
         """Learns of a 429: others than this process use the installation's limit, too.
@@ -112,11 +112,11 @@ class Bucket:
                 and self._filled <= now
             )
 
-    def _ahead(self, ticket: Ticket, now: float) -> int:
+    def _ahead(self, waiter: Waiter, now: float) -> int:
         ahead = 0
         for queue in (self._calls, self._streams):
             for other in list(queue):
-                if other is ticket:
+                if other is waiter:
                     return ahead
                 if other.until < now:
                     # Whoever had it has not been heard of since: a loop that was stopped, say.
@@ -125,9 +125,9 @@ class Bucket:
                     ahead += 1
         return ahead
 
-    def _remove(self, ticket: Ticket) -> None:
-        self._calls.pop(ticket, None)
-        self._streams.pop(ticket, None)
+    def _remove(self, waiter: Waiter) -> None:
+        self._calls.pop(waiter, None)
+        self._streams.pop(waiter, None)
 
     def _wait(self, needed: int, now: float) -> float:
         """Seconds until so many operations may begin."""
@@ -201,7 +201,7 @@ class SharedBucket(Bucket):
         """How many permits those who wait lack."""
         with self._lock:
             self._drop_slots(now)
-            waiting = sum(ticket.until >= now for ticket in [*self._calls, *self._streams])
+            waiting = sum(waiter.until >= now for waiter in [*self._calls, *self._streams])
             if not self._reservations.is_settled(now):
                 # What it may not use yet is left to the others.
                 waiting = min(waiting, math.ceil(self._rate * SLOT))

@@ -17,12 +17,12 @@ import httpx
 from attrs import field, frozen
 
 from .._core.authorization import HEADER, Authorization
-from .._core.call import Answer, Failure, SendStep, WaitStep
+from .._core.call import Failure, Response, Send, Sleep
 from .._core.errors import UsageError
-from .._core.fork import renew_after_fork
+from .._core.fork import register_fork_reset
 from .._core.log import logger
 from .._core.retry import is_number
-from .bucket import Bucket, Reservations, SharedBucket, Ticket
+from .bucket import Bucket, Reservations, SharedBucket, Waiter
 
 # Those who wait may get their turn sooner than expected, when others leave.
 _LONGEST_WAIT: Final = 0.5
@@ -32,8 +32,8 @@ _LOOKUP_SECONDS: Final = 1.0
 _LOOK_AGAIN: Final = 10.0
 _LOOKING_WAIT: Final = 0.01
 
-Asking: TypeAlias = Generator[SendStep | WaitStep, Answer | Failure | None, bool]
-_Looking: TypeAlias = Generator[SendStep | WaitStep, Answer | Failure | None, str | None]
+Asking: TypeAlias = Generator[Send | Sleep, Response | Failure | None, bool]
+_Looking: TypeAlias = Generator[Send | Sleep, Response | Failure | None, str | None]
 
 
 class Store(Protocol):
@@ -125,18 +125,18 @@ class Permits:
             if installation is None:
                 installation = yield from self._look_up(until)
             bucket = self._bucket = _state.bucket(self.quota, self._address, installation)
-        ticket = Ticket(self._stream, until)
+        waiter = Waiter(self._stream, until)
         try:
             while (now := time.monotonic()) < until:
-                wait = bucket.ask(ticket, now)
+                wait = bucket.ask(waiter, now)
                 if wait == 0:
                     return True
                 if wait >= until - now:
                     return False
-                yield WaitStep(min(wait, _LONGEST_WAIT))
+                yield Sleep(min(wait, _LONGEST_WAIT))
             return False
         finally:
-            bucket.leave(ticket)
+            bucket.leave(waiter)
 
     def reserve(self, until: float) -> Asking:
         """As `acquire`, for what is only then made ready: the next `acquire` returns at once."""
@@ -163,12 +163,12 @@ class Permits:
             # Another call looks it up.
             if now >= until:
                 return None
-            yield WaitStep(_LOOKING_WAIT)
+            yield Sleep(_LOOKING_WAIT)
         try:
             # Without `as`: that is how it is documented.
             header = Authorization(invocation_id=id_, as_=None).header
             request = httpx.Request("GET", f"{self._address}/invocation/context", headers={HEADER: header})
-            answer = yield SendStep(request, max(0.001, min(_LOOKUP_SECONDS, until - now)))
+            answer = yield Send(request, max(0.001, min(_LOOKUP_SECONDS, until - now)))
             _state.keep(key, answer, time.monotonic())
         finally:
             _state.end_lookup(key)
@@ -179,10 +179,10 @@ class _State:
     """The buckets of this process, and which installations its invocations belong to."""
 
     def __init__(self) -> None:
-        self.renew()
-        renew_after_fork(self)
+        self.reset_after_fork()
+        register_fork_reset(self)
 
-    def renew(self) -> None:
+    def reset_after_fork(self) -> None:
         """Starts anew, in a forked process: locks and those who wait are the parent's."""
         # Reentrant, as that of a bucket.
         self._lock = threading.RLock()
@@ -231,11 +231,11 @@ class _State:
         with self._lock:
             self._lookups.pop(key, None)
 
-    def keep(self, key: tuple[str, str | None], answer: Answer | Failure | None, now: float) -> None:
+    def keep(self, key: tuple[str, str | None], answer: Response | Failure | None, now: float) -> None:
         """Keeps what `GET /invocation/context` gave."""
         installation = _installation_in(answer)
         if installation is None:
-            what = str(answer.status_code) if isinstance(answer, Answer) else type(answer).__name__
+            what = str(answer.status_code) if isinstance(answer, Response) else type(answer).__name__
             logger.info(
                 "GET /invocation/context did not tell the installation (%s): one quota for all such calls", what
             )
@@ -260,8 +260,8 @@ def _new_bucket(quota: Quota, installation: str | None, now: float) -> Bucket:
     return SharedBucket(key, quota.per_second, store.replicas, store.reservations(), now)
 
 
-def _installation_in(answer: Answer | Failure | None) -> str | None:
-    if not isinstance(answer, Answer) or answer.status_code != 200:
+def _installation_in(answer: Response | Failure | None) -> str | None:
+    if not isinstance(answer, Response) or answer.status_code != 200:
         return None
     try:
         installation = answer.json()["app"]["installationId"]
@@ -270,8 +270,8 @@ def _installation_in(answer: Answer | Failure | None) -> str | None:
     return installation if isinstance(installation, str) and installation else None
 
 
-def _is_refusal(answer: Answer | Failure | None) -> bool:
-    return isinstance(answer, Answer) and answer.status_code in (400, 401, 403)
+def _is_refusal(answer: Response | Failure | None) -> bool:
+    return isinstance(answer, Response) and answer.status_code in (400, 401, 403)
 
 
 _state: Final = _State()

@@ -59,13 +59,13 @@ class AsyncRealtimeClient(BaseRealtimeClient, AsyncForgeClient):
         context_overrides: Sequence[str] | None = None,
     ) -> PublishResult:
         """As `RealtimeClient.publish`."""
-        return await self._run(self._publish_steps(channel, payload, token, context_overrides))
+        return await self._run(self._publish_flow(channel, payload, token, context_overrides))
 
     async def publish_global(
         self, channel: str, payload: Payload, *, token: str | RealtimeToken | None = None
     ) -> PublishResult:
         """As `RealtimeClient.publish_global`."""
-        return await self._run(self._publish_global_steps(channel, payload, token))
+        return await self._run(self._publish_global_flow(channel, payload, token))
 
     def stream(
         self,
@@ -82,7 +82,7 @@ class AsyncRealtimeClient(BaseRealtimeClient, AsyncForgeClient):
     ) -> AsyncStream:
         """As `RealtimeClient.stream`."""
         settings = StreamSettings(merge, interval, max_bytes, max_pending, overflow, deadline)
-        return AsyncStream(settings, self._stream_turns(channel, token, context_overrides), self._run, self._retry)
+        return AsyncStream(settings, self._stream_slots(channel, token, context_overrides), self._run, self._retry)
 
     def stream_global(
         self,
@@ -98,13 +98,13 @@ class AsyncRealtimeClient(BaseRealtimeClient, AsyncForgeClient):
     ) -> AsyncStream:
         """As `RealtimeClient.stream_global`."""
         settings = StreamSettings(merge, interval, max_bytes, max_pending, overflow, deadline)
-        return AsyncStream(settings, self._global_stream_turns(channel, token), self._run, self._retry)
+        return AsyncStream(settings, self._global_stream_slots(channel, token), self._run, self._retry)
 
     async def sign_realtime_token(
         self, channel: str, claims: Mapping[str, Any], permissions: Iterable[Permission] | None = None
     ) -> RealtimeToken:
         """As `RealtimeClient.sign_realtime_token`."""
-        steps, key = self._sign_steps(channel, claims, permissions)
+        flow, key = self._sign_flow(channel, claims, permissions)
         if self._tokens is None:
-            return await self._run(steps)
-        return await self._tokens.aget(key, lambda: self._run(steps), self._retry.deadline)
+            return await self._run(flow)
+        return await self._tokens.aget(key, lambda: self._run(flow), self._retry.deadline)

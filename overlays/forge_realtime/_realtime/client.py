@@ -11,11 +11,11 @@ from .._api.api.forge_realtime import publish as _publish
 from .._api.api.forge_realtime import publish_global as _publish_global
 from .._api.api.forge_realtime import sign_realtime_token as _sign_realtime_token
 from .._client.forge import BaseClient, ForgeClient
-from .._core.call import Steps, operation_name
+from .._core.call import Flow, operation_name
 from .._core.errors import UsageError
 from .._core.retry import RetryPolicy
 from .._quota.limiter import Permits, Quota
-from .._streams.buffer import Merge, Overflow, StreamSettings, Turn
+from .._streams.buffer import Merge, Overflow, PublishSlot, StreamSettings
 from .operations import (
     Payload,
     Permission,
@@ -68,52 +68,54 @@ class BaseRealtimeClient(BaseClient[Any]):
         quota = _QUOTA_OF_STREAMS if self._quota is None else self._quota
         return Permits(quota, self._address(), self._acting("stream"), stream=True)
 
-    def _publish_steps(
+    def _publish_flow(
         self,
         channel: str,
         payload: Payload,
         token: str | RealtimeToken | None,
         context_overrides: Sequence[str] | None,
-    ) -> Steps[PublishResult]:
+    ) -> Flow[PublishResult]:
         body = publish_request(channel, payload, token, context_overrides)
-        return self._steps(_publish, self._prepare(_publish, body=body), publish_result)
+        return self._flow(_publish, self._prepare(_publish, body=body), publish_result)
 
-    def _publish_global_steps(
+    def _publish_global_flow(
         self, channel: str, payload: Payload, token: str | RealtimeToken | None
-    ) -> Steps[PublishResult]:
+    ) -> Flow[PublishResult]:
         body = publish_global_request(channel, payload, token)
-        return self._steps(_publish_global, self._prepare(_publish_global, body=body), publish_result)
+        return self._flow(_publish_global, self._prepare(_publish_global, body=body), publish_result)
 
-    def _stream_turns(
+    def _stream_slots(
         self, channel: str, token: str | RealtimeToken | None, context_overrides: Sequence[str] | None
-    ) -> Callable[[], Turn]:
-        return self._turns(lambda live, payload: live._publish_steps(channel, payload, token, context_overrides))
+    ) -> Callable[[], PublishSlot]:
+        return self._slots_of(lambda live, payload: live._publish_flow(channel, payload, token, context_overrides))
 
-    def _global_stream_turns(self, channel: str, token: str | RealtimeToken | None) -> Callable[[], Turn]:
-        return self._turns(lambda live, payload: live._publish_global_steps(channel, payload, token))
+    def _global_stream_slots(self, channel: str, token: str | RealtimeToken | None) -> Callable[[], PublishSlot]:
+        return self._slots_of(lambda live, payload: live._publish_global_flow(channel, payload, token))
 
-    def _turns(self, publish: Callable[[BaseRealtimeClient, str], Steps[PublishResult]]) -> Callable[[], Turn]:
+    def _slots_of(self, publish: Callable[[BaseRealtimeClient, str], Flow[PublishResult]]) -> Callable[[], PublishSlot]:
         """How a stream publishes, on behalf of whom it is made for."""
         live = self._sibling(_authorization=self._acting("stream"))
         # Refuses at once what would be refused later.
         publish(live, "").close()
 
-        def turn() -> Turn:
+        def slot() -> PublishSlot:
             permits = live._stream_permits()
             holder = live._sibling(_reserved=permits)
-            return Turn(permits.reserve, lambda payload, retry: publish(holder.with_options(retry=retry), payload))
+            return PublishSlot(
+                permits.reserve, lambda payload, retry: publish(holder.with_options(retry=retry), payload)
+            )
 
-        return turn
+        return slot
 
-    def _sign_steps(
+    def _sign_flow(
         self, channel: str, claims: Mapping[str, Any], permissions: Iterable[Permission] | None
-    ) -> tuple[Steps[RealtimeToken], Hashable]:
-        """The steps, and what makes the token the one that it is."""
+    ) -> tuple[Flow[RealtimeToken], Hashable]:
+        """The flow, and what makes the token the one that it is."""
         body = sign_realtime_token_request(channel, claims, permissions)
         prepared = self._prepare(_sign_realtime_token, body=body)
         # With the address, which the environment may have changed since; the headers say on whose behalf.
         key = (str(prepared.url), *prepared.headers, prepared.content)
-        return self._steps(_sign_realtime_token, prepared, realtime_token), key
+        return self._flow(_sign_realtime_token, prepared, realtime_token), key
 
 
 class RealtimeClient(BaseRealtimeClient, ForgeClient):
@@ -175,7 +177,7 @@ class RealtimeClient(BaseRealtimeClient, ForgeClient):
             UsageError: Something was refused before it was sent, for example a payload that cannot be JSON.
             ForgeRealtimeError: The call failed; `delivery` says whether the event may have arrived.
         """
-        return self._run(self._publish_steps(channel, payload, token, context_overrides))
+        return self._run(self._publish_flow(channel, payload, token, context_overrides))
 
     def publish_global(
         self, channel: str, payload: Payload, *, token: str | RealtimeToken | None = None
@@ -194,7 +196,7 @@ class RealtimeClient(BaseRealtimeClient, ForgeClient):
             UsageError: Something was refused before it was sent, for example a payload that cannot be JSON.
             ForgeRealtimeError: The call failed; `delivery` says whether the event may have arrived.
         """
-        return self._run(self._publish_global_steps(channel, payload, token))
+        return self._run(self._publish_global_flow(channel, payload, token))
 
     def stream(
         self,
@@ -209,7 +211,7 @@ class RealtimeClient(BaseRealtimeClient, ForgeClient):
         token: str | RealtimeToken | None = None,
         context_overrides: Sequence[str] | None = None,
     ) -> Stream:
-        """Makes a stream: updates are sent as fast as they come, and published merged, in order and numbered.
+        """Makes a stream: updates are sent as fast as they come, and published merged, in order and envelope.
 
         The first update goes out at once; then there is a publish each `interval` seconds, if anything is pending. Each
         carries an envelope that the front end's `onStream` reads. What fails for a while is sent again, under the same
@@ -242,7 +244,7 @@ class RealtimeClient(BaseRealtimeClient, ForgeClient):
                 It never takes the place of an exception of the block itself.
         """
         settings = StreamSettings(merge, interval, max_bytes, max_pending, overflow, deadline)
-        return self._stream(settings, self._stream_turns(channel, token, context_overrides))
+        return self._stream(settings, self._stream_slots(channel, token, context_overrides))
 
     def stream_global(
         self,
@@ -258,18 +260,18 @@ class RealtimeClient(BaseRealtimeClient, ForgeClient):
     ) -> Stream:
         """As `stream`, to the global subscribers of a channel. For an installation it is the only one."""
         settings = StreamSettings(merge, interval, max_bytes, max_pending, overflow, deadline)
-        return self._stream(settings, self._global_stream_turns(channel, token))
+        return self._stream(settings, self._global_stream_slots(channel, token))
 
-    def _stream(self, settings: StreamSettings, turns: Callable[[], Turn]) -> Stream:
+    def _stream(self, settings: StreamSettings, slots: Callable[[], PublishSlot]) -> Stream:
         # It loads asyncio, which nothing else here needs.
         from .._streams.worker import Stream, StreamWorker
 
         # One for all siblings, and no lock that a fork could leave locked.
-        shared = vars(self._shared)
+        shared = vars(self._pool)
         worker: StreamWorker = shared.get("stream_worker") or shared.setdefault(
-            "stream_worker", StreamWorker(self._shared)
+            "stream_worker", StreamWorker(self._pool)
         )
-        return Stream(settings, turns, self._retry, worker)
+        return Stream(settings, slots, self._retry, worker)
 
     def sign_realtime_token(
         self, channel: str, claims: Mapping[str, Any], permissions: Iterable[Permission] | None = None
@@ -285,10 +287,10 @@ class RealtimeClient(BaseRealtimeClient, ForgeClient):
             UsageError: Something was refused before it was sent, for example claims that cannot be JSON.
             ForgeRealtimeError: The call failed. Signing is tried again in every case in which it may help.
         """
-        steps, key = self._sign_steps(channel, claims, permissions)
+        flow, key = self._sign_flow(channel, claims, permissions)
         if self._tokens is None:
-            return self._run(steps)
-        return self._tokens.get(key, lambda: self._run(steps), self._retry.deadline)
+            return self._run(flow)
+        return self._tokens.get(key, lambda: self._run(flow), self._retry.deadline)
 
 
 def checked_quota(quota: Quota | None) -> Quota | None:

@@ -8,15 +8,15 @@ from typing import Any, Final, Literal, TypeAlias
 import attrs
 
 from .._api.models import (
-    PublishAnswer,
-    PublishGlobalAnswer,
     PublishGlobalOptions,
     PublishGlobalRequest,
+    PublishGlobalResponse,
     PublishOptions,
     PublishRequest,
+    PublishResponse,
     RealtimeTokenClaims,
-    SignRealtimeTokenAnswer,
     SignRealtimeTokenRequest,
+    SignRealtimeTokenResponse,
 )
 from .._api.types import UNSET, Unset
 from .._core.encoding import encode_json
@@ -75,7 +75,7 @@ def lacking() -> list[str]:
     return [argument for (model, name), argument in LATER.items() if name not in attrs.fields_dict(model)]
 
 
-def publish_result(answer: PublishAnswer | PublishGlobalAnswer, attempts: tuple[Attempt, ...]) -> PublishResult:
+def publish_result(answer: PublishResponse | PublishGlobalResponse, attempts: tuple[Attempt, ...]) -> PublishResult:
     event_id = _known(answer.event_id)
     if event_id is not None and not isinstance(event_id, str):
         raise TypeError("eventId")
@@ -88,7 +88,7 @@ def publish_result(answer: PublishAnswer | PublishGlobalAnswer, attempts: tuple[
     )
 
 
-def realtime_token(answer: SignRealtimeTokenAnswer, attempts: tuple[Attempt, ...]) -> RealtimeToken:
+def realtime_token(answer: SignRealtimeTokenResponse, attempts: tuple[Attempt, ...]) -> RealtimeToken:
     token = _known(answer.token)
     if not (isinstance(token, str) and token):
         raise ValueError("token")

@@ -13,7 +13,7 @@ from concurrent.futures import Future
 from typing import Any, Final
 
 from .._core.errors import InvalidTokenError, TimedOutError
-from .._core.fork import renew_after_fork
+from .._core.fork import register_fork_reset
 from .results import RealtimeToken
 
 _ADVICE: Final = {
@@ -73,10 +73,10 @@ class TokenCache:
     _MOST = 1000
 
     def __init__(self) -> None:
-        self.renew()
-        renew_after_fork(self)
+        self.reset_after_fork()
+        register_fork_reset(self)
 
-    def renew(self) -> None:
+    def reset_after_fork(self) -> None:
         """Forgets everything; for a forked process, where the lock and those who sign are the parent's."""
         # Reentrant: in the midst of it, a signal handler may sign, and a call that was abandoned be collected.
         self._lock = threading.RLock()

@@ -1,4 +1,4 @@
-"""Streams of many small updates: merged into few publishes, numbered, and sent again until they have arrived."""
+"""Streams of many small updates: merged into few publishes, envelope, and sent again until they have arrived."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from typing import Final, Protocol, Self, cast
 
 from attrs import evolve
 
-from .._core.call import SendStep, Steps, T
+from .._core.call import Flow, Send, T
 from .._core.errors import (
-    AnswerError,
     Attempt,
     Delivery,
     ForgeRealtimeError,
+    ResponseError,
     StreamError,
     StreamFullError,
     StreamReport,
     TimedOutError,
     UsageError,
 )
-from .._core.fork import renew_after_fork
+from .._core.fork import register_fork_reset
 from .._core.log import logger
 from .._core.retry import RetryPolicy
 from .._realtime.operations import Payload
 from .._realtime.results import PublishResult
-from .buffer import Item, Numbered, Pending, StreamSettings, Turn
+from .buffer import Buffer, Envelope, PublishSlot, StreamSettings, Update
 
 # Of each call, at least: a place in the queue for the quota is not given up for a deadline that suits a web request.
 _CALL_SECONDS: Final = 60.0
@@ -40,7 +40,7 @@ _BRIEFLY: Final = 1.0
 class Run(Protocol):
     """Carries steps out."""
 
-    def __call__(self, steps: Steps[T], /) -> Awaitable[T]: ...
+    def __call__(self, flow: Flow[T], /) -> Awaitable[T]: ...
 
 
 class AsyncStream:
@@ -53,22 +53,24 @@ class AsyncStream:
     It is safe to use from many tasks of one event loop.
     """
 
-    def __init__(self, settings: StreamSettings, turns: Callable[[], Turn], run: Run, retry: RetryPolicy) -> None:
+    def __init__(
+        self, settings: StreamSettings, slots: Callable[[], PublishSlot], run: Run, retry: RetryPolicy
+    ) -> None:
         self._settings = settings
-        self._turns = turns
-        self._run_steps = run
+        self._next_slot = slots
+        self._run_flow = run
         # A duplicate is harmless: readers drop the numbers that they have seen.
         self._retry = evolve(
             retry, delivery="at_least_once", deadline=max(retry.deadline, _CALL_SECONDS), on_attempt=self._see
         )
         self._see_too = retry.on_attempt
-        self._pending = Pending(settings)
+        self._pending = Buffer(settings)
         self._wake, self._changed = asyncio.Event(), asyncio.Event()
         # Those who wait for room, in order.
         self._queue = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
-        self._turn: Turn | None = None
-        self._current: Numbered | None = None
+        self._slot: PublishSlot | None = None
+        self._current: Envelope | None = None
         self._failure: BaseException | None = None
         # Whether a publish was settled so. The report does not say it of an end mark, which carries no update.
         self._unknown = False
@@ -132,16 +134,16 @@ class AsyncStream:
             raise UsageError("A stream is used once: make another one for another block.")
         self._task = asyncio.create_task(self._run())
         self._pending.open(wake)
-        renew_after_fork(self)
+        register_fork_reset(self)
 
-    def renew(self) -> None:
+    def reset_after_fork(self) -> None:
         """Ends the stream in a forked process: it goes on in the parent, with its numbers."""
         self._forked = True
         self._queue = asyncio.Lock()
-        self._pending.renew()
+        self._pending.reset_after_fork()
         self._pending.refuse(lambda: UsageError("This stream is the parent process's: make one in this process."))
 
-    def _offer(self, item: Item) -> bool:
+    def _offer(self, item: Update) -> bool:
         """Takes it in if there is room, and nobody waits for some; from any thread."""
         if not self._queue.locked() and self._pending.offer(item):
             return True
@@ -149,7 +151,7 @@ class AsyncStream:
             raise self._full("send less, or choose another overflow=")
         return False
 
-    async def _put(self, item: Item) -> None:
+    async def _put(self, item: Update) -> None:
         """Waits until there is room for it."""
         try:
             async with asyncio.timeout(self._settings.deadline), self._queue:
@@ -163,9 +165,9 @@ class AsyncStream:
             over = False
             while not over:
                 # There is one already where this goes on after a cancellation.
-                numbered = self._current = self._current or await self._take()
-                await self._deliver(numbered)
-                over = numbered.last
+                envelope = self._current = self._current or await self._take()
+                await self._deliver(envelope)
+                over = envelope.last
         except (asyncio.CancelledError, GeneratorExit):
             self._cut_short()
             raise
@@ -174,40 +176,40 @@ class AsyncStream:
             if not isinstance(error, Exception):
                 raise
 
-    async def _take(self) -> Numbered:
+    async def _take(self) -> Envelope:
         """Waits until there is something to publish, it is time, and the quota allows it."""
         loop = asyncio.get_running_loop()
         while True:
             self._wake.clear()
             at_once = self._ending or loop.time() >= self._next_at or self._pending.settled() < self._flush_to
             if self._pending.is_due(at_once=at_once, end=self._ending):
-                self._turn = self._turns()
+                self._slot = self._next_slot()
                 # Before it is taken: what is sent while the quota is waited for goes out with it.
-                await self._run_steps(self._turn.reserve(time.monotonic() + self._policy().deadline))
+                await self._run_flow(self._slot.reserve(time.monotonic() + self._policy().deadline))
                 self._next_at = loop.time() + self._settings.interval
-                numbered = self._pending.take(end=self._ending, error=self._error)
+                envelope = self._pending.take(end=self._ending, error=self._error)
                 self._tell()
-                return numbered
+                return envelope
             await self._woken(self._next_at if self._pending.waiting else None)
 
-    async def _deliver(self, numbered: Numbered) -> None:
+    async def _deliver(self, envelope: Envelope) -> None:
         """Sends it until it is accepted.
 
         Raises:
             ForgeRealtimeError: Sending it again would not help, or there is no time left for that.
         """
-        assert self._turn is not None
+        assert self._slot is not None
         calls = 0
         accepted = False
         while not accepted:
             try:
-                await self._run_steps(_tracked(self._turn.publish(numbered.payload, self._policy()), numbered))
+                await self._run_flow(_tracked(self._slot.publish(envelope.payload, self._policy()), envelope))
                 accepted = True
             except ForgeRealtimeError as error:
                 calls += 1
                 if not (error._retryable and await self._pause(error, calls)):
                     raise
-        if self._current is numbered:
+        if self._current is envelope:
             self._settle(Delivery.ACCEPTED)
 
     def _policy(self) -> RetryPolicy:
@@ -218,7 +220,7 @@ class AsyncStream:
 
     async def _pause(self, error: ForgeRealtimeError, calls: int) -> bool:
         """Waits until a further call makes sense; False if that is too late."""
-        asked = error.retry_after if isinstance(error, AnswerError) else None
+        asked = error.retry_after if isinstance(error, ResponseError) else None
         wait = self._retry.backoff(self._retry.max_attempts + calls) if asked is None else asked
         loop = asyncio.get_running_loop()
         at = loop.time() + wait
@@ -361,14 +363,14 @@ class AsyncStream:
             self._see_too(attempt)
 
 
-def _tracked(steps: Steps[PublishResult], numbered: Numbered) -> Steps[PublishResult]:
-    """The same steps; `numbered` has meanwhile what is being sent."""
+def _tracked(flow: Flow[PublishResult], envelope: Envelope) -> Flow[PublishResult]:
+    """The same steps; `envelope` has meanwhile what is being sent."""
     try:
-        step = next(steps)
+        step = next(flow)
         while True:
-            numbered.body = step.request.stream if isinstance(step, SendStep) else None
-            step = steps.send((yield step))
+            envelope.body = step.request.stream if isinstance(step, Send) else None
+            step = flow.send((yield step))
     except StopIteration as end:
         return cast(PublishResult, end.value)
     finally:
-        steps.close()
+        flow.close()

@@ -20,7 +20,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 from attrs import define, evolve, frozen
 
-from .._core.call import Steps
+from .._core.call import Flow
 from .._core.encoding import encode_json
 from .._core.errors import Delivery, StreamReport, UsageError
 from .._core.retry import RetryPolicy, is_number, is_plain_function
@@ -73,7 +73,7 @@ class StreamSettings:
 
 
 @frozen(eq=False)
-class Turn:
+class PublishSlot:
     """One publish of a stream, before it is known what it carries.
 
     Attributes:
@@ -81,12 +81,12 @@ class Turn:
         publish: Publishes a payload; what has been reserved is used up by the first attempt.
     """
 
-    reserve: Callable[[float], Steps[bool]]
-    publish: Callable[[str, RetryPolicy], Steps[PublishResult]]
+    reserve: Callable[[float], Flow[bool]]
+    publish: Callable[[str, RetryPolicy], Flow[PublishResult]]
 
 
 @frozen(eq=False, repr=False)
-class Item:
+class Update:
     """One update, or some that were merged.
 
     Attributes:
@@ -103,7 +103,7 @@ class Item:
 
 
 @define(eq=False, repr=False)
-class Numbered:
+class Envelope:
     """One publish.
 
     Attributes:
@@ -121,7 +121,7 @@ class Numbered:
     body: object = None
 
 
-class Pending:
+class Buffer:
     """The updates that wait, and what became of those that do not. Thread-safe."""
 
     def __init__(self, settings: StreamSettings) -> None:
@@ -131,7 +131,7 @@ class Pending:
         self._reduce = None if isinstance(merge, str) else merge
         self._id = os.urandom(16).hex()
         self._seq = 0
-        self._items: deque[Item] = deque()
+        self._items: deque[Update] = deque()
         self._bytes = 0
         # From so many bytes on, whoever adds to them wakes the publisher.
         self._wake_from: float = 0
@@ -139,16 +139,16 @@ class Pending:
         self._settled = StreamReport()
         self._wake: Callable[[], object] = bool
         self._refusal: Callable[[], Exception] | None = _not_open
-        self.renew()
+        self.reset_after_fork()
 
-    def renew(self) -> None:
+    def reset_after_fork(self) -> None:
         """Makes the locks anew; for a forked process."""
         # Reentrant: a refusal asks for the report.
         self._lock = threading.RLock()
         # Apart, so that a slow reducer does not keep the publisher waiting.
         self._reducing = threading.Lock()
 
-    def item(self, update: object) -> Item:
+    def item(self, update: object) -> Update:
         """Checks and encodes an update.
 
         Raises:
@@ -166,9 +166,9 @@ class Pending:
         # With the comma.
         size = len(encoded) + (self._merge == "batch")
         # Read anew: the caller may change the update, or send the same object again.
-        return Item(encoded.decode(), size, value=json.loads(encoded) if self._reduce else None)
+        return Update(encoded.decode(), size, value=json.loads(encoded) if self._reduce else None)
 
-    def offer(self, item: Item) -> bool:
+    def offer(self, item: Update) -> bool:
         """Takes it in; False when there is no room for it yet.
 
         Raises:
@@ -200,7 +200,7 @@ class Pending:
             self._wake_from = self._settings.max_bytes if self._items else 0
             return False
 
-    def take(self, *, end: bool, error: str | None) -> Numbered:
+    def take(self, *, end: bool, error: str | None) -> Envelope:
         """Takes out what the next publish is to carry.
 
         Args:
@@ -214,14 +214,14 @@ class Pending:
                 self._bytes = self._bytes - item.size if self._items else 0
                 self._taken += item.updates
             last = end and not self._items
-            numbered = Numbered(self._envelope(item, last, error), item.updates if item else 0, last)
+            envelope = Envelope(self._envelope(item, last, error), item.updates if item else 0, last)
             self._seq += 1
             self._wake_from = math.inf
-            return numbered
+            return envelope
 
-    def settle(self, numbered: Numbered, delivery: Delivery) -> None:
+    def settle(self, envelope: Envelope, delivery: Delivery) -> None:
         """Counts what became of a publish."""
-        updates = numbered.updates
+        updates = envelope.updates
         name = _COUNTED[delivery]
         with self._lock:
             self._taken -= updates
@@ -288,7 +288,7 @@ class Pending:
         if self._refusal is not None:
             raise self._refusal()
 
-    def _reduce_to(self, item: Item, reduce: Callable[[Any, Any], Any]) -> None:
+    def _reduce_to(self, item: Update, reduce: Callable[[Any, Any], Any]) -> None:
         with self._reducing:
             with self._lock:
                 self._check()
@@ -297,7 +297,7 @@ class Pending:
             if state is not None:
                 value = reduce(state.value, item.value)
                 encoded = encode_json(value, "what the function given as merge= returned")
-                merged = Item(encoded.decode(), len(encoded), state.updates + 1, value)
+                merged = Update(encoded.decode(), len(encoded), state.updates + 1, value)
             with self._lock:
                 self._check()
                 # While it was reduced, the state may have gone out.
@@ -306,13 +306,13 @@ class Pending:
                 else:
                     self._append(item)
 
-    def _replace(self, item: Item) -> None:
+    def _replace(self, item: Update) -> None:
         if self._items:
             self._put([evolve(item, updates=self._items[0].updates + 1)])
         else:
             self._append(item)
 
-    def _make_room(self, item: Item) -> bool:
+    def _make_room(self, item: Update) -> bool:
         overflow = self._settings.overflow
         if not self._has_room(item) and overflow == "merge":
             rest, joined = self._items.copy(), []
@@ -324,17 +324,17 @@ class Pending:
                 self._drop_oldest()
         return self._has_room(item)
 
-    def _has_room(self, item: Item) -> bool:
+    def _has_room(self, item: Update) -> bool:
         most = _PENDING_EVENTS * self._settings.max_bytes
         return not self._items or (len(self._items) < self._settings.max_pending and self._bytes + item.size <= most)
 
-    def _put(self, items: list[Item]) -> None:
+    def _put(self, items: list[Update]) -> None:
         """Has these wait in place of what does; at once, so that an interrupt loses nothing."""
         size = sum([item.size for item in items])
         self._items, self._bytes = deque(items), size
         self._wake_if_enough()
 
-    def _append(self, item: Item) -> None:
+    def _append(self, item: Update) -> None:
         self._items.append(item)
         self._bytes += item.size
         self._wake_if_enough()
@@ -353,7 +353,7 @@ class Pending:
         # At once, as in _put.
         self._items, self._bytes, self._settled = rest, size, settled
 
-    def _pop_some(self, items: deque[Item]) -> list[Item]:
+    def _pop_some(self, items: deque[Update]) -> list[Update]:
         """The oldest ones, as many as one publish carries."""
         taken = [items.popleft()]
         size = taken[0].size
@@ -362,13 +362,13 @@ class Pending:
             size += taken[-1].size
         return taken
 
-    def _join(self, items: list[Item]) -> Item:
+    def _join(self, items: list[Update]) -> Update:
         if len(items) == 1:
             return items[0]
         text = ("," if self._merge == "batch" else "").join([item.text for item in items])
-        return Item(text, sum(item.size for item in items), sum(item.updates for item in items))
+        return Update(text, sum(item.size for item in items), sum(item.updates for item in items))
 
-    def _envelope(self, item: Item | None, last: bool, error: str | None) -> str:
+    def _envelope(self, item: Update | None, last: bool, error: str | None) -> str:
         parts = [f'{{"forgeStream":1,"stream":"{self._id}","seq":{self._seq},"merge":"{self._merge}"']
         if item is not None:
             before, after = _AROUND.get(self._merge, ("", ""))

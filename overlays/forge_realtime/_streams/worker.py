@@ -19,15 +19,15 @@ from typing import Any, Final, Self
 import httpx
 
 from .._client.async_forge import AsyncForgeClient
-from .._core.call import Answer, Steps, T
+from .._core.call import Flow, Response, T
 from .._core.errors import StreamError, StreamReport, UsageError
-from .._core.fork import renew_after_fork
+from .._core.fork import register_fork_reset
 from .._core.retry import RetryPolicy
 from .._realtime.operations import Payload
-from .._transports.async_pool import AsyncShared
-from .._transports.pool import Shared
+from .._transports.async_pool import AsyncConnectionPool
+from .._transports.pool import ConnectionPool
 from .async_stream import AsyncStream
-from .buffer import StreamSettings, Turn
+from .buffer import PublishSlot, StreamSettings
 
 _EXIT_SECONDS: Final = 1.0
 # More than the end of such a block takes.
@@ -45,10 +45,10 @@ class Stream:
     """
 
     def __init__(
-        self, settings: StreamSettings, turns: Callable[[], Turn], retry: RetryPolicy, worker: StreamWorker
+        self, settings: StreamSettings, slots: Callable[[], PublishSlot], retry: RetryPolicy, worker: StreamWorker
     ) -> None:
         self._worker = worker
-        self._stream = AsyncStream(settings, turns, self._run_steps, retry)
+        self._stream = AsyncStream(settings, slots, self._run_flow, retry)
         self._thread: WorkerThread | None = None
 
     def __repr__(self) -> str:
@@ -127,9 +127,9 @@ class Stream:
             # Here, where no interrupt comes in between.
             self._worker.leave(self)
 
-    async def _run_steps(self, steps: Steps[T], /) -> T:
+    async def _run_flow(self, flow: Flow[T], /) -> T:
         assert self._thread is not None
-        return await self._thread.runner._run(steps)
+        return await self._thread.runner._run(flow)
 
 
 class StreamWorker:
@@ -139,14 +139,14 @@ class StreamWorker:
         shared: The client's connections: a transport that was given to it is used, one call at a time.
     """
 
-    def __init__(self, shared: Shared) -> None:
-        self._shared = shared
+    def __init__(self, shared: ConnectionPool) -> None:
+        self._pool = shared
         self._thread: WorkerThread | None = None
         self._open: set[Stream] = set()
         self._lock = threading.Lock()
-        renew_after_fork(self)
+        register_fork_reset(self)
 
-    def renew(self) -> None:
+    def reset_after_fork(self) -> None:
         """Starts anew in a forked process, where the thread is not."""
         # Kept, not collected: closing the loop would take its sockets out of the parent's selector.
         self._inherited = self._thread
@@ -162,7 +162,7 @@ class StreamWorker:
             # One that was interrupted at its start is there, but not alive.
             if self._thread is None or not self._thread.is_alive():
                 self._open = set()
-                self._thread = WorkerThread(self._shared)
+                self._thread = WorkerThread(self._pool)
                 try:
                     self._thread.start()
                 except RuntimeError as error:
@@ -188,7 +188,7 @@ class WorkerThread(threading.Thread):
         runner: Carries steps out, in the loop.
     """
 
-    def __init__(self, shared: Shared) -> None:
+    def __init__(self, shared: ConnectionPool) -> None:
         super().__init__(name="forge-realtime-streams", daemon=True)
         self._loop_runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
         self.loop = self._loop_runner.get_loop()
@@ -197,7 +197,7 @@ class WorkerThread(threading.Thread):
         else:
             # Not aiohttp, which would be loaded in vain.
             self.runner = AsyncForgeClient(transport="httpx")
-            self.runner._shared = _GivenTransport(shared)
+            self.runner._pool = _GivenTransport(shared)
         self._stopping = False
         atexit.register(self.end)
 
@@ -275,12 +275,12 @@ class WorkerThread(threading.Thread):
         task.result()
 
 
-class _GivenTransport(AsyncShared):
+class _GivenTransport(AsyncConnectionPool):
     """A client's transport with blocking I/O, in a loop: nothing else runs meanwhile."""
 
-    def __init__(self, shared: Shared) -> None:
+    def __init__(self, shared: ConnectionPool) -> None:
         super().__init__(None, aiohttp=False)
         self._blocking = shared
 
-    async def send(self, request: httpx.Request, timeout: float) -> Answer:
+    async def send(self, request: httpx.Request, timeout: float) -> Response:
         return self._blocking.send(request, timeout)

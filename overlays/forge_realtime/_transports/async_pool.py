@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 import httpx
 
-from .._core.call import Answer
+from .._core.call import Response
 from .._core.errors import UsageError
 from .connection import AsyncConnection, is_intercepted_async
 from .pool import (
@@ -16,11 +16,11 @@ from .pool import (
     CONNECTIONS,
     IDLE_SECONDS,
     LIMITS,
-    AnswerTooLargeError,
-    BaseShared,
-    Idle,
-    Line,
+    BaseConnectionPool,
+    IdleConnections,
     Origin,
+    PooledConnection,
+    ResponseTooLargeError,
     needs_decoding,
     timed_out,
     timeout_of,
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from .aiohttp import AiohttpTransport
 
 
-class AsyncShared(BaseShared):
+class AsyncConnectionPool(BaseConnectionPool):
     """Connections with asyncio. Each event loop has its own.
 
     Args:
@@ -44,13 +44,13 @@ class AsyncShared(BaseShared):
         self._loops: dict[asyncio.AbstractEventLoop, _Loop] = {}
         self._aiohttp = None if transport is not None or aiohttp is False else _aiohttp_transport(required=aiohttp)
 
-    def renew(self) -> None:
-        super().renew()
+    def reset_after_fork(self) -> None:
+        super().reset_after_fork()
         # Kept, not collected: closing them would take their sockets out of the parent's selector.
         self._inherited = self._loops
         self._loops = {}
 
-    async def send(self, request: httpx.Request, timeout: float) -> Answer:
+    async def send(self, request: httpx.Request, timeout: float) -> Response:
         """Sends a request and reads the whole answer, within `timeout` seconds.
 
         Raises:
@@ -78,7 +78,7 @@ class AsyncShared(BaseShared):
         finally:
             loop.free.release()
 
-    async def _send_on_line(self, loop: _Loop, request: httpx.Request, until: float) -> Answer:
+    async def _send_on_line(self, loop: _Loop, request: httpx.Request, until: float) -> Response:
         url = request.url
         origin = (url.scheme, url.netloc, is_intercepted_async())
         if self._aiohttp is not None and not origin[2]:
@@ -87,7 +87,7 @@ class AsyncShared(BaseShared):
         if line is not None and not line.is_usable_for(origin):
             await line.transport.aclose()
             line = None
-        line = line or Line(origin, self._connection(url, origin))
+        line = line or PooledConnection(origin, self._connection(url, origin))
         done = False
         try:
             response = await _aexchange(line.transport, request, until)
@@ -104,7 +104,7 @@ class AsyncShared(BaseShared):
 
     async def _send_with_aiohttp(
         self, make: type[AiohttpTransport], loop: _Loop, request: httpx.Request, until: float
-    ) -> Answer:
+    ) -> Response:
         if loop.aiohttp is None:
             loop.aiohttp = make(self._tls, CONNECTIONS, IDLE_SECONDS)
         loop.in_aiohttp += 1
@@ -135,7 +135,7 @@ class AsyncShared(BaseShared):
 class _Loop:
     def __init__(self) -> None:
         self.free = asyncio.Semaphore(CONNECTIONS)
-        self.idle: Idle[httpx.AsyncBaseTransport] = Idle()
+        self.idle: IdleConnections[httpx.AsyncBaseTransport] = IdleConnections()
         self.aiohttp: AiohttpTransport | None = None
         self.in_aiohttp = 0
 
@@ -157,7 +157,7 @@ def _aiohttp_transport(*, required: bool | None) -> type[AiohttpTransport] | Non
     return AiohttpTransport
 
 
-async def _aexchange(transport: httpx.AsyncBaseTransport, request: httpx.Request, until: float) -> Answer:
+async def _aexchange(transport: httpx.AsyncBaseTransport, request: httpx.Request, until: float) -> Response:
     response: httpx.Response | None = None
     chunks: list[bytes] = []
     size = 0
@@ -171,7 +171,7 @@ async def _aexchange(transport: httpx.AsyncBaseTransport, request: httpx.Request
             async for chunk in stream:
                 chunks.append(chunk)
                 if (size := size + len(chunk)) > ANSWER_BYTES:
-                    raise AnswerTooLargeError
+                    raise ResponseTooLargeError
     except TimeoutError:
         if response is None and not getattr(request.stream, "sent", True):
             raise httpx.ConnectTimeout("no connection in time") from None
@@ -184,4 +184,4 @@ async def _aexchange(transport: httpx.AsyncBaseTransport, request: httpx.Request
         if response is not None:
             await response.aclose()
     assert response is not None
-    return Answer(response.status_code, response.headers, b"".join(chunks))
+    return Response(response.status_code, response.headers, b"".join(chunks))

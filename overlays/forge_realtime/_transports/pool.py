@@ -17,8 +17,8 @@ from typing import Any, Final, Generic, TypeAlias, TypeVar, cast
 import httpx
 from attrs import define
 
-from .._core.call import Answer
-from .._core.fork import renew_after_fork
+from .._core.call import Response
+from .._core.fork import register_fork_reset
 from .._core.retry import RetryBudget
 from .connection import AsyncConnection, Connection, is_intercepted
 from .watchdog import Watch, Watchdog
@@ -33,7 +33,7 @@ AnyTransport = TypeVar("AnyTransport", bound=httpx.BaseTransport | httpx.AsyncBa
 
 
 @define(eq=False)
-class Line(Generic[AnyTransport]):
+class PooledConnection(Generic[AnyTransport]):
     """One connection.
 
     Attributes:
@@ -57,23 +57,23 @@ class Line(Generic[AnyTransport]):
             self.socket.close()
 
 
-class Idle(Generic[AnyTransport]):
+class IdleConnections(Generic[AnyTransport]):
     """The lines that wait for their next use, the last used one first. Every single step is atomic."""
 
     def __init__(self) -> None:
-        self._lines: deque[Line[AnyTransport]] = deque()
+        self._lines: deque[PooledConnection[AnyTransport]] = deque()
 
-    def take(self) -> Line[AnyTransport] | None:
+    def take(self) -> PooledConnection[AnyTransport] | None:
         try:
             return self._lines.pop()
         except IndexError:
             return None
 
-    def give(self, line: Line[AnyTransport]) -> None:
+    def give(self, line: PooledConnection[AnyTransport]) -> None:
         line.idle_since = time.monotonic()
         self._lines.append(line)
 
-    def take_expired(self) -> Line[AnyTransport] | None:
+    def take_expired(self) -> PooledConnection[AnyTransport] | None:
         """The line that has been idle longest, if that is too long."""
         try:
             line = self._lines.popleft()
@@ -85,12 +85,12 @@ class Idle(Generic[AnyTransport]):
         return line
 
 
-class BaseShared:
+class BaseConnectionPool:
     def __init__(self) -> None:
         self.budget = RetryBudget()
         self.closed = False
         self._context: ssl.SSLContext | None = None
-        renew_after_fork(self)
+        register_fork_reset(self)
 
     def _tls(self) -> ssl.SSLContext:
         # Loading the certificates takes some 15 ms, and a sidecar with plain http never uses them. Without a lock, which a
@@ -99,12 +99,12 @@ class BaseShared:
             self._context = httpx.create_ssl_context()
         return self._context
 
-    def renew(self) -> None:
+    def reset_after_fork(self) -> None:
         """Starts anew in a forked process: sockets and locks are the parent's."""
         self.budget = RetryBudget()
 
 
-class Shared(BaseShared):
+class ConnectionPool(BaseConnectionPool):
     """Blocking connections.
 
     Args:
@@ -121,17 +121,17 @@ class Shared(BaseShared):
         self._free: SimpleQueue[None] = SimpleQueue()
         for _ in range(CONNECTIONS):
             self._free.put(None)
-        self._idle: Idle[httpx.BaseTransport] = Idle()
+        self._idle: IdleConnections[httpx.BaseTransport] = IdleConnections()
         self._watchdog = Watchdog()
 
-    def renew(self) -> None:
-        super().renew()
+    def reset_after_fork(self) -> None:
+        super().reset_after_fork()
         while line := self._idle.take():
             # A thread that is not in this process may hold them.
             line.abandon()
         self._begin()
 
-    def send(self, request: httpx.Request, timeout: float) -> Answer:
+    def send(self, request: httpx.Request, timeout: float) -> Response:
         """Sends a request and reads the whole answer, within `timeout` seconds.
 
         Raises:
@@ -150,14 +150,14 @@ class Shared(BaseShared):
         finally:
             self._free.put(None)
 
-    def _send_on_line(self, request: httpx.Request, until: float) -> Answer:
+    def _send_on_line(self, request: httpx.Request, until: float) -> Response:
         url = request.url
         origin = (url.scheme, url.netloc, is_intercepted())
         line = self._idle.take()
         if line is not None and not line.is_usable_for(origin):
             line.transport.close()
             line = None
-        line = line or Line(origin, self._connection(url, origin))
+        line = line or PooledConnection(origin, self._connection(url, origin))
         watch = Watch(self._watchdog, until, line.socket)
         # What the wait for a connection left. Nothing else bounds connecting, when there is no socket to shut down yet.
         extensions: dict[str, Any] = {"timeout": timeout_of(max(0.001, until - time.monotonic()))}
@@ -213,7 +213,7 @@ class Shared(BaseShared):
             line.transport.close()
 
 
-class AnswerTooLargeError(httpx.ReadError):
+class ResponseTooLargeError(httpx.ReadError):
     """An answer of more than 16 MiB, which no operation gives."""
 
     def __init__(self) -> None:
@@ -224,7 +224,7 @@ def timeout_of(seconds: float) -> dict[str, float]:
     return {"connect": seconds, "read": seconds, "write": seconds, "pool": seconds}
 
 
-def _exchange(transport: httpx.BaseTransport, request: httpx.Request, until: float) -> Answer:
+def _exchange(transport: httpx.BaseTransport, request: httpx.Request, until: float) -> Response:
     response = transport.handle_request(request)
     response.request = request
     chunks: list[bytes] = []
@@ -235,14 +235,14 @@ def _exchange(transport: httpx.BaseTransport, request: httpx.Request, until: flo
                 raise timed_out()
             chunks.append(chunk)
             if (size := size + len(chunk)) > ANSWER_BYTES:
-                raise AnswerTooLargeError
+                raise ResponseTooLargeError
     except (httpx.RequestError, OSError):
         # The status of a refusal says all that is needed.
         if response.status_code < 400:
             raise
     finally:
         response.close()
-    return Answer(response.status_code, response.headers, b"".join(chunks))
+    return Response(response.status_code, response.headers, b"".join(chunks))
 
 
 def needs_decoding(response: httpx.Response) -> bool:

@@ -19,16 +19,16 @@ from forge_realtime import (
     Attempt,
     Delivery,
     ForgeRealtimeError,
-    NoAnswerError,
+    NoResponseError,
     PublishResult,
     RateLimitedError,
     RealtimeClient,
     RealtimeToken,
     RejectedError,
     RetryPolicy,
-    ServerFailedError,
+    ServerError,
     TimedOutError,
-    UnexpectedAnswerError,
+    UnexpectedResponseError,
 )
 from tests.support.callers import ASYNC_KINDS, INVOCATION, QUICK, Caller
 from tests.support.fault_server import (
@@ -62,25 +62,25 @@ def deliveries(attempts: tuple[Attempt, ...]) -> list[str]:
 
 
 UNKNOWN: dict[str, tuple[Behaviour, type[ForgeRealtimeError]]] = {
-    "reset after the request": (reset_after, NoAnswerError),
-    "closed after the request": (close_after, NoAnswerError),
-    "not HTTP": (garbage, NoAnswerError),
-    "body cut short": (truncated, NoAnswerError),
+    "reset after the request": (reset_after, NoResponseError),
+    "closed after the request": (close_after, NoResponseError),
+    "not HTTP": (garbage, NoResponseError),
+    "body cut short": (truncated, NoResponseError),
     "stall": (stall, TimedOutError),
     "body byte by byte": (trickled, TimedOutError),
-    "500": (answer(500, {"message": "boom"}), ServerFailedError),
-    "502": (answer(502, b"<html>bad gateway</html>"), ServerFailedError),
-    "503": (answer(503), ServerFailedError),
-    "503, Retry-After not readable": (answer(503, headers={"Retry-After": "soon"}), ServerFailedError),
-    "504": (answer(504), ServerFailedError),
-    "520": (answer(520), ServerFailedError),
-    "an HTML page": (answer(200, b"<html>hello</html>"), UnexpectedAnswerError),
-    "an empty body": (answer(200), UnexpectedAnswerError),
-    "invalid UTF-8": (answer(200, b'{"eventId": "\xff\xfe"}'), UnexpectedAnswerError),
-    "a list": (answer(200, ["event-1"]), UnexpectedAnswerError),
-    "an empty list": (answer(200, []), UnexpectedAnswerError),
-    "an id of another type": (answer(200, {"eventId": 5}), UnexpectedAnswerError),
-    "a time of another type": (answer(200, {"eventId": "e", "eventTimestamp": [1]}), UnexpectedAnswerError),
+    "500": (answer(500, {"message": "boom"}), ServerError),
+    "502": (answer(502, b"<html>bad gateway</html>"), ServerError),
+    "503": (answer(503), ServerError),
+    "503, Retry-After not readable": (answer(503, headers={"Retry-After": "soon"}), ServerError),
+    "504": (answer(504), ServerError),
+    "520": (answer(520), ServerError),
+    "an HTML page": (answer(200, b"<html>hello</html>"), UnexpectedResponseError),
+    "an empty body": (answer(200), UnexpectedResponseError),
+    "invalid UTF-8": (answer(200, b'{"eventId": "\xff\xfe"}'), UnexpectedResponseError),
+    "a list": (answer(200, ["event-1"]), UnexpectedResponseError),
+    "an empty list": (answer(200, []), UnexpectedResponseError),
+    "an id of another type": (answer(200, {"eventId": 5}), UnexpectedResponseError),
+    "a time of another type": (answer(200, {"eventId": "e", "eventTimestamp": [1]}), UnexpectedResponseError),
 }
 
 
@@ -126,7 +126,7 @@ def test_tokens_are_signed_again_whatever_the_policy(caller: Caller, case: str) 
 def test_no_connection_is_not_sent_and_tried_again(caller: Caller) -> None:
     url = refused_url()
     [error] = caller(url, publish, retry=ONCE)
-    assert type(error) is NoAnswerError
+    assert type(error) is NoResponseError
     assert error.delivery is Delivery.NOT_SENT
     assert deliveries(error.attempts) == ["NOT_SENT"] * 6
     assert "it was not sent" in str(error)
@@ -251,7 +251,7 @@ def test_no_errors_in_a_200_body_are_no_failure(caller: Caller, errors: object) 
 def test_a_status_outside_the_document_is_unknown_and_not_tried_again(caller: Caller, status: int) -> None:
     with FaultServer(answer(status, headers={"Location": "/elsewhere"})) as server:
         [error] = caller(server.url, publish)
-    assert type(error) is UnexpectedAnswerError
+    assert type(error) is UnexpectedResponseError
     assert (error.delivery, error.status) == (Delivery.UNKNOWN, status)
     assert len(server.received) == 1
 
@@ -323,7 +323,7 @@ def test_the_retry_budget_bounds_calls_at_the_same_time() -> None:
     ):
         live = client.for_invocation(INVOCATION)
         calls = [pool.submit(publish, live) for _ in range(40)]
-        assert {type(call.exception()) for call in calls} == {ServerFailedError}
+        assert {type(call.exception()) for call in calls} == {ServerError}
     assert len(server.received) == 40 + 100
 
 

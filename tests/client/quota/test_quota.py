@@ -27,11 +27,11 @@ from forge_realtime import (
     RateLimitedError,
     RealtimeClient,
     RetryPolicy,
-    ServerFailedError,
+    ServerError,
     UsageError,
 )
 from forge_realtime._quota import limiter as _quota
-from forge_realtime._quota.bucket import Bucket, Ticket
+from forge_realtime._quota.bucket import Bucket, Waiter
 from forge_realtime_emulator import Emulator, Settings
 from tests.support.callers import INVOCATION, Caller
 from tests.support.fault_server import PUBLISHED, Behaviour, Connection, FaultServer, answer
@@ -61,7 +61,7 @@ class Grant:
 
 def simulate(bucket: Bucket, calls: list[Call]) -> list[Grant]:
     """Lets calls ask a bucket in virtual time, each when the bucket told it to."""
-    tickets = [Ticket(call.stream, 1e9) for call in calls]
+    tickets = [Waiter(call.stream, 1e9) for call in calls]
     events = [(call.arrives, number, "ask") for number, call in enumerate(calls)]
     for number, call in enumerate(calls):
         if call.gives_up_after is not None:
@@ -140,7 +140,7 @@ def test_nothing_of_the_quota_is_wasted_while_calls_wait(number: int, per_second
 
 def test_who_gives_up_gives_the_place_to_the_next_one() -> None:
     bucket = Bucket(1, 1, 0.0)
-    first, second, third = (Ticket(False, 100.0) for _ in range(3))
+    first, second, third = (Waiter(False, 100.0) for _ in range(3))
     assert bucket.ask(first, 0.0) == 0
     assert bucket.ask(second, 0.0) == pytest.approx(1.0)
     assert bucket.ask(third, 0.0) == pytest.approx(2.0)
@@ -151,9 +151,9 @@ def test_who_gives_up_gives_the_place_to_the_next_one() -> None:
 
 def test_an_abandoned_place_is_passed_over_when_its_time_is_up() -> None:
     bucket = Bucket(1, 1, 0.0)
-    assert bucket.ask(Ticket(False, 10.0), 0.0) == 0
-    bucket.ask(Ticket(False, 1.5), 0.0)
-    last = Ticket(False, 10.0)
+    assert bucket.ask(Waiter(False, 10.0), 0.0) == 0
+    bucket.ask(Waiter(False, 1.5), 0.0)
+    last = Waiter(False, 10.0)
     assert bucket.ask(last, 1.0) == pytest.approx(1.0)
     assert bucket.ask(last, 1.6) == 0
 
@@ -176,17 +176,17 @@ def test_refusals_second_after_second_lower_it_further() -> None:
     bucket = Bucket(40, 10, 0.0)
     for second in range(20):
         bucket.refused(None, float(second))
-    ticket = Ticket(False, 100.0)
-    assert 0.1 < bucket.ask(ticket, 19.0) <= 1.0
+    waiter = Waiter(False, 100.0)
+    assert 0.1 < bucket.ask(waiter, 19.0) <= 1.0
     assert not bucket.idle(60.0)
-    bucket.leave(ticket)
+    bucket.leave(waiter)
     assert bucket.idle(60.0)
 
 
 def test_no_retry_after_stops_it_for_longer_than_a_minute() -> None:
     bucket = Bucket(40, 10, 0.0)
     bucket.refused(86_400.0, 0.0)
-    assert bucket.ask(Ticket(False, 1e6), 0.0) == pytest.approx(60.0, abs=0.2)
+    assert bucket.ask(Waiter(False, 1e6), 0.0) == pytest.approx(60.0, abs=0.2)
 
 
 @pytest.mark.parametrize(
@@ -276,7 +276,7 @@ def test_without_a_quota_nothing_is_counted() -> None:
 def test_a_stream_asks_the_default_quota_where_the_client_has_none() -> None:
     with FaultServer() as server, RealtimeClient(server.url) as client:
         live = client.for_installation("i")
-        client._run(as_a_stream(live)._publish_global_steps("c", "p", None))
+        client._run(as_a_stream(live)._publish_global_flow("c", "p", None))
         [bucket] = _quota._state._buckets.values()
         assert bucket._tokens < Quota().burst
         assert len(server.received) == 1
@@ -313,7 +313,7 @@ def test_a_retry_needs_a_permit_too_and_the_error_is_that_of_the_attempt(caller:
             lambda live: live.with_options(quota=ONE).for_installation("i").publish_global("c", "p"),
             retry=RetryPolicy(deadline=0.9, backoff_initial=0.001),
         )
-    assert type(error) is ServerFailedError
+    assert type(error) is ServerError
     assert (error.delivery, len(error.attempts), len(server.received)) == (Delivery.UNKNOWN, 1, 1)
     assert error.attempts[0].wait is None
     assert "waiting for the quota would pass the deadline" in str(error)

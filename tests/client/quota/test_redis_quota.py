@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from forge_realtime import Quota, RealtimeClient, UsageError
 from forge_realtime import redis as redis_module
 from forge_realtime._quota import limiter as _quota
-from forge_realtime._quota.bucket import Ticket
+from forge_realtime._quota.bucket import Waiter
 from forge_realtime.redis import RedisStore
 from forge_realtime_emulator import Emulator
 from tests.client.quota.test_quota import PATIENT
@@ -57,9 +57,9 @@ print(json.dumps({"said": said, "attempts": [len(result.attempts) for result in 
 
 @pytest.fixture(autouse=True)
 def nothing_reserved() -> Iterator[None]:
-    redis_module._processwide.renew()
+    redis_module._processwide.reset_after_fork()
     yield
-    redis_module._processwide.renew()
+    redis_module._processwide.reset_after_fork()
 
 
 @pytest.fixture
@@ -219,7 +219,7 @@ def test_a_plain_call_goes_before_streams_here_too(server: RedisServer) -> None:
 
         def publish(name: str) -> None:
             caller = as_a_stream(live) if name == "stream" else live
-            client._run(caller._publish_global_steps("c", name, None))
+            client._run(caller._publish_global_flow("c", name, None))
 
         with ThreadPoolExecutor(12) as pool:
             streams = [pool.submit(publish, "stream") for _ in range(10)]
@@ -246,7 +246,7 @@ def test_nothing_is_reserved_for_an_abandoned_place_when_its_time_is_up(
     store = RedisStore(server.url, replicas=1)
     bucket = _quota._state.bucket(Quota(store=store), "http://localhost", "i")
     for _ in range(100):
-        bucket.ask(Ticket(False, time.monotonic() + 0.5), time.monotonic())
+        bucket.ask(Waiter(False, time.monotonic() + 0.5), time.monotonic())
     wait_for(lambda: store.reservations()._thread is None)
 
 

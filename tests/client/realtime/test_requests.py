@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 from forge_realtime._api.api.forge_realtime import publish
-from forge_realtime._api.models import PublishAnswer, PublishRequest
+from forge_realtime._api.models import PublishRequest, PublishResponse
 
 import forge_realtime
 from forge_realtime import (
@@ -113,7 +113,7 @@ def test_sign_realtime_token(caller: Caller) -> None:
 def test_call_of_a_generated_operation(caller: Caller) -> None:
     with FaultServer() as server:
         [result] = caller(server.url, lambda live: live.call(publish, body=PublishRequest("c", "p")))
-    assert isinstance(result, PublishAnswer)
+    assert isinstance(result, PublishResponse)
     assert result.event_id == "event-1"
     assert server.received[0].headers["forge-proxy-authorization"] == "Forge as=app,id=invocation-123"
 

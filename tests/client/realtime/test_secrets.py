@@ -12,8 +12,8 @@ import pytest
 from attrs import evolve
 
 from forge_realtime import Authorization, ForgeRealtimeError, Invocation, UsageError
-from forge_realtime._core.call import Answer, Prepared
-from forge_realtime._streams.buffer import Item, Numbered
+from forge_realtime._core.call import PreparedRequest, Response
+from forge_realtime._streams.buffer import Envelope, Update
 from tests.support.callers import QUICK, Caller
 from tests.support.fault_server import (
     Behaviour,
@@ -168,10 +168,12 @@ def test_no_secret_is_seen(caller: Caller, fault: str, caplog: pytest.LogCapture
 
 def test_nor_in_what_is_under_way() -> None:
     under_way = [
-        Prepared("publish", "POST", httpx.URL("http://sidecar.test"), [(b"name", SECRET.encode())], SECRET.encode()),
-        Answer(200, httpx.Headers({"name": SECRET}), SECRET.encode()),
-        Item(SECRET, 6, value=SECRET),
-        Numbered(SECRET, 1, last=False),
+        PreparedRequest(
+            "publish", "POST", httpx.URL("http://sidecar.test"), [(b"name", SECRET.encode())], SECRET.encode()
+        ),
+        Response(200, httpx.Headers({"name": SECRET}), SECRET.encode()),
+        Update(SECRET, 6, value=SECRET),
+        Envelope(SECRET, 1, last=False),
     ]
     assert SECRET not in repr(under_way)
 

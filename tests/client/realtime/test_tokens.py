@@ -24,7 +24,7 @@ from forge_realtime import (
     AsyncRealtimeClient,
     Delivery,
     InvalidTokenError,
-    NoAnswerError,
+    NoResponseError,
     RealtimeClient,
     RealtimeToken,
     TimedOutError,
@@ -200,7 +200,7 @@ def test_waiting_calls_share_the_failure() -> None:
             return await asyncio.gather(*[sign(live) for _ in range(5)], return_exceptions=True)
 
     errors = asyncio.run(run())
-    assert {type(error) for error in errors} == {NoAnswerError}
+    assert {type(error) for error in errors} == {NoResponseError}
 
 
 def test_a_cancelled_signature_is_taken_over_by_one_that_waits() -> None:

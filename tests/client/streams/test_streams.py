@@ -909,7 +909,7 @@ with live.stream_global("chat") as stream:
     stream.flush()
     # As if another thread were in the middle of it.
     stream._stream._pending._lock.acquire()
-    client._shared.stream_worker._lock.acquire()
+    client._pool.stream_worker._lock.acquire()
     # And another one waited for room.
     stream._in_thread(stream._stream._queue.acquire())
     child = os.fork()
@@ -928,7 +928,7 @@ with live.stream_global("chat") as stream:
         client.close()
         os._exit(0)
     status = os.waitpid(child, 0)[1]
-    client._shared.stream_worker._lock.release()
+    client._pool.stream_worker._lock.release()
     stream._stream._pending._lock.release()
     stream._stream._queue.release()
     stream.send("after")

@@ -27,15 +27,15 @@ from forge_realtime import (
     AsyncRealtimeClient,
     Delivery,
     ForgeRealtimeError,
-    NoAnswerError,
+    NoResponseError,
     PublishResult,
     RateLimitedError,
     RealtimeClient,
     RejectedError,
     RetryPolicy,
-    ServerFailedError,
+    ServerError,
     TimedOutError,
-    UnexpectedAnswerError,
+    UnexpectedResponseError,
     UsageError,
 )
 from forge_realtime._transports import async_pool as _async_shared
@@ -90,7 +90,7 @@ def test_failures_that_respx_makes(caller: Caller, failure: type[Exception], del
     with respx.mock(base_url=BASE) as sidecar:
         sidecar.post(PATH).mock(side_effect=[failure, httpx.Response(429), failure])
         [error] = caller(BASE, publish, retry=evolve(QUICK, max_attempts=3))
-    assert type(error) in (NoAnswerError, TimedOutError)
+    assert type(error) in (NoResponseError, TimedOutError)
     assert [attempt.delivery for attempt in error.attempts] == [delivery, Delivery.REJECTED, delivery]
 
 
@@ -341,10 +341,10 @@ def test_event_hooks(handed_in: HandedIn) -> None:
 
 
 STATUSES: dict[int, tuple[type[ForgeRealtimeError], Delivery]] = {
-    302: (UnexpectedAnswerError, Delivery.UNKNOWN),
+    302: (UnexpectedResponseError, Delivery.UNKNOWN),
     400: (RejectedError, Delivery.REJECTED),
     429: (RateLimitedError, Delivery.REJECTED),
-    500: (ServerFailedError, Delivery.UNKNOWN),
+    500: (ServerError, Delivery.UNKNOWN),
 }
 
 
@@ -414,7 +414,7 @@ def test_a_proxy_that_is_not_there(handed_in: HandedIn) -> None:
     with FaultServer() as server:
         [error] = handed_in(server.url, publish, proxy=proxy, retry=ONCE)
         assert not server.received
-    assert type(error) is NoAnswerError
+    assert type(error) is NoResponseError
     assert error.delivery is Delivery.NOT_SENT
     assert "S3CRET" not in str(error)
 
@@ -435,7 +435,7 @@ def test_redirects_are_followed_if_the_client_does(handed_in: HandedIn) -> None:
     moved = answer(307, headers={"Location": "/elsewhere"}, publishes=False)
     with FaultServer(moved) as server:
         [error] = handed_in(server.url, publish)
-    assert type(error) is UnexpectedAnswerError
+    assert type(error) is UnexpectedResponseError
     with FaultServer(moved) as server:
         [result] = handed_in(server.url, publish, follow_redirects=True)
     assert result.event_id == "event-1"

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from attrs import evolve
 
-from forge_realtime import Delivery, NoAnswerError, Quota, RealtimeClient, RetryPolicy, UsageError
+from forge_realtime import Delivery, NoResponseError, Quota, RealtimeClient, RetryPolicy, UsageError
 from tests.support.callers import ASYNC_KINDS, INVOCATION, KINDS, AsyncKind, Kind, async_client
 from tests.support.fault_server import PUBLISHED, Behaviour, Connection, FaultServer, Held, answer
 from tests.support.moments import in_the_midst
@@ -115,7 +115,7 @@ def test_a_thread_that_cannot_start_is_an_error_of_ours(monkeypatch: pytest.Monk
         live = client.for_invocation(INVOCATION)
         with monkeypatch.context() as patch:
             patch.setattr(threading.Thread, "start", refuse)
-            with pytest.raises(NoAnswerError) as caught:
+            with pytest.raises(NoResponseError) as caught:
                 live.publish("c", "p")
         assert caught.value.delivery is Delivery.NOT_SENT
         assert live.publish("c", "p").event_id == "event-1"
@@ -143,14 +143,14 @@ client = RealtimeClient(sys.argv[1], cache_tokens=True)
 live = client.for_invocation({"x-forge-invocation-id": "invocation-123"})
 live.publish("c", "before")
 # As if another thread were in the middle of a call.
-client._shared.budget._lock.acquire()
+client._pool.budget._lock.acquire()
 child = os.fork()
 if child == 0:
     live.publish("c", "child")
     client.close()
     os._exit(0)
 status = os.waitpid(child, 0)[1]
-client._shared.budget._lock.release()
+client._pool.budget._lock.release()
 live.publish("c", "parent")
 client.close()
 sys.exit(os.waitstatus_to_exitcode(status))

@@ -11,7 +11,7 @@ import pytest
 import trustme
 from attrs import evolve
 
-from forge_realtime import Delivery, NoAnswerError, RealtimeClient, TimedOutError
+from forge_realtime import Delivery, NoResponseError, RealtimeClient, TimedOutError
 from tests.support.callers import INVOCATION, KINDS, QUICK, Caller, Kind, async_client
 from tests.support.fault_server import FaultServer
 from tests.support.tls_server import https_sidecar
@@ -44,7 +44,7 @@ def test_publish(caller: Caller, url: str) -> None:
 
 def test_a_certificate_that_is_not_trusted(caller: Caller, url: str) -> None:
     [error] = caller(url, lambda live: live.publish("c", "p"), retry=ONCE)
-    assert type(error) is NoAnswerError
+    assert type(error) is NoResponseError
     assert error.delivery is Delivery.NOT_SENT
     assert "CERTIFICATE_VERIFY_FAILED" in str(error.__cause__)
 
@@ -78,7 +78,7 @@ def test_a_connection_made_for_http_is_not_used_for_https(
                     try:
                         live.publish("c", "p")
                         outcomes.append("accepted")
-                    except NoAnswerError as error:
+                    except NoResponseError as error:
                         outcomes.append(error.delivery.name)
         else:
 
@@ -89,7 +89,7 @@ def test_a_connection_made_for_http_is_not_used_for_https(
                         try:
                             await live.publish("c", "p")
                             outcomes.append("accepted")
-                        except NoAnswerError as error:
+                        except NoResponseError as error:
                             outcomes.append(error.delivery.name)
 
             asyncio.run(run())

@@ -11,7 +11,7 @@ import httpx_aiohttp
 import pytest
 from attrs import evolve
 
-from forge_realtime import AsyncRealtimeClient, Delivery, NoAnswerError, PublishResult, RealtimeClient, TimedOutError
+from forge_realtime import AsyncRealtimeClient, Delivery, NoResponseError, PublishResult, RealtimeClient, TimedOutError
 from forge_realtime_emulator import create_app
 from tests.support.callers import INVOCATION, QUICK
 from tests.support.fault_server import FaultServer, answer, refused_url, reset_after, stall, trickled
@@ -51,7 +51,7 @@ def test_failures_of_a_mock_are_classed_by_their_type(failure: type[Exception], 
         raise failure("mocked")
 
     with RealtimeClient(BASE, transport=httpx.MockTransport(fail), retry=QUICK) as client:
-        with pytest.raises(NoAnswerError) as caught:
+        with pytest.raises(NoResponseError) as caught:
             client.for_invocation(INVOCATION).publish("c", "p")
         assert caught.value.delivery is delivery
         assert [attempt.error for attempt in caught.value.attempts] == [failure.__name__] * 6
@@ -102,7 +102,7 @@ def with_aiohttp(url: str, *, delivery: Any = "at_least_once", seconds: float = 
         async with AsyncRealtimeClient(url, transport=transport, retry=retry) as client:
             try:
                 return await client.for_invocation(INVOCATION).publish("c", {"moved": 7})
-            except NoAnswerError as error:
+            except NoResponseError as error:
                 return error
 
     return asyncio.run(run())

@@ -20,7 +20,7 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def client(forge_realtime: Emulator) -> Iterator[TestClient]:
+def client(realtime_emulator: Emulator) -> Iterator[TestClient]:
     with TestClient(service.app, headers={"x-forge-invocation-id": "invocation-123"}) as client:
         yield client
 
@@ -38,12 +38,12 @@ def tokens_of(text: str) -> list[str]:
 
 
 def test_the_answer_arrives_whole_in_few_operations(
-    forge_realtime: Emulator, client: TestClient, question: dict[str, str]
+    realtime_emulator: Emulator, client: TestClient, question: dict[str, str]
 ) -> None:
     tokens = tokens_of("Why?")
-    with forge_realtime.subscribe(f"answer-{question['id']}"):
+    with realtime_emulator.subscribe(f"answer-{question['id']}"):
         assert client.post("/answers", json=question).status_code == 202
-    [stream] = forge_realtime.streams
+    [stream] = realtime_emulator.streams
     assert stream.channel == f"answer-{question['id']}"
     assert (stream.value, stream.updates) == ("".join(tokens), len(tokens))
     assert (stream.ended, stream.error, stream.gaps) == (True, None, ())
@@ -51,17 +51,17 @@ def test_the_answer_arrives_whole_in_few_operations(
 
 
 def test_what_the_client_sends_again_is_no_second_time_in_the_answer(
-    forge_realtime: Emulator, client: TestClient, question: dict[str, str]
+    realtime_emulator: Emulator, client: TestClient, question: dict[str, str]
 ) -> None:
-    forge_realtime.fail_next(status=500, delivered=True)
+    realtime_emulator.fail_next(status=500, delivered=True)
     client.post("/answers", json=question)
-    [stream] = forge_realtime.streams
+    [stream] = realtime_emulator.streams
     assert stream.value == "".join(tokens_of("Why?"))
     assert stream.duplicates == 1
 
 
 def test_a_model_that_fails_ends_the_stream_with_its_error(
-    forge_realtime: Emulator, client: TestClient, question: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    realtime_emulator: Emulator, client: TestClient, question: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def broken(prompt: str) -> AsyncIterator[str]:
         yield "Because "
@@ -69,9 +69,9 @@ def test_a_model_that_fails_ends_the_stream_with_its_error(
 
     monkeypatch.setattr(service, "model", broken)
     client.post("/answers", json=question)
-    [stream] = forge_realtime.streams
+    [stream] = realtime_emulator.streams
     assert (stream.value, stream.ended, stream.error) == ("Because ", True, "TimeoutError")
-    assert "secret" not in "".join(event.payload for event in forge_realtime.events)
+    assert "secret" not in "".join(event.payload for event in realtime_emulator.events)
 
 
 @pytest.mark.parametrize("body", [{}, {"id": "../x", "text": "Why?"}, {"id": str(uuid4()), "text": ""}])

@@ -20,7 +20,7 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def client(forge_realtime: Emulator) -> Iterator[TestClient]:
+def client(realtime_emulator: Emulator) -> Iterator[TestClient]:
     with TestClient(service.app, headers={"x-forge-invocation-id": "invocation-123"}) as client:
         yield client
 
@@ -39,61 +39,63 @@ RUNNING = [("running", done) for done in range(len(service.STEPS))]
 DONE = ("done", len(service.STEPS))
 
 
-def test_every_step_is_reported_in_order(forge_realtime: Emulator, client: TestClient, job: str) -> None:
-    with forge_realtime.subscribe(f"job-{job}") as page:
+def test_every_step_is_reported_in_order(realtime_emulator: Emulator, client: TestClient, job: str) -> None:
+    with realtime_emulator.subscribe(f"job-{job}") as page:
         answer = client.post("/jobs", json={"id": job})
         assert (answer.status_code, answer.json()) == (202, {"steps": len(service.STEPS)})
         assert progress(page, len(service.STEPS) + 1) == [*RUNNING, DONE]
 
 
 def test_a_platform_that_is_over_its_limit_is_waited_for(
-    forge_realtime: Emulator, client: TestClient, job: str
+    realtime_emulator: Emulator, client: TestClient, job: str
 ) -> None:
-    forge_realtime.fail_next(status=429, times=2)
-    with forge_realtime.subscribe(f"job-{job}") as page:
+    realtime_emulator.fail_next(status=429, times=2)
+    with realtime_emulator.subscribe(f"job-{job}") as page:
         client.post("/jobs", json={"id": job})
         assert progress(page, len(service.STEPS) + 1) == [*RUNNING, DONE]
-    assert [request.status for request in forge_realtime.requests][:3] == [429, 429, 200]
+    assert [request.status for request in realtime_emulator.requests][:3] == [429, 429, 200]
 
 
-def test_a_report_that_is_refused_does_not_stop_the_job(forge_realtime: Emulator, client: TestClient, job: str) -> None:
-    forge_realtime.fail_next(status=400)
-    with forge_realtime.subscribe(f"job-{job}") as page:
+def test_a_report_that_is_refused_does_not_stop_the_job(
+    realtime_emulator: Emulator, client: TestClient, job: str
+) -> None:
+    realtime_emulator.fail_next(status=400)
+    with realtime_emulator.subscribe(f"job-{job}") as page:
         client.post("/jobs", json={"id": job})
         assert progress(page, len(service.STEPS)) == [*RUNNING[1:], DONE]
 
 
 def test_a_job_that_fails_says_so(
-    forge_realtime: Emulator, client: TestClient, job: str, monkeypatch: pytest.MonkeyPatch
+    realtime_emulator: Emulator, client: TestClient, job: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def broken(step: str) -> None:
         raise LookupError("no such board")
 
     monkeypatch.setattr(service, "work", broken)
-    with forge_realtime.subscribe(f"job-{job}") as page:
+    with realtime_emulator.subscribe(f"job-{job}") as page:
         client.post("/jobs", json={"id": job})
         assert progress(page, 2) == [("running", 0), ("failed", None)]
 
 
-def test_only_the_pages_of_the_same_issue_get_it(forge_realtime: Emulator, client: TestClient, job: str) -> None:
-    forge_realtime.register(
+def test_only_the_pages_of_the_same_issue_get_it(realtime_emulator: Emulator, client: TestClient, job: str) -> None:
+    realtime_emulator.register(
         invocations={"invocation-123": {"context": {"issue": "DEMO-1"}}, "other": {"context": {"issue": "DEMO-2"}}}
     )
     with (
-        forge_realtime.subscribe(f"job-{job}", invocation="invocation-123") as page,
-        forge_realtime.subscribe(f"job-{job}", invocation="other"),
+        realtime_emulator.subscribe(f"job-{job}", invocation="invocation-123") as page,
+        realtime_emulator.subscribe(f"job-{job}", invocation="other"),
     ):
         client.post("/jobs", json={"id": job})
         assert progress(page, len(service.STEPS) + 1) == [*RUNNING, DONE]
-    assert {(event.delivered, event.address.scope) for event in forge_realtime.events} == {
+    assert {(event.delivered, event.address.scope) for event in realtime_emulator.events} == {
         (1, 'module default-module issue="DEMO-1"')
     }
 
 
-def test_without_an_invocation_nothing_is_published(forge_realtime: Emulator, job: str) -> None:
+def test_without_an_invocation_nothing_is_published(realtime_emulator: Emulator, job: str) -> None:
     with TestClient(service.app) as client:
         assert client.post("/jobs", json={"id": job}).status_code == 202
-    assert forge_realtime.requests == []
+    assert realtime_emulator.requests == []
 
 
 @pytest.mark.parametrize("body", [{}, {"id": "../x"}, {"id": 7}])

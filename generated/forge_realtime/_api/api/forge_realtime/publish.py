@@ -5,8 +5,8 @@ import httpx
 
 from ... import errors
 from ...client import AuthenticatedClient, Client
-from ...models.publish_answer import PublishAnswer
 from ...models.publish_request import PublishRequest
+from ...models.publish_response import PublishResponse
 from ...types import Response
 
 
@@ -29,9 +29,9 @@ def _get_kwargs(
     return _kwargs
 
 
-def _parse_response(*, client: AuthenticatedClient | Client, response: httpx.Response) -> PublishAnswer | None:
+def _parse_response(*, client: AuthenticatedClient | Client, response: httpx.Response) -> PublishResponse | None:
     if response.status_code == 200:
-        response_200 = PublishAnswer.from_dict(response.json())
+        response_200 = PublishResponse.from_dict(response.json())
 
         return response_200
 
@@ -41,7 +41,7 @@ def _parse_response(*, client: AuthenticatedClient | Client, response: httpx.Res
         return None
 
 
-def _build_response(*, client: AuthenticatedClient | Client, response: httpx.Response) -> Response[PublishAnswer]:
+def _build_response(*, client: AuthenticatedClient | Client, response: httpx.Response) -> Response[PublishResponse]:
     return Response(
         status_code=HTTPStatus(response.status_code),
         content=response.content,
@@ -54,7 +54,7 @@ def sync_detailed(
     *,
     client: AuthenticatedClient | Client,
     body: PublishRequest,
-) -> Response[PublishAnswer]:
+) -> Response[PublishResponse]:
     """Publish an event to a realtime channel
 
      Proxies POST requests to Forge realtime services for publishing events. All clients in the same
@@ -71,7 +71,7 @@ def sync_detailed(
         httpx.TimeoutException: If the request takes longer than Client.timeout.
 
     Returns:
-        Response[PublishAnswer]
+        Response[PublishResponse]
     """
 
     kwargs = _get_kwargs(
@@ -89,7 +89,7 @@ def sync(
     *,
     client: AuthenticatedClient | Client,
     body: PublishRequest,
-) -> PublishAnswer | None:
+) -> PublishResponse | None:
     """Publish an event to a realtime channel
 
      Proxies POST requests to Forge realtime services for publishing events. All clients in the same
@@ -106,7 +106,7 @@ def sync(
         httpx.TimeoutException: If the request takes longer than Client.timeout.
 
     Returns:
-        PublishAnswer
+        PublishResponse
     """
 
     return sync_detailed(
@@ -119,7 +119,7 @@ async def asyncio_detailed(
     *,
     client: AuthenticatedClient | Client,
     body: PublishRequest,
-) -> Response[PublishAnswer]:
+) -> Response[PublishResponse]:
     """Publish an event to a realtime channel
 
      Proxies POST requests to Forge realtime services for publishing events. All clients in the same
@@ -136,7 +136,7 @@ async def asyncio_detailed(
         httpx.TimeoutException: If the request takes longer than Client.timeout.
 
     Returns:
-        Response[PublishAnswer]
+        Response[PublishResponse]
     """
 
     kwargs = _get_kwargs(
@@ -152,7 +152,7 @@ async def asyncio(
     *,
     client: AuthenticatedClient | Client,
     body: PublishRequest,
-) -> PublishAnswer | None:
+) -> PublishResponse | None:
     """Publish an event to a realtime channel
 
      Proxies POST requests to Forge realtime services for publishing events. All clients in the same
@@ -169,7 +169,7 @@ async def asyncio(
         httpx.TimeoutException: If the request takes longer than Client.timeout.
 
     Returns:
-        PublishAnswer
+        PublishResponse
     """
 
     return (

@@ -5,8 +5,8 @@ import httpx
 
 from ... import errors
 from ...client import AuthenticatedClient, Client
-from ...models.publish_global_answer import PublishGlobalAnswer
 from ...models.publish_global_request import PublishGlobalRequest
+from ...models.publish_global_response import PublishGlobalResponse
 from ...types import Response
 
 
@@ -29,9 +29,9 @@ def _get_kwargs(
     return _kwargs
 
 
-def _parse_response(*, client: AuthenticatedClient | Client, response: httpx.Response) -> PublishGlobalAnswer | None:
+def _parse_response(*, client: AuthenticatedClient | Client, response: httpx.Response) -> PublishGlobalResponse | None:
     if response.status_code == 200:
-        response_200 = PublishGlobalAnswer.from_dict(response.json())
+        response_200 = PublishGlobalResponse.from_dict(response.json())
 
         return response_200
 
@@ -41,7 +41,9 @@ def _parse_response(*, client: AuthenticatedClient | Client, response: httpx.Res
         return None
 
 
-def _build_response(*, client: AuthenticatedClient | Client, response: httpx.Response) -> Response[PublishGlobalAnswer]:
+def _build_response(
+    *, client: AuthenticatedClient | Client, response: httpx.Response
+) -> Response[PublishGlobalResponse]:
     return Response(
         status_code=HTTPStatus(response.status_code),
         content=response.content,
@@ -54,7 +56,7 @@ def sync_detailed(
     *,
     client: AuthenticatedClient | Client,
     body: PublishGlobalRequest,
-) -> Response[PublishGlobalAnswer]:
+) -> Response[PublishGlobalResponse]:
     """Publish an event to a global realtime channel
 
      Proxies POST requests to Forge realtime services for publishing events. All clients subscribed to
@@ -68,7 +70,7 @@ def sync_detailed(
         httpx.TimeoutException: If the request takes longer than Client.timeout.
 
     Returns:
-        Response[PublishGlobalAnswer]
+        Response[PublishGlobalResponse]
     """
 
     kwargs = _get_kwargs(
@@ -86,7 +88,7 @@ def sync(
     *,
     client: AuthenticatedClient | Client,
     body: PublishGlobalRequest,
-) -> PublishGlobalAnswer | None:
+) -> PublishGlobalResponse | None:
     """Publish an event to a global realtime channel
 
      Proxies POST requests to Forge realtime services for publishing events. All clients subscribed to
@@ -100,7 +102,7 @@ def sync(
         httpx.TimeoutException: If the request takes longer than Client.timeout.
 
     Returns:
-        PublishGlobalAnswer
+        PublishGlobalResponse
     """
 
     return sync_detailed(
@@ -113,7 +115,7 @@ async def asyncio_detailed(
     *,
     client: AuthenticatedClient | Client,
     body: PublishGlobalRequest,
-) -> Response[PublishGlobalAnswer]:
+) -> Response[PublishGlobalResponse]:
     """Publish an event to a global realtime channel
 
      Proxies POST requests to Forge realtime services for publishing events. All clients subscribed to
@@ -127,7 +129,7 @@ async def asyncio_detailed(
         httpx.TimeoutException: If the request takes longer than Client.timeout.
 
     Returns:
-        Response[PublishGlobalAnswer]
+        Response[PublishGlobalResponse]
     """
 
     kwargs = _get_kwargs(
@@ -143,7 +145,7 @@ async def asyncio(
     *,
     client: AuthenticatedClient | Client,
     body: PublishGlobalRequest,
-) -> PublishGlobalAnswer | None:
+) -> PublishGlobalResponse | None:
     """Publish an event to a global realtime channel
 
      Proxies POST requests to Forge realtime services for publishing events. All clients subscribed to
@@ -157,7 +159,7 @@ async def asyncio(
         httpx.TimeoutException: If the request takes longer than Client.timeout.
 
     Returns:
-        PublishGlobalAnswer
+        PublishGlobalResponse
     """
 
     return (

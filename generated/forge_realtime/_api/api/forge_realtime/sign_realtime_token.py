@@ -5,8 +5,8 @@ import httpx
 
 from ... import errors
 from ...client import AuthenticatedClient, Client
-from ...models.sign_realtime_token_answer import SignRealtimeTokenAnswer
 from ...models.sign_realtime_token_request import SignRealtimeTokenRequest
+from ...models.sign_realtime_token_response import SignRealtimeTokenResponse
 from ...types import Response
 
 
@@ -31,9 +31,9 @@ def _get_kwargs(
 
 def _parse_response(
     *, client: AuthenticatedClient | Client, response: httpx.Response
-) -> SignRealtimeTokenAnswer | None:
+) -> SignRealtimeTokenResponse | None:
     if response.status_code == 200:
-        response_200 = SignRealtimeTokenAnswer.from_dict(response.json())
+        response_200 = SignRealtimeTokenResponse.from_dict(response.json())
 
         return response_200
 
@@ -45,7 +45,7 @@ def _parse_response(
 
 def _build_response(
     *, client: AuthenticatedClient | Client, response: httpx.Response
-) -> Response[SignRealtimeTokenAnswer]:
+) -> Response[SignRealtimeTokenResponse]:
     return Response(
         status_code=HTTPStatus(response.status_code),
         content=response.content,
@@ -58,7 +58,7 @@ def sync_detailed(
     *,
     client: AuthenticatedClient | Client,
     body: SignRealtimeTokenRequest,
-) -> Response[SignRealtimeTokenAnswer]:
+) -> Response[SignRealtimeTokenResponse]:
     """Sign a forge realtime token
 
      Signs a forge realtime token that can be used to securely publish events to realtime channels.
@@ -71,7 +71,7 @@ def sync_detailed(
         httpx.TimeoutException: If the request takes longer than Client.timeout.
 
     Returns:
-        Response[SignRealtimeTokenAnswer]
+        Response[SignRealtimeTokenResponse]
     """
 
     kwargs = _get_kwargs(
@@ -89,7 +89,7 @@ def sync(
     *,
     client: AuthenticatedClient | Client,
     body: SignRealtimeTokenRequest,
-) -> SignRealtimeTokenAnswer | None:
+) -> SignRealtimeTokenResponse | None:
     """Sign a forge realtime token
 
      Signs a forge realtime token that can be used to securely publish events to realtime channels.
@@ -102,7 +102,7 @@ def sync(
         httpx.TimeoutException: If the request takes longer than Client.timeout.
 
     Returns:
-        SignRealtimeTokenAnswer
+        SignRealtimeTokenResponse
     """
 
     return sync_detailed(
@@ -115,7 +115,7 @@ async def asyncio_detailed(
     *,
     client: AuthenticatedClient | Client,
     body: SignRealtimeTokenRequest,
-) -> Response[SignRealtimeTokenAnswer]:
+) -> Response[SignRealtimeTokenResponse]:
     """Sign a forge realtime token
 
      Signs a forge realtime token that can be used to securely publish events to realtime channels.
@@ -128,7 +128,7 @@ async def asyncio_detailed(
         httpx.TimeoutException: If the request takes longer than Client.timeout.
 
     Returns:
-        Response[SignRealtimeTokenAnswer]
+        Response[SignRealtimeTokenResponse]
     """
 
     kwargs = _get_kwargs(
@@ -144,7 +144,7 @@ async def asyncio(
     *,
     client: AuthenticatedClient | Client,
     body: SignRealtimeTokenRequest,
-) -> SignRealtimeTokenAnswer | None:
+) -> SignRealtimeTokenResponse | None:
     """Sign a forge realtime token
 
      Signs a forge realtime token that can be used to securely publish events to realtime channels.
@@ -157,7 +157,7 @@ async def asyncio(
         httpx.TimeoutException: If the request takes longer than Client.timeout.
 
     Returns:
-        SignRealtimeTokenAnswer
+        SignRealtimeTokenResponse
     """
 
     return (

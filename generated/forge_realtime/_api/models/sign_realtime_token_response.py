@@ -8,41 +8,36 @@ from attrs import field as _attrs_field
 
 from ..types import UNSET, Unset
 
-T = TypeVar("T", bound="PublishGlobalAnswer")
+T = TypeVar("T", bound="SignRealtimeTokenResponse")
 
 
 @_attrs_define
-class PublishGlobalAnswer:
-    event_id: None | str | Unset = UNSET
-    """ Null when nobody was subscribed, which is not an error. """
-    event_timestamp: float | None | str | Unset = UNSET
-    """ Epoch milliseconds. """
+class SignRealtimeTokenResponse:
+    token: str | Unset = UNSET
+    expires_at: float | None | str | Unset = UNSET
+    """ Epoch seconds. """
     errors: Any | Unset = UNSET
     """ Present when the operation failed although the status is 200. """
     additional_properties: dict[str, Any] = _attrs_field(init=False, factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        event_id: None | str | Unset
-        if isinstance(self.event_id, Unset):
-            event_id = UNSET
-        else:
-            event_id = self.event_id
+        token = self.token
 
-        event_timestamp: float | None | str | Unset
-        if isinstance(self.event_timestamp, Unset):
-            event_timestamp = UNSET
+        expires_at: float | None | str | Unset
+        if isinstance(self.expires_at, Unset):
+            expires_at = UNSET
         else:
-            event_timestamp = self.event_timestamp
+            expires_at = self.expires_at
 
         errors = self.errors
 
         field_dict: dict[str, Any] = {}
         field_dict.update(self.additional_properties)
         field_dict.update({})
-        if event_id is not UNSET:
-            field_dict["eventId"] = event_id
-        if event_timestamp is not UNSET:
-            field_dict["eventTimestamp"] = event_timestamp
+        if token is not UNSET:
+            field_dict["token"] = token
+        if expires_at is not UNSET:
+            field_dict["expiresAt"] = expires_at
         if errors is not UNSET:
             field_dict["errors"] = errors
 
@@ -51,35 +46,27 @@ class PublishGlobalAnswer:
     @classmethod
     def from_dict(cls: type[T], src_dict: Mapping[str, Any]) -> T:
         d = dict(src_dict)
+        token = d.pop("token", UNSET)
 
-        def _parse_event_id(data: object) -> None | str | Unset:
-            if data is None:
-                return data
-            if isinstance(data, Unset):
-                return data
-            return cast(None | str | Unset, data)
-
-        event_id = _parse_event_id(d.pop("eventId", UNSET))
-
-        def _parse_event_timestamp(data: object) -> float | None | str | Unset:
+        def _parse_expires_at(data: object) -> float | None | str | Unset:
             if data is None:
                 return data
             if isinstance(data, Unset):
                 return data
             return cast(float | None | str | Unset, data)
 
-        event_timestamp = _parse_event_timestamp(d.pop("eventTimestamp", UNSET))
+        expires_at = _parse_expires_at(d.pop("expiresAt", UNSET))
 
         errors = d.pop("errors", UNSET)
 
-        publish_global_answer = cls(
-            event_id=event_id,
-            event_timestamp=event_timestamp,
+        sign_realtime_token_response = cls(
+            token=token,
+            expires_at=expires_at,
             errors=errors,
         )
 
-        publish_global_answer.additional_properties = d
-        return publish_global_answer
+        sign_realtime_token_response.additional_properties = d
+        return sign_realtime_token_response
 
     @property
     def additional_keys(self) -> list[str]:

@@ -8,36 +8,41 @@ from attrs import field as _attrs_field
 
 from ..types import UNSET, Unset
 
-T = TypeVar("T", bound="SignRealtimeTokenAnswer")
+T = TypeVar("T", bound="PublishResponse")
 
 
 @_attrs_define
-class SignRealtimeTokenAnswer:
-    token: str | Unset = UNSET
-    expires_at: float | None | str | Unset = UNSET
-    """ Epoch seconds. """
+class PublishResponse:
+    event_id: None | str | Unset = UNSET
+    """ Null when nobody was subscribed, which is not an error. """
+    event_timestamp: float | None | str | Unset = UNSET
+    """ Epoch milliseconds. """
     errors: Any | Unset = UNSET
     """ Present when the operation failed although the status is 200. """
     additional_properties: dict[str, Any] = _attrs_field(init=False, factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        token = self.token
-
-        expires_at: float | None | str | Unset
-        if isinstance(self.expires_at, Unset):
-            expires_at = UNSET
+        event_id: None | str | Unset
+        if isinstance(self.event_id, Unset):
+            event_id = UNSET
         else:
-            expires_at = self.expires_at
+            event_id = self.event_id
+
+        event_timestamp: float | None | str | Unset
+        if isinstance(self.event_timestamp, Unset):
+            event_timestamp = UNSET
+        else:
+            event_timestamp = self.event_timestamp
 
         errors = self.errors
 
         field_dict: dict[str, Any] = {}
         field_dict.update(self.additional_properties)
         field_dict.update({})
-        if token is not UNSET:
-            field_dict["token"] = token
-        if expires_at is not UNSET:
-            field_dict["expiresAt"] = expires_at
+        if event_id is not UNSET:
+            field_dict["eventId"] = event_id
+        if event_timestamp is not UNSET:
+            field_dict["eventTimestamp"] = event_timestamp
         if errors is not UNSET:
             field_dict["errors"] = errors
 
@@ -46,27 +51,35 @@ class SignRealtimeTokenAnswer:
     @classmethod
     def from_dict(cls: type[T], src_dict: Mapping[str, Any]) -> T:
         d = dict(src_dict)
-        token = d.pop("token", UNSET)
 
-        def _parse_expires_at(data: object) -> float | None | str | Unset:
+        def _parse_event_id(data: object) -> None | str | Unset:
+            if data is None:
+                return data
+            if isinstance(data, Unset):
+                return data
+            return cast(None | str | Unset, data)
+
+        event_id = _parse_event_id(d.pop("eventId", UNSET))
+
+        def _parse_event_timestamp(data: object) -> float | None | str | Unset:
             if data is None:
                 return data
             if isinstance(data, Unset):
                 return data
             return cast(float | None | str | Unset, data)
 
-        expires_at = _parse_expires_at(d.pop("expiresAt", UNSET))
+        event_timestamp = _parse_event_timestamp(d.pop("eventTimestamp", UNSET))
 
         errors = d.pop("errors", UNSET)
 
-        sign_realtime_token_answer = cls(
-            token=token,
-            expires_at=expires_at,
+        publish_response = cls(
+            event_id=event_id,
+            event_timestamp=event_timestamp,
             errors=errors,
         )
 
-        sign_realtime_token_answer.additional_properties = d
-        return sign_realtime_token_answer
+        publish_response.additional_properties = d
+        return publish_response
 
     @property
     def additional_keys(self) -> list[str]:

@@ -8,11 +8,11 @@ from attrs import field as _attrs_field
 
 from ..types import UNSET, Unset
 
-T = TypeVar("T", bound="PublishAnswer")
+T = TypeVar("T", bound="PublishGlobalResponse")
 
 
 @_attrs_define
-class PublishAnswer:
+class PublishGlobalResponse:
     event_id: None | str | Unset = UNSET
     """ Null when nobody was subscribed, which is not an error. """
     event_timestamp: float | None | str | Unset = UNSET
@@ -72,14 +72,14 @@ class PublishAnswer:
 
         errors = d.pop("errors", UNSET)
 
-        publish_answer = cls(
+        publish_global_response = cls(
             event_id=event_id,
             event_timestamp=event_timestamp,
             errors=errors,
         )
 
-        publish_answer.additional_properties = d
-        return publish_answer
+        publish_global_response.additional_properties = d
+        return publish_global_response
 
     @property
     def additional_keys(self) -> list[str]:
