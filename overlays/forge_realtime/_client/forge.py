@@ -22,8 +22,8 @@ from .._core.call import (
     M,
     Operation,
     P,
-    Permits,
     PreparedRequest,
+    RateLimiter,
     Response,
     Sleep,
     T,
@@ -139,10 +139,10 @@ class BaseClient(Generic[AnyPool]):
             budget=self._pool.budget,
             duplicate_harmless=prepared.method in _IDEMPOTENT or operation in self._HARMLESS_TWICE,
             started=time.monotonic(),
-            permits=self._permits(operation),
+            limiter=self._limiter(operation),
         )
 
-    def _permits(self, operation: object) -> Permits | None:
+    def _limiter(self, operation: object) -> RateLimiter | None:
         """What lets the attempts of a call begin; None: nothing holds them."""
         return None
 

@@ -143,14 +143,14 @@ Failure: TypeAlias = httpx.RequestError | OSError
 Flow: TypeAlias = Generator[Send | Sleep, Response | Failure | None, T]
 
 
-class Permits(Protocol):
+class RateLimiter(Protocol):
     """What lets each attempt of a call begin: the quota."""
 
     def acquire(self, until: float) -> Flow[bool]:
         """Waits until an attempt may begin; False: none may before `until`, in seconds of `time.monotonic()`."""
         ...
 
-    def refused(self, retry_after: float | None) -> None:
+    def slow_down(self, retry_after: float | None) -> None:
         """Learns of a 429."""
         ...
 
@@ -164,7 +164,7 @@ def call_flow(
     budget: RetryBudget,
     duplicate_harmless: bool,
     started: float,
-    permits: Permits | None = None,
+    limiter: RateLimiter | None = None,
 ) -> Flow[T]:
     """Makes a call.
 
@@ -177,7 +177,7 @@ def call_flow(
         budget: Shared by all calls of a client and its siblings.
         duplicate_harmless: Whether the request may be repeated although an earlier one may have been carried out.
         started: When the call began, in seconds of `time.monotonic()`.
-        permits: Asked before every attempt, if given.
+        limiter: Asked before every attempt, if given.
 
     Returns:
         The result.
@@ -190,7 +190,7 @@ def call_flow(
     attempts: list[Attempt] = []
     error: ForgeRealtimeError | None = None
     while True:
-        if permits is not None and not (yield from permits.acquire(started + policy.deadline)):
+        if limiter is not None and not (yield from limiter.acquire(started + policy.deadline)):
             reason = f"waiting for the quota would pass the deadline of {policy.deadline:g} s (RetryPolicy.deadline)"
             if error is None:
                 error = OverQuotaError(
@@ -223,8 +223,8 @@ def call_flow(
             assert outcome is not None
             error = _no_answer(outcome, sent=body.sent)
 
-        if permits is not None and isinstance(error, RateLimitedError):
-            permits.refused(error.retry_after)
+        if limiter is not None and isinstance(error, RateLimitedError):
+            limiter.slow_down(error.retry_after)
         left = started + policy.deadline - now
         wait, reason = _next_wait(error, number, left, policy, budget, duplicate_harmless=duplicate_harmless)
         cause = type(error if status else outcome).__name__

@@ -87,7 +87,7 @@ class Bucket:
         with self._lock:
             self._remove(waiter)
 
-    def refused(self, retry_after: float | None, now: float) -> None:
+    def slow_down(self, retry_after: float | None, now: float) -> None:
         """Learns of a 429: others than this process use the installation's limit, too.
 
         Nothing begins until the time that the platform names has passed, a minute at most; then half as much as before, and

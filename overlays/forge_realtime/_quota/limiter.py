@@ -89,7 +89,7 @@ class Quota:
             raise UsageError("Quota: store takes a store such as forge_realtime.redis.RedisStore(...), or None.")
 
 
-class Permits:
+class QuotaLimiter:
     """Asks the quota on behalf of one call.
 
     Args:
@@ -143,10 +143,10 @@ class Permits:
         self._in_hand = yield from self.acquire(until)
         return self._in_hand
 
-    def refused(self, retry_after: float | None) -> None:
+    def slow_down(self, retry_after: float | None) -> None:
         """Learns of a 429."""
         if self._bucket is not None:
-            self._bucket.refused(retry_after, time.monotonic())
+            self._bucket.slow_down(retry_after, time.monotonic())
 
     def _look_up(self, until: float) -> _Looking:
         """The installation of the invocation; None when it cannot be known now."""

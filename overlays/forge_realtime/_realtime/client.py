@@ -14,7 +14,7 @@ from .._client.forge import BaseClient, ForgeClient
 from .._core.call import Flow, operation_name
 from .._core.errors import UsageError
 from .._core.retry import RetryPolicy
-from .._quota.limiter import Permits, Quota
+from .._quota.limiter import Quota, QuotaLimiter
 from .._streams.buffer import Merge, Overflow, PublishSlot, StreamSettings
 from .operations import (
     Payload,
@@ -42,7 +42,7 @@ class BaseRealtimeClient(BaseClient[Any]):
     _HARMLESS_TWICE: ClassVar[frozenset[object]] = frozenset({_sign_realtime_token})
 
     _quota: Quota | None
-    _reserved: Permits | None = None
+    _reserved: QuotaLimiter | None = None
 
     @property
     def quota(self) -> Quota | None:
@@ -59,14 +59,14 @@ class BaseRealtimeClient(BaseClient[Any]):
         sibling = self if retry is _UNCHANGED else super().with_options(retry=retry)
         return sibling if quota is _UNCHANGED else sibling._sibling(_quota=checked_quota(quota))
 
-    def _permits(self, operation: object) -> Permits | None:
+    def _limiter(self, operation: object) -> QuotaLimiter | None:
         if self._reserved is not None or self._quota is None:
             return self._reserved
-        return Permits(self._quota, self._address(), self._acting(operation_name(operation)), stream=False)
+        return QuotaLimiter(self._quota, self._address(), self._acting(operation_name(operation)), stream=False)
 
-    def _stream_permits(self) -> Permits:
+    def _stream_limiter(self) -> QuotaLimiter:
         quota = _QUOTA_OF_STREAMS if self._quota is None else self._quota
-        return Permits(quota, self._address(), self._acting("stream"), stream=True)
+        return QuotaLimiter(quota, self._address(), self._acting("stream"), stream=True)
 
     def _publish_flow(
         self,
@@ -99,10 +99,10 @@ class BaseRealtimeClient(BaseClient[Any]):
         publish(live, "").close()
 
         def slot() -> PublishSlot:
-            permits = live._stream_permits()
-            holder = live._sibling(_reserved=permits)
+            limiter = live._stream_limiter()
+            holder = live._sibling(_reserved=limiter)
             return PublishSlot(
-                permits.reserve, lambda payload, retry: publish(holder.with_options(retry=retry), payload)
+                limiter.reserve, lambda payload, retry: publish(holder.with_options(retry=retry), payload)
             )
 
         return slot

@@ -160,10 +160,10 @@ def test_an_abandoned_place_is_passed_over_when_its_time_is_up() -> None:
 
 def test_after_a_429_nothing_begins_before_retry_after_and_then_half_as_much() -> None:
     bucket = Bucket(40, 10, 0.0)
-    bucket.refused(3.0, 1.0)
+    bucket.slow_down(3.0, 1.0)
     # Others that were under way are refused too, which says nothing new.
-    bucket.refused(None, 1.1)
-    bucket.refused(2.0, 1.9)
+    bucket.slow_down(None, 1.1)
+    bucket.slow_down(2.0, 1.9)
     grants = [grant.at for grant in simulate(bucket, [Call(2.0, False) for _ in range(300)])]
     assert grants[0] == pytest.approx(4.0 + 1 / 20, abs=0.01)
     assert 18 <= sum(at < 5.0 for at in grants) <= 22
@@ -175,7 +175,7 @@ def test_after_a_429_nothing_begins_before_retry_after_and_then_half_as_much() -
 def test_refusals_second_after_second_lower_it_further() -> None:
     bucket = Bucket(40, 10, 0.0)
     for second in range(20):
-        bucket.refused(None, float(second))
+        bucket.slow_down(None, float(second))
     waiter = Waiter(False, 100.0)
     assert 0.1 < bucket.ask(waiter, 19.0) <= 1.0
     assert not bucket.idle(60.0)
@@ -185,7 +185,7 @@ def test_refusals_second_after_second_lower_it_further() -> None:
 
 def test_no_retry_after_stops_it_for_longer_than_a_minute() -> None:
     bucket = Bucket(40, 10, 0.0)
-    bucket.refused(86_400.0, 0.0)
+    bucket.slow_down(86_400.0, 0.0)
     assert bucket.ask(Waiter(False, 1e6), 0.0) == pytest.approx(60.0, abs=0.2)
 
 
@@ -518,7 +518,7 @@ def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     with FaultServer(then=platform(CONTEXT)) as server, RealtimeClient(server.url, quota=ONE, retry=PATIENT) as client:
         client.for_installation("in-use").publish_global("c", "p")
         for bucket in _quota._state._buckets.values():
-            bucket.refused(60.0, time.monotonic())
+            bucket.slow_down(60.0, time.monotonic())
         for number in range(8):
             # A bucket that is full again has nothing to tell.
             now = time.monotonic() + number
