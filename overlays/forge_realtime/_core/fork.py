@@ -1,32 +1,49 @@
-"""What starts anew in a forked process: its sockets and locks are the parent's."""
+"""Reset state after a fork: a child must not use its parent's sockets, locks or threads."""
 
 from __future__ import annotations
 
 import os
+import threading
 import weakref
-from typing import Protocol
+from typing import Final, Protocol
 
 
 class ForkAware(Protocol):
-    """Something with sockets or locks."""
+    """An object with state that belongs to one process."""
 
     def reset_after_fork(self) -> None:
-        """Called in the child, right after the fork."""
+        """Replace what belongs to the parent. Called once in each child."""
         ...
 
 
-_living: weakref.WeakSet[ForkAware] = weakref.WeakSet()
+_objects: Final[weakref.WeakSet[ForkAware]] = weakref.WeakSet()
+_pid = os.getpid()
+# One lock for each process: the parent's may be held by a thread that the child does not have.
+_locks: Final[dict[int, threading.RLock]] = {}
 
 
-def register_fork_reset(it: ForkAware) -> None:
-    """Has it start anew in every process that is forked while it lives."""
-    _living.add(it)
+def register_fork_reset(obj: ForkAware) -> None:
+    """Reset `obj` in every process that is forked while it lives."""
+    _objects.add(obj)
 
 
-def _renew_all() -> None:
-    for it in list(_living):
-        it.reset_after_fork()
+def reset_if_forked() -> None:
+    """Reset all registered objects if this process was forked without Python's hooks, as uWSGI forks by default."""
+    if os.getpid() != _pid:
+        _reset_all()
+
+
+def _reset_all() -> None:
+    global _pid  # noqa: PLW0603 (a process has one id)
+    pid = os.getpid()
+    with _locks.setdefault(pid, threading.RLock()):
+        if pid == _pid:
+            # Another thread was first.
+            return
+        for obj in list(_objects):
+            obj.reset_after_fork()
+        _pid = pid
 
 
 if hasattr(os, "register_at_fork"):  # pragma: no branch (Windows has no fork)
-    os.register_at_fork(after_in_child=_renew_all)
+    os.register_at_fork(after_in_child=_reset_all)
