@@ -17,7 +17,8 @@ import httpx
 from attrs import field, frozen
 
 from .._core.authorization import HEADER, Authorization
-from .._core.call import Failure, Response, Send, Sleep
+from .._core.call import Send, Sleep
+from .._core.responses import Response, TransportError
 from .._core.errors import UsageError
 from .._core.fork import register_fork_reset
 from .._core.log import logger
@@ -32,8 +33,8 @@ _LOOKUP_SECONDS: Final = 1.0
 _LOOK_AGAIN: Final = 10.0
 _LOOKING_WAIT: Final = 0.01
 
-Asking: TypeAlias = Generator[Send | Sleep, Response | Failure | None, bool]
-_Looking: TypeAlias = Generator[Send | Sleep, Response | Failure | None, str | None]
+Asking: TypeAlias = Generator[Send | Sleep, Response | TransportError | None, bool]
+_Looking: TypeAlias = Generator[Send | Sleep, Response | TransportError | None, str | None]
 
 
 class Store(Protocol):
@@ -231,7 +232,7 @@ class _State:
         with self._lock:
             self._lookups.pop(key, None)
 
-    def keep(self, key: tuple[str, str | None], answer: Response | Failure | None, now: float) -> None:
+    def keep(self, key: tuple[str, str | None], answer: Response | TransportError | None, now: float) -> None:
         """Keeps what `GET /invocation/context` gave."""
         installation = _installation_in(answer)
         if installation is None:
@@ -260,7 +261,7 @@ def _new_bucket(quota: Quota, installation: str | None, now: float) -> Bucket:
     return SharedBucket(key, quota.per_second, store.replicas, store.reservations(), now)
 
 
-def _installation_in(answer: Response | Failure | None) -> str | None:
+def _installation_in(answer: Response | TransportError | None) -> str | None:
     if not isinstance(answer, Response) or answer.status_code != 200:
         return None
     try:
@@ -270,7 +271,7 @@ def _installation_in(answer: Response | Failure | None) -> str | None:
     return installation if isinstance(installation, str) and installation else None
 
 
-def _is_refusal(answer: Response | Failure | None) -> bool:
+def _is_refusal(answer: Response | TransportError | None) -> bool:
     return isinstance(answer, Response) and answer.status_code in (400, 401, 403)
 
 

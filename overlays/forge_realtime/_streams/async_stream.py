@@ -10,7 +10,8 @@ from typing import Final, Protocol, Self, cast
 
 from attrs import evolve
 
-from .._core.call import Flow, Send, T
+from .._core.call import Flow, Send
+from .._core.responses import T
 from .._core.errors import (
     Attempt,
     Delivery,
@@ -207,7 +208,7 @@ class AsyncStream:
                 accepted = True
             except ForgeRealtimeError as error:
                 calls += 1
-                if not (error._retryable and await self._pause(error, calls)):
+                if not (error.retryable and await self._pause(error, calls)):
                     raise
         if self._current is envelope:
             self._settle(Delivery.ACCEPTED)
@@ -323,22 +324,24 @@ class AsyncStream:
         reason = type(failure).__name__
         if isinstance(failure, ForgeRealtimeError):
             delivery, reason = failure.delivery, str(failure)
-        error = self._stream_error(f"stream: it ended before all was published: {reason}", delivery)
+        attempts = getattr(failure, "attempts", ())
+        error = self._stream_error(f"stream: it ended before all was published: {reason}", delivery, attempts)
         error.__cause__ = failure
-        error.attempts = getattr(failure, "attempts", ())
         return error
 
     def _full(self, reason: str) -> StreamFullError:
-        error = StreamFullError(f"stream: as many updates are pending as may be (max_pending, max_bytes): {reason}")
-        error.report = self.report
-        return error
+        return StreamFullError(
+            f"stream: as many updates are pending as may be (max_pending, max_bytes): {reason}", report=self.report
+        )
 
-    def _stream_error(self, message: str, delivery: Delivery) -> StreamError:
+    def _stream_error(self, message: str, delivery: Delivery, attempts: tuple[Attempt, ...] = ()) -> StreamError:
         report = self.report
-        error = StreamError(f"{message}; {report}")
-        error.report = report
-        error.delivery = Delivery.UNKNOWN if self._unknown else delivery
-        return error
+        return StreamError(
+            f"{message}; {report}",
+            delivery=Delivery.UNKNOWN if self._unknown else delivery,
+            attempts=attempts,
+            report=report,
+        )
 
     def _settle(self, delivery: Delivery) -> None:
         assert self._current is not None

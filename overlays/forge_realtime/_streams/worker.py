@@ -19,7 +19,8 @@ from typing import Any, Final, Self
 import httpx
 
 from .._client.async_forge import AsyncForgeClient
-from .._core.call import Flow, Response, T
+from .._core.call import Flow
+from .._core.responses import Response, T
 from .._core.errors import StreamError, StreamReport, UsageError
 from .._core.fork import register_fork_reset
 from .._core.retry import RetryPolicy
