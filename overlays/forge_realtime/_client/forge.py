@@ -175,10 +175,10 @@ class BaseClient(Generic[AnyPool]):
         if invocation := current_invocation():
             return Authorization(invocation_id=invocation.id)
         raise NoInvocationError(
-            f"{name}: no invocation is current here. In a request, add forge_realtime.asgi.InvocationMiddleware"
-            " (or wsgi) to the app, or call it on client.for_invocation(request.headers). In a thread, executor or queue worker,"
-            " enter `with invocation.active()` with the request's current_invocation(). Where there is none, use"
-            " client.for_installation(installation_id), which publishes to global channels."
+            f"{name}: no invocation is current here. In a request, add InvocationMiddleware of forge_realtime.asgi "
+            "or forge_realtime.wsgi to the app, or call it on client.for_invocation(request.headers). In a thread, executor "
+            "or queue worker, enter `with invocation.active()` with the request's current_invocation(). Where there is none, "
+            "use client.for_installation(installation_id), which publishes to global channels."
         )
 
     def _prepare(self, operation: Operation[P, M], *args: P.args, **kwargs: P.kwargs) -> PreparedRequest:
@@ -202,9 +202,9 @@ class BaseClient(Generic[AnyPool]):
         try:
             generated = operation._get_kwargs(*args, **kwargs)  # noqa: SLF001 (generated code has no other name for it)
         except (AttributeError, TypeError) as error:
+            reason = str(error).rpartition("_get_kwargs() ")[2]
             raise UsageError(
-                f"{name}: these are not its arguments ({str(error).replace('_get_kwargs()', name)}). A body is an "
-                "object of the generated models."
+                f"{name}: these are not its arguments ({reason}). A body is an object of the generated models."
             ) from error
         url: httpx.URL = _url(self._address() + generated.pop("url"))
         own: dict[str, str] = generated.pop("headers", {})

@@ -54,11 +54,10 @@ class BaseRealtimeClient(BaseClient[Any]):
     _INVOCATION_ONLY: ClassVar[frozenset[object]] = frozenset({_publish})
     _HARMLESS_TWICE: ClassVar[frozenset[object]] = frozenset({_sign_realtime_token})
 
-    _settings: RealtimeSettings
-
     @property
     def quota(self) -> Quota | None:
         """Rate limit for calls; None disables it."""
+        assert isinstance(self._settings, RealtimeSettings)
         return self._settings.quota
 
     def with_options(self, *, retry: RetryPolicy = _UNCHANGED, quota: Quota | None = _UNCHANGED) -> Self:
@@ -75,11 +74,9 @@ class BaseRealtimeClient(BaseClient[Any]):
         return self._sibling(**{name: value for name, value in changes.items() if value is not _UNCHANGED})
 
     def _limiter(self, operation: object) -> RateLimiter | None:
-        if self._settings.quota is None:
+        if (quota := self.quota) is None:
             return None
-        return QuotaLimiter(
-            self._settings.quota, self._address(), self._acting(operation_name(operation)), stream=False
-        )
+        return QuotaLimiter(quota, self._address(), self._acting(operation_name(operation)), stream=False)
 
     def _publish_flow(
         self,
@@ -126,7 +123,7 @@ class BaseRealtimeClient(BaseClient[Any]):
         acting = self._acting("stream")
 
         def slot() -> PublishSlot:
-            limiter = QuotaLimiter(self._settings.quota or _STREAM_QUOTA, self._address(), acting, stream=True)
+            limiter = QuotaLimiter(self.quota or _STREAM_QUOTA, self._address(), acting, stream=True)
             return PublishSlot(limiter.reserve, lambda payload, retry: publish(payload, retry=retry, limiter=limiter))
 
         return slot

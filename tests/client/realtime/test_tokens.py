@@ -208,8 +208,8 @@ def test_waiting_task_signs_after_a_cancellation() -> None:
         async with AsyncRealtimeClient(server.url, cache_tokens=True) as client:
             live = client.for_invocation(INVOCATION)
             first, second = asyncio.create_task(sign(live)), asyncio.create_task(sign(live))
-            while not server.received:
-                await asyncio.sleep(0)  # noqa: ASYNC110 (the server runs in a thread)
+            while not server.received:  # noqa: ASYNC110 (the server runs in a thread)
+                await asyncio.sleep(0)
             first.cancel()
             return await second
 
@@ -316,8 +316,8 @@ def test_waiting_for_another_call_counts_towards_the_deadline() -> None:
         async with AsyncRealtimeClient(server.url, cache_tokens=True) as client:
             live = client.for_invocation(INVOCATION).with_options(retry=evolve(QUICK, deadline=1.0))
             first, second = asyncio.create_task(sign(live)), asyncio.create_task(sign(live))
-            while not server.received:
-                await asyncio.sleep(0)  # noqa: ASYNC110 (the server runs in a thread)
+            while not server.received:  # noqa: ASYNC110 (the server runs in a thread)
+                await asyncio.sleep(0)
             began = time.monotonic()
             asyncio.get_running_loop().call_later(0.5, first.cancel)
             with pytest.raises(TimedOutError):
