@@ -176,9 +176,10 @@ class BaseClient(Generic[AnyPool]):
             return Authorization(invocation_id=invocation.id)
         raise NoInvocationError(
             f"{name}: no invocation is current here. In a request, add InvocationMiddleware of forge_realtime.asgi "
-            "or forge_realtime.wsgi to the app, or call it on client.for_invocation(request.headers). In a thread, executor "
-            "or queue worker, enter `with invocation.active()` with the request's current_invocation(). Where there is none, "
-            "use client.for_installation(installation_id), which publishes to global channels."
+            "or forge_realtime.wsgi to the app, or call it on client.for_invocation(request.headers). In a "
+            "thread, executor or queue worker, enter `with invocation.active()` with the request's "
+            "current_invocation(). Where there is none, use client.for_installation(installation_id), which "
+            "publishes to global channels."
         )
 
     def _prepare(self, operation: Operation[P, M], *args: P.args, **kwargs: P.kwargs) -> PreparedRequest:
