@@ -15,6 +15,19 @@ HEADER = "forge-proxy-authorization"
 _VALUE = re.compile(r"[!-+\x2d-<>-~]+")
 
 
+def bare_installation_id(text: str) -> str:
+    """Return the installation's UUID, which is what stands after the last `/` of its ARI.
+
+    The same installation has two spellings: `/v1/installations` lists bare UUIDs, and `/invocation/context` answers
+    `ari:cloud:ecosystem::installation/<uuid>`.
+    """
+    return text.rpartition("/")[2]
+
+
+def _bare(value: str | None) -> str | None:
+    return bare_installation_id(value) if isinstance(value, str) else value
+
+
 @frozen
 class Authorization:
     """Whom a call is made for, in the documented grammar of the header.
@@ -26,7 +39,8 @@ class Authorization:
 
     Args:
         invocation_id: Id of the invocation that the container is answering (`x-forge-invocation-id`).
-        installation_id: Installation to act for, if there is no invocation. Give exactly one of the two.
+        installation_id: Installation to act for, if there is no invocation, as a UUID or an ARI. The header carries the
+            UUID, as `/v1/installations` lists it. Give exactly one of the two.
         as_: Act as the app or as a user; None leaves it to the platform.
         account_id: Atlassian account to act as; only with `as_="user"`.
 
@@ -35,7 +49,7 @@ class Authorization:
     """
 
     invocation_id: str | None = field(default=None, kw_only=True, repr=False)
-    installation_id: str | None = field(default=None, kw_only=True, repr=False)
+    installation_id: str | None = field(default=None, kw_only=True, repr=False, converter=_bare)
     as_: Literal["app", "user"] | None = field(default="app", kw_only=True)
     account_id: str | None = field(default=None, kw_only=True, repr=False)
     header: str = field(init=False, repr=False, eq=False)

@@ -39,9 +39,24 @@ _ERROR_BODY_BYTES: Final = 64 * 1024
 # Raised by the generated parsers for a body that is not JSON or not of the documented shape.
 _PARSER_ERRORS: Final = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
 _CODE: Final = re.compile(r"[A-Z][A-Z0-9_]{0,63}", re.ASCII)
+_RATE_LIMITED: Final = "RATE_LIMIT_EXCEEDED"
+# The message of an error is exactly one of these, and the codes of the token check may follow a prefix.
+# Source: https://developer.atlassian.com/platform/forge/realtime/error-handling/
+_CHECK_FAILED: Final = "Realtime token validation failed: "
 _DOCUMENTED_MESSAGES: Final = frozenset(
-    {"Unauthorized request", "Error publishing event to channel", "Error signing realtime token"}
+    {
+        _RATE_LIMITED,
+        "INVALID_TOKEN",
+        "TOKEN_EXPIRED",
+        "CHANNEL_NAME_MISMATCH",
+        "MISSING_PERMISSION",
+        "Unauthorized request",
+        "Error publishing event to channel",
+        "Error signing realtime token",
+    }
 )
+# A value of one of these says that the operation was carried out.
+_RESULTS: Final = ("eventId", "token")
 # Strict, so that a generated parser tells an undocumented status from a documented response without a body.
 _STRICT: Final = Client(base_url="", raise_on_unexpected_status=True)
 
@@ -134,11 +149,10 @@ def read_response(
     Returns:
         The result, or what is known if the response is none of success.
     """
+    body = _json(response)
+    if (failure := _find_failure(response, body)) is not None:
+        return failure
     status = response.status_code
-    if status >= 400:
-        return _classify_status(response)
-    if isinstance(body := _json(response), dict) and body.get("errors"):
-        return _failure(RejectedError, response, "the platform reported errors in its response", Delivery.REJECTED)
     try:
         # None is the documented response without a body here: an undocumented status raises.
         model = cast("M", operation._parse_response(client=_STRICT, response=response))  # noqa: SLF001 (generated)
@@ -150,7 +164,7 @@ def read_response(
         message, retryable = f"the status {status} is not one that the API document lists", False
     except _PARSER_ERRORS:
         message, retryable = f"the response ({status}) is not JSON of the documented shape", True
-    return _failure(UnexpectedResponseError, response, message, Delivery.UNKNOWN, retryable=retryable)
+    return _failure(UnexpectedResponseError, response, None, message, Delivery.UNKNOWN, retryable=retryable)
 
 
 def classify_transport_error(error: TransportError, *, sent: bool) -> Failure:
@@ -176,23 +190,46 @@ def classify_transport_error(error: TransportError, *, sent: bool) -> Failure:
     )
 
 
-def _classify_status(response: Response) -> Failure:
+def _find_failure(response: Response, body: object) -> Failure | None:
+    """Tell what is known if the platform says, in any of its forms, that the operation failed; None if it does not."""
     status = response.status_code
-    if status == 429:
-        message = "too many operations (429)"
-        return _failure(RateLimitedError, response, message, Delivery.REJECTED, retryable=True)
-    if status < 500:
-        return _failure(RejectedError, response, f"the platform refused the request ({status})", Delivery.REJECTED)
-    if status == 503 and retry_after(response.headers) is not None:
-        message = "the platform is not available (503)"
-        return _failure(RejectedError, response, message, Delivery.REJECTED, retryable=True)
-    return _failure(ServerError, response, f"the platform failed ({status})", Delivery.UNKNOWN, retryable=True)
+    fields = body if isinstance(body, dict) else {}
+    codes = _codes(response, fields)
+    code = _RATE_LIMITED if _RATE_LIMITED in codes else next(iter(codes), None)
+    if status < 400 and not codes and not (status == 200 and fields.get("errors")):
+        return None
+    # The rate limit is a refusal under any status, unless the platform also says that it carried the operation out.
+    carried_out = any(fields.get(name) is not None for name in _RESULTS) and not 400 <= status < 500
+    kind: type[ResponseError] = RejectedError
+    delivery, retryable = Delivery.REJECTED, False
+    if status == 429 or (_RATE_LIMITED in codes and not carried_out):
+        kind, retryable, message = RateLimitedError, True, f"too many operations ({status})"
+    elif status < 400 and status != 200:
+        return None
+    elif status == 200 and carried_out:
+        kind, delivery, retryable, code = UnexpectedResponseError, Delivery.UNKNOWN, True, None
+        message = "the response contradicts itself, as it reports both success and errors"
+    elif status == 200:
+        message = "the platform reported errors in its response"
+    elif status < 500:
+        message = f"the platform refused the request ({status})"
+    elif status == 503 and retry_after(response.headers) is not None:
+        retryable, message = True, "the platform is not available (503)"
+    else:
+        kind, delivery, retryable = ServerError, Delivery.UNKNOWN, True
+        message = f"the platform failed ({status})"
+    return _failure(kind, response, code, message, delivery, retryable=retryable)
 
 
 def _failure(
-    kind: type[ResponseError], response: Response, message: str, delivery: Delivery, *, retryable: bool = False
+    kind: type[ResponseError],
+    response: Response,
+    code: str | None,
+    message: str,
+    delivery: Delivery,
+    *,
+    retryable: bool = False,
 ) -> Failure:
-    code = _code(response)
     return Failure(
         kind=kind,
         message=f"{message}, code {code}" if code else message,
@@ -204,23 +241,28 @@ def _failure(
     )
 
 
-def _code(response: Response) -> str | None:
-    body = _json(response)
-    errors = body.get("errors") if isinstance(body, dict) else None
-    for entry in [body, *(errors if isinstance(errors, list) else [errors])]:
-        fields = entry if isinstance(entry, dict) else {"message": entry}
-        # Codes appear in messages and logs, so only what is spelt like one counts.
-        if isinstance(code := fields.get("code"), str) and _CODE.fullmatch(code):
-            return code
-        if isinstance(message := fields.get("message"), str):
-            message = message.removesuffix(".")
+def _codes(response: Response, fields: dict[str, Any]) -> list[str]:
+    """List the platform's codes for the failure, in the order body, `errors`, header.
+
+    Codes appear in messages and logs. So a code has to be spelt like one, and a message to be a documented one.
+    """
+    errors = fields.get("errors")
+    entries = errors if isinstance(errors, list) else [errors]
+    if response.status_code >= 400:
+        entries = [fields, *entries]
+    found: list[str] = []
+    for entry in entries:
+        named = entry if isinstance(entry, dict) else {"message": entry}
+        if isinstance(code := named.get("code"), str) and _CODE.fullmatch(code):
+            found.append(code)
+        if isinstance(message := named.get("message"), str):
+            message = message.removesuffix(".").removeprefix(_CHECK_FAILED)
             if message in _DOCUMENTED_MESSAGES:
-                return message
-            start, failed, code = message.partition("Realtime token validation failed: ")
-            if failed and not start and _CODE.fullmatch(code):
-                return code
+                found.append(message)
     header = response.headers.get("forge-proxy-error", "")
-    return header if _CODE.fullmatch(header) else None
+    if _CODE.fullmatch(header):
+        found.append(header)
+    return found
 
 
 def _json(response: Response) -> object:

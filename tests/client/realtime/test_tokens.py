@@ -49,10 +49,10 @@ FAILING = {
     "expired": (token("other", exp=PAST, permissions=[]), "TOKEN_EXPIRED"),
     "another channel": (token("other", exp=FUTURE, permissions=[]), "CHANNEL_NAME_MISMATCH"),
     "case of the channel": (token("C", permissions=[]), "CHANNEL_NAME_MISMATCH"),
-    "no channel": (f"a.{encode({'exp': FUTURE})}.c", "CHANNEL_NAME_MISMATCH"),
+    "a channel of another type": (f"a.{encode({'exp': FUTURE, 'channel': 'c'})}.c", "CHANNEL_NAME_MISMATCH"),
     "only subscribe": (token("c", exp=FUTURE, permissions=["subscribe"]), "MISSING_PERMISSION"),
     "no permissions": (token("c", permissions=[]), "MISSING_PERMISSION"),
-    "permissions of another type": (token("c", permissions="publish"), "MISSING_PERMISSION"),
+    "permissions as a string": (token("c", permissions="subscribe"), "MISSING_PERMISSION"),
 }
 
 
