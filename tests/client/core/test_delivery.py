@@ -399,15 +399,13 @@ DOCUMENTED: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("status", [200, 400])
 def test_documented_codes_are_found(caller: Caller, code: str, status: int) -> None:
     body = DOCUMENTED[code]
-    with FaultServer(answer(status, body if status == 400 or "errors" in body else {"errors": [body]})) as server:
+    with FaultServer(then=answer(status, body if status == 400 or "errors" in body else {"errors": [body]})) as server:
         [error] = caller(server.url, publish)
     kind = RateLimitedError if code == "RATE_LIMIT_EXCEEDED" else RejectedError
     assert (type(error), error.code, error.delivery) == (kind, code, Delivery.REJECTED)
 
 
-@pytest.mark.parametrize(
-    "body", [{}, [], "x", {"errors": [[1]]}, {"code": 5, "message": 6}, {"message": "SECRET"}]
-)
+@pytest.mark.parametrize("body", [{}, [], "x", {"errors": [[1]]}, {"code": 5, "message": 6}, {"message": "SECRET"}])
 def test_code_is_none_without_a_code(caller: Caller, body: object) -> None:
     with FaultServer(answer(400, body)) as server:
         [error] = caller(server.url, publish)
