@@ -218,7 +218,7 @@ class SharedBucket(Bucket):
             self._drop_expired(now)
             waiting = sum(waiter.until >= now for waiter in [*self._calls, *self._streams])
             if not self._reserver.is_settled(now):
-                # Until then this process keeps to its share: more permits would be lost to the others.
+                # Until then this process uses only its share: more permits would be lost to the others.
                 waiting = min(waiting, math.ceil(self._rate * SLOT))
             return waiting - sum(reserved.permits for reserved in self._reserved)
 

@@ -138,7 +138,7 @@ class QuotaLimiter:
             bucket.cancel(waiter)
 
     def reserve(self, until: float) -> Flow[bool]:
-        """Do as `acquire`, before the payload is chosen. The next `acquire` then returns at once."""
+        """Acquire one operation in advance: the next `acquire` returns at once. A stream collects updates meanwhile."""
         self._reserved = yield from self.acquire(until)
         return self._reserved
 

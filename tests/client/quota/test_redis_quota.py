@@ -116,7 +116,7 @@ def test_processes_use_their_shares_while_the_server_is_gone(
         processes = publishers(emulator, server.url, 2, 55)
         wait_until(lambda: len(emulator.requests) >= 20)
         fail(server)
-        # Wait until so many began that the shares were used for about a second.
+        # The shares together allow 25 operations in about a second.
         wait_until(lambda: len(emulator.requests) >= 45)
         mend(server)
         outputs = finish(processes)
@@ -268,12 +268,22 @@ def test_thread_that_cannot_start_leaves_the_share_of_the_process(
     assert levels[0] == "WARNING"
 
 
-def test_stuck_thread_leaves_the_share_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stuck_thread_leaves_the_share_of_the_process() -> None:
     reserver = redis_module._Reserver(RedisStore("redis://localhost", replicas=1))
     assert reserver.is_available(1.0)
     reserver._busy_since = 1.0
     assert reserver.is_available(1.4)
     assert not reserver.is_available(1.6)
+
+
+def test_signal_handler_may_publish_while_its_thread_holds_the_locks(server: RedisServer) -> None:
+    store = RedisStore(server.url, replicas=1)
+    reserver = store.reserver()
+    with redis_module._reservers._lock, reserver._changed:
+        bucket = _quota._state.bucket(Quota(store=store), "http://localhost", "i")
+        assert bucket.request(Waiter(False, time.monotonic() + 30), time.monotonic()) > 0
+    assert reserver._thread is not None
+    assert reserver._thread.is_alive()
 
 
 FORK = """
