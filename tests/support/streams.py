@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 def as_a_stream(live: Any) -> Any:
     """A client whose next call asks the quota as a stream's does."""
-    return live._sibling(_reserved=live._stream_permits())
+    return live._sibling(_reserved=live._stream_limiter())
 
 
 class Reader:
