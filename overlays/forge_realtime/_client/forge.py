@@ -113,7 +113,7 @@ class BaseClient(Generic[AnyPool]):
         It can only publish globally: the platform refuses `publish` on behalf of an installation.
 
         Args:
-            installation_id: Id of the installation.
+            installation_id: The installation, as a UUID or an ARI. The header carries the UUID.
             as_: Act as the app or as a user; None leaves it to the platform.
             account_id: Atlassian account to act as; only with `as_="user"`.
 

@@ -15,17 +15,13 @@ HEADER = "forge-proxy-authorization"
 _VALUE = re.compile(r"[!-+\x2d-<>-~]+")
 
 
-def bare_installation_id(text: str) -> str:
-    """Return the installation's UUID, which is what stands after the last `/` of its ARI.
+def bare_installation_id(value: str | None) -> str | None:
+    """Return the UUID of an installation, the part after the last `/` of its ARI.
 
-    The same installation has two spellings: `/v1/installations` lists bare UUIDs, and `/invocation/context` answers
+    One installation has two spellings: `/v1/installations` lists `<uuid>`, and `/invocation/context` responds with
     `ari:cloud:ecosystem::installation/<uuid>`.
     """
-    return text.rpartition("/")[2]
-
-
-def _bare(value: str | None) -> str | None:
-    return bare_installation_id(value) if isinstance(value, str) else value
+    return value.rpartition("/")[2] if isinstance(value, str) else value
 
 
 @frozen
@@ -49,7 +45,7 @@ class Authorization:
     """
 
     invocation_id: str | None = field(default=None, kw_only=True, repr=False)
-    installation_id: str | None = field(default=None, kw_only=True, repr=False, converter=_bare)
+    installation_id: str | None = field(default=None, kw_only=True, repr=False, converter=bare_installation_id)
     as_: Literal["app", "user"] | None = field(default="app", kw_only=True)
     account_id: str | None = field(default=None, kw_only=True, repr=False)
     header: str = field(init=False, repr=False, eq=False)

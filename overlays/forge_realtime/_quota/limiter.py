@@ -15,7 +15,7 @@ from typing import Final, Protocol
 import httpx
 from attrs import field, frozen
 
-from .._core.authorization import HEADER, Authorization
+from .._core.authorization import HEADER, Authorization, bare_installation_id
 from .._core.call import Flow, Send, Sleep
 from .._core.errors import UsageError
 from .._core.fork import register_fork_reset, reset_if_forked
@@ -63,8 +63,8 @@ class Quota:
     Attributes:
         per_second: Operations per second, on average.
         burst: How many more operations may begin at once after a pause. With a `store` there is no burst.
-        installation_id: The installation of the app's invocations, if the app knows it. By default it is looked up once
-            for each invocation, with `GET /invocation/context`.
+        installation_id: The installation of the app's invocations as a UUID or an ARI, if the app knows it. By default
+            it is looked up once for each invocation, with `GET /invocation/context`.
         store: A store through which processes share the quota, for example `forge_realtime.redis.RedisStore`. By
             default each process counts on its own.
 
@@ -74,7 +74,7 @@ class Quota:
 
     per_second: float = 40.0
     burst: int = 5
-    installation_id: str | None = field(default=None, repr=False)
+    installation_id: str | None = field(default=None, repr=False, converter=bare_installation_id)
     store: Store | None = None
 
     def __attrs_post_init__(self) -> None:
@@ -273,7 +273,7 @@ def _installation_in(outcome: Response | TransportError | None) -> str | None:
         installation = outcome.json()["app"]["installationId"]
     except (ValueError, TypeError, KeyError, RecursionError):
         return None
-    return installation if isinstance(installation, str) and installation else None
+    return (isinstance(installation, str) and bare_installation_id(installation)) or None
 
 
 def _is_refused(outcome: Response | TransportError | None) -> bool:

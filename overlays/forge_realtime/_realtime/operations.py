@@ -61,8 +61,8 @@ def sign_realtime_token_request(
     granted: dict[str, Any] = {}
     if permissions is not None:
         a_list = isinstance(permissions, Iterable) and not isinstance(permissions, str)
-        granted["permissions"] = list(permissions) if a_list else []
-        if not (a_list and all(permission in ("subscribe", "publish") for permission in granted["permissions"])):
+        named = granted["permissions"] = list(permissions) if a_list else []
+        if not (named and all(permission in ("subscribe", "publish") for permission in named)):
             raise UsageError("permissions takes a list of 'subscribe' and 'publish'; leave it out to grant both.")
         _require(SignRealtimeTokenRequest, "permissions")
     return SignRealtimeTokenRequest(

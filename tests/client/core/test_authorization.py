@@ -23,6 +23,10 @@ ANY_TEXT = st.one_of(FIELD, st.text(), st.text(st.sampled_from("ab,= \r\n\t\0é\
             "Forge as=user,accountId=user-123,id=invocation-123",
         ),
         ({"installation_id": "installation-1"}, "Forge as=app,installationId=installation-1"),
+        (
+            {"installation_id": "ari:cloud:ecosystem::installation/8d5f651a-b2e9-4b38-aac6-30abc7f3effb"},
+            "Forge as=app,installationId=8d5f651a-b2e9-4b38-aac6-30abc7f3effb",
+        ),
         ({"invocation_id": "invocation-123", "as_": None}, "Forge id=invocation-123"),
     ],
 )

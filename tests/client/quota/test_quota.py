@@ -356,8 +356,16 @@ def test_interrupted_thread_leaves_the_queue(monkeypatch: pytest.MonkeyPatch) ->
         assert caught.value is not None
 
 
-def test_429_delays_other_calls_of_the_same_installation_only() -> None:
-    refusal = answer(429, headers={"Retry-After": "1"}, publishes=False)
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (429, None),
+        (200, {"eventId": None, "eventTimestamp": None, "errors": [{"message": "RATE_LIMIT_EXCEEDED"}]}),
+        (403, {"code": "RATE_LIMIT_EXCEEDED"}),
+    ],
+)
+def test_rate_limit_delays_other_calls_of_the_same_installation_only(status: int, body: Any) -> None:
+    refusal = answer(status, body, headers={"Retry-After": "1"}, publishes=False)
     with FaultServer(refusal) as server, RealtimeClient(server.url, quota=Quota()) as client:
         once = RetryPolicy(max_attempts=1)
         began = time.monotonic()
@@ -410,6 +418,22 @@ def test_installation_of_an_invocation_is_looked_up_once(caller: Caller) -> None
     assert lookups(server) == ["Forge id=invocation-123"]
     assert [key[1] for key in _quota._state._buckets] == ["installation-1"]
     assert len(server.received) == 4
+
+
+UUID = "8d5f651a-b2e9-4b38-aac6-30abc7f3effb"
+ARI = f"ari:cloud:ecosystem::installation/{UUID}"
+
+
+def test_both_spellings_of_an_installation_share_one_bucket(caller: Caller) -> None:
+    with FaultServer(then=platform(answer(200, {"app": {"installationId": ARI}}))) as server:
+        caller(
+            server.url,
+            lambda live: live.with_options(quota=Quota()).publish("c", "p"),
+            lambda live: live.with_options(quota=Quota()).for_installation(UUID).publish_global("c", "p"),
+            lambda live: live.with_options(quota=Quota()).for_installation(ARI).publish_global("c", "p"),
+            lambda live: live.with_options(quota=Quota(installation_id=ARI)).publish("c", "p"),
+        )
+    assert [key[1] for key in _quota._state._buckets] == [UUID]
 
 
 def test_concurrent_calls_share_one_lookup() -> None:

@@ -148,6 +148,7 @@ def refusals() -> dict[str, tuple[Any, str]]:
             "the body of sign_realtime",
         ),
         "unknown permission": (lambda live: live.sign_realtime_token("c", {}, ["admin"]), "permissions takes a list"),
+        "no permission": (lambda live: live.sign_realtime_token("c", {}, []), "permissions takes a list"),
         "permissions as a string": (lambda live: live.sign_realtime_token("c", {}, "publish"), "permissions takes"),
         "another module": (lambda live: live.call(json), "call\\(\\) takes a generated operation"),
         "a function": (lambda live: live.call(publish.sync, body=None), "call\\(\\) takes a generated operation"),
