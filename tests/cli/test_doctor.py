@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 from click.testing import Result
 
 from forge_realtime._cli import doctor as _doctor
 from forge_realtime_emulator import Emulator, Settings
 from tests.cli.conftest import Run
 from tests.support.fault_server import Behaviour, Connection, FaultServer, garbage, http, refused_url
+from tests.support.tls_server import https_sidecar
 
 CONTAINER = {"FORGE_APP_ARI": "a", "FORGE_ENV_ARI": "e"}
 CHECKS = ["environment", "address", "header", "connection", "sidecar", "round trip"]
@@ -144,6 +147,17 @@ def test_other_protocol_is_a_problem(run_at: Run) -> None:
     with FaultServer(then=garbage) as server:
         check, message = problem(run_at(server.url, "doctor", "--json"))
     assert (check, "gives no HTTP response (RemoteProtocolError)" in message) == ("sidecar", True)
+
+
+def test_authorities_in_ssl_cert_file_are_trusted(run_at: Run, tmp_path: Path) -> None:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "authority.pem"))
+    with https_sidecar(authority) as url:
+        untrusted = problem(run_at(url, "doctor", "--json"))
+        trusted = problem(run_at(url, "doctor", "--json", SSL_CERT_FILE=str(tmp_path / "authority.pem")))
+    assert untrusted[0] == trusted[0] == "sidecar"
+    assert "gives no HTTP response (ConnectError)" in untrusted[1]
+    assert f"{url} is not the emulator (status 501)" in trusted[1]
 
 
 def test_waiting_faults_are_a_problem_and_not_consumed(run: Run, own: Emulator) -> None:

@@ -55,7 +55,7 @@ class Target:
 
     @property
     def authorization(self) -> Authorization:
-        """The header's value."""
+        """The identity, as the header carries it."""
         return Authorization(invocation_id=self.invocation or _MADE_UP, as_=self.as_, account_id=self.account)
 
 
