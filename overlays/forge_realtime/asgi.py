@@ -3,8 +3,7 @@
     app.add_middleware(InvocationMiddleware)                      # FastAPI, Starlette
     application = InvocationMiddleware(get_asgi_application())    # Django, in asgi.py
 
-`RealtimeClient().publish(...)`, `current_invocation()` and the log's `forge_invocation` then find the invocation
-themselves.
+`RealtimeClient().publish(...)`, `current_invocation()` and `JsonFormatter` then find the invocation themselves.
 """
 
 from __future__ import annotations

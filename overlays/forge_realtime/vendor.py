@@ -27,6 +27,7 @@ from attrs import frozen
 from . import __document__, __version__
 
 MANIFEST: Final = "SHA256SUMS"
+_MANIFEST_FORM: Final = re.compile(r"# (.+)\n# copied (.+)\n((?:[0-9a-f]{64}  .+\n)+)")
 _SOURCE: Final = Path(__file__).resolve().parent
 _RELEASE: Final = (
     f"forge-realtime {__version__}, document version {__document__.version}, SHA-256 {__document__.sha256[:12]}"
@@ -44,20 +45,6 @@ class _Manifest:
     copied: date
     files: Mapping[str, str]
     """SHA-256 by path."""
-
-    def to_text(self) -> str:
-        sums = "".join(f"{sha256}  {name}\n" for name, sha256 in self.files.items())
-        return f"# {self.release}\n# copied {self.copied}\n{sums}"
-
-    @classmethod
-    def from_text(cls, text: str) -> _Manifest:
-        """Read a manifest, or raise `ValueError`."""
-        match = re.fullmatch(r"# (.+)\n# copied (.+)\n((?:[0-9a-f]{64}  .+\n)+)", text)
-        if match is None:
-            raise ValueError("not a manifest")
-        release, copied, sums = match.groups()
-        files = {line[66:]: line[:64] for line in sums.removesuffix("\n").split("\n")}
-        return cls(release, date.fromisoformat(copied), files)
 
 
 def vendor(destination: Path, *, force: bool = False) -> str:
@@ -94,8 +81,9 @@ def vendor(destination: Path, *, force: bool = False) -> str:
             return f"{copy} is up to date: {_RELEASE}."
         discarded = f" Discarded:\n{_shown(edits)}" if edits else ""
         done = f"{done} It was {former.release}.{discarded}"
-    manifest = _Manifest(_RELEASE, datetime.now(UTC).date(), files)
-    _replace(copy.resolve(), {**contents, MANIFEST: manifest.to_text().encode()})
+    sums = "".join(f"{sha256}  {name}\n" for name, sha256 in files.items())
+    manifest = f"# {_RELEASE}\n# copied {datetime.now(UTC).date()}\n{sums}"
+    _replace(copy.resolve(), {**contents, MANIFEST: manifest.encode()})
     return done
 
 
@@ -122,30 +110,36 @@ def check(destination: Path) -> str:
 
 
 def _find_copy(destination: Path) -> Path:
-    if destination.name == _SOURCE.name and (destination / MANIFEST).exists():
-        raise VendorError(f"{destination} is the copy itself. Name the folder that holds it: {destination.parent}.")
-    copy = destination / _SOURCE.name
+    copy, resolved = destination / _SOURCE.name, destination.resolve()
+    if resolved.name == _SOURCE.name and (destination / MANIFEST).exists():
+        raise VendorError(f"{destination} is the copy itself. Name the folder that holds it: {resolved.parent}.")
     for folder in (destination, copy):
         if folder.exists() and not folder.is_dir():
             raise VendorError(f"{folder} is a file. Name a folder for the copy, such as app/_vendor.")
-    if destination.resolve().is_relative_to(_SOURCE):
+    if resolved.is_relative_to(_SOURCE):
         raise VendorError(f"{destination} is inside the package to copy. Name a folder of the app.")
     return copy
 
 
 def _read_manifest(copy: Path) -> _Manifest:
     try:
-        return _Manifest.from_text((copy / MANIFEST).read_text(encoding="utf-8"))
+        match = _MANIFEST_FORM.fullmatch((copy / MANIFEST).read_text(encoding="utf-8"))
+        if match is not None:
+            release, copied, sums = match.groups()
+            files = {line[66:]: line[:64] for line in sums.removesuffix("\n").split("\n")}
+            return _Manifest(release, date.fromisoformat(copied), files)
     except FileNotFoundError:
         if any(_files(copy)):
-            raise VendorError(
-                f"{copy} was not made by this command: it has no {MANIFEST}. Choose another folder."
-            ) from None
-        raise VendorError(f"{copy} does not exist. Make it: python -m {__package__}.vendor {copy.parent}.") from None
+            problem = f"{copy} was not made by this command: it has no {MANIFEST}. Choose another folder."
+        else:
+            problem = f"{copy} does not exist. Make it: python -m {__package__}.vendor {copy.parent}."
+        raise VendorError(problem) from None
     except ValueError:
-        raise VendorError(
-            f"{copy / MANIFEST} cannot be read. Restore it from version control, or remove {copy} and copy again."
-        ) from None
+        # Not UTF-8, or not a date.
+        pass
+    raise VendorError(
+        f"{copy / MANIFEST} cannot be read. Restore it from version control, or remove {copy} and copy again."
+    )
 
 
 def _files(folder: Path) -> Iterator[tuple[str, Path]]:

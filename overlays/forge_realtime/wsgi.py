@@ -3,8 +3,7 @@
     app.wsgi_app = InvocationMiddleware(app.wsgi_app)             # Flask
     application = InvocationMiddleware(get_wsgi_application())    # Django, in wsgi.py
 
-`RealtimeClient().publish(...)`, `current_invocation()` and the log's `forge_invocation` then find the invocation
-themselves.
+`RealtimeClient().publish(...)`, `current_invocation()` and `JsonFormatter` then find the invocation themselves.
 """
 
 from __future__ import annotations

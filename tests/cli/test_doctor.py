@@ -173,7 +173,7 @@ def test_strict_emulator_needs_registered_invocation(run_at: Run) -> None:
         check, message = problem(run_at(emulator.url, "doctor", "--invocation", "i", "--json"))
     assert without == (
         "round trip",
-        "The emulator is strict. Give the --invocation of one that is registered in it.",
+        "The emulator is strict: give an --invocation that is registered in it.",
     )
     assert check == "round trip"
     assert "The emulator refused the subscription: Unauthorized request: this invocation is not registered" in message

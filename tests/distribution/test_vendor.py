@@ -360,11 +360,13 @@ def test_installed_package_is_no_destination() -> None:
     assert hashes(INSTALLED) == before
 
 
-def test_copy_itself_is_no_destination(destination: Path, copy: Path) -> None:
+def test_copy_itself_is_no_destination(destination: Path, copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(copy)
     for attempt in (vendor, check):
-        with pytest.raises(VendorError, match=r"is the copy itself\. Name the folder that holds it: ") as failure:
-            attempt(copy)
-        assert str(failure.value).endswith(f": {destination}.")
+        for place in (copy, Path()):
+            with pytest.raises(VendorError, match=r"is the copy itself\. Name the folder that holds it: ") as failure:
+                attempt(place)
+            assert str(failure.value).endswith(f": {destination}.")
 
 
 def test_other_manifest_beside_copy_is_ignored(tmp_path: Path) -> None:

@@ -267,7 +267,7 @@ def sign_token(
 def doctor(
     invocation: str | None, as_: Literal["app", "user"], account: str | None, url: str | None, as_json: bool
 ) -> None:
-    """Check the connection to the sidecar, and say what is wrong.
+    """Check the connection to the sidecar.
 
     The checks are the environment, the address, the header, the connection, the sidecar and a round trip.
 
@@ -313,7 +313,7 @@ def _calling(
     installation: str | None = None,
     unknown: int = _UNKNOWN,
 ) -> Iterator[RealtimeClient]:
-    """Provide the client for a call. If the call fails, print why and exit, with `unknown` if it may have happened."""
+    """Provide the client for a call. If it fails, print why and exit, with the code `unknown` after an unclear result."""
     try:
         with open_client(url) as realtime:
             check_account(as_, account)

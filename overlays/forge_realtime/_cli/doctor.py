@@ -94,9 +94,11 @@ def _check_address(target: Target) -> tuple[Outcome, str]:
 
 def _check_header(target: Target) -> tuple[Outcome, str]:
     check_account(target.as_, target.account)
-    fields = f"as={target.authorization.as_},{'accountId=…,' if target.account else ''}id=…"
+    # Building it checks the values.
+    authorization = target.authorization
+    account = "accountId=…," if authorization.account_id else ""
     made_up = "" if target.invocation else "; the id is made up: no --invocation is given"
-    return "ok", f"{HEADER}: Forge {fields}{made_up}"
+    return "ok", f"{HEADER}: Forge as={authorization.as_},{account}id=…{made_up}"
 
 
 def _check_connection(target: Target) -> tuple[Outcome, str]:
@@ -123,7 +125,7 @@ def _check_sidecar(target: Target) -> tuple[Outcome, str]:
             response = client.get(f"{target.address}/_emulator/state")
     except httpx.RequestError as error:
         return "problem", (
-            f"It accepts connections but gives no HTTP response ({type(error).__name__})."
+            f"{target.address} accepts connections but gives no HTTP response ({type(error).__name__})."
             " Check the port, and whether it is http:// or https://."
         )
     status, state = response.status_code, _json_object(response.text)
@@ -196,7 +198,7 @@ def _publish_and_receive(target: Target) -> tuple[Outcome, str]:
         if stream.status_code != 200:
             stream.read()
             if stream.status_code == 401 and target.invocation is None:
-                return "problem", "The emulator is strict. Give the --invocation of one that is registered in it."
+                return "problem", "The emulator is strict: give an --invocation that is registered in it."
             return "problem", f"The emulator refused the subscription: {_message(stream.text)}"
         messages = (_json_object(line[6:]) for line in stream.iter_lines() if line.startswith("data: "))
         next(messages, None)
