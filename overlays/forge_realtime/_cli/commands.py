@@ -313,7 +313,7 @@ def _calling(
     installation: str | None = None,
     unknown: int = _UNKNOWN,
 ) -> Iterator[RealtimeClient]:
-    """Provide the client for a call. If it fails, print why and exit, with the code `unknown` after an unclear result."""
+    """Provide the client for a call. If it fails, print why and exit, with `unknown` after an unclear result."""
     try:
         with open_client(url) as realtime:
             check_account(as_, account)
