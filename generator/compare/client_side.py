@@ -11,29 +11,28 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from generator.document import Document, GeneratorError, blaming, read_document
-from generator.pipeline.lock import (
+from generator.paths import (
+    API,
     CONFIG,
     DERIVED,
     DOCUMENT,
     DOCUMENT_MODULE,
+    EMULATOR,
     GENERATED,
     HAND_WRITTEN,
     OVERLAYS,
-    PACKAGE,
-    sha256,
+    VERSION,
 )
+from generator.pipeline.lock import sha256
 from generator.pipeline.patch import overlay_files, patch
-from generator.pipeline.regenerate import document_module
+from generator.pipeline.pinned_document import document_module
 from generator.pipeline.render import render
 from generator.pipeline.select import select
 
-PACKAGE_BY_HAND = HAND_WRITTEN / "forge_realtime"
-EMULATOR = Path("emulator/forge_realtime_emulator")
-TYPING_TESTS = Path("tests/typing")
 _SCHEME = "forgeProxyAuthorization"
 
 
-class UnfitError(GeneratorError):
+class OverlayMismatchError(GeneratorError):
     """The overlays do not fit a document, or nothing can be rendered of what they make of it.
 
     Attributes:
@@ -46,7 +45,7 @@ class UnfitError(GeneratorError):
 
 
 @dataclass(frozen=True)
-class Side:
+class ClientSide:
     """One side.
 
     Attributes:
@@ -67,7 +66,7 @@ class Side:
     revision: str | None = None
 
 
-def read_side(root: Path, name: str | None, scratch: Path) -> Side:
+def read_client_side(root: Path, name: str | None, scratch: Path) -> ClientSide:
     """Reads one side.
 
     Args:
@@ -124,7 +123,7 @@ def _git(root: Path, *arguments: str) -> bytes | None:
     return process.stdout if process.returncode == 0 else None
 
 
-def _document_side(root: Path, path: Path, label: str, scratch: Path) -> Side:
+def _document_side(root: Path, path: Path, label: str, scratch: Path) -> ClientSide:
     document = read_document(path)
     is_derived = _SCHEME in document.get("components", {}).get("securitySchemes", {})
     with blaming(path):
@@ -134,23 +133,23 @@ def _document_side(root: Path, path: Path, label: str, scratch: Path) -> Side:
         derived = selected if is_derived else patch(selected, overlay_files(root / OVERLAYS))
         render(derived, root / CONFIG, scratch / "generated/_api")
     except GeneratorError as error:
-        raise UnfitError(f"{path}: {error}", selected) from error
+        raise OverlayMismatchError(f"{path}: {error}", selected) from error
     about = document_module(document, sha256(path))
     (scratch / "generated" / DOCUMENT_MODULE.name).write_text(about, encoding="utf-8")
     package = _lay(scratch / "generated", root, scratch)
-    return Side(label, None if is_derived else document, derived, package, version_of(root / PACKAGE_BY_HAND))
+    return ClientSide(label, None if is_derived else document, derived, package, version_of(root))
 
 
-def _revision_side(root: Path, name: str, commit: str, scratch: Path) -> Side:
-    extract(root, commit, [DOCUMENT, DERIVED, GENERATED, PACKAGE_BY_HAND, EMULATOR], scratch / "tree")
+def _revision_side(root: Path, name: str, commit: str, scratch: Path) -> ClientSide:
+    extract(root, commit, [DOCUMENT, DERIVED, GENERATED, HAND_WRITTEN, EMULATOR], scratch / "tree")
     tree = scratch / "tree"
-    package = _lay(tree / PACKAGE.parent, tree, scratch)
-    return Side(
+    package = _lay(tree / API.parent, tree, scratch)
+    return ClientSide(
         label=name if commit.startswith(name) else f"{name} ({commit[:12]})",
         published=read_document(tree / DOCUMENT),
         derived=read_document(tree / DERIVED),
         package=package,
-        version=version_of(tree / PACKAGE_BY_HAND),
+        version=version_of(tree),
         revision=commit,
     )
 
@@ -158,19 +157,19 @@ def _revision_side(root: Path, name: str, commit: str, scratch: Path) -> Side:
 def _lay(generated: Path, root: Path, scratch: Path) -> Path:
     package = scratch / "package"
     leave_out = shutil.ignore_patterns("__pycache__")
-    for folder in (PACKAGE_BY_HAND, EMULATOR):
+    for folder in (HAND_WRITTEN, EMULATOR):
         shutil.copytree(root / folder, package / folder.name, ignore=leave_out)
     shutil.copytree(generated, package / "forge_realtime", ignore=leave_out, dirs_exist_ok=True)
     return package
 
 
-def version_of(hand_written: Path) -> str:
+def version_of(root: Path) -> str:
     """The version in a hand-written package.
 
     Raises:
         GeneratorError: It has none.
     """
-    path = hand_written / "_version.py"
+    path = root / VERSION
     found = re.search(r'^__version__ = "(.+)"$', path.read_text(encoding="utf-8"), re.MULTILINE)
     if found is None:
         raise GeneratorError(f'{path}: has no line `__version__ = "…"`. Restore it.')

@@ -10,22 +10,20 @@ from pathlib import Path
 import griffe
 
 from generator.compare.client_side import (
-    PACKAGE_BY_HAND,
-    TYPING_TESTS,
-    Side,
-    UnfitError,
+    ClientSide,
+    OverlayMismatchError,
     commit_of,
     extract,
     last_release,
-    read_side,
+    read_client_side,
 )
 from generator.compare.documents import compare, compare_outside
-from generator.compare.python_api import SurfaceComparison, compare_surfaces
+from generator.compare.python_api import ApiComparison, compare_apis
 from generator.compare.rules import Change, Effect, next_version, strongest
 from generator.compare.typing_tests import TypingError, added_errors, check_types
 from generator.document import GeneratorError
-from generator.pipeline.lock import GENERATED
-from generator.pipeline.overlay_fit import lacking_arguments
+from generator.paths import GENERATED, TYPING_TESTS
+from generator.pipeline.overlay_fit import unsupported_arguments
 from generator.pipeline.select import select
 
 
@@ -74,10 +72,10 @@ class Difference:
         outside: Counts of operations outside of the Realtime part, by tag; None where a whole document is not known.
     """
 
-    old: Side
-    new: Side
+    old: ClientSide
+    new: ClientSide
     changes: list[Change]
-    surface: SurfaceComparison
+    surface: ApiComparison
     typing: TypingComparison
     arguments: ArgumentComparison
     outside: dict[str, dict[str, int]] | None
@@ -114,17 +112,17 @@ def diff(root: Path, old: str | None = None, new: str | None = None) -> Differen
     """
     with tempfile.TemporaryDirectory(prefix="diff-") as folder:
         scratch = Path(folder)
-        before = read_side(root, old or "HEAD", scratch / "old")
+        before = read_client_side(root, old or "HEAD", scratch / "old")
         try:
-            after = read_side(root, new, scratch / "new")
-        except UnfitError as error:
+            after = read_client_side(root, new, scratch / "new")
+        except OverlayMismatchError as error:
             raise _explained(error, before) from error
         comparison = compare(before.derived, after.derived)
         outside = None
         if before.published is not None and after.published is not None:
             outside = compare_outside(before.published, after.published)
         try:
-            surface = compare_surfaces(before.package, after.package, comparison.read_only)
+            surface = compare_apis(before.package, after.package, comparison.read_only)
         except griffe.AliasResolutionError as error:
             raise GeneratorError(
                 f"the code of {before.label} or {after.label} imports {error.alias.target_path}, which is not there. Was a new file in "
@@ -141,14 +139,14 @@ def diff(root: Path, old: str | None = None, new: str | None = None) -> Differen
         )
 
 
-def _compare_arguments(before: Side, after: Side) -> ArgumentComparison:
-    old, new = (lacking_arguments(side.package, PACKAGE_BY_HAND.name) for side in (before, after))
+def _compare_arguments(before: ClientSide, after: ClientSide) -> ArgumentComparison:
+    old, new = (unsupported_arguments(side.package) for side in (before, after))
     if old is None or new is None:
         return ArgumentComparison([], [])
     return ArgumentComparison(gone=sorted(new - old), come=sorted(old - new))
 
 
-def _explained(error: UnfitError, old: Side) -> GeneratorError:
+def _explained(error: OverlayMismatchError, old: ClientSide) -> GeneratorError:
     if old.published is None:
         return error
     # Without overlays nothing has its Python name.
@@ -168,7 +166,9 @@ def _in_short(change: Change) -> str:
     return f"{change.rule.effect}{', and clients that are deployed already can fail by it' * change.rule.deployed}"
 
 
-def _compare_typing(root: Path, old: Side, new: Side, code_differs: bool, scratch: Path) -> TypingComparison:
+def _compare_typing(
+    root: Path, old: ClientSide, new: ClientSide, code_differs: bool, scratch: Path
+) -> TypingComparison:
     tests = scratch / "typing"
     release = last_release(root, old.revision or "HEAD")
     revision = release or old.revision

@@ -16,10 +16,10 @@ from typing import Any
 import griffe
 
 from generator.compare.rules import Effect
-from generator.pipeline.lock import DOCUMENT_MODULE, GENERATED
+from generator.paths import DOCUMENT_MODULE, EMULATOR, GENERATED, HAND_WRITTEN
 
-_PACKAGE = "forge_realtime"
-_EMULATOR = "forge_realtime_emulator"
+_PACKAGE = HAND_WRITTEN.name
+_EMULATOR = EMULATOR.name
 _ATTRS = frozenset({"attrs.define", "attrs.frozen"})
 _CALL = "call"
 _DOCUMENT = DOCUMENT_MODULE.relative_to(GENERATED)
@@ -45,7 +45,7 @@ class Breakage:
 
 
 @dataclass(frozen=True)
-class SurfaceComparison:
+class ApiComparison:
     """How two clients differ in names, signatures and annotations.
 
     Attributes:
@@ -77,7 +77,7 @@ class SurfaceComparison:
         return Effect.COSMETIC if self.code_differs else Effect.NONE
 
 
-def compare_surfaces(old: Path, new: Path, read_only: frozenset[str] = frozenset()) -> SurfaceComparison:
+def compare_apis(old: Path, new: Path, read_only: frozenset[str] = frozenset()) -> ApiComparison:
     """Compares two clients without importing them.
 
     Args:
@@ -102,7 +102,7 @@ def compare_surfaces(old: Path, new: Path, read_only: frozenset[str] = frozenset
                 one = _breakage(breakage)
                 found.setdefault((one.kind, one.python), one)
     files = _files(old), _files(new)
-    return SurfaceComparison(
+    return ApiComparison(
         breakages=list(found.values()),
         added={name: news[name] for name in news if name not in olds},
         removed={name: olds[name] for name in olds if name not in news},

@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from typing import Any
 
-from generator.compare.client_side import Side
+from generator.compare.client_side import ClientSide
 from generator.compare.diff import Difference
 from generator.compare.rules import PARTS, Change, Effect, between
 
@@ -171,7 +171,7 @@ def disagreements(found: Difference) -> list[str]:
     ]
 
 
-def _side(side: Side) -> dict[str, str | None]:
+def _side(side: ClientSide) -> dict[str, str | None]:
     return {"label": side.label, "revision": side.revision, "version": side.version}
 
 

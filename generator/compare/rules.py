@@ -211,7 +211,7 @@ RULES: dict[str, dict[str, Rule]] = {
     "retyped": _same(_BREAKING, "another type", deployed=True),
     "enum value added": {
         "request": Rule(_ADDITIVE, "one more value may be given"),
-        # The generated parser refuses what is not in its Literal. generator/tolerate.py spares most answers that.
+        # The generated parser refuses what is not in its Literal. generator/open_response_enums.py spares most answers that.
         "answer": Rule(_BREAKING, "an exhaustive match misses it, and old clients refuse the whole answer", True),
     },
     "enum value removed": {

@@ -305,7 +305,7 @@ def _paired(old: list[Shape], new: list[Shape]) -> tuple[list[tuple[Shape, Shape
 
 
 def _is_open(enumeration: Shape, *sides: list[Shape]) -> bool:
-    """Whether any other value of its type is allowed beside an enumeration, on all sides: generator/tolerate.py."""
+    """Whether any other value of its type is allowed beside an enumeration, on all sides: generator/open_response_enums.py."""
     return all(any(shape.label == enumeration.label and shape.values is None for shape in shapes) for shapes in sides)
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from generator.compare.diff import diff
 from generator.compare.report import as_text
 from generator.document import GeneratorError
-from generator.pipeline.lock import DOCUMENT, GENERATED, LOCK
+from generator.paths import DOCUMENT, GENERATED, LOCK
 from generator.release.git import git
 from generator.spec.pull import pull
 

@@ -16,17 +16,14 @@ from typing import Any
 
 from packaging.specifiers import SpecifierSet
 
-from generator.compare.client_side import PACKAGE_BY_HAND, last_release, version_of
+from generator.compare.client_side import last_release, version_of
 from generator.compare.diff import Difference, diff
 from generator.compare.rules import PARTS, Effect, next_version, raised, strongest
 from generator.document import GeneratorError, blaming, write_atomically
-from generator.pipeline.lock import DOCUMENT_MODULE, LOCK, is_as_locked
+from generator.paths import CHANGELOG, DOCUMENT_MODULE, LOCK, PROJECT, VERSION
+from generator.pipeline.lock import is_as_locked
 from generator.release.changelog import Changelog, parse_changelog
 from generator.release.git import git
-
-CHANGELOG = Path("CHANGELOG.md")
-VERSION = PACKAGE_BY_HAND / "_version.py"
-PROJECT = Path("pyproject.toml")
 
 
 @dataclass(frozen=True)
@@ -51,7 +48,7 @@ def release(root: Path, bump: str, day: date) -> None:
     head = _require_ready(root)
     with blaming(root / CHANGELOG):
         changelog = parse_changelog((root / CHANGELOG).read_text(encoding="utf-8"))
-    old = version_of(root / PACKAGE_BY_HAND)
+    old = version_of(root)
     tag = last_release(root, "HEAD")
     _require_one_version(old, tag, changelog)
 

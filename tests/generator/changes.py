@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from generator.pipeline.open_enums import tolerate
+from generator.pipeline.open_enums import open_response_enums
 
 Document = dict[str, Any]
 Mutation = Callable[[Document], object]
@@ -97,7 +97,7 @@ def in_answer(name: str, schema: Document, required: bool = False, tolerant: boo
     def put(document: Document) -> None:
         answer(document)["properties"][name] = copy.deepcopy(schema)
         if tolerant:  # As generate makes it.
-            document.update(tolerate(document))
+            document.update(open_response_enums(document))
         if required:
             answer(document).setdefault("required", []).append(name)
 

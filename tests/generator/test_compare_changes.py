@@ -12,7 +12,7 @@ import pytest
 
 from forge_realtime_emulator import Emulator, Settings
 from generator.compare.documents import compare
-from generator.compare.python_api import compare_surfaces, surface
+from generator.compare.python_api import compare_apis, surface
 from generator.compare.rules import RULES, next_version, strongest
 from generator.document import canonical_json
 from tests.generator.changes import CASES, Case
@@ -69,7 +69,7 @@ def test_a_change_arrives_in_the_code(name: str, derived: dict[str, Any], lay: L
     assert {name: (surfaces[0].get(name), surfaces[1].get(name)) for name in case.code} == case.code
 
     comparison = compare(old, new)
-    judged = compare_surfaces(*folders, comparison.read_only)
+    judged = compare_apis(*folders, comparison.read_only)
     assert str(judged.effect) == case.griffe, (judged.breakages, judged.files)
     # The names in the report are names of the code.
     known = {"RealtimeClient", "AsyncRealtimeClient"} | surfaces[0].keys() | surfaces[1].keys()

@@ -148,7 +148,7 @@ def test_what_the_document_lacks_is_said(repo: Path, run: Run) -> None:
 
 
 def test_a_package_that_cannot_be_probed_is_an_error(repo: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("generator.pipeline.overlay_fit._PROBE", repo / "gone.py")
+    monkeypatch.setattr("generator.pipeline.overlay_fit._SMOKE_CALLS", repo / "gone.py")
     (repo / "generated.lock").unlink()
     result = run("--root", repo, "generate")
     assert result.code == 1

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from generator.pipeline.atomic_replace import put_in_place
+from generator.pipeline.atomic_replace import replace_atomically
 from generator.pipeline.lock import lock_text
 from tests.generator.conftest import repin
 
@@ -341,7 +341,7 @@ def test_an_interrupted_swap_is_undone(
     before = snapshot(place)
     _failing_replace(monkeypatch, call, failure, after)
     with pytest.raises(type(failure)):
-        put_in_place({scratch / name: place / name for name in ("a.txt", "tree", "new.txt")}, scratch)
+        replace_atomically({scratch / name: place / name for name in ("a.txt", "tree", "new.txt")}, scratch)
     assert snapshot(place) == before
 
 
