@@ -1,4 +1,4 @@
-"""The two sides of a comparison: each a document and the client that is made of it."""
+"""One side of a comparison: a document and the client made from it."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ _SCHEME = "forgeProxyAuthorization"
 
 
 class OverlayMismatchError(GeneratorError):
-    """The overlays do not fit a document, or nothing can be rendered of what they make of it.
+    """The overlays do not fit a document, or the result cannot be rendered.
 
     Attributes:
-        selected: Its Realtime part, before any overlay.
+        selected: The Realtime part of the document, without overlays.
     """
 
     def __init__(self, message: str, selected: Document) -> None:
@@ -46,16 +46,15 @@ class OverlayMismatchError(GeneratorError):
 
 @dataclass(frozen=True)
 class ClientSide:
-    """One side.
+    """One side of a comparison.
 
     Attributes:
-        label: What it is, for people.
-        published: The whole document, where it is known.
+        label: A description for people.
+        published: The whole document, if it is known.
         derived: Its Realtime part, selected and patched.
-        package: The folder that holds what the wheel does: `forge_realtime`, generated and hand-written code together, and the
-            emulator.
-        version: Its version.
-        revision: The commit, where the side is one.
+        package: A folder with the packages of the wheel: `forge_realtime`, complete, and the emulator.
+        version: The version of the client.
+        revision: The commit, if the side is one.
     """
 
     label: str
@@ -67,15 +66,15 @@ class ClientSide:
 
 
 def read_client_side(root: Path, name: str | None, scratch: Path) -> ClientSide:
-    """Reads one side.
+    """Read one side of a comparison, and make its client.
 
     Args:
         root: The repository.
-        name: A file that holds a published or a derived document, or a git revision; None for the working tree.
-        scratch: An empty folder for its client.
+        name: A file with a published or derived document, or a git revision. `None`: the working tree.
+        scratch: An empty folder for the client.
 
     Raises:
-        GeneratorError: It is neither a file nor a revision, or no client can be made of it; nothing was changed.
+        GeneratorError: It is neither a file nor a revision, or no client can be made.
     """
     if name is None:
         return _document_side(root, root / DOCUMENT, "the working tree", scratch)
@@ -90,27 +89,27 @@ def read_client_side(root: Path, name: str | None, scratch: Path) -> ClientSide:
 
 
 def commit_of(root: Path, revision: str) -> str | None:
-    """The hash of the commit that a revision names, or None."""
+    """Return the hash of a revision's commit, or `None` if there is no such revision."""
     found = _git(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
     return None if found is None else found.decode().strip()
 
 
 def last_release(root: Path, revision: str) -> str | None:
-    """The newest tag `v…` that a revision contains, or None."""
+    """Return the newest tag `v…` in the history of a revision, or `None`."""
     found = _git(root, "describe", "--tags", "--abbrev=0", "--match", "v[0-9]*", revision)
     return None if found is None else found.decode().strip()
 
 
 def extract(root: Path, commit: str, paths: list[Path], target: Path) -> None:
-    """Puts files and folders of a commit into a folder.
+    """Extract files and folders of a commit into a folder.
 
     Raises:
-        GeneratorError: The commit does not hold one of them.
+        GeneratorError: The commit lacks one of them.
     """
     archive = _git(root, "archive", "--format=tar", commit, *(path.as_posix() for path in paths))
     if archive is None:
         listed = ", ".join(path.as_posix() for path in paths)
-        raise GeneratorError(f"the revision {commit[:12]} does not hold all of {listed}. Name a later one.")
+        raise GeneratorError(f"the revision {commit[:12]} lacks one of {listed}. Name a later one.")
     with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
         tar.extractall(target, filter="data")
 
@@ -136,14 +135,14 @@ def _document_side(root: Path, path: Path, label: str, scratch: Path) -> ClientS
         raise OverlayMismatchError(f"{path}: {error}", selected) from error
     about = document_module(document, sha256(path))
     (scratch / "generated" / DOCUMENT_MODULE.name).write_text(about, encoding="utf-8")
-    package = _lay(scratch / "generated", root, scratch)
+    package = _combine(scratch / "generated", root, scratch)
     return ClientSide(label, None if is_derived else document, derived, package, version_of(root))
 
 
 def _revision_side(root: Path, name: str, commit: str, scratch: Path) -> ClientSide:
     extract(root, commit, [DOCUMENT, DERIVED, GENERATED, HAND_WRITTEN, EMULATOR], scratch / "tree")
     tree = scratch / "tree"
-    package = _lay(tree / API.parent, tree, scratch)
+    package = _combine(tree / API.parent, tree, scratch)
     return ClientSide(
         label=name if commit.startswith(name) else f"{name} ({commit[:12]})",
         published=read_document(tree / DOCUMENT),
@@ -154,7 +153,7 @@ def _revision_side(root: Path, name: str, commit: str, scratch: Path) -> ClientS
     )
 
 
-def _lay(generated: Path, root: Path, scratch: Path) -> Path:
+def _combine(generated: Path, root: Path, scratch: Path) -> Path:
     package = scratch / "package"
     leave_out = shutil.ignore_patterns("__pycache__")
     for folder in (HAND_WRITTEN, EMULATOR):
@@ -164,10 +163,10 @@ def _lay(generated: Path, root: Path, scratch: Path) -> Path:
 
 
 def version_of(root: Path) -> str:
-    """The version in a hand-written package.
+    """Return the version of the client in a repository.
 
     Raises:
-        GeneratorError: It has none.
+        GeneratorError: The version module has no version.
     """
     path = root / VERSION
     found = re.search(r'^__version__ = "(.+)"$', path.read_text(encoding="utf-8"), re.MULTILINE)

@@ -119,7 +119,7 @@ def test_a_call_that_is_not_taken_any_more_is_said_to_fail_deployed_clients(name
 def test_a_success_that_deployed_clients_do_not_know_fails_them_and_an_error_is_one_anyway(
     like_another: bool, status: str, deployed: bool, derived: dict[str, Any]
 ) -> None:
-    old, new = CASES["status added, of the same type" if like_another else "status added"].documents(derived)
+    old, new = CASES["status added, same type" if like_another else "status added"].documents(derived)
     responses = new["paths"]["/forge/realtime/v1/publish"]["post"]["responses"]
     responses[status] = responses.pop("202")
     assert [change.rule.deployed for change in compare(old, new).changes] == [deployed]

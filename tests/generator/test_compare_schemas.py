@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from generator.compare.documents import compare
 from generator.compare.schema_types import Reader
 from generator.pipeline.open_enums import open_response_enums
-from tests.generator.changes import answer, in_answer, in_request, operation, request
+from tests.generator.changes import in_request, in_response, operation, request, response
 from tests.generator.conftest import REPOSITORY
 
 Document = dict[str, Any]
@@ -35,12 +35,12 @@ def _found(old: Document, new: Document) -> list[tuple[str, str, tuple[str, ...]
 
 def test_a_recursive_schema_is_compared_once_in_each_direction(derived: Document) -> None:
     derived["components"]["schemas"] = {"Node": copy.deepcopy(NODE)}
-    for schema in (request(derived), answer(derived)):
+    for schema in (request(derived), response(derived)):
         schema["properties"]["tree"] = {"$ref": "#/components/schemas/Node"}
     new = copy.deepcopy(derived)
     new["components"]["schemas"]["Node"]["properties"]["value"] = {"type": "integer"}
     assert _found(derived, derived) == []
-    assert _found(derived, new) == [("retyped", "request", ("Node.value",)), ("retyped", "answer", ("Node.value",))]
+    assert _found(derived, new) == [("type changed", "request", ("Node.value",)), ("type changed", "response", ("Node.value",))]
 
 
 def test_a_list_of_itself_is_compared(derived: Document) -> None:
@@ -50,9 +50,9 @@ def test_a_list_of_itself_is_compared(derived: Document) -> None:
     new = copy.deepcopy(derived)
     new["components"]["schemas"]["Tree"]["anyOf"][0] = {"type": "integer"}
     assert _found(derived, derived) == []
-    assert _found(derived, new) == [("retyped", "request", ("PublishRequest.tree",))]
+    assert _found(derived, new) == [("type changed", "request", ("PublishRequest.tree",))]
     request(new)["properties"]["tree"] = {}
-    assert _found(derived, new) == [("widened", "request", ("PublishRequest.tree",))]
+    assert _found(derived, new) == [("type widened", "request", ("PublishRequest.tree",))]
 
 
 def test_a_content_type_that_is_read_alike_is_the_same(derived: Document) -> None:
@@ -112,11 +112,11 @@ def test_the_same_said_in_two_ways_is_at_most_a_change_of_words(
     for document, schema in zip(documents, (old, new), strict=True):
         in_request("extra", schema)(document)
     kinds = {kind for kind, *_ in _found(*documents)}
-    assert kinds <= {"model renamed", "described otherwise"}
+    assert kinds <= {"model renamed", "description changed"}
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "in_a_request", "in_an_answer"),
+    ("old", "new", "in_a_request", "in_a_response"),
     [
         (STRING, {"anyOf": [STRING, {"type": "integer"}]}, "additive", "breaking"),
         ({"anyOf": [STRING, {"type": "integer"}]}, STRING, "breaking", "additive"),
@@ -139,9 +139,9 @@ def test_the_same_said_in_two_ways_is_at_most_a_change_of_words(
     ],
 )
 def test_what_narrows_requests_widens_what_answers_promise(
-    derived: Document, old: Document, new: Document, in_a_request: str, in_an_answer: str
+    derived: Document, old: Document, new: Document, in_a_request: str, in_a_response: str
 ) -> None:
-    for put, expected in ((in_request, in_a_request), (in_answer, in_an_answer)):
+    for put, expected in ((in_request, in_a_request), (in_response, in_a_response)):
         documents = copy.deepcopy(derived), copy.deepcopy(derived)
         for document, schema in zip(documents, (old, new), strict=True):
             put("extra", schema)(document)
@@ -183,7 +183,7 @@ def _composed(schemas: st.SearchStrategy[Document]) -> st.SearchStrategy[Documen
 
 
 _SCHEMAS = st.recursive(_LEAVES, _composed, max_leaves=6)
-_PARTS = st.fixed_dictionaries(dict.fromkeys((*_COMPONENTS, "request", "answer"), _SCHEMAS))
+_PARTS = st.fixed_dictionaries(dict.fromkeys((*_COMPONENTS, "request", "response"), _SCHEMAS))
 _DERIVED = json.loads((REPOSITORY / "spec/realtime.json").read_text(encoding="utf-8"))
 
 
@@ -191,7 +191,7 @@ def _document(parts: Document) -> Document:
     document: Document = copy.deepcopy(_DERIVED)
     document["components"]["schemas"] = {name: parts[name] for name in _COMPONENTS}
     in_request("extra", parts["request"])(document)
-    in_answer("extra", parts["answer"])(document)
+    in_response("extra", parts["response"])(document)
     return open_response_enums(document)
 
 

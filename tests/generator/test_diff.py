@@ -219,7 +219,7 @@ def test_a_document_that_the_overlay_does_not_fit_is_explained(
         f"\n  {moved} (POST /forge/realtime/v2/publish): cosmetic, and clients that are deployed already can fail by it\n"
         in result.err
     )
-    assert re.search("\n  described otherwise.*: cosmetic\n", result.err)
+    assert re.search("\n  description changed.*: cosmetic\n", result.err)
     assert "Bring overlays/openapi in line with it" in result.err
     assert snapshot(git_repo) == before
 
