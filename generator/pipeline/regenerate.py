@@ -68,7 +68,7 @@ def check(root: Path) -> None:
     if wrong:
         remedy = "Run `make generate`"
         if is_as_locked(root):
-            remedy = f"{LOCK} was edited by hand to match these files: remove it, run `make generate`"
+            remedy = f"{LOCK} was edited to match these files: remove it, run `make generate`"
         listed = "\n".join(wrong)
         raise GeneratorError(
             f"the repository is not what the document, the overlays and the generator make:\n{listed}\n"

@@ -171,7 +171,7 @@ def test_commit_without_release_tag_is_refused_before_index_is_asked(
         with pytest.raises(BlockingIOError):
             index.accept()
     output = capsys.readouterr()
-    assert output.err.startswith(f"error: the commit is not a release: it has no tag v{__version__}. Run `make release`")
+    assert output.err.startswith(f"error: the commit is not a release: it has no tag v{__version__}. Run `make")
     assert output.out == ""
 
 

@@ -1,6 +1,6 @@
-"""The table of the change classes: what is done to a document, and what has to come of it.
+"""Cases of changes: mutations of a document, and their expected results.
 
-Each case starts from the derived document. `before` prepares the old side, `after` makes the new one of it.
+Each case starts from the derived document. `before` prepares the old side, `after` turns it into the new side.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ class Case:
     """One change.
 
     Attributes:
-        after: Makes the new document.
-        changes: Kind, class and Python names of each change that is to be reported.
-        griffe: What griffe is to say.
+        after: Turns the old document into the new one.
+        changes: Kind, effect and Python names of each change in the report.
+        griffe: Effect according to griffe.
         before: Prepares the old document.
-        code: Names of the surface, with their annotation in the old and in the new code; None where they are not.
-        calls: Method, path, body, and the statuses of the emulator with the old and with the new document.
-        header: The header that authorizes, on the new side.
+        code: Public names with their annotations in the old and the new code; `None` if they do not exist there.
+        calls: Method, path, body, and the status of the emulator with the old and with the new document.
+        header: The header with the credentials, on the new side.
     """
 
     after: Mutation
@@ -96,7 +96,7 @@ def in_request(name: str, schema: Document, required: bool = False) -> Mutation:
 def in_response(name: str, schema: Document, required: bool = False, open_enums: bool = False) -> Mutation:
     def put(document: Document) -> None:
         response(document)["properties"][name] = copy.deepcopy(schema)
-        if open_enums:  # As generate makes it.
+        if open_enums:  # As `generate` does.
             document.update(open_response_enums(document))
         if required:
             response(document).setdefault("required", []).append(name)
@@ -157,7 +157,7 @@ def _move_method(document: Document) -> None:
 
 
 def _without_name(document: Document) -> None:
-    """As the published document has it: the name comes of the address."""
+    """As in the published document, where the name derives from the address."""
     _move_path(document)
     del operation(document, "/forge/realtime/v2/publish")["operationId"]
 
@@ -195,7 +195,7 @@ def _move_status(document: Document) -> None:
     operation(document)["responses"]["201"] = operation(document)["responses"].pop("200")
 
 
-def _words_before(document: Document) -> None:
+def _text_before(document: Document) -> None:
     content = operation(document)["responses"]["200"]["content"]
     operation(document)["responses"]["200"]["content"] = {"text/plain": {"schema": STRING}, **content}
 
@@ -205,7 +205,7 @@ def _no_body(document: Document) -> None:
 
 
 def _shared_options(document: Document) -> None:
-    """Both requests with the same options, as a component in `allOf`."""
+    """Both requests share their options, a component in `allOf`."""
     shared = {"type": "object", "properties": {"token": {"type": "string"}}, "title": "SharedOptions"}
     document["components"]["schemas"] = {"SharedOptions": shared}
     for path in (PUBLISH, GLOBAL):
@@ -553,7 +553,7 @@ CASES: dict[str, Case] = {
         code={"PublishRequest.options": ("PublishOptions | Unset = UNSET", "PublishOptions")},
         calls=[(POST, PUBLISH, EVENT, 200, 400), (POST, PUBLISH, {**EVENT, "options": {}}, 200, 200)],
     ),
-    # The order of the constructor's arguments is that of the required ones and then the others: griffe sees it.
+    # Required arguments of a constructor come first, so griffe sees a changed order.
     "property optional": Case(
         before=in_request("region", STRING, required=True),
         after=lambda document: request(document)["required"].remove("region"),
@@ -716,7 +716,9 @@ CASES: dict[str, Case] = {
     ),
     "property renamed in a response": Case(
         before=in_response("shard", STRING),
-        after=lambda document: response(document)["properties"].update(part=response(document)["properties"].pop("shard")),
+        after=lambda document: response(document)["properties"].update(
+            part=response(document)["properties"].pop("shard")
+        ),
         changes=[("property renamed", "breaking", ("PublishResponse.shard", "PublishResponse.part"))],
         griffe="breaking",
     ),
@@ -851,8 +853,8 @@ CASES: dict[str, Case] = {
         code={f"{API}.publish": ("(*, body: PublishRequest) -> Any", "(*, body: PublishRequest) -> str")},
         calls=[(POST, PUBLISH, EVENT, 200, 200)],
     ),
-    "another content type of a response that the client reads first": Case(
-        after=_words_before,
+    "content type before the one that the client read": Case(
+        after=_text_before,
         changes=[
             ("content type added", "cosmetic", (f"{API}.publish",)),
             ("type changed", "breaking", (f"{API}.publish",)),
@@ -908,7 +910,7 @@ CASES: dict[str, Case] = {
         changes=[("serialization changed", "breaking", ("publish(scope)",))],
         griffe="none",
     ),
-    # Words
+    # Descriptions
     "example and description": Case(
         after=lambda document: (
             operation(document).update(description="Other words."),
@@ -925,7 +927,7 @@ CASES: dict[str, Case] = {
         griffe="cosmetic",
         calls=[(POST, PUBLISH, EVENT, 200, 200)],
     ),
-    "name of the security scheme and the words about it": Case(
+    "name and description of the security scheme": Case(
         after=lambda document: (
             document["components"]["securitySchemes"].update(
                 forge={**document["components"]["securitySchemes"].pop("forgeProxyAuthorization"), "description": "x"}

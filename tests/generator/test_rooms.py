@@ -37,8 +37,3 @@ def test_rooms_import_only_those_below(repository: Path, room: str) -> None:
                 continue
             rooms = {room_of(name) for name in imported if name.split(".")[0] == "generator"}
             assert rooms <= ALLOWED[room] | {room}, f"{path}, line {statement.lineno}"
-
-
-def test_smoke_calls_import_nothing_of_generator(repository: Path) -> None:
-    program = (repository / "generator/pipeline/smoke_calls.py").read_text(encoding="utf-8")
-    assert "generator." not in program.partition('"""')[2].partition('"""')[2]
