@@ -14,6 +14,8 @@ import tempfile
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
+import httpx
+
 from generator.compare.client_side import version_of
 from generator.document import GeneratorError
 from generator.release.git import git, require_clean
@@ -36,16 +38,18 @@ def publish(root: Path, index: str) -> None:
     _check_address(index)
     require_clean(root)
     _check_released(root)
+    check_url = _check_url(index)
+    _check_credentials(check_url)
     _run(root, "generator", "check")
     with tempfile.TemporaryDirectory(prefix="publish-") as folder:
         _run(root, "hatchling", "build", "--directory", folder)
         files = sorted(map(str, Path(folder).iterdir()))
         upload = ("uv", "publish", "--trusted-publishing", "never", "--publish-url", index)
-        # In the environment, since every user of the machine can see a command line.
-        check_url = {"UV_PUBLISH_CHECK_URL": _check_url(index)}
+        # In the environment, because every user of the machine can see a command line.
+        environment = {"UV_PUBLISH_CHECK_URL": check_url}
         # Compares all files with the index before the first is uploaded.
-        _run(root, *upload, "--dry-run", *files, **check_url)
-        _run(root, *upload, *files, **check_url)
+        _run(root, *upload, "--dry-run", *files, **environment)
+        _run(root, *upload, *files, **environment)
     print(f"published; to install it: pip install --index-url {index.rstrip('/')}/simple/ forge-realtime")
 
 
@@ -80,6 +84,21 @@ def _check_url(index: str) -> str:
         user, password = "__token__", token
     credentials = ":".join(quote(part, safe="") for part in (user, password) if part)
     return f"{scheme}://{credentials}@{rest}" if user else f"{scheme}://{rest}"
+
+
+def _check_credentials(check_url: str) -> None:
+    # If the index refuses to list files, uv assumes that there are none.
+    if not urlsplit(check_url).password:
+        return
+    try:
+        status = httpx.get(f"{check_url}forge-realtime/", follow_redirects=True, timeout=30).status_code
+    except httpx.TransportError:
+        return  # uv explains it.
+    if status in {401, 403}:
+        raise GeneratorError(
+            f"the index refused the credentials ({status}). Correct UV_PUBLISH_USERNAME and UV_PUBLISH_PASSWORD, or "
+            "UV_PUBLISH_TOKEN."
+        )
 
 
 def _run(root: Path, module: str, *arguments: str, **environment: str) -> None:
