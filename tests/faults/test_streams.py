@@ -16,7 +16,7 @@ from typing import Any, Literal
 import pytest
 
 from forge_realtime import AsyncRealtimeClient, Quota, RealtimeClient, RetryPolicy, StreamReport
-from forge_realtime._streams.buffer import Buffer, StreamSettings
+from forge_realtime._streams.buffer import Buffer, StreamOptions
 from tests.faults.matrix import watched_for_leaks
 from tests.faults.phases import Interrupts
 from tests.faults.test_ten_thousand import PUBLISHING, REFUSING, Chaos, echo, seed
@@ -127,7 +127,7 @@ def test_the_keyboard_interrupts_at_any_moment_in_a_block() -> None:
                 report = stream.report
                 assert report.updates == report.sent
                 assert report.pending == 0
-                taken[stream._stream._pending._id] = report.sent
+                taken[stream._publisher.buffer.stream_id] = report.sent
                 assert report.sent in (number, number + 1)
     for worker in threading.enumerate():
         if worker.name == "forge-realtime-streams":
@@ -146,14 +146,14 @@ def test_the_keyboard_interrupts_at_any_moment_in_a_block() -> None:
 def test_an_interrupt_at_any_line_of_taking_an_update_in_loses_none(merge: str, overflow: Any) -> None:
     """What the test above meets by chance, line by line."""
     how: Any = (lambda one, other: one + other) if merge == "reduce" else merge
-    settings = StreamSettings(how, 0.0, 10, 3, overflow, 1.0)
+    options = StreamOptions(merge=how, interval=0.0, max_bytes=10, max_pending=3, overflow=overflow, deadline=1.0)
     trace, line = sys.gettrace(), 0
     for line in itertools.count():
-        pending = Buffer(settings)
-        pending.open(bool)
+        buffer = Buffer(options)
+        buffer.open(bool)
         for number in range(3):
-            pending.offer(pending.item([number]))
-        item = pending.item([3])
+            buffer.offer(buffer.encode([number]))
+        update = buffer.encode([3])
         left = [line]
 
         def interrupt(frame: Any, event: str, _: object, left: list[int] = left) -> Any:
@@ -167,15 +167,15 @@ def test_an_interrupt_at_any_line_of_taking_an_update_in_loses_none(merge: str, 
         interrupted = False
         sys.settrace(interrupt)
         try:
-            pending.offer(item)
+            buffer.offer(update)
         except KeyboardInterrupt:
             interrupted = True
         finally:
             sys.settrace(trace)
-        report = pending.report()
+        report = buffer.report
         arrived: list[int] = []
-        while pending.waiting:
-            envelope = json.loads(pending.take(end=False, error=None).payload)
+        while not buffer.is_empty:
+            envelope = json.loads(buffer.take(end=False, error=None).payload)
             arrived += (
                 envelope["data"]
                 if merge == "reduce"

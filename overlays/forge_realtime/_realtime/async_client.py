@@ -8,12 +8,13 @@ from typing import Any
 import httpx
 
 from .._client.async_forge import AsyncForgeClient, AsyncTransport
+from .._core.encoding import Payload
 from .._core.retry import RetryPolicy
 from .._quota.limiter import Quota
 from .._streams.async_stream import AsyncStream
-from .._streams.buffer import Merge, Overflow, StreamSettings
+from .._streams.buffer import Merge, Overflow, StreamOptions
 from .client import BaseRealtimeClient, checked_quota
-from .operations import Payload, Permission
+from .operations import Permission
 from .results import PublishResult, RealtimeToken
 from .tokens import TokenCache
 
@@ -81,8 +82,15 @@ class AsyncRealtimeClient(BaseRealtimeClient, AsyncForgeClient):
         context_overrides: Sequence[str] | None = None,
     ) -> AsyncStream:
         """As `RealtimeClient.stream`."""
-        settings = StreamSettings(merge, interval, max_bytes, max_pending, overflow, deadline)
-        return AsyncStream(settings, self._stream_slots(channel, token, context_overrides), self._run, self._retry)
+        options = StreamOptions(
+            merge=merge,
+            interval=interval,
+            max_bytes=max_bytes,
+            max_pending=max_pending,
+            overflow=overflow,
+            deadline=deadline,
+        )
+        return AsyncStream(options, self._stream_slots(channel, token, context_overrides), self._run, self._retry)
 
     def stream_global(
         self,
@@ -97,8 +105,15 @@ class AsyncRealtimeClient(BaseRealtimeClient, AsyncForgeClient):
         token: str | RealtimeToken | None = None,
     ) -> AsyncStream:
         """As `RealtimeClient.stream_global`."""
-        settings = StreamSettings(merge, interval, max_bytes, max_pending, overflow, deadline)
-        return AsyncStream(settings, self._global_stream_slots(channel, token), self._run, self._retry)
+        options = StreamOptions(
+            merge=merge,
+            interval=interval,
+            max_bytes=max_bytes,
+            max_pending=max_pending,
+            overflow=overflow,
+            deadline=deadline,
+        )
+        return AsyncStream(options, self._global_stream_slots(channel, token), self._run, self._retry)
 
     async def sign_realtime_token(
         self, channel: str, claims: Mapping[str, Any], permissions: Iterable[Permission] | None = None

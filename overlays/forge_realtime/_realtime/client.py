@@ -12,12 +12,13 @@ from .._api.api.forge_realtime import publish_global as _publish_global
 from .._api.api.forge_realtime import sign_realtime_token as _sign_realtime_token
 from .._client.forge import BaseClient, ForgeClient
 from .._core.call import Flow, operation_name
+from .._core.encoding import Payload
 from .._core.errors import UsageError
 from .._core.retry import RetryPolicy
 from .._quota.limiter import Quota, QuotaLimiter
-from .._streams.buffer import Merge, Overflow, PublishSlot, StreamSettings
+from .._streams.buffer import Merge, Overflow, PublishSlot, StreamOptions
+from .._streams.worker import StreamWorker
 from .operations import (
-    Payload,
     Permission,
     publish_global_request,
     publish_request,
@@ -29,7 +30,7 @@ from .results import PublishResult, RealtimeToken
 from .tokens import TokenCache
 
 if TYPE_CHECKING:
-    from .._streams.worker import Stream, StreamWorker
+    from .._streams.stream import Stream
 
 _UNCHANGED: Final[Any] = object()
 _QUOTA_OF_STREAMS: Final = Quota()
@@ -152,6 +153,7 @@ class RealtimeClient(BaseRealtimeClient, ForgeClient):
         super().__init__(base_url, retry=retry, transport=transport, http_client=http_client)
         self._tokens = TokenCache() if cache_tokens else None
         self._quota = checked_quota(quota)
+        self._stream_worker = StreamWorker(self._pool)
 
     def publish(
         self,
@@ -243,8 +245,15 @@ class RealtimeClient(BaseRealtimeClient, ForgeClient):
             StreamError: From the end of the block: not everything was published; `report` says what became of the updates.
                 It never takes the place of an exception of the block itself.
         """
-        settings = StreamSettings(merge, interval, max_bytes, max_pending, overflow, deadline)
-        return self._stream(settings, self._stream_slots(channel, token, context_overrides))
+        options = StreamOptions(
+            merge=merge,
+            interval=interval,
+            max_bytes=max_bytes,
+            max_pending=max_pending,
+            overflow=overflow,
+            deadline=deadline,
+        )
+        return self._stream(options, self._stream_slots(channel, token, context_overrides))
 
     def stream_global(
         self,
@@ -259,19 +268,21 @@ class RealtimeClient(BaseRealtimeClient, ForgeClient):
         token: str | RealtimeToken | None = None,
     ) -> Stream:
         """As `stream`, to the global subscribers of a channel. For an installation it is the only one."""
-        settings = StreamSettings(merge, interval, max_bytes, max_pending, overflow, deadline)
-        return self._stream(settings, self._global_stream_slots(channel, token))
-
-    def _stream(self, settings: StreamSettings, slots: Callable[[], PublishSlot]) -> Stream:
-        # It loads asyncio, which nothing else here needs.
-        from .._streams.worker import Stream, StreamWorker
-
-        # One for all siblings, and no lock that a fork could leave locked.
-        shared = vars(self._pool)
-        worker: StreamWorker = shared.get("stream_worker") or shared.setdefault(
-            "stream_worker", StreamWorker(self._pool)
+        options = StreamOptions(
+            merge=merge,
+            interval=interval,
+            max_bytes=max_bytes,
+            max_pending=max_pending,
+            overflow=overflow,
+            deadline=deadline,
         )
-        return Stream(settings, slots, self._retry, worker)
+        return self._stream(options, self._global_stream_slots(channel, token))
+
+    def _stream(self, options: StreamOptions, slots: Callable[[], PublishSlot]) -> Stream:
+        # It loads asyncio, which nothing else here needs.
+        from .._streams.stream import Stream
+
+        return Stream(options, slots, self._retry, self._stream_worker)
 
     def sign_realtime_token(
         self, channel: str, claims: Mapping[str, Any], permissions: Iterable[Permission] | None = None

@@ -37,8 +37,8 @@ from forge_realtime import (
     UsageError,
     current_invocation,
 )
-from forge_realtime._streams import worker as _stream_worker
-from forge_realtime._streams.worker import Stream
+from forge_realtime._streams import stream as _stream
+from forge_realtime._streams.stream import Stream
 from forge_realtime_emulator import Emulator
 from tests.support.callers import INVOCATION, QUICK
 from tests.support.fault_server import PUBLISHED, FaultServer, Held, answer, refused_url, reset_after, stall
@@ -260,7 +260,7 @@ def test_who_cannot_publish_cannot_stream(kind: Any) -> None:
         ("append", "\ud800", "lone surrogate"),
         ("latest", object(), "the update cannot be encoded as JSON"),
         ("batch", float("nan"), "the update cannot be encoded as JSON"),
-        (lambda a, b: {a, b}, "b", "what the function given as merge= returned cannot be encoded as JSON"),
+        (lambda a, b: {a, b}, "b", "the return value of the function given as merge= cannot be encoded as JSON"),
     ],
 )
 def test_an_update_of_the_wrong_type_changes_nothing(streamer: Streamer, merge: Any, update: Any, message: str) -> None:
@@ -539,7 +539,7 @@ def test_waiting_for_room_ends_when_there_is_some() -> None:
     ):
         # One is on its way, then.
         stream.send("a")
-        while stream._stream._current is None:
+        while stream._publisher._current is None:
             time.sleep(0.001)
         stream.send("b")
         stream.send("c")
@@ -652,7 +652,7 @@ def test_a_block_can_be_left_in_the_thread_that_publishes() -> None:
 def test_a_generator_that_is_collected_in_the_midst_of_a_send_does_not_hold_it_up_for_ever(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(_stream_worker, "_COLLECTED_SECONDS", 0.1)
+    monkeypatch.setattr(_stream, "_COLLECTED_SECONDS", 0.1)
 
     def tokens(live: RealtimeClient) -> Generator[str, None, None]:
         with live.stream_global("b") as stream:
@@ -660,7 +660,7 @@ def test_a_generator_that_is_collected_in_the_midst_of_a_send_does_not_hold_it_u
             yield "b"
 
     def send(stream: Stream, generator: Generator[str, None, None]) -> None:
-        with stream._stream._pending._lock:
+        with stream._publisher.buffer._lock:
             stream.send("a")
             generator.close()
 
@@ -892,7 +892,7 @@ def run_program(program: str, url: str) -> None:
 
 
 BEGIN = """
-import asyncio, os, sys, warnings
+import asyncio, ctypes, os, sys, threading, warnings
 from forge_realtime import AsyncRealtimeClient, Quota, RealtimeClient, UsageError
 
 quota = Quota(per_second=1000, burst=1000)
@@ -908,11 +908,11 @@ with live.stream_global("chat") as stream:
     stream.send("before ")
     stream.flush()
     # As if another thread were in the middle of it.
-    stream._stream._pending._lock.acquire()
-    client._pool.stream_worker._lock.acquire()
+    stream._publisher.buffer._lock.acquire()
+    client._stream_worker._lock.acquire()
     # And another one waited for room.
-    stream._in_thread(stream._stream._queue.acquire())
-    child = os.fork()
+    stream._wait_for(stream._publisher._queue.acquire())
+    child = FORK()
     if child == 0:
         for use in (lambda: stream.send("not this"), stream.flush):
             try:
@@ -928,9 +928,9 @@ with live.stream_global("chat") as stream:
         client.close()
         os._exit(0)
     status = os.waitpid(child, 0)[1]
-    client._pool.stream_worker._lock.release()
-    stream._stream._pending._lock.release()
-    stream._stream._queue.release()
+    client._stream_worker._lock.release()
+    stream._publisher.buffer._lock.release()
+    stream._publisher._queue.release()
     stream.send("after")
 assert stream.report.sent == 2
 client.close()
@@ -939,13 +939,83 @@ sys.exit(os.waitstatus_to_exitcode(status))
 )
 
 
-def test_a_forked_process_has_streams_of_its_own() -> None:
+# uWSGI forks as the second one does, without Python's hooks.
+@pytest.mark.parametrize("fork", ["os.fork", "ctypes.PyDLL(None).fork"])
+def test_a_forked_process_has_streams_of_its_own(fork: str) -> None:
     with FaultServer() as server:
-        run_program(FORK, server.url)
+        run_program(FORK.replace("FORK", fork), server.url)
     both = Reader(json.loads(request.body)["payload"] for request in server.published)
     texts = ["".join(event.get("data", "") for event in events) for events in both.envelopes.values()]
     assert sorted(texts) == ["before after", "child"]
     assert [events[-1]["end"] for events in both.envelopes.values()] == [True, True]
+
+
+OPEN_AFTER_FORK = (
+    BEGIN
+    + """
+with live.stream_global("chat") as stream:
+    stream.send("parent")
+    stream.flush()
+    client._stream_worker._lock.acquire()
+    child = ctypes.PyDLL(None).fork()
+    if child == 0:
+        with live.stream_global("chat") as own:
+            own.send("child")
+        os._exit(own.report.sent != 1)
+    client._stream_worker._lock.release()
+    status = os.waitpid(child, 0)[1]
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
+)
+
+
+def test_the_first_use_after_a_fork_without_hooks_may_be_a_new_stream() -> None:
+    with FaultServer() as server:
+        run_program(OPEN_AFTER_FORK, server.url)
+    texts = [events[0]["data"] for events in reader(server).envelopes.values()]
+    assert sorted(texts) == ["child", "parent"]
+
+
+OUT_OF_FILES = (
+    BEGIN
+    + """
+import contextlib, resource
+from forge_realtime import Delivery, StreamError
+
+with live.stream_global("chat") as stream:
+    stream.send("everything is loaded")
+for thread in threading.enumerate():
+    if thread.name == "forge-realtime-streams":
+        thread.join()
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+held = []
+with contextlib.suppress(OSError):
+    while True:
+        held.append(os.open(os.devnull, os.O_RDONLY))
+# An event loop has three files: no part of one may be left.
+for free in range(3):
+    try:
+        live.stream_global("chat").__enter__()
+    except StreamError as error:
+        assert error.delivery is Delivery.NOT_SENT
+        assert isinstance(error.__cause__, OSError)
+        assert "Too many open files" in str(error)
+    else:
+        sys.exit("The stream is open.")
+    os.close(held.pop())
+for each in held:
+    os.close(each)
+with live.stream_global("chat") as stream:
+    stream.send("a")
+assert stream.report.sent == 1
+"""
+)
+
+
+def test_no_more_open_files_is_a_stream_error_and_nothing_was_sent() -> None:
+    with FaultServer() as server:
+        run_program(OUT_OF_FILES, server.url)
+        assert len(reader(server).envelopes) == 2
 
 
 OPEN_AT_EXIT = BEGIN + "stream = live.stream_global('chat').__enter__()\nstream.send('a')\nstream.flush()\n"
@@ -954,7 +1024,7 @@ BUSY_AT_EXIT = (
     + """
 stream = live.stream_global("chat").__enter__()
 stream.send("a")
-while not (stream._stream._current and getattr(stream._stream._current.body, "sent", False)):
+while not stream._publisher._may_have_left():
     pass
 """
 )
@@ -979,14 +1049,14 @@ ENDING_AT_EXIT = (
 import asyncio
 with live.stream_global("chat") as stream:
     stream.send("a")
-    runner = stream._thread.runner
-    close = runner.aclose
+    connections = stream._thread.connections
+    close = connections.aclose
 
     async def close_late():
         await asyncio.sleep(0.1)
         await close()
 
-    runner.aclose = close_late
+    connections.aclose = close_late
 """
 )
 
