@@ -5,7 +5,7 @@ Each publish of a stream carries one envelope, a JSON text:
     {"forgeStream":1,"stream":"<32 hex digits>","seq":0,"merge":"append","data":"Hel","updates":3,"end":false}
 
 `seq` counts the publishes of the stream from 0. `data` holds the updates since the last publish, merged; an envelope
-that only ends the stream has none. If the block raised, the last one also has `"error"`: the name of the exception's type.
+that only ends the stream has none. If the block raised, the last one also has `"error"`: the exception's type.
 """
 
 from __future__ import annotations

@@ -237,7 +237,7 @@ class Publisher:
                 await self._run_flow(self._slot.reserve(time.monotonic() + self._policy().deadline))
                 self._next_at = loop.time() + self._options.interval
                 envelope = self.buffer.take(end=self._ending, error=self._error)
-                self._delivery, self._body = Delivery.NOT_SENT, None
+                self._delivery = Delivery.NOT_SENT
                 self._notify()
                 return envelope
             await self._woken(None if self.buffer.is_empty else self._next_at)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Coroutine
-from types import TracebackType
 from typing import Any, Final, Self
 
 from .._client.async_forge import run_flow
@@ -81,9 +80,7 @@ class Stream:
             raise
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         reset_if_forked()
         if self._publisher.forked:
             return
