@@ -62,7 +62,7 @@ class AsyncStream:
 
         Raises:
             UsageError: The stream is not open.
-            StreamError: It took more than `deadline` seconds (the stream goes on trying), or the stream ended early.
+            StreamError: It took more than `deadline` seconds (the stream keeps trying), or the stream ended early.
         """
         await self._publisher.flush()
 

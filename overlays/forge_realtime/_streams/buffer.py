@@ -154,8 +154,8 @@ class Buffer:
         if self._merge == "append":
             if not isinstance(update, str):
                 raise UsageError(
-                    f"stream: merge='append' joins texts, and this update is of the type {type(update).__name__}. "
-                    "Send a str, or choose merge='batch' or 'latest'."
+                    f"stream: merge='append' takes strings, and this update is of type {type(update).__name__}. Send a "
+                    "str, or choose merge='batch' or 'latest'."
                 )
             encoded = encode_json(update, "the update")[1:-1]
         else:
@@ -366,8 +366,8 @@ class Buffer:
 
 
 def _not_open() -> UsageError:
-    return UsageError("This stream is not open: use it as `with live.stream(...) as stream:`, or `async with`.")
+    return UsageError("This stream is not open: use it as `with live.stream(...) as stream:` or with `async with`.")
 
 
 def _closed() -> UsageError:
-    return UsageError("This stream has ended with its block: make another one.")
+    return UsageError("This stream ended with its block: make another one.")

@@ -88,7 +88,7 @@ class Publisher:
         """
         reset_if_forked()
         if self._task is not None:
-            raise UsageError("A stream is used once: make another one for another block.")
+            raise UsageError("A stream can be used once: make another one for each block.")
         loop = asyncio.get_running_loop()
         self._task = loop.create_task(self._publish_all())
         self.buffer.open(partial(loop.call_soon_threadsafe, self._wake.set) if threads else self._wake.set)
@@ -99,7 +99,9 @@ class Publisher:
         self.forked = True
         self._queue = asyncio.Lock()
         self.buffer.reset_after_fork()
-        self.buffer.refuse(lambda: UsageError("This stream is the parent process's: make one in this process."))
+        self.buffer.refuse(
+            lambda: UsageError("This stream belongs to the parent process: make another one in this process.")
+        )
 
     def check(self) -> None:
         """Raise what `offer` would raise for any update."""
@@ -117,7 +119,7 @@ class Publisher:
         if not self._queue.locked() and self.buffer.offer(update):
             return True
         if self._options.overflow == "raise":
-            raise self._full("send less, or choose another overflow=")
+            raise self._full("is full")
         return False
 
     async def put(self, update: Update) -> None:
@@ -127,7 +129,7 @@ class Publisher:
                 while not self.buffer.offer(update):
                     await self._changed.wait()
         except TimeoutError:
-            raise self._full(f"there was no room in {self._options.deadline:g} s (deadline)") from None
+            raise self._full(f"was full for {self._options.deadline:g} s (deadline)") from None
 
     async def flush(self) -> None:
         """Publish everything pending at once, and wait until the platform has accepted it."""
@@ -142,7 +144,7 @@ class Publisher:
         except TimeoutError:
             delivery = self._delivery if self._current else Delivery.NOT_SENT
             raise self._stream_error(
-                f"stream: not all was published in {self._options.deadline:g} s (deadline); it goes on trying",
+                f"stream: not everything was published in {self._options.deadline:g} s (deadline); it keeps trying",
                 Delivery.UNKNOWN if self._may_have_left() else delivery,
             ) from None
         if self._failure is not None:
@@ -172,7 +174,7 @@ class Publisher:
                 after = f"{seconds:g} s after the end of the block (deadline)"
                 if self._cancelled is not None:
                     after = f"{min(seconds, _INTERRUPTED_SECONDS):g} s after the block was cancelled"
-                self._fail(TimedOutError(f"not all was published in {after}"))
+                self._fail(TimedOutError(f"not everything was published {after}"))
         if self._failure is None:
             logger.debug("stream: %s", self.buffer.report)
         elif error is None and self._cancelled is None:
@@ -342,7 +344,7 @@ class Publisher:
         delivery, reason = Delivery.NOT_SENT, type(failure).__name__
         if isinstance(failure, ForgeRealtimeError):
             delivery, reason = failure.delivery, str(failure)
-        error = self._stream_error(f"stream: it ended before all was published: {reason}", delivery)
+        error = self._stream_error(f"stream: it ended before everything was published: {reason}", delivery)
         error.__cause__ = failure
         error.attempts = getattr(failure, "attempts", ())
         return error
@@ -354,7 +356,9 @@ class Publisher:
         error.delivery = Delivery.UNKNOWN if self._any_unknown else delivery
         return error
 
-    def _full(self, reason: str) -> StreamFullError:
-        error = StreamFullError(f"stream: as many updates are pending as may be (max_pending, max_bytes): {reason}")
+    def _full(self, state: str) -> StreamFullError:
+        error = StreamFullError(
+            f"stream: the buffer {state}: send fewer updates, or choose another overflow, max_pending or max_bytes"
+        )
         error.report = self.buffer.report
         return error

@@ -64,14 +64,14 @@ class Stream:
 
         Raises:
             UsageError: The stream is not open.
-            StreamError: It took more than `deadline` seconds (the stream goes on trying), or the stream ended early.
+            StreamError: It took more than `deadline` seconds (the stream keeps trying), or the stream ended early.
         """
         self._publisher.check()
         self._wait_for(self._publisher.flush())
 
     def __enter__(self) -> Self:
         if self._thread is not None:
-            raise UsageError("A stream is used once: make another one for another block.")
+            raise UsageError("A stream can be used once: make another one for each block.")
         self._thread = self._worker.join(self)
         try:
             self._wait_for(self._publisher.start(threads=True))

@@ -67,7 +67,7 @@ class StreamWorker:
                 except (OSError, RuntimeError) as error:
                     if self._thread is not None:
                         self._thread.close()
-                    raise StreamError(f"stream: its thread cannot start ({error}); nothing was sent") from error
+                    raise StreamError(f"stream: the worker thread cannot start ({error}); nothing was sent") from error
             self._open.add(stream)
             return self._thread
 
@@ -172,8 +172,8 @@ class WorkerThread(threading.Thread):
         if threading.current_thread() is self:
             coroutine.close()
             raise UsageError(
-                "stream: this would wait for the thread that it is called in. In RetryPolicy.on_attempt or a log "
-                "handler, only send to a stream, with overflow='drop_oldest' or 'raise'."
+                "stream: this call would wait for its own thread. In RetryPolicy.on_attempt or a log handler, only use "
+                "send(), with overflow='drop_oldest' or 'raise'."
             )
         done, cancel = self.submit(coroutine)
         try:

@@ -280,7 +280,7 @@ def test_a_client_that_cannot_publish_cannot_stream(kind: Any) -> None:
 @pytest.mark.parametrize(
     ("merge", "update", "message"),
     [
-        ("append", 7, "merge='append' joins texts, and this update is of the type int"),
+        ("append", 7, "merge='append' takes strings, and this update is of type int"),
         ("append", "\ud800", "lone surrogate"),
         ("latest", object(), "the update cannot be encoded as JSON"),
         ("batch", float("nan"), "the update cannot be encoded as JSON"),
@@ -344,13 +344,13 @@ def test_a_stream_is_open_only_in_its_block() -> None:
             stream.flush()
         with stream:
             stream.send("a")
-            with pytest.raises(UsageError, match="used once"):
+            with pytest.raises(UsageError, match="can be used once"):
                 stream.__enter__()
         with pytest.raises(UsageError, match="ended with its block"):
             stream.send("a")
         with pytest.raises(UsageError, match="ended with its block"):
             stream.flush()
-        with pytest.raises(UsageError, match="used once"):
+        with pytest.raises(UsageError, match="can be used once"):
             stream.__enter__()
     assert stream.report == StreamReport(updates=1, sent=1, operations=len(server.received))
 
@@ -362,7 +362,7 @@ def test_an_async_stream_is_open_only_in_its_block() -> None:
             with pytest.raises(UsageError, match="not open"):
                 await stream.send("a")
             async with stream:
-                with pytest.raises(UsageError, match="used once"):
+                with pytest.raises(UsageError, match="can be used once"):
                     await stream.__aenter__()
             with pytest.raises(UsageError, match="ended with its block"):
                 await stream.flush()
@@ -419,9 +419,9 @@ def test_send_and_flush_raise_after_a_refused_event() -> None:
             stream.send("a")
             with suppress(StreamError):
                 stream.flush()
-            with pytest.raises(StreamError, match="ended before all was published"):
+            with pytest.raises(StreamError, match="ended before everything was published"):
                 stream.send("b")
-            with pytest.raises(StreamError, match="ended before all was published"):
+            with pytest.raises(StreamError, match="ended before everything was published"):
                 stream.flush()
 
     with FaultServer(then=REFUSED) as server, client(server.url) as live:
@@ -555,7 +555,7 @@ def test_a_flush_without_a_response_is_unknown(streamer: Streamer) -> None:
         settings = {"retry": RetryPolicy(attempt_timeout=60)}
         _, error = streamer(server.url, "a", flushes=1, deadline=0.7, settings=settings)
     assert isinstance(error, StreamError)
-    assert "it goes on trying" in str(error)
+    assert "it keeps trying" in str(error)
     assert error.delivery is Delivery.UNKNOWN
 
 
@@ -598,7 +598,9 @@ def test_a_flush_after_its_deadline_raises_and_the_stream_goes_on() -> None:
         async with async_client("http://flush.test", transport=transport) as live:
             async with live.stream_global("chat") as stream:
                 await stream.send("a")
-                with pytest.raises(StreamError, match=r"not all was published in 10 s .*; it goes on trying") as caught:
+                with pytest.raises(
+                    StreamError, match=r"not everything was published in 10 s .*; it keeps trying"
+                ) as caught:
                     await stream.flush()
                 assert caught.value.report.pending == 1
                 await asyncio.sleep(100)
@@ -652,7 +654,7 @@ def test_the_worker_thread_refuses_to_wait_for_itself() -> None:
         with stream:
             stream.send("a")
             stream.flush()
-    assert "this would wait for the thread that it is called in" in str(caught[0])
+    assert "this call would wait for its own thread" in str(caught[0])
     # Both waits are refused in both attempts, also at the end of the stream.
     assert len(caught) == 4
     assert reader(server).text == "a"
@@ -883,7 +885,7 @@ def test_the_end_of_a_cancelled_block_takes_one_second_at_most_and_logs_what_is_
 
     with FaultServer(then=stall) as server:
         assert 1 <= asyncio.run(run()) < 3
-    assert "not all was published in 1 s after the block was cancelled" in caplog.text
+    assert "not everything was published 1 s after the block was cancelled" in caplog.text
     assert "unknown=1" in caplog.text
     assert "secret" not in caplog.text
 
@@ -943,7 +945,7 @@ with live.stream_global("chat") as stream:
             try:
                 use()
             except UsageError as error:
-                assert "parent process's" in str(error)
+                assert "belongs to the parent process" in str(error)
             else:
                 os._exit(1)
         stream.__exit__(None, None, None)
