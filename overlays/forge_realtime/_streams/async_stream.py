@@ -53,7 +53,7 @@ class AsyncStream:
         encoded = self._publisher.buffer.encode(update)
         if not self._publisher.offer(encoded):
             await self._publisher.put(encoded)
-        elif self._publisher.woken or time.monotonic() >= self._yield_at:
+        elif self._publisher.wake.is_set() or time.monotonic() >= self._yield_at:
             await asyncio.sleep(0)
             self._yield_at = time.monotonic() + _YIELD_SECONDS
 

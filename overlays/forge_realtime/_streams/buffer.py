@@ -135,14 +135,16 @@ class Buffer:
         self._wake: Callable[[], object] = lambda: None
         self._taken = 0
         self._settled = StreamReport()
-        self._refusal: Callable[[], Exception] | None = _not_open
+        self._refusal: Callable[[], Exception] | None = lambda: UsageError(
+            "This stream is not open: use it in a block, `with live.stream(...) as stream:` or `async with`."
+        )
         self.reset_after_fork()
 
     def reset_after_fork(self) -> None:
         """Replace the locks: a thread that the child does not have may hold them."""
         # Reentrant: a refusal reads the report.
         self._lock = threading.RLock()
-        # A lock of its own, so that a slow merge function does not block the publisher.
+        # Apart, so that a slow merge function does not block the publisher.
         self._reducing = threading.Lock()
 
     def encode(self, update: object) -> Update:
@@ -198,16 +200,11 @@ class Buffer:
             return False
 
     def take(self, *, end: bool, error: str | None) -> Envelope:
-        """Take the next envelope out of the buffer.
-
-        Args:
-            end: Whether the block has ended. The envelope ends the stream if nothing stays behind.
-            error: The type of the exception that the block raised.
-        """
+        """Take the next envelope. With `end`, it ends the stream (after an `error`) if nothing stays behind."""
         with self._lock:
             update = None
             if self._pending:
-                update = self._join(self._pop_some(self._pending))
+                update = self._pop_merged(self._pending)
                 self._bytes = self._bytes - update.size if self._pending else 0
                 self._taken += update.updates
             last = end and not self._pending
@@ -218,14 +215,11 @@ class Buffer:
 
     def settle(self, envelope: Envelope, delivery: Delivery) -> None:
         """Count what became of an envelope."""
-        name = _COUNTED[delivery]
         with self._lock:
             self._taken -= envelope.updates
-            counts = {
-                name: getattr(self._settled, name) + envelope.updates,
-                "merged": self._settled.merged + max(0, envelope.updates - 1),
-            }
-            self._settled = evolve(self._settled, **counts)
+            settled, name = self._settled, _COUNTED[delivery]
+            merged = settled.merged + max(0, envelope.updates - 1)
+            self._settled = evolve(settled, merged=merged, **{name: getattr(settled, name) + envelope.updates})
 
     def count_operation(self) -> None:
         """Count an attempt that may have reached the platform."""
@@ -233,11 +227,7 @@ class Buffer:
             self._settled = evolve(self._settled, operations=self._settled.operations + 1)
 
     def open(self, wake: Callable[[], object]) -> None:
-        """Start to take updates.
-
-        Args:
-            wake: Called when there is something to publish. It must not block.
-        """
+        """Start to take updates. `wake` is called when there is something to publish; it must not block."""
         with self._lock:
             self._wake = wake
             self._refusal = None
@@ -245,7 +235,8 @@ class Buffer:
     def close(self) -> None:
         """Take no more updates. Pending ones can still be published."""
         with self._lock:
-            self._refusal = self._refusal or _closed
+            if self._refusal is None:
+                self._refusal = lambda: UsageError("This stream ended with its block: make another one.")
 
     def refuse(self, refusal: Callable[[], Exception]) -> None:
         """Drop what is pending, and raise the error that `refusal` makes for each further update."""
@@ -301,18 +292,16 @@ class Buffer:
         if not self._has_room(update) and overflow == "merge":
             rest, joined = self._pending.copy(), []
             while rest:
-                joined.append(self._join(self._pop_some(rest)))
+                joined.append(self._pop_merged(rest))
             self._put(joined)
-        if overflow == "drop_oldest":
-            while not self._has_room(update):
-                self._drop_oldest()
+        while overflow == "drop_oldest" and not self._has_room(update):
+            self._drop_oldest()
         return self._has_room(update)
 
     def _has_room(self, update: Update) -> bool:
-        most = _PENDING_ENVELOPES * self._options.max_bytes
-        return not self._pending or (
-            len(self._pending) < self._options.max_pending and self._bytes + update.size <= most
-        )
+        too_many = len(self._pending) >= self._options.max_pending
+        too_large = self._bytes + update.size > _PENDING_ENVELOPES * self._options.max_bytes
+        return not self._pending or not (too_many or too_large)
 
     def _put(self, updates: list[Update]) -> None:
         """Replace all pending updates in a single step, so that an interrupt loses nothing."""
@@ -339,20 +328,17 @@ class Buffer:
         # A single step, as in _put.
         self._pending, self._bytes, self._settled = rest, size, settled
 
-    def _pop_some(self, updates: deque[Update]) -> list[Update]:
-        """Remove and return the oldest updates, as many as one envelope carries."""
+    def _pop_merged(self, updates: deque[Update]) -> Update:
+        """Remove the oldest updates, as many as one envelope carries, and merge them."""
         taken = [updates.popleft()]
         size = taken[0].size
         while updates and size + updates[0].size <= self._options.max_bytes:
             taken.append(updates.popleft())
             size += taken[-1].size
-        return taken
-
-    def _join(self, updates: list[Update]) -> Update:
-        if len(updates) == 1:
-            return updates[0]
-        text = ("," if self._merge == "batch" else "").join([update.text for update in updates])
-        return Update(text, sum(update.size for update in updates), sum(update.updates for update in updates))
+        if len(taken) == 1:
+            return taken[0]
+        text = ("," if self._merge == "batch" else "").join([update.text for update in taken])
+        return Update(text, size, sum(update.updates for update in taken))
 
     def _payload(self, update: Update | None, error: str | None, *, last: bool) -> str:
         parts = [f'{{"forgeStream":1,"stream":"{self.stream_id}","seq":{self._seq},"merge":"{self._merge}"']
@@ -363,11 +349,3 @@ class Buffer:
         if last and error is not None:
             parts.append(f'"error":{json.dumps(error)}')
         return ",".join(parts) + "}"
-
-
-def _not_open() -> UsageError:
-    return UsageError("This stream is not open: use it as `with live.stream(...) as stream:` or with `async with`.")
-
-
-def _closed() -> UsageError:
-    return UsageError("This stream ended with its block: make another one.")

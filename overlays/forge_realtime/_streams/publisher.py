@@ -42,6 +42,7 @@ class Publisher:
 
     Attributes:
         buffer: The updates that wait.
+        wake: Set when the publisher has something to do.
         forked: Whether this is the copy of a stream in a forked process.
     """
 
@@ -56,7 +57,7 @@ class Publisher:
             retry, delivery="at_least_once", deadline=max(retry.deadline, _CALL_SECONDS), on_attempt=self._see
         )
         self._hook = retry.on_attempt
-        self._wake, self._changed = asyncio.Event(), asyncio.Event()
+        self.wake, self._changed = asyncio.Event(), asyncio.Event()
         # Held by the update that waits for room; later ones queue behind it.
         self._queue = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
@@ -75,23 +76,14 @@ class Publisher:
         self._error: str | None = None
         self._cancelled: asyncio.CancelledError | None = None
 
-    @property
-    def woken(self) -> bool:
-        """Whether the publisher has work, and waits for its turn in the event loop."""
-        return self._wake.is_set()
-
     async def start(self, *, threads: bool) -> None:
-        """Start to publish, in the running loop.
-
-        Args:
-            threads: Whether updates come from other threads.
-        """
+        """Start to publish, in the running loop. With `threads`, other threads may offer updates."""
         reset_if_forked()
         if self._task is not None:
             raise UsageError("A stream can be used once: make another one for each block.")
         loop = asyncio.get_running_loop()
         self._task = loop.create_task(self._publish_all())
-        self.buffer.open(partial(loop.call_soon_threadsafe, self._wake.set) if threads else self._wake.set)
+        self.buffer.open(partial(loop.call_soon_threadsafe, self.wake.set) if threads else self.wake.set)
         register_fork_reset(self)
 
     def reset_after_fork(self) -> None:
@@ -109,12 +101,7 @@ class Publisher:
         self.buffer.check()
 
     def offer(self, update: Update) -> bool:
-        """Take an update, and return True; return False if it has to wait for room.
-
-        Raises:
-            StreamFullError: There is no room, and `overflow` is "raise".
-            ForgeRealtimeError: The stream is not open, has ended or has failed.
-        """
+        """Take an update, and return True; return False if it has to wait for room, unless `overflow` is "raise"."""
         reset_if_forked()
         if not self._queue.locked() and self.buffer.offer(update):
             return True
@@ -136,7 +123,7 @@ class Publisher:
         self.check()
         target = self.buffer.report.updates
         self._flush_to = max(self._flush_to, target)
-        self._wake.set()
+        self.wake.set()
         try:
             async with asyncio.timeout(self._options.deadline):
                 while self.buffer.settled() < target and self._failure is None:
@@ -151,11 +138,7 @@ class Publisher:
             raise self._failed()
 
     async def end(self, error: BaseException | None) -> None:
-        """Publish what is left, and the end of the stream.
-
-        Args:
-            error: What the block raised. A failure to publish never replaces it.
-        """
+        """Publish what is left, and the end of the stream. A failure never replaces `error`, raised by the block."""
         if self._task is None or self.forked:
             return
         seconds = self._options.deadline
@@ -166,7 +149,7 @@ class Publisher:
         self._end_by = asyncio.get_running_loop().time() + seconds
         self._ending = True
         self.buffer.close()
-        self._wake.set()
+        self.wake.set()
         try:
             await self._finish()
         finally:
@@ -209,7 +192,7 @@ class Publisher:
             except asyncio.CancelledError as error:
                 self._cancelled = error
                 self._end_by = min(self._end_by, loop.time() + _INTERRUPTED_SECONDS)
-                self._wake.set()
+                self.wake.set()
 
     async def _publish_all(self) -> None:
         try:
@@ -231,7 +214,7 @@ class Publisher:
         """Wait until there is something to publish, it is time, and the quota allows it."""
         loop = asyncio.get_running_loop()
         while True:
-            self._wake.clear()
+            self.wake.clear()
             on_time = self._ending or loop.time() >= self._next_at or self.buffer.settled() < self._flush_to
             if self.buffer.is_due(on_time=on_time, end=self._ending):
                 self._slot = self._next_slot()
@@ -245,18 +228,13 @@ class Publisher:
             await self._woken(None if self.buffer.is_empty else self._next_at)
 
     async def _deliver(self, envelope: Envelope) -> None:
-        """Publish an envelope, in as many calls as it takes.
-
-        Raises:
-            ForgeRealtimeError: A retry would not help, or there is no time left for one.
-        """
+        """Publish an envelope in as many calls as it takes; raise if a retry would not help or would be too late."""
         assert self._slot is not None
         for calls in itertools.count(1):
             try:
                 await self._run_flow(self._watch(self._slot.publish(envelope.payload, self._policy())))
             except ForgeRealtimeError as error:
-                # SLF001: an error tells nobody but this package whether a retry may help.
-                if not (error._retryable and await self._pause(error, calls)):  # noqa: SLF001
+                if not (error._retryable and await self._pause(error, calls)):  # noqa: SLF001 (of our own errors)
                     raise
             else:
                 break
@@ -297,7 +275,7 @@ class Publisher:
         loop = asyncio.get_running_loop()
         at = loop.time() + wait
         while loop.time() < at:
-            self._wake.clear()
+            self.wake.clear()
             if self._ending and at > self._end_by:
                 return False
             await self._woken(at)
@@ -306,7 +284,7 @@ class Publisher:
     async def _woken(self, at: float | None) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout_at(at):
-                await self._wake.wait()
+                await self.wake.wait()
 
     def _fail(self, failure: BaseException) -> None:
         if self._failure is None:

@@ -76,7 +76,7 @@ class Stream:
         try:
             self._wait_for(self._publisher.start(threads=True))
         except BaseException as error:
-            self._thread.submit(self._end(error))
+            self._wait_for(self._end(error), timeout=0)
             raise
         return self
 
@@ -84,13 +84,14 @@ class Stream:
         reset_if_forked()
         if self._publisher.forked:
             return
-        assert self._thread is not None
+        timeout = None
         if threading.current_thread() is self._thread:
             # A forgotten generator is collected in any thread, and its block ends there.
-            self._thread.submit(self._end(error))
-        else:
+            timeout = 0.0
+        elif isinstance(error, GeneratorExit):
             # It may be collected during a `send` whose lock the worker thread waits for: do not wait forever.
-            self._wait_for(self._end(error), _COLLECTED_SECONDS if isinstance(error, GeneratorExit) else None)
+            timeout = _COLLECTED_SECONDS
+        self._wait_for(self._end(error), timeout)
 
     def _wait_for(self, coroutine: Coroutine[Any, Any, None], timeout: float | None = None) -> None:
         assert self._thread is not None

@@ -7,7 +7,7 @@ import contextlib
 import contextvars
 import socket
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Final
 
@@ -36,8 +36,7 @@ class StreamWorker:
         self._pool = pool
         self._thread: WorkerThread | None = None
         self._inherited: list[WorkerThread] = []
-        self._open: set[object] = set()
-        self._lock = threading.Lock()
+        self.reset_after_fork()
         register_fork_reset(self)
 
     def reset_after_fork(self) -> None:
@@ -47,15 +46,11 @@ class StreamWorker:
             # Kept, because collecting its event loop would take sockets out of the parent's selector.
             self._inherited.append(self._thread)
         self._thread = None
-        self._open = set()
+        self._open: set[object] = set()
         self._lock = threading.Lock()
 
     def join(self, stream: object) -> WorkerThread:
-        """Add a stream, and return the running thread.
-
-        Raises:
-            StreamError: The thread cannot start. Nothing was sent.
-        """
+        """Add a stream, and return the running thread; raise StreamError if it cannot start."""
         reset_if_forked()
         with self._lock:
             # A thread whose start was interrupted is not alive.
@@ -95,8 +90,7 @@ class WorkerThread(threading.Thread):
 
         super().__init__(name="forge-realtime-streams", daemon=True)
         self._blocking = pool
-        # SLF001: whether the user gave a transport.
-        self.connections = AsyncConnectionPool(None) if pool._given is None else None  # noqa: SLF001
+        self.connections = AsyncConnectionPool(None) if pool._given is None else None  # noqa: SLF001 (the user's)
         # Check that the three files of a loop can be opened: asyncio complains on stderr about a loop without them.
         with socket.socket(), socket.socket(), socket.socket():
             pass
@@ -139,14 +133,22 @@ class WorkerThread(threading.Thread):
         self._runner.close()
         atexit.unregister(self.end)
 
-    def submit(
-        self, coroutine: Coroutine[Any, Any, None]
-    ) -> tuple[SimpleQueue[asyncio.Task[None]], Callable[[], None]]:
-        """Run a coroutine in the loop, in the context of the caller.
+    def wait_for(self, coroutine: Coroutine[Any, Any, None], timeout: float | None = None) -> None:
+        """Run a coroutine in the loop, in the context of the caller, and wait for it. An interrupt cancels it.
 
-        Returns:
-            A queue that receives the task when it is done, and a function that cancels it before.
+        Args:
+            coroutine: What to run.
+            timeout: Seconds to wait at most; 0 does not wait at all.
+
+        Raises:
+            UsageError: This thread would wait for itself.
         """
+        if timeout != 0 and threading.current_thread() is self:
+            coroutine.close()
+            raise UsageError(
+                "stream: this call would wait for its own thread. In RetryPolicy.on_attempt or a log handler, only use "
+                "send(), with overflow='drop_oldest' or 'raise'."
+            )
         # No future: a KeyboardInterrupt can leave its lock locked forever.
         done: SimpleQueue[asyncio.Task[None]] = SimpleQueue()
         tasks: list[asyncio.Task[None]] = []
@@ -155,32 +157,16 @@ class WorkerThread(threading.Thread):
             tasks.append(self.loop.create_task(coroutine))
             tasks[0].add_done_callback(done.put)
 
-        def cancel() -> None:
-            # The loop is closed if the task is done and was the last one.
-            with contextlib.suppress(RuntimeError):
-                self.loop.call_soon_threadsafe(lambda: tasks[0].cancel())  # noqa: PLW0108 (filled by `start` first)
-
         self.loop.call_soon_threadsafe(start, context=contextvars.copy_context())
-        return done, cancel
-
-    def wait_for(self, coroutine: Coroutine[Any, Any, None], timeout: float | None = None) -> None:
-        """Run a coroutine in the loop, and wait at most `timeout` seconds for it. An interrupt cancels it.
-
-        Raises:
-            UsageError: This thread would wait for itself.
-        """
-        if threading.current_thread() is self:
-            coroutine.close()
-            raise UsageError(
-                "stream: this call would wait for its own thread. In RetryPolicy.on_attempt or a log handler, only use "
-                "send(), with overflow='drop_oldest' or 'raise'."
-            )
-        done, cancel = self.submit(coroutine)
+        if timeout == 0:
+            return
         try:
             task = done.get(timeout=timeout)
         except Empty:
             return
         except BaseException:
-            cancel()
+            # The loop is closed if the task is done and was the last one.
+            with contextlib.suppress(RuntimeError):
+                self.loop.call_soon_threadsafe(lambda: tasks[0].cancel())  # noqa: PLW0108 (`start` fills it first)
             raise
         task.result()
