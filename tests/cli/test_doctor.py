@@ -111,7 +111,7 @@ def test_an_address_that_is_none(run_at: Run, url: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--invocation", "a,b"], "The value for id cannot stand in the header"),
+        (["--invocation", "a,b"], "id cannot be sent in the header"),
         (["--account", "user-123"], "--account names the user to act as: give it together with --as user"),
     ],
 )
@@ -187,7 +187,7 @@ def test_an_invocation_that_cannot_publish(run: Run, own: Emulator) -> None:
             "The subscription broke (RemoteProtocolError)",
         ),
         (http(500, b"[1]"), ACCEPTED, "The emulator refused a subscription: nothing"),
-        (stream({"type": "subscribed"}), b"", "publish: no answer"),
+        (stream({"type": "subscribed"}), b"", "publish: no response"),
     ],
 )
 def test_a_round_trip_that_fails(run_at: Run, subscription: bytes, publish: bytes, said: str) -> None:

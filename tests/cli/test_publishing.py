@@ -143,7 +143,7 @@ def test_a_token_whose_end_is_not_said(run_at: Run) -> None:
         (["publish", "c", "x", "--payload-file", "-", *INVOCATION], "Give the payload once"),
         (["publish", "c", "x", "y", *INVOCATION], "put it in quotes"),
         (["publish", "c", "x"], "Missing option '--invocation'"),
-        (["publish", "c", "x", "--invocation", "a,b"], "cannot stand in the header"),
+        (["publish", "c", "x", "--invocation", "a,b"], "cannot be sent in the header"),
         (
             ["publish", "c", "x", "--account", "a", *INVOCATION],
             "--account names the user to act as: give it together with --as user",

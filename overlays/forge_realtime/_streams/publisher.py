@@ -234,7 +234,7 @@ class Publisher:
             try:
                 await self._run_flow(self._watch(self._slot.publish(envelope.payload, self._policy())))
             except ForgeRealtimeError as error:
-                if not (error._retryable and await self._pause(error, calls)):  # noqa: SLF001 (of our own errors)
+                if not (error.retryable and await self._pause(error, calls)):
                     raise
             else:
                 break
@@ -322,21 +322,18 @@ class Publisher:
         delivery, reason = Delivery.NOT_SENT, type(failure).__name__
         if isinstance(failure, ForgeRealtimeError):
             delivery, reason = failure.delivery, str(failure)
-        error = self._stream_error(f"stream: it ended before everything was published: {reason}", delivery)
+        message = f"stream: it ended before everything was published: {reason}"
+        error = self._stream_error(message, delivery, getattr(failure, "attempts", ()))
         error.__cause__ = failure
-        error.attempts = getattr(failure, "attempts", ())
         return error
 
-    def _stream_error(self, message: str, delivery: Delivery) -> StreamError:
+    def _stream_error(self, message: str, delivery: Delivery, attempts: tuple[Attempt, ...] = ()) -> StreamError:
         report = self.buffer.report
-        error = StreamError(f"{message}; {report}")
-        error.report = report
-        error.delivery = Delivery.UNKNOWN if self._any_unknown else delivery
-        return error
+        delivery = Delivery.UNKNOWN if self._any_unknown else delivery
+        return StreamError(f"{message}; {report}", delivery=delivery, attempts=attempts, report=report)
 
     def _full(self, state: str) -> StreamFullError:
-        error = StreamFullError(
+        message = (
             f"stream: the buffer {state}: send fewer updates, or choose another overflow, max_pending or max_bytes"
         )
-        error.report = self.buffer.report
-        return error
+        return StreamFullError(message, report=self.buffer.report)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     import httpx
 
-    from .._core.call import Response
+    from .._core.responses import Response
     from .._transports.pool import ConnectionPool
 
 _EXIT_SECONDS: Final = 1.0

@@ -213,7 +213,7 @@ def test_the_first_update_is_published_at_once_and_then_at_most_once_per_interva
 
 @pytest.mark.parametrize(
     ("per_second", "reason"),
-    [(0.2, "not everything was published 2 s after the end"), (0.01, "the quota of the installation is in use")],
+    [(0.2, "not everything was published 2 s after the end"), (0.01, "the quota of the installation is used up")],
 )
 def test_a_stream_waits_for_the_quota_until_the_deadline_of_its_end(per_second: float, reason: str) -> None:
     platform = Platform([], 0.0)
