@@ -8,12 +8,13 @@ from typing import Any
 import httpx
 
 from .._client.async_forge import AsyncForgeClient, AsyncTransport
+from .._core.encoding import Payload
 from .._core.retry import RetryPolicy
 from .._quota.limiter import Quota
 from .._streams.async_stream import AsyncStream
-from .._streams.buffer import Merge, Overflow, StreamSettings
+from .._streams.buffer import Merge, Overflow, StreamOptions
 from .base import BaseRealtimeClient, RealtimeSettings
-from .operations import Payload, Permission
+from .operations import Permission
 from .results import PublishResult, RealtimeToken
 from .tokens import TokenCache
 
@@ -171,7 +172,7 @@ class AsyncRealtimeClient(BaseRealtimeClient, AsyncForgeClient):
             StreamError: From the end of the block: not everything was published; `report` counts what became of the
                 updates. It never replaces an exception of the block itself.
         """
-        options = StreamSettings(
+        options = StreamOptions(
             merge=merge,
             interval=interval,
             max_bytes=max_bytes,
@@ -216,7 +217,7 @@ class AsyncRealtimeClient(BaseRealtimeClient, AsyncForgeClient):
             UsageError: The call was refused before anything was sent.
             StreamError: From the end of the block: not everything was published.
         """
-        options = StreamSettings(
+        options = StreamOptions(
             merge=merge,
             interval=interval,
             max_bytes=max_bytes,

@@ -8,17 +8,18 @@ from typing import TYPE_CHECKING, Any
 import httpx
 
 from .._client.forge import ForgeClient
+from .._core.encoding import Payload
 from .._core.retry import RetryPolicy
 from .._quota.limiter import Quota
-from .._streams.buffer import Merge, Overflow, StreamSettings
+from .._streams.buffer import Merge, Overflow, StreamOptions
 from .._streams.worker import StreamWorker
 from .base import BaseRealtimeClient, RealtimeSettings
-from .operations import Payload, Permission
+from .operations import Permission
 from .results import PublishResult, RealtimeToken
 from .tokens import TokenCache
 
 if TYPE_CHECKING:
-    from .._streams.worker import Stream
+    from .._streams.stream import Stream
 
 
 class RealtimeClient(BaseRealtimeClient, ForgeClient):
@@ -172,7 +173,7 @@ class RealtimeClient(BaseRealtimeClient, ForgeClient):
             StreamError: From the end of the block: not everything was published; `report` counts what became of the
                 updates. It never replaces an exception of the block itself.
         """
-        options = StreamSettings(
+        options = StreamOptions(
             merge=merge,
             interval=interval,
             max_bytes=max_bytes,
@@ -181,7 +182,7 @@ class RealtimeClient(BaseRealtimeClient, ForgeClient):
             deadline=deadline,
         )
         # It loads asyncio, which nothing else here needs.
-        from .._streams.worker import Stream
+        from .._streams.stream import Stream
 
         return Stream(
             options, self._stream_slots(channel, token, context_overrides), self._settings.retry, self._stream_worker
@@ -220,7 +221,7 @@ class RealtimeClient(BaseRealtimeClient, ForgeClient):
             UsageError: The call was refused before anything was sent.
             StreamError: From the end of the block: not everything was published.
         """
-        options = StreamSettings(
+        options = StreamOptions(
             merge=merge,
             interval=interval,
             max_bytes=max_bytes,
@@ -229,6 +230,6 @@ class RealtimeClient(BaseRealtimeClient, ForgeClient):
             deadline=deadline,
         )
         # It loads asyncio, which nothing else here needs.
-        from .._streams.worker import Stream
+        from .._streams.stream import Stream
 
         return Stream(options, self._global_stream_slots(channel, token), self._settings.retry, self._stream_worker)
