@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
 from types import TracebackType
-from typing import Literal, Self, TypeAlias, cast
+from typing import Any, Literal, Self, TypeAlias, cast
 
 import httpx
 
@@ -98,22 +99,27 @@ class AsyncForgeClient(BaseClient[AsyncConnectionPool]):
     ) -> None:
         await self.aclose()
 
-    async def _run(self, flow: Flow[T]) -> T:
-        outcome: Response | TransportError | None = None
-        while True:
-            try:
-                step = flow.send(outcome)
-            except StopIteration as end:
-                return cast("T", end.value)
-            try:
-                if isinstance(step, Sleep):
-                    await asyncio.sleep(step.seconds)
-                    outcome = None
-                else:
-                    try:
-                        outcome = await self._pool.send(step.request, step.timeout)
-                    except TRANSPORT_ERRORS as error:
-                        outcome = error
-            except BaseException:
-                flow.close()
-                raise
+    def _run(self, flow: Flow[T]) -> Coroutine[Any, Any, T]:
+        return run_flow(flow, self._pool.send)
+
+
+async def run_flow(flow: Flow[T], send: Callable[[httpx.Request, float], Awaitable[Response]]) -> T:
+    """Carry out a flow, with `send` for its requests."""
+    outcome: Response | TransportError | None = None
+    while True:
+        try:
+            step = flow.send(outcome)
+        except StopIteration as end:
+            return cast("T", end.value)
+        try:
+            if isinstance(step, Sleep):
+                await asyncio.sleep(step.seconds)
+                outcome = None
+            else:
+                try:
+                    outcome = await send(step.request, step.timeout)
+                except TRANSPORT_ERRORS as error:
+                    outcome = error
+        except BaseException:
+            flow.close()
+            raise

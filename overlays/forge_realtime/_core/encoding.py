@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Any, Final, TypeAlias
 
 from .errors import UsageError
+
+Payload: TypeAlias = str | int | float | bool | Mapping[str, Any] | Sequence[Any] | None
 
 
 def encode_json(value: object, what: str) -> bytes:

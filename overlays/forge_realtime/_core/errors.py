@@ -23,6 +23,8 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
 
 from attrs import frozen
 
@@ -96,18 +98,14 @@ class ForgeRealtimeError(Exception):
         retryable: Whether a later call may succeed, as far as the kind of failure tells.
     """
 
-    def __init__(
-        self,
-        message: str,
-        *,
-        delivery: Delivery = Delivery.NOT_SENT,
-        attempts: tuple[Attempt, ...] = (),
-        retryable: bool = False,
-    ) -> None:
+    delivery: Delivery = Delivery.NOT_SENT
+    attempts: tuple[Attempt, ...] = ()
+    retryable: bool = False
+
+    def __init__(self, message: str, **details: Any) -> None:
         super().__init__(message)
-        self.delivery = delivery
-        self.attempts = attempts
-        self.retryable = retryable
+        # Complete from the start: the other attributes of the class by their names.
+        vars(self).update(details)
 
 
 class UsageError(ForgeRealtimeError, ValueError):
@@ -125,9 +123,7 @@ class InvalidTokenError(UsageError):
         code: `INVALID_TOKEN`, `TOKEN_EXPIRED`, `CHANNEL_NAME_MISMATCH` or `MISSING_PERMISSION`.
     """
 
-    def __init__(self, message: str, *, code: str = "") -> None:
-        super().__init__(message)
-        self.code = code
+    code: str = ""
 
 
 class NoResponseError(ForgeRealtimeError):
@@ -161,25 +157,11 @@ class ResponseError(ForgeRealtimeError):
         retry_after: Seconds that the server asks to wait; None if it does not say.
     """
 
-    def __init__(
-        self,
-        message: str,
-        *,
-        delivery: Delivery = Delivery.NOT_SENT,
-        attempts: tuple[Attempt, ...] = (),
-        retryable: bool = False,
-        status: int = 0,
-        headers: Mapping[str, str] | None = None,
-        body: bytes = b"",
-        code: str | None = None,
-        retry_after: float | None = None,
-    ) -> None:
-        super().__init__(message, delivery=delivery, attempts=attempts, retryable=retryable)
-        self.status = status
-        self.headers: Mapping[str, str] = headers or {}
-        self.body = body
-        self.code = code
-        self.retry_after = retry_after
+    status: int = 0
+    headers: Mapping[str, str] = MappingProxyType({})
+    body: bytes = b""
+    code: str | None = None
+    retry_after: float | None = None
 
 
 class RejectedError(ResponseError):
@@ -207,16 +189,7 @@ class StreamError(ForgeRealtimeError):
         report: Counts of the updates so far.
     """
 
-    def __init__(
-        self,
-        message: str,
-        *,
-        delivery: Delivery = Delivery.NOT_SENT,
-        attempts: tuple[Attempt, ...] = (),
-        report: StreamReport = StreamReport(),
-    ) -> None:
-        super().__init__(message, delivery=delivery, attempts=attempts)
-        self.report = report
+    report: StreamReport = StreamReport()
 
 
 class StreamFullError(StreamError):

@@ -13,12 +13,12 @@ from .._api.api.forge_realtime import publish_global as _publish_global
 from .._api.api.forge_realtime import sign_realtime_token as _sign_realtime_token
 from .._client.forge import BaseClient, ClientSettings
 from .._core.call import Flow, RateLimiter, operation_name
+from .._core.encoding import Payload
 from .._core.errors import UsageError
 from .._core.retry import RetryPolicy
 from .._quota.limiter import Quota, QuotaLimiter
 from .._streams.buffer import PublishSlot
 from .operations import (
-    Payload,
     Permission,
     publish_global_request,
     publish_request,

@@ -8,17 +8,18 @@ from typing import TYPE_CHECKING, Any
 import httpx
 
 from .._client.forge import ForgeClient
+from .._core.encoding import Payload
 from .._core.retry import RetryPolicy
 from .._quota.limiter import Quota
-from .._streams.buffer import Merge, Overflow, StreamSettings
+from .._streams.buffer import Merge, Overflow, StreamOptions
 from .._streams.worker import StreamWorker
 from .base import BaseRealtimeClient, RealtimeSettings
-from .operations import Payload, Permission
+from .operations import Permission
 from .results import PublishResult, RealtimeToken
 from .tokens import TokenCache
 
 if TYPE_CHECKING:
-    from .._streams.worker import Stream
+    from .._streams.stream import Stream
 
 
 class RealtimeClient(BaseRealtimeClient, ForgeClient):
@@ -172,7 +173,7 @@ class RealtimeClient(BaseRealtimeClient, ForgeClient):
             StreamError: From the end of the block: not everything was published; `report` counts what became of the
                 updates. It never replaces an exception of the block itself.
         """
-        options = StreamSettings(
+        options = StreamOptions(
             merge=merge,
             interval=interval,
             max_bytes=max_bytes,
@@ -181,7 +182,7 @@ class RealtimeClient(BaseRealtimeClient, ForgeClient):
             deadline=deadline,
         )
         # It loads asyncio, which nothing else here needs.
-        from .._streams.worker import Stream
+        from .._streams.stream import Stream
 
         return Stream(
             options, self._stream_slots(channel, token, context_overrides), self._settings.retry, self._stream_worker
@@ -201,38 +202,26 @@ class RealtimeClient(BaseRealtimeClient, ForgeClient):
     ) -> Stream:
         """Open a stream of updates to the global subscribers of a channel, in the whole installation.
 
-        Send updates as fast as they come: they are published merged, in order and numbered. The first one is published
-        at once, then all pending ones each `interval` seconds, in an envelope that the front end's `onStream` reads. A
-        publish that fails is retried under the same number for as long as the block runs. Without a quota of the
-        client, its streams keep to `Quota()`.
+        It is `stream` without context overrides, and the only stream for an installation.
 
         Args:
             channel: Name of the channel; case-sensitive.
-            merge: How updates that are published together are combined: `"append"` concatenates strings, `"latest"`
-                keeps only the newest value, `"batch"` collects a list. Or a plain function that combines two updates;
-                it gets them as JSON has them (lists for tuples, say), and must not call the stream.
-            interval: Least time between two publishes, in seconds; with 0, each starts when the last one is done.
-            max_bytes: Pending bytes of JSON that are published without waiting. An event carries more only if it is a
-                single update.
-            max_pending: Most pending updates; their bytes may be 64 times `max_bytes`. With `"latest"` or a function
-                there is never more than one.
-            overflow: What `send` does when there is no room: `"wait"`; `"merge"` the pending updates into as few events
-                as `max_bytes` allows, and wait only if that is not enough; `"drop_oldest"`; or `"raise"` a
-                StreamFullError.
+            merge: As for `stream`, like the other options.
+            interval: Least time between two publishes, in seconds.
+            max_bytes: Pending bytes of JSON that are published without waiting.
+            max_pending: Most pending updates.
+            overflow: What `send` does when there is no room.
             deadline: Limit in seconds for the end of the block, a flush, or a `send` that waits.
             token: A token with the same claims as the subscribers' tokens.
 
         Returns:
-            The stream, to be used once, as a context manager. The end of the block publishes the pending updates and an
-            end mark, which names the type of the exception if the block raised. If the block was interrupted or
-            cancelled, it tries for one second only.
+            The stream, to be used once.
 
         Raises:
             UsageError: The call was refused before anything was sent.
-            StreamError: From the end of the block: not everything was published; `report` counts what became of the
-                updates. It never replaces an exception of the block itself.
+            StreamError: From the end of the block: not everything was published.
         """
-        options = StreamSettings(
+        options = StreamOptions(
             merge=merge,
             interval=interval,
             max_bytes=max_bytes,
@@ -241,6 +230,6 @@ class RealtimeClient(BaseRealtimeClient, ForgeClient):
             deadline=deadline,
         )
         # It loads asyncio, which nothing else here needs.
-        from .._streams.worker import Stream
+        from .._streams.stream import Stream
 
         return Stream(options, self._global_stream_slots(channel, token), self._settings.retry, self._stream_worker)

@@ -19,12 +19,11 @@ from .._api.models import (
     SignRealtimeTokenResponse,
 )
 from .._api.types import UNSET, Unset
-from .._core.encoding import encode_json
+from .._core.encoding import Payload, encode_json
 from .._core.errors import Attempt, UsageError
 from .results import PublishResult, RealtimeToken, epoch_or_iso
 from .tokens import check_token
 
-Payload: TypeAlias = str | int | float | bool | Mapping[str, Any] | Sequence[Any] | None
 Permission: TypeAlias = Literal["subscribe", "publish"]
 
 LATER: Final = {

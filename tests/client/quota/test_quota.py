@@ -36,7 +36,6 @@ from forge_realtime_emulator import Emulator, Settings
 from tests.support.callers import INVOCATION, Caller
 from tests.support.fault_server import PUBLISHED, Behaviour, Connection, FaultServer, answer
 from tests.support.rates import most_in_a_second
-from tests.support.streams import as_a_stream
 
 PATIENT = RetryPolicy(attempt_timeout=30.0, deadline=60.0)
 ONE = Quota(per_second=1, burst=1)
@@ -276,7 +275,8 @@ def test_client_without_quota_has_no_bucket() -> None:
 def test_stream_of_a_client_without_quota_uses_the_default_one() -> None:
     with FaultServer() as server, RealtimeClient(server.url) as client:
         live = client.for_installation("i")
-        client._run(as_a_stream(live)._publish_global_flow("c", "p", None))
+        slot = live._global_stream_slots("c", None)()
+        client._run(slot.publish("p", client.retry))
         [bucket] = _quota._state._buckets.values()
         assert bucket._tokens < Quota().burst
         assert len(server.received) == 1

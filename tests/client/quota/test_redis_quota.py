@@ -31,7 +31,6 @@ from tests.client.quota.test_quota import PATIENT
 from tests.support.fault_server import FaultServer, refused_url
 from tests.support.rates import most_in_a_second
 from tests.support.redis_server import PASSWORD, RedisServer, require_redis
-from tests.support.streams import as_a_stream
 
 # Publishes from a few threads, and prints its log and the attempts of each call.
 PUBLISHER = """
@@ -218,8 +217,10 @@ def test_plain_call_goes_before_streams_with_a_store(server: RedisServer) -> Non
         live = client.for_installation("i")
 
         def publish(name: str) -> None:
-            caller = as_a_stream(live) if name == "stream" else live
-            client._run(caller._publish_global_flow("c", name, None))
+            if name == "stream":
+                client._run(live._global_stream_slots("c", None)().publish(name, client.retry))
+            else:
+                live.publish_global("c", name)
 
         with ThreadPoolExecutor(12) as pool:
             streams = [pool.submit(publish, "stream") for _ in range(10)]
