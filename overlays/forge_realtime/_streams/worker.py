@@ -192,7 +192,7 @@ class WorkerThread(threading.Thread):
         super().__init__(name="forge-realtime-streams", daemon=True)
         self._loop_runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
         self.loop = self._loop_runner.get_loop()
-        if shared._given is None:
+        if shared.transport is None:
             self.runner = AsyncForgeClient()
         else:
             # Not aiohttp, which would be loaded in vain.
