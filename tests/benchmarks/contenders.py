@@ -152,9 +152,9 @@ def ready_sync(url: str) -> Call:
 def ready_own(url: str) -> Call:
     import httpx
 
-    from forge_realtime._transports.connection import Connection
+    from forge_realtime._transports.connection import PooledConnection
 
-    return _ready_sync(url, Connection(httpx.URL(url), None, 5.0))
+    return _ready_sync(url, PooledConnection(httpx.URL(url), None, 5.0))
 
 
 def _ready_sync(url: str, transport: Any) -> Call:
@@ -181,9 +181,9 @@ def ready_async(url: str) -> Call:
 def ready_own_async(url: str) -> Call:
     import httpx
 
-    from forge_realtime._transports.connection import AsyncConnection
+    from forge_realtime._transports.connection import AsyncPooledConnection
 
-    return _ready_async(url, AsyncConnection(httpx.URL(url), None, 5.0))
+    return _ready_async(url, AsyncPooledConnection(httpx.URL(url), None, 5.0))
 
 
 def ready_own_aiohttp(url: str) -> Call:
