@@ -17,7 +17,7 @@ from websockets.sync.client import connect
 
 import forge_realtime_emulator
 from forge_realtime_emulator import Emulator, EmulatorError, Settings, SubscriptionClosed
-from forge_realtime_emulator._server import emulator as _emulator
+from forge_realtime_emulator._server.uvicorn_thread import UvicornThread
 from tests.emulator.api import Api
 
 
@@ -217,14 +217,14 @@ def test_records_and_faults_can_be_used_from_many_threads(own: Api, channel: str
 def test_a_change_waits_for_the_end_of_a_stop(own: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     """In between the server is no longer the emulator's, but its thread still works on the same state."""
     stopping, go_on = threading.Event(), threading.Event()
-    stop = _emulator._Server.stop
+    stop = UvicornThread.stop
 
-    def stop_late(server: _emulator._Server) -> None:
+    def stop_late(server: UvicornThread) -> None:
         stopping.set()
         assert go_on.wait(30)
         stop(server)
 
-    monkeypatch.setattr(_emulator._Server, "stop", stop_late)
+    monkeypatch.setattr(UvicornThread, "stop", stop_late)
     ends, changes = threading.Thread(target=own.emulator.stop), threading.Thread(target=own.emulator.reset)
     ends.start()
     assert stopping.wait(30)

@@ -14,7 +14,7 @@ from hypothesis import settings as example_settings
 from hypothesis import strategies as st
 
 from forge_realtime_emulator import Emulator, Settings, SubscriptionRefused
-from forge_realtime_emulator._platform.errors import Refused
+from forge_realtime_emulator._platform.errors import RefusedError
 from forge_realtime_emulator._platform.limit import Limit
 from tests.emulator.api import Api
 
@@ -136,7 +136,7 @@ def test_no_window_ever_holds_more_and_none_is_refused_without_need(steps: list[
         recent = [at for at in taken[installation] if at > now - 1]
         try:
             limit.count(installation, now, most, None)
-        except Refused:
+        except RefusedError:
             assert len(recent) == most
         else:
             assert len(recent) < most

@@ -167,7 +167,7 @@ def test_what_is_remembered_is_bounded_by_its_size(own: Api, monkeypatch: pytest
 
 @given(sizes=st.lists(st.integers(0, 2 * _recent.SIZE_LIMIT), max_size=30), most=st.integers(1, 10))
 def test_the_last_are_kept_within_both_bounds_and_no_fewer(sizes: list[int], most: int) -> None:
-    recent: _recent.Recent[int] = _recent.Recent(most)
+    recent: _recent.BoundedLog[int] = _recent.BoundedLog(most)
     for index, size in enumerate(sizes):
         recent.append(index, size)
     kept = list(recent)

@@ -32,8 +32,9 @@ from .._platform.contexts import Context
 from .._platform.records import RecordedInvoke
 from .._platform.schema import Schema
 from .._platform.sidecar import Sidecar
-from .json import JSONResponse, invalid, parse, printable, read_json
-from .log import log
+from .._platform.strict_json import parse
+from .json import JSONResponse, invalid, read_json
+from .log import log, printable
 
 _TIMEOUT = 30.0
 """Seconds for the whole answer of the service. What Atlassian allows is not known."""

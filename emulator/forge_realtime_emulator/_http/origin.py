@@ -24,7 +24,7 @@ emulator. It may open WebSockets too; there are none but those of subscribers.""
 
 _PREFLIGHT_SECONDS = 600
 _SAID = 100
-"""Refused origins that are named in the log, each once."""
+"""RefusedError origins that are named in the log, each once."""
 
 
 class RefuseOrigins:

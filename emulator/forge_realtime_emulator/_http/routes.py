@@ -22,17 +22,17 @@ from starlette.websockets import WebSocket
 
 from .._platform.authorization import Authorization, parse_authorization
 from .._platform.document import Operation, load_document, read_document
-from .._platform.errors import EmulatorError, Refused
+from .._platform.errors import EmulatorError, RefusedError
 from .._platform.faults import Fault
 from .._platform.records import RecordedRequest, channel_of
 from .._platform.settings import Settings
-from .._platform.sidecar import Answer, Sidecar
+from .._platform.sidecar import OperationResult, Sidecar
 from .bridge import Bridge
 from .connection import transport_of
 from .console import console_route
 from .control import Control
-from .json import JSONResponse, invalid, parse_json, printable, read_body
-from .log import log, log_event, log_refusal
+from .json import JSONResponse, invalid, parse_json, read_body
+from .log import log, log_event, log_refusal, printable
 from .origin import RefuseOrigins, parse_origin
 from .subscribers import serve_subscriber, stream_subscriber
 
@@ -73,18 +73,17 @@ def create_app(
 
     async def context(request: Request) -> Response:
         header = sidecar.document.header
-        return JSONResponse(
-            sidecar.invocation_context(parse_authorization(header, request.headers.getlist(header))).body
-        )
+        authorization = parse_authorization(header, request.headers.getlist(header))
+        return JSONResponse(sidecar.invocation_context(authorization))
 
     async def installations(request: Request) -> Response:
         size, cursor = (request.query_params.get(*default) for default in (("pageSize", "100"), ("cursor", "0")))
         if not (_NUMBER.fullmatch(size) and 1 <= int(size) <= 100 and _NUMBER.fullmatch(cursor)):
             raise invalid("pageSize must be a whole number from 1 to 100, and cursor one that an answer gave")
-        return JSONResponse(sidecar.installations(int(size), int(cursor)).body)
+        return JSONResponse(sidecar.installations(int(size), int(cursor)))
 
     async def refused(request: Request, error: Exception) -> Response:
-        assert isinstance(error, Refused)
+        assert isinstance(error, RefusedError)
         log_refusal(request.url.path, error.status, error)
         return _refusal_response(error)
 
@@ -119,7 +118,7 @@ def create_app(
     app = Starlette(
         routes=routes,
         middleware=[Middleware(RefuseOrigins, origins=[parse_origin(origin) for origin in origins])],
-        exception_handlers={Refused: refused, HTTPException: unrouted, ClientDisconnect: disconnected},
+        exception_handlers={RefusedError: refused, HTTPException: unrouted, ClientDisconnect: disconnected},
     )
     app.router.redirect_slashes = False
     app.state.sidecar = sidecar
@@ -153,20 +152,20 @@ class OperationEndpoint:
         fault = self._sidecar.faults.take(**call.described())
         if fault is not None and fault.delay and not await self._sidecar.faults.delay(fault.delay):
             ended = "The emulator stopped or was reset while this call was delayed; nothing was done."
-            return _refusal_response(Refused(503, "DELAY_ENDED", ended))
+            return _refusal_response(RefusedError(503, "DELAY_ENDED", ended))
         if fault is None or fault.only_delays:
             return self._respond(call, call.carry_out(), fault)
-        if fault.delivered and isinstance(refused := call.carry_out(), Refused):
+        if fault.delivered and isinstance(refused := call.carry_out(), RefusedError):
             # It cannot be delivered: then there is no duplicate to be had.
             return self._respond(call, refused, None)
         return self._respond(call, fault.refusal, fault)
 
-    def _respond(self, call: _Call, outcome: Answer | Refused, fault: Fault | None) -> Response:
+    def _respond(self, call: _Call, outcome: OperationResult | RefusedError, fault: Fault | None) -> Response:
         settings = self._sidecar.settings
         name = self._operation.operation_id
         bad = fault.answer if fault is not None else None
         response: Response
-        if isinstance(outcome, Answer):
+        if isinstance(outcome, OperationResult):
             status = 200
             if outcome.event is None:
                 log.info("%-20s 200  on %.100r", name, call.channel)
@@ -192,7 +191,7 @@ class _Call:
         self._authorization: Authorization | None = None
         self._body: Any = None
         self._size = 0
-        self._refused: Refused | None = None
+        self._refused: RefusedError | None = None
 
     async def read(self) -> None:
         header = self._sidecar.document.header
@@ -206,7 +205,7 @@ class _Call:
                     raise invalid(problem)
                 self._body = body
                 self._size = len(raw)
-        except Refused as refused:
+        except RefusedError as refused:
             self._refused = refused
         except RecursionError:
             self._refused = invalid("the JSON is nested too deeply")
@@ -220,7 +219,7 @@ class _Call:
         """What a fault may ask for."""
         installation = None
         if self._authorization is not None:
-            with contextlib.suppress(Refused):
+            with contextlib.suppress(RefusedError):
                 installation = self._sidecar.installation(self._authorization)
         return {
             "operation": self._operation.operation_id,
@@ -228,17 +227,17 @@ class _Call:
             "installation": installation,
         }
 
-    def carry_out(self) -> Answer | Refused:
+    def carry_out(self) -> OperationResult | RefusedError:
         if self._refused is not None or self._authorization is None:
             return self._refused or invalid("it has no authorization")
         try:
-            return self._sidecar.answer(self._operation.operation_id, self._authorization, self._body)
-        except Refused as refused:
+            return self._sidecar.carry_out(self._operation.operation_id, self._authorization, self._body)
+        except RefusedError as refused:
             return refused
         except RecursionError:
             return invalid("the JSON is nested too deeply")
 
-    def record(self, status: int, refusal: Refused | None, fault: Fault | None) -> None:
+    def record(self, status: int, refusal: RefusedError | None, fault: Fault | None) -> None:
         headers: dict[str, str] = {}
         for name, value in self._request.headers.items():
             headers[name] = f"{headers[name]}, {value}" if name in headers else value
@@ -294,11 +293,11 @@ def _end(transport: asyncio.Transport, *, reset: bool) -> None:
         transport.close()
 
 
-def _errors_response(refusal: Refused) -> Response:
+def _errors_response(refusal: RefusedError) -> Response:
     errors = [{"code": refusal.code, "message": refusal.message}]
     return JSONResponse({"eventId": None, "eventTimestamp": None, "errors": errors})
 
 
-def _refusal_response(refusal: Refused) -> Response:
+def _refusal_response(refusal: RefusedError) -> Response:
     headers = None if refusal.retry_after is None else {"Retry-After": str(refusal.retry_after)}
     return JSONResponse({"code": refusal.code, "message": refusal.message}, refusal.status, headers=headers)

@@ -37,11 +37,11 @@ from starlette.types import Message
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from .._platform.channels import Subscriber
-from .._platform.errors import Refused
+from .._platform.errors import RefusedError
 from .._platform.schema import Schema
 from .._platform.sidecar import Sidecar
+from .._platform.strict_json import parse
 from .connection import abort
-from .json import parse
 from .log import log_refusal
 
 _POLICY_VIOLATION = 1008
@@ -82,7 +82,7 @@ async def serve_subscriber(websocket: WebSocket, sidecar: Sidecar) -> None:
             address, since = sidecar.subscription(_read(first))
             with sidecar.channels.subscriber(address, since, lambda: abort(websocket.scope)) as subscriber:
                 await _deliver(websocket, subscriber)
-        except Refused as refusal:
+        except RefusedError as refusal:
             log_refusal("subscribe", "refused", refusal)
             await websocket.send_json({"type": "error", "code": refusal.code, "message": refusal.message})
             await websocket.close(_POLICY_VIOLATION, refusal.code)
@@ -94,7 +94,7 @@ async def stream_subscriber(request: Request, sidecar: Sidecar) -> Response:
     """Serves one stream of Server-Sent Events.
 
     Raises:
-        Refused: The query is no subscription, or it is not accepted.
+        RefusedError: The query is no subscription, or it is not accepted.
     """
     address, since = sidecar.subscription(_read_query(request))
 
@@ -156,8 +156,8 @@ def _checked(subscription: Any) -> dict[str, Any]:
     return dict(subscription)
 
 
-def _invalid(problem: str) -> Refused:
-    return Refused(
+def _invalid(problem: str) -> RefusedError:
+    return RefusedError(
         400,
         "INVALID_SUBSCRIPTION",
         f"Invalid subscription: {problem}."
@@ -177,7 +177,7 @@ async def _deliver(websocket: WebSocket, subscriber: Subscriber) -> None:
     if sending in done:
         sending.result()
     elif receiving.result()["type"] == "websocket.receive":
-        raise Refused(
+        raise RefusedError(
             400,
             "UNEXPECTED_MESSAGE",
             "A subscriber sends one message only. For another subscription open another connection.",

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from .errors import Refused
+from .errors import RefusedError
 
 _KEYS = ("as", "id", "installationId", "accountId")
 _VALUE = re.compile(r"[!-+\--<>-~]+")
@@ -42,7 +42,7 @@ def parse_authorization(header: str, values: Sequence[str]) -> Authorization:
         values: Every value that came under that name.
 
     Raises:
-        Refused: With status 401; the message starts with the documented `Unauthorized request`.
+        RefusedError: With status 401; the message starts with the documented `Unauthorized request`.
     """
     if not values:
         raise _unauthorized(f"the header {header} is missing. Send 'Forge as=app,id=<invocation id>'.")
@@ -86,5 +86,5 @@ def parse_authorization(header: str, values: Sequence[str]) -> Authorization:
     )
 
 
-def _unauthorized(problem: str) -> Refused:
-    return Refused(401, "UNAUTHORIZED", f"Unauthorized request: {problem}")
+def _unauthorized(problem: str) -> RefusedError:
+    return RefusedError(401, "UNAUTHORIZED", f"Unauthorized request: {problem}")

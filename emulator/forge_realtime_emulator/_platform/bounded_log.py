@@ -12,7 +12,7 @@ SIZE_LIMIT = 64 * 1024 * 1024
 """Bytes of payloads and bodies that one of these keeps."""
 
 
-class Recent(Generic[T]):
+class BoundedLog(Generic[T]):
     """The last items; the oldest go when there are more than so many, or when they are over `SIZE_LIMIT` together.
 
     Args:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from .bounded_log import Recent
+from .bounded_log import BoundedLog
 
 QUEUE_LIMIT = 1024
 QUEUE_SIZE = 32 * 1024 * 1024
@@ -150,7 +150,7 @@ class Channels:
 
     def __init__(self, changed: Callable[[], object]) -> None:
         self._subscribers: dict[Address, list[Subscriber]] = {}
-        self._past: Recent[_Event] = Recent(REPLAY_LIMIT)
+        self._past: BoundedLog[_Event] = BoundedLog(REPLAY_LIMIT)
         self._changed = changed
 
     @contextmanager

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from .errors import EmulatorError, Refused
+from .errors import EmulatorError, RefusedError
 from .schema import Schema
 from .settings import Settings
 
@@ -127,7 +127,7 @@ class Contexts:
         """What an invocation stands for.
 
         Raises:
-            Refused: It is not registered, and the emulator is strict.
+            RefusedError: It is not registered, and the emulator is strict.
         """
         if id_ in self.invocations:
             return self.invocations[id_]
@@ -139,7 +139,7 @@ class Contexts:
         """The installation that an id stands for: itself when it is registered, else the default one.
 
         Raises:
-            Refused: It is not registered, and the emulator is strict.
+            RefusedError: It is not registered, and the emulator is strict.
         """
         if id_ in self.installations or id_ == self.default.installation:
             return id_
@@ -190,8 +190,8 @@ def _context(described: Mapping[str, Any], default: Context) -> Context:
     )
 
 
-def _unknown(what: str) -> Refused:
-    return Refused(
+def _unknown(what: str) -> RefusedError:
+    return RefusedError(
         401,
         "UNAUTHORIZED",
         f"Unauthorized request: this {what} is not registered, and the emulator is strict. Register it"

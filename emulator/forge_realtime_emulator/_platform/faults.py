@@ -8,7 +8,7 @@ import threading
 from collections.abc import Collection
 from typing import Any
 
-from .errors import Refused
+from .errors import RefusedError
 from .schema import Schema
 
 # Whole seconds, and up to an hour: more is a mistake.
@@ -57,14 +57,14 @@ class Fault:
         return self.status is None and self.answer is None
 
     @property
-    def refusal(self) -> Refused:
+    def refusal(self) -> RefusedError:
         """The answer with its status."""
         status = self.status or 500
         code = "RATE_LIMIT_EXCEEDED" if status == 429 else "INJECTED_FAULT"
         what = "it was carried out all the same" if self.delivered else "nothing was delivered"
         answer = f"with status {status}" if self.answer is None else f"so: {self.answer}"
         message = f"The emulator was asked to answer this call {answer}; {what}."
-        return Refused(status, code, message, retry_after=self.retry_after)
+        return RefusedError(status, code, message, retry_after=self.retry_after)
 
 
 class Faults:

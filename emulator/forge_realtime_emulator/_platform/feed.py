@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
-from .bounded_log import Recent
+from .bounded_log import BoundedLog
 
 _WAITING = 1000
 """Records that may wait for one console; the oldest are dropped."""
@@ -32,7 +32,7 @@ class Reader:
     """What waits for one console."""
 
     def __init__(self) -> None:
-        self._records: Recent[Record] = Recent(_WAITING)
+        self._records: BoundedLog[Record] = BoundedLog(_WAITING)
         self._woken = asyncio.Event()
 
     def add(self, record: Record, size: int) -> None:

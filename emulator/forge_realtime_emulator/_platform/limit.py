@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict, deque
 
-from .errors import Refused
+from .errors import RefusedError
 
 WINDOW = 1.0
 """Seconds. The window slides: never are more operations than the limit in any second."""
@@ -26,14 +26,14 @@ class Limit:
             retry_after: Whole seconds for `Retry-After`, or None for no such header.
 
         Raises:
-            Refused: There were too many already; this one is not counted.
+            RefusedError: There were too many already; this one is not counted.
         """
         counted = self._recent(installation, now)
         if most is not None and len(counted) >= most:
             message = (
                 f"Over {most} operations per second for the installation; nothing was done. Back off and try again."
             )
-            raise Refused(429, "RATE_LIMIT_EXCEEDED", message, retry_after=retry_after)
+            raise RefusedError(429, "RATE_LIMIT_EXCEEDED", message, retry_after=retry_after)
         counted.append(now)
 
     def rates(self, now: float) -> dict[str, int]:

@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
-from .._http.json import parse
 from .bounded_log import SIZE_LIMIT
 from .channels import Address
+from .strict_json import parse
 
 STREAM_LIMIT = 1_000
 """Streams that are remembered; the oldest go first, and also when what they hold is over `SIZE_LIMIT` together."""

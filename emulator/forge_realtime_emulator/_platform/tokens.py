@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import jwt
 
-from .errors import Refused
+from .errors import RefusedError
 
 Permission = Literal["publish", "subscribe"]
 
@@ -38,7 +38,7 @@ class Tokens:
             The claims as canonical JSON: equal for equal claims, whatever the order of their keys.
 
         Raises:
-            Refused: With status 400 and the documented code.
+            RefusedError: With status 400 and the documented code.
         """
         try:
             # The emulator's own clock decides.
@@ -55,5 +55,5 @@ class Tokens:
         return json.dumps(payload["claims"], sort_keys=True)
 
 
-def _invalid(code: str) -> Refused:
-    return Refused(400, code, f"Realtime token validation failed: {code}", logical=True)
+def _invalid(code: str) -> RefusedError:
+    return RefusedError(400, code, f"Realtime token validation failed: {code}", logical=True)
