@@ -88,7 +88,7 @@ def test_settings_that_come_too_late_are_not_ignored(tmp_path: Path) -> None:
     (tmp_path / "test_before.py").write_text("def test_it(realtime_emulator): pass", encoding="utf-8")
     output = run(tmp_path, SETTINGS)
     assert " 1 passed, 1 error" in output
-    assert "Define realtime_emulator_settings in the conftest.py" in output
+    assert "Define realtime_emulator_settings in the top-level conftest.py" in output
     assert "Traceback" not in output
 
 
@@ -148,7 +148,7 @@ def test_without_the_extra_the_fixture_says_what_to_install(tmp_path: Path, miss
 
 def test_the_fixtures_are_explained(tmp_path: Path) -> None:
     output = run(tmp_path, "", "--fixtures")
-    assert re.search(r"^realtime_emulator -- .*\n    An `Emulator` as new, for this test", output, re.MULTILINE)
+    assert re.search(r"^realtime_emulator -- .*\n    A fresh `Emulator` for this test", output, re.MULTILINE)
     assert re.search(r"^realtime_emulator_settings \[session scope\]", output, re.MULTILINE)
 
 

@@ -195,7 +195,7 @@ def test_calls_over_the_limit_are_told_once_with_their_number(own: Api, monkeypa
         "Calls that failed since it was subscribed:",
         (
             "  11 times: publish_global on 'board-42', answered 429: RATE_LIMIT_EXCEEDED: Over 50 operations per second for the"
-            " installation; nothing was done. Back off and try again."
+            " installation; nothing was done. Back off and retry."
         ),
     ]
 

@@ -175,7 +175,8 @@ def _compare_scopes(published: str, subscribed: str, default: str) -> str:
         hint = "the subscription is in the default context (subscribe with the invocation= that is meant)"
     else:
         hint = "each side is in the context of its invocation"
-    return f"it was published in {_describe_scope(published)}, and the subscription is in {_describe_scope(subscribed)}; {hint}"
+    there, here = _describe_scope(published), _describe_scope(subscribed)
+    return f"it was published in {there}, and the subscription is in {here}; {hint}"
 
 
 def _has_overrides(scope: str) -> bool:

@@ -113,7 +113,7 @@ class Emulator:
         if self._server is None:
             raise EmulatorError("The emulator does not run. Use it in a with statement, or call start() first.")
         # Not every system lets a client connect to a wildcard address.
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self._host, self._host)
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self._host, self._host)  # noqa: S104 - binds nothing
         return f"http://{f'[{host}]' if ':' in host else host}:{self._server.port}"
 
     @property

@@ -106,7 +106,8 @@ class UvicornThread(uvicorn.Server):
         if self._thread.is_alive():
             blocked = " Its thread still runs: something blocks the event loop, for example a log handler."
         warnings.warn(
-            f"The emulator did not stop within {_STOP_TIMEOUT:g} s and was cancelled. Still open were {running}.{blocked}",
+            f"The emulator did not stop within {_STOP_TIMEOUT:g} s and was cancelled. Still open were {running}."
+            f"{blocked}",
             RuntimeWarning,
             stacklevel=3,
         )
