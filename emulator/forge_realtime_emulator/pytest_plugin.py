@@ -1,4 +1,4 @@
-"""pytest plugin: the fixture `realtime_emulator` gives each test a fresh emulator, and points the code under test at it.
+"""pytest plugin: the fixture `realtime_emulator` gives each test a fresh emulator and its address to the tested code.
 
     def test_move_reaches_the_board(realtime_emulator):
         with realtime_emulator.subscribe("board-42") as subscription:
@@ -26,7 +26,7 @@ _EMULATOR: pytest.StashKey[Emulator] = pytest.StashKey()
 
 @pytest.fixture(scope="session")
 def realtime_emulator_settings() -> Settings | None:
-    """Settings of the emulator. Define a session fixture with this name in conftest.py to return your own `Settings`."""
+    """Settings of the emulator. To set your own, define a session fixture with this name in conftest.py."""
     return None
 
 

@@ -262,10 +262,10 @@ def test_every_part_of_a_fault_can_be_asked_for(run: Run, own: Emulator) -> None
     assert run("fail", "--answer", "reset").stdout == "The next call gets a reset connection.\n"
     assert own._sidecar.faults.waiting() == [fault, {"times": 1, "answer": "reset"}]
     assert run("fail", *given).stdout == (
-        "The next call for installation i-1 gets an answer that is not JSON, 0.25 s late, and is carried out all the same.\n"
+        "The next call for installation i-1 gets a response that is not JSON, 0.25 s late, and is carried out all the same.\n"
     )
-    assert run("fail", "--delay", "2").stdout == "The next call gets the right answer, 2 s late.\n"
-    assert run("fail", "--clear").stdout == "No fault waits any more.\n"
+    assert run("fail", "--delay", "2").stdout == "The next call gets the normal response, 2 s late.\n"
+    assert run("fail", "--clear").stdout == "All pending faults were dropped.\n"
     assert own._sidecar.faults.waiting() == []
     assert run("fail", "--clear", "--json").stdout == "{}\n"
 
@@ -279,7 +279,7 @@ def test_every_part_of_a_fault_can_be_asked_for(run: Run, own: Emulator) -> None
         (["--status", "429", "--operation", "subscribe"], "operation: must be one of publish"),
         (["--delay", "nan"], "the body is not valid JSON"),
         (["--status", "200"], "400<=x<=599"),
-        (["--clear", "--status", "429"], "--clear drops the faults that wait"),
+        (["--clear", "--status", "429"], "--clear takes no other option"),
     ],
 )
 def test_a_fault_that_is_none_is_wrong_usage(run: Run, own: Emulator, arguments: list[str], said: str) -> None:
