@@ -44,9 +44,7 @@ def reaches(api: Api, publisher: str, subscriber: str, overrides: list[str] | No
     ("subscriber", "same"),
     [("issue-1", True), ("issue-1-too", True), ("issue-2", False), ("page", False), ("elsewhere", False)],
 )
-def test_the_default_scope_is_installation_module_and_product_context(
-    registered: Api, subscriber: str, same: bool
-) -> None:
+def test_default_scope_is_installation_module_and_product_context(registered: Api, subscriber: str, same: bool) -> None:
     assert reaches(registered, "issue-1", subscriber) is same
 
 
@@ -71,7 +69,7 @@ def test_overrides_replace_the_scope_and_compare_values(
 
 
 @pytest.mark.parametrize("name", ["Issue", "site", "", "\ud800"])
-def test_an_unknown_override_is_refused_on_both_sides(registered: Api, name: str) -> None:
+def test_unknown_override_is_refused_on_both_sides(registered: Api, name: str) -> None:
     answer = registered.publish("x", contextOverrides=["issue", name])
     assert answer.status_code == 400
     assert answer.json()["message"] == (
@@ -108,7 +106,7 @@ def test_publish_needs_an_invocation_from_a_ui(registered: Api) -> None:
         assert registered.post("/forge/realtime/v1/token", body, authorization).status_code == 200
 
 
-def test_what_is_not_registered_is_in_the_default_context(own: Api) -> None:
+def test_unregistered_ids_use_the_default_context(own: Api) -> None:
     own.emulator.register(default={"installation": "i-1", "module": "m", "context": {"space": "S"}})
     own.emulator.register(invocations={"known": {}, "other": {"context": {}}})
     assert reaches(own, "nobody-knows-me", "known")
@@ -117,7 +115,7 @@ def test_what_is_not_registered_is_in_the_default_context(own: Api) -> None:
     assert own.emulator.events[-1].address.installation == "i-1"
 
 
-def test_strict_refuses_what_is_not_registered(registered: Api) -> None:
+def test_strict_refuses_unregistered_ids(registered: Api) -> None:
     registered.emulator.change(strict=True)
     body = {"channelName": "x", "claims": {}}
     for authorization, what in [("Forge id=no", "invocation"), ("Forge installationId=no", "installation")]:
@@ -138,7 +136,7 @@ def test_strict_refuses_what_is_not_registered(registered: Api) -> None:
     assert registered.publish_global("x", authorization="Forge installationId=i-2").status_code == 200
 
 
-def test_contexts_of_the_start_stay_and_others_go_at_reset(own: Api) -> None:
+def test_reset_keeps_contexts_of_the_start_only(own: Api) -> None:
     given: dict[str, Any] = {"invocations": {"a": {"installation": "i-1"}}}
     with Emulator(contexts=given, settings=Settings(strict=True)) as emulator:
         given["invocations"]["b"] = {}
@@ -163,7 +161,7 @@ def test_contexts_of_the_start_stay_and_others_go_at_reset(own: Api) -> None:
         ({"default": []}, "default: must be of type object"),
     ],
 )
-def test_what_is_malformed_is_refused_whole(own: Api, registry: Any, problem: str) -> None:
+def test_malformed_registry_is_refused_as_a_whole(own: Api, registry: Any, problem: str) -> None:
     registry = {"invocations": {}, **registry}
     registry["invocations"]["good"] = {"installation": "i-1"}
     with pytest.raises(ValueError, match=problem):
@@ -176,7 +174,7 @@ def test_what_is_malformed_is_refused_whole(own: Api, registry: Any, problem: st
     assert own.get("/_emulator/state").json()["contexts"]["invocations"] == {}
 
 
-def test_a_file_of_contexts_is_read_or_its_fault_said(tmp_path: Path) -> None:
+def test_contexts_file_is_read_or_its_error_reported(tmp_path: Path) -> None:
     path = tmp_path / "contexts.json"
     path.write_text('{"installations": ["i-1"]}', encoding="utf-8")
     assert read_contexts(path) == {"installations": ["i-1"]}
@@ -193,7 +191,7 @@ def test_a_file_of_contexts_is_read_or_its_fault_said(tmp_path: Path) -> None:
         read_contexts(tmp_path / "none.json")
 
 
-def test_the_context_of_an_invocation(registered: Api) -> None:
+def test_invocation_context_is_served(registered: Api) -> None:
     answer = registered.get("/invocation/context", "Forge id=issue-1")
     assert answer.status_code == 200
     body = answer.json()
@@ -234,7 +232,7 @@ def test_installations_are_listed_page_by_page(own: Api) -> None:
     assert own.get("/v1/installations?cursor=99").json() == {"installations": [], "cursor": None}
 
 
-def test_a_registered_default_installation_is_listed(own: Api) -> None:
+def test_registered_default_installation_is_listed(own: Api) -> None:
     own.emulator.register(default={"installation": "mine"}, installations=["other"])
     listed = own.get("/v1/installations").json()["installations"]
     assert [entry["id"] for entry in listed] == ["mine", "other"]
@@ -243,7 +241,7 @@ def test_a_registered_default_installation_is_listed(own: Api) -> None:
 @pytest.mark.parametrize(
     "query", ["pageSize=0", "pageSize=101", "pageSize=x", "pageSize=-1", "cursor=x", "cursor=", "cursor=" + "9" * 5000]
 )
-def test_a_page_that_cannot_be_is_refused(own: Api, query: str) -> None:
+def test_invalid_page_size_or_cursor_is_refused(own: Api, query: str) -> None:
     answer = own.get(f"/v1/installations?{query}")
     assert (answer.status_code, answer.json()["code"]) == (400, "INVALID_REQUEST")
 

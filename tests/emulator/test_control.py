@@ -27,7 +27,7 @@ def watch(api: Api) -> Any:
     return api.get_stream("/_emulator/feed")
 
 
-def test_the_state_shows_all_but_calls_and_events(own: Api) -> None:
+def test_state_shows_everything_but_calls_and_events(own: Api) -> None:
     own.emulator.register(invocations={"a": {"installation": "i-a", "context": {"issue": "1"}}})
     token = own.sign("x", {"team": "red"})
     own.emulator.fail_next(3, status=503, channel="y")
@@ -65,7 +65,7 @@ def test_the_state_shows_all_but_calls_and_events(own: Api) -> None:
     assert state(own)["rates"] == {"default-installation": 0, "i-a": 0}
 
 
-def test_contexts_can_be_registered_as_they_are_shown(own: Api) -> None:
+def test_contexts_are_registered_in_the_form_shown(own: Api) -> None:
     invocation = {
         "installation": "i-a",
         "module": "panel",
@@ -83,7 +83,7 @@ def test_contexts_can_be_registered_as_they_are_shown(own: Api) -> None:
     assert state(own)["contexts"] == shown
 
 
-def test_the_clock_goes_forward(own: Api) -> None:
+def test_clock_is_advanced(own: Api) -> None:
     before = state(own)["now"]
     token = own.sign("x")
     assert own.post("/_emulator/clock", {"advance": 3601.5}).status_code == 200
@@ -94,7 +94,7 @@ def test_the_clock_goes_forward(own: Api) -> None:
 
 
 @pytest.mark.parametrize("seconds", [-1, "1", None, True, 1e10, [1]])
-def test_the_clock_takes_seconds_only(own: Api, seconds: Any) -> None:
+def test_clock_takes_only_seconds(own: Api, seconds: Any) -> None:
     before = state(own)["now"]
     answer = own.post("/_emulator/clock", {"advance": seconds})
     assert answer.status_code == 400
@@ -104,7 +104,7 @@ def test_the_clock_takes_seconds_only(own: Api, seconds: Any) -> None:
     assert state(own)["now"] - before < 60
 
 
-def test_the_limit_can_be_set(own: Api) -> None:
+def test_limit_is_set(own: Api) -> None:
     assert own.post("/_emulator/limit", {"limit": 1}).status_code == 200
     assert [own.publish("x").status_code for _ in range(2)] == [200, 429]
     assert own.post("/_emulator/limit", {"limit": None}).status_code == 200
@@ -117,7 +117,7 @@ def test_the_limit_can_be_set(own: Api) -> None:
 
 @pytest.mark.parametrize(("path", "name"), [("/_emulator/clock", "advance"), ("/_emulator/limit", "limit")])
 @pytest.mark.parametrize("body", [{}, [], "advance", {"nothing": 1}, {"advance": 1, "limit": 1}, None])
-def test_a_body_of_another_form_is_refused(own: Api, path: str, name: str, body: Any) -> None:
+def test_body_of_another_form_is_refused(own: Api, path: str, name: str, body: Any) -> None:
     answer = own.post(path, content=json.dumps(body), headers={"Content-Type": "application/json"})
     assert answer.status_code == 400
     assert answer.json()["message"] == f'Invalid request: expected {{"{name}": …}}.'
@@ -127,12 +127,12 @@ def test_a_body_of_another_form_is_refused(own: Api, path: str, name: str, body:
 @pytest.mark.parametrize(
     ("content", "status"), [(b"{", 400), (b"\xff", 400), (b'{"advance": 1e999}', 400), (b"x" * 2_000_000, 413)]
 )
-def test_what_is_no_json_or_too_large_is_refused(api: Api, path: str, content: bytes, status: int) -> None:
+def test_body_that_is_not_json_or_too_large_is_refused(api: Api, path: str, content: bytes, status: int) -> None:
     answer = api.post(path, content=content, headers={"Content-Type": "application/json"})
     assert answer.status_code == status
 
 
-def test_a_page_publishes_as_a_front_end_does(own: Api) -> None:
+def test_publish_endpoint_publishes_as_a_front_end(own: Api) -> None:
     own.emulator.register(invocations={"a": {"installation": "i-a", "context": {"issue": "1"}}})
     token = own.sign("x", {"team": "red"})
     options = {"token": token, "contextOverrides": ["issue"]}
@@ -180,14 +180,14 @@ def test_a_page_publishes_as_a_front_end_does(own: Api) -> None:
         ),
     ],
 )
-def test_a_page_that_publishes_wrongly_is_refused(own: Api, page: Any, code: str, problem: str) -> None:
+def test_wrong_publication_is_refused(own: Api, page: Any, code: str, problem: str) -> None:
     answer = own.post("/_emulator/publish", page)
     assert (answer.status_code, answer.json()["code"]) == (400, code)
     assert problem in answer.json()["message"]
     assert own.emulator.events == []
 
 
-def test_reset_forgets_all_but_the_settings_and_contexts_of_the_start(api_of: Callable[[Emulator], Api]) -> None:
+def test_reset_restores_settings_and_contexts_of_the_start(api_of: Callable[[Emulator], Api]) -> None:
     start = Settings(limit=7)
     with Emulator(settings=start, contexts={"installations": ["i-a"]}) as emulator:
         api = api_of(emulator)
@@ -207,7 +207,7 @@ def test_reset_forgets_all_but_the_settings_and_contexts_of_the_start(api_of: Ca
         assert after == before
 
 
-def test_the_feed_begins_with_the_past_and_goes_on_live(own: Api) -> None:
+def test_feed_begins_with_the_past_and_continues_live(own: Api) -> None:
     own.publish("x", "past")
     with watch(own) as answer:
         assert answer.headers["content-type"].partition(";")[0] == "text/event-stream"
@@ -234,7 +234,7 @@ def test_the_feed_begins_with_the_past_and_goes_on_live(own: Api) -> None:
     assert changed["faults"] == [{"times": 1, "status": 503}]
 
 
-def test_the_feed_shows_each_thing_once_and_at_most_a_hundred_of_the_past(own: Api) -> None:
+def test_feed_shows_each_record_once_and_at_most_100_past_ones(own: Api) -> None:
     own.emulator.change(limit=None)
     for number in range(120):
         own.publish("x", str(number))
@@ -263,13 +263,13 @@ def test_text_that_utf_8_cannot_encode_is_shown(own: Api) -> None:
     assert half in [item.get("payload") for item in shown]
 
 
-def test_numbers_beyond_every_bound_are_refused(own: Api) -> None:
+def test_numbers_out_of_range_are_refused(own: Api) -> None:
     content = b'{"channelName": "x", "claims": {"a": 1e999}}'
     answer = own.post("/forge/realtime/v1/token", content=content, headers={"Content-Type": "application/json"})
     assert (answer.status_code, answer.json()["message"]) == (400, "Invalid request: the body is not valid JSON.")
 
 
-def test_an_endpoint_that_is_not_there_is_answered_with_those_that_are(own: Api) -> None:
+def test_unknown_endpoint_is_404_that_lists_the_endpoints(own: Api) -> None:
     for answer, status in [(own.get("/_emulator/faults"), 405), (own.get("/_emulator/fault"), 404)]:
         assert answer.status_code == status
         message = answer.json()["message"]
@@ -279,7 +279,7 @@ def test_an_endpoint_that_is_not_there_is_answered_with_those_that_are(own: Api)
     assert "It has POST /forge/realtime/v1/publish, " in own.get("/forge").json()["message"]
 
 
-def test_what_is_refused_to_a_page_or_subscriber_is_in_the_log(own: Api, caplog: pytest.LogCaptureFixture) -> None:
+def test_refusals_of_pages_and_subscribers_are_logged(own: Api, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "forge_realtime_emulator")
     own.post("/_emulator/publish", {"channel": "x", "payload": "", "options": {"token": "secret"}})
     own.get("/_emulator/subscribe?channel=x&token=secret")

@@ -45,7 +45,7 @@ def test_every_endpoint_is_listed(own: Api) -> None:
 
 
 @pytest.mark.parametrize("line", LINES)
-def test_every_line_works(own: Api, client: httpx.Client, line: str) -> None:
+def test_every_curl_line_works(own: Api, client: httpx.Client, line: str) -> None:
     given = read(line.replace("$FORGE_EGRESS_PROXY_URL", own.emulator.url))
     headers = dict([given.header.split(": ")] if given.header else [])
     with client.stream(given.method, given.url, content=given.content, headers=headers, timeout=10) as answer:

@@ -64,7 +64,7 @@ def test_publish_subscribe_and_sign_count_together(limited: Api) -> None:
         assert error.value.code == "RATE_LIMIT_EXCEEDED"
 
 
-def test_each_installation_has_its_own(limited: Api) -> None:
+def test_each_installation_has_its_own_limit(limited: Api) -> None:
     limited.emulator.register(invocations={"a": {"installation": "i-a"}, "b": {"installation": "i-b"}})
     limited.emulator.change(limit=2)
     for id_ in ("a", "b"):
@@ -72,7 +72,7 @@ def test_each_installation_has_its_own(limited: Api) -> None:
     assert limited.publish_global("x", authorization="Forge installationId=i-a").status_code == 429
 
 
-def test_calls_that_were_refused_do_not_count(limited: Api) -> None:
+def test_refused_calls_do_not_count(limited: Api) -> None:
     limited.emulator.change(limit=2)
     foreign = limited.sign("other")
     limited.emulator.fail_next(3, status=503)
@@ -102,7 +102,7 @@ def test_the_window_slides(limited: Api) -> None:
     assert statuses(lambda: limited.publish("x"), 2) == [200, 429]
 
 
-def test_it_can_be_changed_and_switched_off(limited: Api) -> None:
+def test_limit_can_be_changed_and_disabled(limited: Api) -> None:
     limited.emulator.change(limit=1)
     assert statuses(lambda: limited.publish("x"), 2) == [200, 429]
     limited.emulator.change(limit=None)
@@ -127,7 +127,7 @@ def test_retry_after_is_sent_when_set(api_of: Callable[[Emulator], Api], seconds
     most=st.integers(1, 5),
 )
 @example_settings(max_examples=200)
-def test_no_window_ever_holds_more_and_none_is_refused_without_need(steps: list[tuple[float, str]], most: int) -> None:
+def test_no_window_exceeds_the_limit_and_no_call_is_refused_below_it(steps: list[tuple[float, str]], most: int) -> None:
     limit = Limit()
     taken: dict[str, list[float]] = {"i-1": [], "i-2": []}
     now = 0.0

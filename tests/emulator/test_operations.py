@@ -54,7 +54,7 @@ def document() -> Any:
         ),
     ],
 )
-def test_a_body_against_the_schema_is_refused_naming_the_field(api: Api, path: str, body: Any, problem: str) -> None:
+def test_body_against_the_schema_is_refused_naming_the_field(api: Api, path: str, body: Any, problem: str) -> None:
     answer = api.post(path, body)
     assert answer.status_code == 400
     assert answer.json()["code"] == "INVALID_REQUEST"
@@ -73,25 +73,25 @@ def test_a_body_against_the_schema_is_refused_naming_the_field(api: Api, path: s
         (b"1" * 10_000, "not valid JSON"),
     ],
 )
-def test_a_body_that_is_not_json_is_refused(api: Api, content: bytes, problem: str) -> None:
+def test_body_that_is_not_json_is_refused(api: Api, content: bytes, problem: str) -> None:
     answer = api.post(PUBLISH, headers={"Content-Type": "application/json"}, content=content)
     assert answer.status_code == 400
     assert problem in answer.json()["message"]
 
 
 @pytest.mark.parametrize("content_type", ["text/plain", "application/xml", ""])
-def test_another_content_type_is_refused(api: Api, content_type: str) -> None:
+def test_other_content_type_is_refused(api: Api, content_type: str) -> None:
     answer = api.post(PUBLISH, {"name": "x", "payload": "x"}, headers={"Content-Type": content_type})
     assert answer.status_code == 400
     assert "Content-Type must be application/json" in answer.json()["message"]
 
 
-def test_a_content_type_with_charset_is_accepted(api: Api, channel: str) -> None:
+def test_content_type_with_charset_is_accepted(api: Api, channel: str) -> None:
     body = {"name": channel, "payload": "x"}
     assert api.post(PUBLISH, body, headers={"Content-Type": "Application/JSON; charset=utf-8"}).status_code == 200
 
 
-def test_a_body_over_one_mebibyte_is_refused_and_the_limit_is_not(api: Api, channel: str) -> None:
+def test_body_over_one_mebibyte_is_refused(api: Api, channel: str) -> None:
     around = len(json.dumps({"name": channel, "payload": ""}))
     assert api.post(PUBLISH, {"name": channel, "payload": "x" * (1024 * 1024 - around)}).status_code == 200
     answer = api.post(PUBLISH, {"name": channel, "payload": "x" * (1024 * 1024 - around + 1)})
@@ -100,11 +100,11 @@ def test_a_body_over_one_mebibyte_is_refused_and_the_limit_is_not(api: Api, chan
     assert api.post(PUBLISH, content=b"x" * 20_000_000).status_code == 413
 
 
-def test_the_authorization_is_checked_before_the_body(api: Api) -> None:
+def test_authorization_is_checked_before_the_body(api: Api) -> None:
     assert api.post(PUBLISH, {"nonsense": 1}, None).status_code == 401
 
 
-def test_unknown_paths_and_methods_say_what_there_is(api: Api, client: httpx.Client) -> None:
+def test_unknown_path_or_method_lists_the_operations(api: Api, client: httpx.Client) -> None:
     answer = api.post("/forge/realtime/publish", {})
     assert answer.status_code == 404
     assert f"POST {PUBLISH}" in answer.json()["message"]
@@ -114,13 +114,13 @@ def test_unknown_paths_and_methods_say_what_there_is(api: Api, client: httpx.Cli
     assert answer.json()["code"] == "METHOD_NOT_ALLOWED"
 
 
-def test_nobody_listening_is_no_error(api: Api, channel: str) -> None:
+def test_publish_without_subscriber_is_no_error(api: Api, channel: str) -> None:
     for answer in (api.publish(channel), api.publish_global(channel)):
         assert answer.status_code == 200
         assert answer.json() == {"eventId": None, "eventTimestamp": None}
 
 
-def test_a_received_event_has_an_id_and_a_timestamp(api: Api, channel: str) -> None:
+def test_received_event_has_id_and_timestamp(api: Api, channel: str) -> None:
     with api.emulator.subscribe(channel) as subscription:
         before = time.time() * 1000
         answer = api.publish(channel).json()
@@ -131,7 +131,7 @@ def test_a_received_event_has_an_id_and_a_timestamp(api: Api, channel: str) -> N
 
 
 @pytest.mark.parametrize("permissions", [None, [], ["publish"], ["subscribe", "publish"]])
-def test_a_token_is_a_jwt_in_the_documented_layout(api: Api, channel: str, permissions: list[str] | None) -> None:
+def test_token_is_a_jwt_in_the_documented_layout(api: Api, channel: str, permissions: list[str] | None) -> None:
     body = {"channelName": channel, "claims": {"team": "red"}}
     if permissions is not None:
         body["permissions"] = permissions
@@ -153,7 +153,7 @@ def _decode(part: str) -> bytes:
     return urlsafe_b64decode(part + "=" * (-len(part) % 4))
 
 
-def test_other_operations_of_the_document_are_checked_and_answered(
+def test_other_operations_of_the_document_are_checked_and_return_an_empty_object(
     document: dict[str, Any], client: httpx.Client
 ) -> None:
     paths = document["paths"]
@@ -200,7 +200,7 @@ def test_other_operations_of_the_document_are_checked_and_answered(
         (TOKEN, {"channelName": "x", "claims": {}, "permissions": "publish"}, "permissions: "),
     ],
 )
-def test_what_a_looser_document_allows_is_refused_where_the_emulator_cannot_do_without(
+def test_looser_document_does_not_loosen_what_the_emulator_needs(
     document: Any, api_of: Callable[[Emulator], Api], path: str, body: Any, problem: str
 ) -> None:
     for item in document["paths"].values():
@@ -212,7 +212,7 @@ def test_what_a_looser_document_allows_is_refused_where_the_emulator_cannot_do_w
     assert "secret" not in answer.text
 
 
-def test_routes_and_the_header_come_from_the_document(document: dict[str, Any], client: httpx.Client) -> None:
+def test_routes_and_header_come_from_the_document(document: dict[str, Any], client: httpx.Client) -> None:
     document["paths"] = {"/v2/publish": document["paths"][PUBLISH]}
     document["components"]["securitySchemes"]["forgeProxyAuthorization"]["name"] = "X-Auth"
     with Emulator(document=document) as emulator:
@@ -222,7 +222,7 @@ def test_routes_and_the_header_come_from_the_document(document: dict[str, Any], 
         assert client.post(f"{emulator.url}/v2/publish", json=body, headers={"X-Auth": "Forge id=i"}).status_code == 200
 
 
-def test_a_json_schema_2020_document_is_understood(document: dict[str, Any], client: httpx.Client) -> None:
+def test_json_schema_2020_document_is_understood(document: dict[str, Any], client: httpx.Client) -> None:
     document["openapi"] = "3.1.0"
     schema = document["paths"][PUBLISH]["post"]["requestBody"]["content"]["application/json"]["schema"]
     schema["properties"]["payload"] = {"type": ["string", "null"]}
@@ -244,7 +244,7 @@ def test_a_json_schema_2020_document_is_understood(document: dict[str, Any], cli
         ),
     ],
 )
-def test_an_unusable_document_is_refused_with_what_to_do(
+def test_unusable_document_is_refused_with_what_to_do(
     document: dict[str, Any], change: Callable[[dict[str, Any]], Any], problem: str
 ) -> None:
     changed = copy.deepcopy(document)
@@ -254,7 +254,7 @@ def test_an_unusable_document_is_refused_with_what_to_do(
 
 
 @needs("context_overrides")
-def test_of_many_problems_only_the_first_are_told(api: Api, channel: str) -> None:
+def test_only_the_first_problems_are_reported(api: Api, channel: str) -> None:
     """A million of them would hold up every other call for seconds, and make an answer of megabytes."""
     answer = api.publish(channel, contextOverrides=[1] * 200_000)
     assert answer.status_code == 400

@@ -28,7 +28,7 @@ def run(folder: Path, test: str, *arguments: str, missing: tuple[str, ...] = ())
     return done.stdout + done.stderr
 
 
-def test_a_test_publishes_and_sees_the_event_arrive(realtime_emulator: Emulator) -> None:
+def test_published_event_arrives(realtime_emulator: Emulator) -> None:
     with RealtimeClient() as realtime, realtime_emulator.subscribe("board-42") as subscription:
         realtime_emulator.fail_next(status=503)
         live = realtime.for_invocation({"x-forge-invocation-id": "invocation-123"})
@@ -60,7 +60,9 @@ def test_the_variable_is_as_before():
 """
 
 
-def test_each_test_finds_it_fresh_and_the_variable_is_put_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_test_gets_a_fresh_emulator_and_the_variable_is_restored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("FORGE_EGRESS_PROXY_URL", "http://before.example")
     assert " 4 passed" in run(tmp_path, FRESH)
 
@@ -80,11 +82,11 @@ def test_strict(realtime_emulator):
 """
 
 
-def test_the_settings_are_a_fixture_to_define_anew(tmp_path: Path) -> None:
+def test_settings_fixture_can_be_overridden(tmp_path: Path) -> None:
     assert " 1 passed" in run(tmp_path, SETTINGS)
 
 
-def test_settings_that_come_too_late_are_not_ignored(tmp_path: Path) -> None:
+def test_settings_that_come_too_late_are_an_error(tmp_path: Path) -> None:
     (tmp_path / "test_before.py").write_text("def test_it(realtime_emulator): pass", encoding="utf-8")
     output = run(tmp_path, SETTINGS)
     assert " 1 passed, 1 error" in output
@@ -92,7 +94,7 @@ def test_settings_that_come_too_late_are_not_ignored(tmp_path: Path) -> None:
     assert "Traceback" not in output
 
 
-def test_settings_are_settings(tmp_path: Path) -> None:
+def test_settings_of_another_type_are_an_error(tmp_path: Path) -> None:
     output = run(tmp_path, SETTINGS.replace("Settings(strict=True)", "{'strict': True}"))
     assert "settings: takes Settings(...), such as Settings(limit=2); this is of the type dict" in output
 
@@ -110,7 +112,7 @@ def test_of_a_worker(realtime_emulator, number):
 """
 
 
-def test_each_worker_of_xdist_has_its_own(tmp_path: Path) -> None:
+def test_each_xdist_worker_has_its_own_emulator(tmp_path: Path) -> None:
     output = run(tmp_path, WORKERS, "-p", "xdist", "-n", "2", "--dist", "each", "-rP")
     assert " 16 passed" in output
     urls = dict(re.findall(r"^(gw\d) (http://127.0.0.1:\d+)$", output, re.MULTILINE))
@@ -130,7 +132,7 @@ def test_nothing_was_imported():
 """
 
 
-def test_a_run_that_does_not_use_it_pays_nothing(tmp_path: Path) -> None:
+def test_run_without_the_fixture_imports_and_starts_nothing(tmp_path: Path) -> None:
     assert " 1 passed" in run(tmp_path, UNUSED)
 
 
@@ -146,13 +148,13 @@ def test_without_the_extra_the_fixture_says_what_to_install(tmp_path: Path, miss
     assert "Traceback" not in output
 
 
-def test_the_fixtures_are_explained(tmp_path: Path) -> None:
+def test_fixtures_are_described_in_the_help(tmp_path: Path) -> None:
     output = run(tmp_path, "", "--fixtures")
     assert re.search(r"^realtime_emulator -- .*\n    A fresh `Emulator` for this test", output, re.MULTILINE)
     assert re.search(r"^realtime_emulator_settings \[session scope\]", output, re.MULTILINE)
 
 
-def test_a_missing_event_is_explained(tmp_path: Path) -> None:
+def test_missing_event_is_explained(tmp_path: Path) -> None:
     test = "def test_it(realtime_emulator):\n    with realtime_emulator.subscribe('board-42') as s: s.receive(timeout=0.01)\n"
     output = run(tmp_path, test)
     assert re.search(r"^E +TimeoutError: No event on channel .board-42. within 0.01 s\.$", output, re.MULTILINE)
@@ -189,7 +191,7 @@ def test_without_calls(realtime_emulator): assert False
 """
 
 
-def test_a_test_that_fails_reports_the_last_calls_and_why_they_were_refused(tmp_path: Path) -> None:
+def test_failed_test_reports_last_calls_and_why_they_were_refused(tmp_path: Path) -> None:
     output = run(tmp_path, FAILING, "--tb=short")
     assert " 3 failed, 1 passed, 1 error" in output
     # Of the error in a fixture, and then of the failed test; a section ends where pytest draws its next line.

@@ -38,7 +38,7 @@ def open_files(count: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def test_a_thousand_idle_subscribers_are_no_burden(own: Api, caplog: pytest.LogCaptureFixture) -> None:
+def test_thousand_idle_subscribers_disturb_nobody(own: Api, caplog: pytest.LogCaptureFixture) -> None:
     idle = Subscribers(own.emulator.url, 1000, is_global=False)
 
     async def run() -> None:
@@ -111,7 +111,9 @@ def read(connection: socket.socket, last: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("kind", ["websocket", "sse"])
-def test_who_never_reads_is_forgotten_and_cut_off(own: Api, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_subscriber_that_never_reads_is_forgotten_and_cut_off(
+    own: Api, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(_channels, "QUEUE_LIMIT", 5)
     monkeypatch.setattr(_channels, "PATIENCE", 0.01)
     with never_reading(own, kind) as unread:
@@ -128,7 +130,7 @@ def test_who_never_reads_is_forgotten_and_cut_off(own: Api, kind: str, monkeypat
 
 
 @pytest.mark.parametrize("kind", ["websocket", "sse"])
-def test_who_reads_again_in_time_is_told_why_it_was_closed(
+def test_subscriber_that_reads_again_in_time_gets_the_reason(
     own: Api, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_channels, "QUEUE_LIMIT", 5)
@@ -138,7 +140,7 @@ def test_who_reads_again_in_time_is_told_why_it_was_closed(
         assert b"Too slow: 5 events were waiting." in read(unread, b"subscribe again.")
 
 
-def test_a_console_that_never_reads_delays_nobody_and_gets_the_last_when_it_does(
+def test_console_that_never_reads_delays_nobody_and_gets_the_last_records_later(
     own: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_recent, "SIZE_LIMIT", 5 * len(LARGE))
@@ -153,7 +155,7 @@ def test_a_console_that_never_reads_delays_nobody_and_gets_the_last_when_it_does
     assert len(numbers) < 40
 
 
-def test_what_is_remembered_is_bounded_by_its_size(own: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_records_are_bounded_by_size(own: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_recent, "SIZE_LIMIT", 3 * len(LARGE) + 100)
     own.emulator.change(limit=None)
     for number in range(6):
@@ -166,7 +168,7 @@ def test_what_is_remembered_is_bounded_by_its_size(own: Api, monkeypatch: pytest
 
 
 @given(sizes=st.lists(st.integers(0, 2 * _recent.SIZE_LIMIT), max_size=30), most=st.integers(1, 10))
-def test_the_last_are_kept_within_both_bounds_and_no_fewer(sizes: list[int], most: int) -> None:
+def test_bounded_log_keeps_as_many_as_its_bounds_allow(sizes: list[int], most: int) -> None:
     recent: _recent.BoundedLog[int] = _recent.BoundedLog(most)
     for index, size in enumerate(sizes):
         recent.append(index, size)
@@ -179,7 +181,7 @@ def test_the_last_are_kept_within_both_bounds_and_no_fewer(sizes: list[int], mos
         assert sum(sizes[-len(kept) - 1 :]) > _recent.SIZE_LIMIT
 
 
-def test_what_waits_for_a_subscriber_is_bounded_by_its_size(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_queue_of_a_subscriber_is_bounded_by_size(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_channels, "QUEUE_SIZE", 10)
 
     async def run() -> None:

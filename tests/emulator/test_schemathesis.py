@@ -42,7 +42,7 @@ def mend(body: Any, api: Api) -> None:
 
 @SCHEMA.parametrize()
 @hypothesis.settings(max_examples=40, deadline=None, derandomize=True, database=None)
-def test_every_answer_is_as_the_document_says(case: schemathesis.Case[Any], api: Api) -> None:
+def test_every_response_conforms_to_the_document(case: schemathesis.Case[Any], api: Api) -> None:
     mend(case.body, api)
     answer = case.call(base_url=api.emulator.url)
     # The document lists answers of success only (overlays/openapi/30-failures.yaml).
@@ -50,7 +50,7 @@ def test_every_answer_is_as_the_document_says(case: schemathesis.Case[Any], api:
     case.validate_response(answer, excluded_checks=[status_code_conformance] if refused else [])
 
 
-def test_all_operations_are_tried() -> None:
+def test_all_operations_are_tested() -> None:
     operations: Any = SCHEMA.get_all_operations()
     assert {operation.ok().label for operation in operations} == {
         "POST /forge/realtime/v1/publish",

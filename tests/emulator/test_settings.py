@@ -28,7 +28,7 @@ def with_settings(api_of: Callable[[Emulator], Api]) -> Callable[..., Any]:
     return start
 
 
-def test_the_defaults() -> None:
+def test_defaults_are_as_documented() -> None:
     assert asdict(Settings()) == {
         "limit": 50,
         "limit_retry_after": None,
@@ -60,13 +60,13 @@ def test_the_defaults() -> None:
         ],
     ],
 )
-def test_a_value_that_makes_no_sense_is_refused(api: Api, settings: Any, problem: str) -> None:
+def test_value_out_of_range_is_refused(api: Api, settings: Any, problem: str) -> None:
     for use in (Settings, api.emulator.change):
         with pytest.raises(ValueError, match=re.escape(problem)):
             use(**settings)
 
 
-def test_an_unknown_setting_is_refused(api: Api) -> None:
+def test_unknown_setting_is_refused(api: Api) -> None:
     with pytest.raises(TypeError, match="limits"):
         api.emulator.change(limits=1)
 
@@ -79,7 +79,7 @@ def test_changes_last_until_reset(own: Api) -> None:
     assert own.post(TOKEN, SIGN, "Forge installationId=i").status_code == 200
 
 
-def test_token_lifetime_goes_by_the_emulators_clock(with_settings: Callable[..., Any]) -> None:
+def test_token_lifetime_follows_the_emulators_clock(with_settings: Callable[..., Any]) -> None:
     with with_settings(token_lifetime=100) as api:
         token = api.sign("x")
         api.emulator.advance(98)
@@ -148,7 +148,7 @@ def test_errors_in_200(with_settings: Callable[..., Any]) -> None:
         assert [api.publish("x").status_code for _ in range(2)] == [200, 429]
 
 
-def test_an_invocation_lives_from_its_first_call(with_settings: Callable[..., Any], channel: str) -> None:
+def test_invocation_lifetime_begins_with_the_first_call(with_settings: Callable[..., Any], channel: str) -> None:
     with with_settings(invocation_lifetime=60) as api:
         for _ in range(2):
             assert api.publish(channel).status_code == 200

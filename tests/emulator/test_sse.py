@@ -36,7 +36,7 @@ def until(done: Callable[[], bool]) -> None:
         assert time.monotonic() < deadline
 
 
-def test_the_documented_conversation(own: Api) -> None:
+def test_stream_follows_the_documented_protocol(own: Api) -> None:
     with own.stream("channel=x") as answer:
         assert answer.status_code == 200
         assert answer.headers["content-type"].partition(";")[0] == "text/event-stream"
@@ -52,7 +52,7 @@ def test_the_documented_conversation(own: Api) -> None:
         }
 
 
-def test_every_part_of_a_subscription_can_be_asked_for(own: Api) -> None:
+def test_every_option_of_a_subscription_is_in_the_query(own: Api) -> None:
     own.emulator.register(invocations={"a": {"context": {"issue": "1", "project": "P"}}})
     token = own.sign("x y", {"team": "red"})
     options = {"token": token, "contextOverrides": ["project", "issue"]}
@@ -93,13 +93,13 @@ def test_every_part_of_a_subscription_can_be_asked_for(own: Api) -> None:
         ("channel=x&options=x", "options: must be of type object"),
     ],
 )
-def test_a_query_that_is_no_subscription_is_refused(api: Api, query: str, problem: str) -> None:
+def test_query_that_is_not_a_subscription_is_refused(api: Api, query: str, problem: str) -> None:
     answer = api.get(f"/_emulator/subscribe?{query}")
     assert (answer.status_code, answer.json()["code"]) == (400, "INVALID_SUBSCRIPTION")
     assert problem in answer.json()["message"]
 
 
-def test_a_refused_token_and_an_unknown_invocation_have_their_answers(api_of: Callable[[Emulator], Api]) -> None:
+def test_refused_token_and_unknown_invocation_are_errors(api_of: Callable[[Emulator], Api]) -> None:
     with Emulator(settings=Settings(strict=True)) as emulator:
         api = api_of(emulator)
         answer = api.get("/_emulator/subscribe?channel=x&token=x")
@@ -109,7 +109,7 @@ def test_a_refused_token_and_an_unknown_invocation_have_their_answers(api_of: Ca
 
 
 @pytest.mark.parametrize(("end", "reason"), [("reset", "was reset"), ("stop", "stopped")])
-def test_the_emulators_end_is_told(own: Api, end: str, reason: str) -> None:
+def test_stop_and_reset_close_the_stream_with_a_reason(own: Api, end: str, reason: str) -> None:
     with own.stream("channel=x") as answer:
         stream = messages(answer)
         next(stream)
@@ -117,7 +117,7 @@ def test_the_emulators_end_is_told(own: Api, end: str, reason: str) -> None:
         assert list(stream) == [{"type": "closed", "code": 1001, "reason": f"The emulator {reason}."}]
 
 
-def test_who_reads_too_slowly_is_told_so_and_delays_nobody(own: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slow_reader_is_closed_with_reason_and_delays_nobody(own: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_channels, "QUEUE_LIMIT", 20)
     own.emulator.change(limit=None)
     with own.emulator.subscribe("x") as fast, own.stream("channel=x") as answer:
@@ -134,7 +134,7 @@ def test_who_reads_too_slowly_is_told_so_and_delays_nobody(own: Api, monkeypatch
     assert 0 < len(numbers) < published
 
 
-def test_who_goes_away_is_forgotten(own: Api) -> None:
+def test_disconnected_reader_is_forgotten(own: Api) -> None:
     with own.stream("channel=x") as answer:
         stream = messages(answer)
         assert next(stream) == {"type": "subscribed"}
@@ -143,7 +143,7 @@ def test_who_goes_away_is_forgotten(own: Api) -> None:
     assert own.publish("x").json()["eventId"] is None
 
 
-def test_who_does_not_read_does_not_keep_it_from_stopping(own: Api) -> None:
+def test_silent_reader_does_not_delay_stop(own: Api) -> None:
     own.emulator.change(limit=None)
     with socket.create_connection(("127.0.0.1", int(own.emulator.url.rpartition(":")[2]))) as unread:
         unread.sendall(b"GET /_emulator/subscribe?channel=x HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -155,7 +155,7 @@ def test_who_does_not_read_does_not_keep_it_from_stopping(own: Api) -> None:
         assert time.monotonic() - began < 2
 
 
-def test_a_quiet_stream_shows_that_it_lives(own: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_quiet_stream_sends_comments(own: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_subscribers, "_PING", 0.01)
     with own.stream("channel=x") as answer:
         stream = messages(answer)

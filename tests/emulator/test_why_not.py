@@ -24,13 +24,13 @@ def why(api: Api, publish: Callable[[], object], channel: str = "board-42", **su
     return rest
 
 
-def test_nothing_was_published_and_nothing_called(own: Api) -> None:
+def test_no_publish_and_no_call(own: Api) -> None:
     said = why(own, lambda: None)
     assert said.startswith("Since it was subscribed, nothing was published.\nNo call came either.")
     assert "FORGE_EGRESS_PROXY_URL" in said
 
 
-def test_nothing_was_published_but_something_called(own: Api) -> None:
+def test_no_publish_but_calls(own: Api) -> None:
     assert why(own, lambda: own.sign("board-42")) == "Since it was subscribed, nothing was published."
 
 
@@ -41,20 +41,20 @@ def test_nothing_was_published_but_something_called(own: Api) -> None:
         ("board_42", "the subscription is on 'board-42'."),
     ],
 )
-def test_the_channel_is_spelt_otherwise(own: Api, channel: str, difference: str) -> None:
+def test_channel_name_differs_slightly(own: Api, channel: str, difference: str) -> None:
     said = why(own, lambda: own.publish(channel))
     assert said.startswith("Published since it was subscribed, but not to it:\n")
     assert f"  publish on '{channel}': {difference}" in said
 
 
-def test_the_channel_is_quite_another(own: Api) -> None:
+def test_channel_name_differs_entirely(own: Api) -> None:
     said = why(own, lambda: (own.publish("news"), own.publish_global("alerts")))
     assert said == (
         "Since it was subscribed, events were published on 'alerts', 'news', which is not like its channel."
     )
 
 
-def test_scoped_and_global(own: Api) -> None:
+def test_scoped_and_global_differ(own: Api) -> None:
     said = why(own, lambda: own.publish("board-42"), is_global=True)
     assert "publish on 'board-42': the subscription is global, and gets only what publish_global sends." in said
     said = why(own, lambda: own.publish_global("board-42"))
@@ -62,7 +62,7 @@ def test_scoped_and_global(own: Api) -> None:
     assert "(is_global=True, or listen --global, gets this)" in said
 
 
-def test_the_default_scope_differs(own: Api) -> None:
+def test_default_scope_differs(own: Api) -> None:
     own.emulator.register(invocations={"inv-1": {"module": "panel", "context": {"issue": "DEMO-1"}}})
     said = why(own, lambda: own.publish("board-42"))
     assert (
@@ -79,7 +79,7 @@ def test_the_default_scope_differs(own: Api) -> None:
     assert "; each side is in the context of its invocation." in said
 
 
-def test_the_overrides_differ(own: Api) -> None:
+def test_overrides_differ(own: Api) -> None:
     own.emulator.register(default={"context": {"issue": "DEMO-1", "project": "DEMO"}})
     said = why(own, lambda: own.publish("board-42", contextOverrides=["project"]), context_overrides=["issue"])
     assert 'published in the context overrides [project="DEMO"]' in said
@@ -92,14 +92,14 @@ def test_only_one_side_has_overrides(own: Api) -> None:
     assert "both sides have to give the same context overrides, or none" in said
 
 
-def test_the_installation_differs(own: Api) -> None:
+def test_installation_differs(own: Api) -> None:
     own.emulator.register(invocations={"inv-1": {"installation": "i-1"}})
     said = why(own, lambda: own.publish("board-42"))
     assert "it is in the installation 'i-1', and the subscription in 'default-installation'" in said
     assert "invocation=" in said
 
 
-def test_the_claims_differ_and_are_not_shown(own: Api) -> None:
+def test_claims_differ_and_are_not_shown(own: Api) -> None:
     red, blue = own.sign("board-42", {"team": "secret-red"}), own.sign("board-42", {"team": "secret-blue"})
     said = why(own, lambda: own.publish("board-42", "secret", token=red), token=blue)
     assert "publish on 'board-42': the claims of the two tokens differ" in said
@@ -114,7 +114,7 @@ def test_only_one_side_has_a_token(own: Api) -> None:
     assert "the subscription has a token and the event has none" in said
 
 
-def test_all_differences_are_said_together(own: Api) -> None:
+def test_all_differences_are_named_together(own: Api) -> None:
     said = why(own, lambda: own.publish("Board-42"), is_global=True, token=own.sign("board-42"))
     assert said.splitlines() == [
         "Published since it was subscribed, but not to it:",
@@ -125,7 +125,7 @@ def test_all_differences_are_said_together(own: Api) -> None:
     ]
 
 
-def test_it_was_published_too_early(own: Api) -> None:
+def test_event_was_published_too_early(own: Api) -> None:
     own.publish("board-42")
     own.emulator.advance(1)
     said = why(own, lambda: None)
@@ -134,7 +134,7 @@ def test_it_was_published_too_early(own: Api) -> None:
     assert "No call came" not in said
 
 
-def test_all_that_came_was_received(own: Api) -> None:
+def test_all_arrived_events_were_received(own: Api) -> None:
     with own.emulator.subscribe("board-42") as subscription:
         own.publish("board-42")
         own.publish("news")
@@ -145,7 +145,7 @@ def test_all_that_came_was_received(own: Api) -> None:
             subscription.receive(timeout=0)
 
 
-def test_calls_that_failed_are_told_with_their_reasons(own: Api) -> None:
+def test_failed_calls_are_named_with_their_reasons(own: Api) -> None:
     expired = own.sign("board-42")
     own.emulator.advance(4000)
 
@@ -163,13 +163,13 @@ def test_calls_that_failed_are_told_with_their_reasons(own: Api) -> None:
     assert "publish, answered 401: UNAUTHORIZED: the header" in said
 
 
-def test_of_many_only_the_last_are_told(own: Api) -> None:
+def test_only_the_last_are_named(own: Api) -> None:
     own.emulator.change(limit=None)
     said = why(own, lambda: [own.publish(f"board-42{letter}") for letter in "abcdefghij"])
     assert [line.split("'")[1] for line in said.splitlines()[1:]] == [f"board-42{letter}" for letter in "fghij"]
 
 
-def test_what_is_missing_for_the_same_reason_is_told_once(own: Api) -> None:
+def test_events_missing_for_the_same_reason_are_named_once(own: Api) -> None:
     def stream() -> None:
         own.publish("Board-42")
         for _ in range(20):
@@ -180,7 +180,7 @@ def test_what_is_missing_for_the_same_reason_is_told_once(own: Api) -> None:
     assert twenty.startswith("  20 times: publish_global on 'board-42': ")
 
 
-def test_calls_over_the_limit_are_told_once_with_their_number(own: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_calls_over_the_limit_are_named_once_with_their_number(own: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("forge_realtime_emulator._platform.clock.time", SimpleNamespace(time=lambda: 1_800_000_000.0))
 
     def stream() -> None:
@@ -200,12 +200,12 @@ def test_calls_over_the_limit_are_told_once_with_their_number(own: Api, monkeypa
     ]
 
 
-def test_of_many_channels_only_some_are_named(own: Api) -> None:
+def test_only_some_of_many_channels_are_named(own: Api) -> None:
     said = why(own, lambda: [own.publish(f"{letter * 9}") for letter in "abcdefgh"])
     assert said.endswith("'ccccccccc', 'ddddddddd', 'eeeeeeeee' and 3 more, which is not like its channel.")
 
 
-def test_what_was_before_the_subscription_is_not_told(own: Api) -> None:
+def test_earlier_calls_are_not_named(own: Api) -> None:
     own.publish("Board-42")
     own.publish("board-42", authorization="Forge installationId=i-1")
     own.emulator.advance(1)
@@ -221,7 +221,7 @@ def unheard(api: Api, caplog: pytest.LogCaptureFixture) -> list[str]:
     return [line.strip() for line in rest]
 
 
-def test_an_event_that_reached_nobody_names_who_was_near(own: Api, caplog: pytest.LogCaptureFixture) -> None:
+def test_event_that_reached_nobody_names_the_near_misses(own: Api, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "forge_realtime_emulator")
     red, blue = own.sign("news", {"team": "secret-red"}), own.sign("news", {"team": "secret-blue"})
     caplog.clear()
@@ -255,7 +255,7 @@ def test_an_event_that_reached_nobody_names_who_was_near(own: Api, caplog: pytes
     assert "secret" not in line
 
 
-def test_who_was_near_is_told_within_bounds(own: Api, caplog: pytest.LogCaptureFixture) -> None:
+def test_near_misses_are_bounded(own: Api, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "forge_realtime_emulator")
     long = "a" * 100_000
     own.emulator.register(invocations={f"i-{number}": {"module": f"m-{number}"} for number in range(7)})
@@ -271,7 +271,7 @@ def test_who_was_near_is_told_within_bounds(own: Api, caplog: pytest.LogCaptureF
     assert lines[5] == "Nor did those of 2 more subscriptions to a channel of that name."
 
 
-def test_what_a_page_publishes_is_in_the_log_too(own: Api, caplog: pytest.LogCaptureFixture) -> None:
+def test_near_misses_of_a_page_are_logged_too(own: Api, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "forge_realtime_emulator")
     own.post("/_emulator/publish", {"channel": "x", "payload": "secret"}, None)
     assert [record.getMessage() for record in caplog.records] == [
