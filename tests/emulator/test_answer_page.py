@@ -1,4 +1,4 @@
-"""The example that streams an answer, in Chromium: page, bridge, service, client and emulator together."""
+"""The example that streams an answer: page in Chromium, bridge, service, client and emulator together."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.web_servers import AsgiServer
 
 WHOLE = re.compile("^You asked: Why\\?\n\nThis is sentence 1, .*This is sentence 20, [^.]*\\.$", re.DOTALL)
 
-# The packages of the front end have to come first.
+# Installing the packages of the front end takes a while.
 pytestmark = pytest.mark.timeout(300)
 
 

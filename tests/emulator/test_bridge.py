@@ -23,7 +23,7 @@ from tests.support.web_servers import AsgiServer
 
 Open = Callable[..., Page]
 
-# The packages of the front end have to come first.
+# Installing the packages of the front end takes a while.
 pytestmark = pytest.mark.timeout(300)
 
 
@@ -35,7 +35,7 @@ def emulator(site: Site) -> Iterator[Emulator]:
 
 @pytest.fixture
 def opened(site: Site, emulator: Emulator, open_page: Callable[[str], Page]) -> Open:
-    """Opens a page with the bundle of the tests."""
+    """Open a page with the bundle of the tests."""
 
     def opened(*, script: str = "", query: str = "", origin: str = site.origin) -> Page:
         return open_page(f"{origin}{site.page(f'{emulator.url}/bridge.js{script}')}{query}")
@@ -53,12 +53,12 @@ def listen(page: Page, name: str, channel: str, **options: Any) -> None:
 
 
 def call(page: Page, function: str, *arguments: Any) -> Any:
-    """Calls a function of @forge/bridge, such as `realtime.publish`."""
+    """Call a function of @forge/bridge, such as `realtime.publish`."""
     return page.evaluate(f"arguments => window.bridge.{function}(...arguments)", list(arguments))
 
 
 def events(page: Page, name: str, count: int) -> list[Any]:
-    """Waits for so many events."""
+    """Wait for this number of events."""
     page.wait_for_function("([name, count]) => window.events[name].length >= count", arg=[name, count])
     received: list[Any] = page.evaluate("name => window.events[name]", name)
     return received
@@ -98,7 +98,7 @@ def test_example_app_shows_progress_of_its_container(
             assert page.evaluate("window.shown") == [*once, *once]
             calls = emulator.requests
     assert [call.status for call in calls] == [200] * 2 * (len(service.STEPS) + 1)
-    # Each click was an invocation of its own.
+    # Each click is an invocation of its own.
     assert len({call.authorization.invocation_id for call in calls if call.authorization}) == 2
 
 
@@ -115,7 +115,7 @@ def test_front_end_subscribes_and_unsubscribes(
 ) -> None:
     listen(page, "scoped", channel)
     listen(page, "global", channel, isGlobal=True)
-    # A string stays one unless it is the JSON of an object or array; the client sends anything else as JSON.
+    # A string stays a string unless it is the JSON of an object or array. The client sends other values as JSON.
     for payload in ("text", "42", "null", {"a": [1, None]}, [1], '{"b": 2}', ""):
         back_end.publish(channel, payload)
     assert events(page, "scoped", 7) == ["text", "42", "null", {"a": [1, None]}, [1], {"b": 2}, ""]
@@ -211,7 +211,7 @@ def test_page_is_in_the_context_of_its_invocation(opened: Open, emulator: Emulat
             for number in (1, 2)
         }
     )
-    # Its own query comes first, and then that of the page.
+    # The script's own query takes precedence over that of the page.
     one = opened(script="?invocation=invocation-1", query="?invocation=invocation-2")
     two = opened(query="?invocation=invocation-2")
     for page in (one, two):
@@ -255,7 +255,7 @@ def test_lost_connection_is_reopened(page: Page, emulator: Emulator, site: Site,
     port = int(emulator.url.rpartition(":")[2])
     emulator.stop()
     with Emulator(port=port, origins=[site.origin]) as restarted:
-        # What is published until the page is back is replayed to it.
+        # Events published while the page is away are replayed to it.
         with RealtimeClient(restarted.url) as client:
             live = client.for_invocation({"x-forge-invocation-id": "invocation-123"})
             live.publish(channel, "two")
@@ -280,7 +280,7 @@ def test_reconnected_page_gets_missed_events_once_and_nothing_older(
 
 
 def lose_connections(emulator: Emulator) -> None:
-    """Cuts those of the subscribers, and forgets nothing."""
+    """Cut the connections of the subscribers, and keep everything else."""
 
     def cut() -> None:
         for connection in list(emulator._app.state.connections):
@@ -307,7 +307,7 @@ def test_subscription_refused_on_reconnect_ends(
 def test_subscription_over_the_limit_on_reconnect_is_retried(
     page: Page, emulator: Emulator, back_end: RealtimeClient, channel: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # The emulator's clock goes by advance() only: until then the second never ends.
+    # Only advance() moves the emulator's clock: until then the limit's second does not end.
     monkeypatch.setattr("forge_realtime_emulator._platform.clock.time", SimpleNamespace(time=lambda: 1_800_000_000.0))
     refused: list[float] = []
 
@@ -321,7 +321,7 @@ def test_subscription_over_the_limit_on_reconnect_is_retried(
     back_end.publish(channel, "one")
     assert events(page, "a", 1) == events(page, "b", 1) == ["one"]
     emulator.change(limit=4)
-    back_end.publish(channel, "two")  # The fourth operation of the second.
+    back_end.publish(channel, "two")  # the fourth operation in this second
     assert events(page, "a", 2) == events(page, "b", 2) == ["one", "two"]
     lose_connections(emulator)
     while len(refused) < 8:
@@ -334,7 +334,7 @@ def test_subscription_over_the_limit_on_reconnect_is_retried(
     back_end.publish(channel, "after")
     for name in ("a", "b"):
         assert events(page, name, 4) == ["one", "two", "meanwhile", "after"]
-    # Each of the two tried after 0.1 s, 0.2 s, 0.4 s.
+    # Each of the two retried after 0.1 s, 0.2 s and 0.4 s.
     assert refused[7] - refused[0] > 0.5
 
 
@@ -347,7 +347,7 @@ def test_unsubscribing_while_disconnected_stops_reconnecting(
     emulator.stop()
     page.evaluate("window.unlisten('a')")
     with Emulator(port=port, origins=[site.origin]) as restarted:
-        # Long after it would have tried again.
+        # Long after the next retry.
         page.clock.run_for(60_000)
         listen(page, "b", channel)
         call(page, "realtime.publish", channel, "x")
@@ -366,11 +366,11 @@ def test_service_is_called_as_the_platform_does(site: Site, open_page: Callable[
             "headers": {"X-Own": "1", "X-Forge-Invocation-Id": "forged", "Connection": "x-hop", "X-Hop": "1"},
             "body": {"n": [1, "ü"]},
         }
-        answer = call(page, "invokeService", sent)
-        assert answer["status"] == 201
-        assert answer["headers"]["x-answer"] == "one,two"
-        assert "transfer-encoding" not in answer["headers"]
-        got = answer["body"]
+        response = call(page, "invokeService", sent)
+        assert response["status"] == 201
+        assert response["headers"]["x-answer"] == "one,two"
+        assert "transfer-encoding" not in response["headers"]
+        got = response["body"]
         assert (got["method"], got["path"], got["query"]) == ("PUT", "/base/a%20b", "c=d&c=e")
         assert got["body"] == '{"n": [1, "\\u00fc"]}'
         headers = got["headers"]
@@ -381,7 +381,7 @@ def test_service_is_called_as_the_platform_does(site: Site, open_page: Callable[
         assert base64.b64decode(headers["x-forge-invocation-log-attributes"], validate=True)
         assert re.fullmatch("[0-9a-f]{32}", headers["x-b3-traceid"])
         assert re.fullmatch("[0-9a-f]{16}", headers["x-b3-spanid"])
-        # The invocation is registered, with the context of the page.
+        # The invocation is registered with the context of the page.
         with RealtimeClient(emulator.url) as client, emulator.subscribe("board", invocation="invocation-1") as there:
             client.for_invocation(headers).publish("board", "moved")
             assert there.receive(timeout=5).payload == "moved"
@@ -398,7 +398,7 @@ def test_service_is_called_as_the_platform_does(site: Site, open_page: Callable[
 
 @pytest.fixture
 def echo() -> Iterator[AsgiServer]:
-    async def answer(scope: Any, receive: Any, send: Any) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
         body = (await receive())["body"]
         path = scope["path"].removeprefix("/base")
         told = {
@@ -416,7 +416,7 @@ def echo() -> Iterator[AsgiServer]:
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": content})
 
-    with AsgiServer(answer) as server:
+    with AsgiServer(app) as server:
         yield server
 
 

@@ -1,4 +1,4 @@
-"""The command `forge-realtime emulate`, as a process."""
+"""The command `forge-realtime emulate`, run as a process."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_closed_stdout_does_not_end_emulate(client: httpx.Client) -> None:
 def test_emulate_raises_the_limit_of_open_files() -> None:
     resource = pytest.importorskip("resource")
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    # What a child inherits; this process goes on with its own.
+    # For the child to inherit; this process gets its own limit back.
     resource.setrlimit(resource.RLIMIT_NOFILE, (64, before[1]))
     try:
         process = subprocess.Popen(
@@ -131,11 +131,11 @@ def test_service_and_origins_are_options(client: httpx.Client) -> None:
         url = line.partition('<script src="')[2].partition('/bridge.js"></script>')[0]
         assert exported(process) == url
         for origin in origins:
-            answer = client.post(
+            response = client.post(
                 f"{url}/_emulator/invoke", json={"path": "/", "method": "GET"}, headers={"Origin": origin}
             )
-            assert answer.headers["access-control-allow-origin"] == origin
-            assert "http://127.0.0.1:1" in answer.json()["error"]["message"]
+            assert response.headers["access-control-allow-origin"] == origin
+            assert "http://127.0.0.1:1" in response.json()["error"]["message"]
 
 
 def test_contexts_strict_and_limit_are_options(client: httpx.Client, tmp_path: Path) -> None:
@@ -146,8 +146,8 @@ def test_contexts_strict_and_limit_are_options(client: httpx.Client, tmp_path: P
         state = client.get(f"{url}/_emulator/state").json()
         assert state["contexts"]["invocations"]["known"]["installation"] == "i-1"
         assert state["limit"] == 1
-        answer = client.get(f"{url}/invocation/context", headers={"forge-proxy-authorization": "Forge id=unknown"})
-        assert answer.status_code == 401
+        response = client.get(f"{url}/invocation/context", headers={"forge-proxy-authorization": "Forge id=unknown"})
+        assert response.status_code == 401
     contexts.write_text('{"invocations": {"known": {"site": "i-1"}}}', encoding="utf-8")
     run = _run(*COMMAND, "emulate", "--port", "0", "--contexts", str(contexts))
     assert run.returncode == 1
@@ -180,7 +180,7 @@ def test_port_out_of_range_is_a_usage_error() -> None:
 
 @pytest.mark.parametrize("missing", ["click", "starlette", "uvicorn", "jwt", "websockets", "openapi_schema_validator"])
 def test_without_the_extra_emulate_says_what_to_install(missing: str) -> None:
-    # What is None in sys.modules cannot be imported.
+    # A module that is None in sys.modules cannot be imported.
     code = f"import sys, runpy; sys.modules[{missing!r}] = None; sys.argv[1:] = ['emulate']; "
     code += "runpy.run_module('forge_realtime_emulator', run_name='__main__')"
     run = _run(sys.executable, "-c", code)

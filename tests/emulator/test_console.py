@@ -1,4 +1,4 @@
-"""The console, as a person with a browser sees it."""
+"""The console in a browser."""
 
 from __future__ import annotations
 
@@ -57,10 +57,10 @@ def test_missing_browser_skips_unless_it_is_required(monkeypatch: pytest.MonkeyP
 
 
 def test_page_loads_and_reaches_nothing_but_the_emulator(own: Api, client: httpx.Client) -> None:
-    answer = client.get(own.emulator.url)
-    assert answer.headers["content-type"] == "text/html; charset=utf-8"
-    assert not re.search(r"""(src|href)=["']?(https?:|/)|url\(|@import""", answer.text)
-    policy = dict(part.split(" ", 1) for part in answer.headers["content-security-policy"].split("; "))
+    response = client.get(own.emulator.url)
+    assert response.headers["content-type"] == "text/html; charset=utf-8"
+    assert not re.search(r"""(src|href)=["']?(https?:|/)|url\(|@import""", response.text)
+    policy = dict(part.split(" ", 1) for part in response.headers["content-security-policy"].split("; "))
     assert policy["default-src"] == "'none'"
     assert policy["connect-src"] == "'self'"
     for directive in ("script-src", "style-src"):
@@ -229,8 +229,8 @@ def test_fault_form_makes_next_call_fail(own: Api, console: Console, channel: st
     where = ", only installation default-installation"
     expect(waiting).to_have_text(what.format("2 times, ") + where)
     assert own.publish_global(channel).status_code == 200
-    answer = own.publish(channel)
-    assert (answer.status_code, answer.headers["retry-after"]) == (429, "7")
+    response = own.publish(channel)
+    assert (response.status_code, response.headers["retry-after"]) == (429, "7")
     expect(waiting).to_have_text(what.format("") + where)
     call = console.requests.first
     expect(call).to_contain_text("by a fault")
@@ -438,7 +438,7 @@ def test_reset_empties_the_console(own: Api, console: Console) -> None:
 @pytest.mark.parametrize("width", [320, 360, 768, 1024, 1440])
 def test_nothing_overflows_the_window(own: Api, open_console: Callable[..., Console], width: int) -> None:
     console = open_console(viewport={"width": width, "height": 740})
-    # One without a place to break it, and one with many.
+    # One name without a place for a line break, and one with many.
     long, other = "a" * 300, "a-long-name-without-a-break" * 12
     own.emulator.register(invocations={long: {"installation": long, "module": long, "context": {"issue": long}}})
     own.emulator.fail_next(5, status=503, operation="publish", channel=long, installation=long)
@@ -457,7 +457,8 @@ def test_nothing_overflows_the_window(own: Api, open_console: Callable[..., Cons
         assert console.page.evaluate("document.scrollingElement.scrollWidth <= innerWidth")
         within = """() => [...document.querySelectorAll('body *')].filter((node) => {
             const box = node.getBoundingClientRect();
-            return box.width && getComputedStyle(node).position !== 'absolute' && (box.right > innerWidth || box.left < 0);
+            const isOutside = box.right > innerWidth || box.left < 0;
+            return box.width && getComputedStyle(node).position !== 'absolute' && isOutside;
         }).map((node) => node.outerHTML.slice(0, 80))"""
         assert console.page.evaluate(within) == []
 

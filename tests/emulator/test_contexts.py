@@ -1,4 +1,4 @@
-"""Invocations and installations: what is registered, and what follows from it for scopes."""
+"""Registered invocations and installations, and the scopes that follow from them."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ def registered(own: Api) -> Api:
 def reaches(api: Api, publisher: str, subscriber: str, overrides: list[str] | None = None) -> bool:
     options: dict[str, Any] = {} if overrides is None else {"contextOverrides": overrides}
     with api.emulator.subscribe("x", invocation=subscriber, context_overrides=overrides):
-        answer = api.publish("x", authorization=f"Forge as=app,id={publisher}", **options)
-    assert answer.status_code == 200, answer.text
-    return answer.json()["eventId"] is not None
+        response = api.publish("x", authorization=f"Forge as=app,id={publisher}", **options)
+    assert response.status_code == 200, response.text
+    return response.json()["eventId"] is not None
 
 
 @pytest.mark.parametrize(
@@ -70,9 +70,9 @@ def test_overrides_replace_the_scope_and_compare_values(
 
 @pytest.mark.parametrize("name", ["Issue", "site", "", "\ud800"])
 def test_unknown_override_is_refused_on_both_sides(registered: Api, name: str) -> None:
-    answer = registered.publish("x", contextOverrides=["issue", name])
-    assert answer.status_code == 400
-    assert answer.json()["message"] == (
+    response = registered.publish("x", contextOverrides=["issue", name])
+    assert response.status_code == 400
+    assert response.json()["message"] == (
         "Invalid request: options.contextOverrides: must be of board, issue, project, content, space, repository,"
         " pullRequest."
     )
@@ -98,9 +98,9 @@ def test_publish_needs_an_invocation_from_a_ui(registered: Api) -> None:
         ("Forge id=timer", "an invocation that came from a UI context, and this one did not"),
         ("Forge installationId=i-1", "cannot be done on behalf of an installationId"),
     ]:
-        answer = registered.publish("x", authorization=authorization)
-        assert (answer.status_code, answer.json()["code"]) == (400, "INVALID_REQUEST")
-        assert problem in answer.json()["message"]
+        response = registered.publish("x", authorization=authorization)
+        assert (response.status_code, response.json()["code"]) == (400, "INVALID_REQUEST")
+        assert problem in response.json()["message"]
         assert registered.publish_global("x", authorization=authorization).status_code == 200
         body = {"channelName": "x", "claims": {}}
         assert registered.post("/forge/realtime/v1/token", body, authorization).status_code == 200
@@ -119,18 +119,18 @@ def test_strict_refuses_unregistered_ids(registered: Api) -> None:
     registered.emulator.change(strict=True)
     body = {"channelName": "x", "claims": {}}
     for authorization, what in [("Forge id=no", "invocation"), ("Forge installationId=no", "installation")]:
-        for answer in (
+        for response in (
             registered.publish_global("x", authorization=authorization),
             registered.post("/forge/realtime/v1/token", body, authorization),
         ):
-            assert (answer.status_code, answer.json()["code"]) == (401, "UNAUTHORIZED")
-            assert answer.json()["message"].startswith(f"Unauthorized request: this {what} is not registered")
+            assert (response.status_code, response.json()["code"]) == (401, "UNAUTHORIZED")
+            assert response.json()["message"].startswith(f"Unauthorized request: this {what} is not registered")
     assert registered.publish("x", authorization="Forge id=no").status_code == 401
     with pytest.raises(SubscriptionRefused, match="this invocation is not registered"):
         registered.emulator.subscribe("x", invocation="no").__enter__()
     with registered.emulator.subscribe("x", invocation="issue-1"):
         assert registered.publish("x", authorization="Forge id=issue-1").json()["eventId"]
-    # A page that names no invocation is in the default context, which there always is.
+    # A page that names no invocation uses the default context, which always exists.
     with registered.emulator.subscribe("x"):
         pass
     assert registered.publish_global("x", authorization="Forge installationId=i-2").status_code == 200
@@ -168,8 +168,8 @@ def test_malformed_registry_is_refused_as_a_whole(own: Api, registry: Any, probl
         own.emulator.register(**registry)
     with pytest.raises(ValueError, match=problem):
         Emulator(contexts=registry)
-    answer = own.post("/_emulator/contexts", registry)
-    assert (answer.status_code, answer.json()["code"]) == (400, "INVALID_REQUEST")
+    response = own.post("/_emulator/contexts", registry)
+    assert (response.status_code, response.json()["code"]) == (400, "INVALID_REQUEST")
     own.emulator.register()
     assert own.get("/_emulator/state").json()["contexts"]["invocations"] == {}
 
@@ -192,9 +192,9 @@ def test_contexts_file_is_read_or_its_error_reported(tmp_path: Path) -> None:
 
 
 def test_invocation_context_is_served(registered: Api) -> None:
-    answer = registered.get("/invocation/context", "Forge id=issue-1")
-    assert answer.status_code == 200
-    body = answer.json()
+    response = registered.get("/invocation/context", "Forge id=issue-1")
+    assert response.status_code == 200
+    body = response.json()
     assert body["app"]["installationId"] == "i-1"
     assert body["app"]["module"] == {"key": "panel", "type": "jira:issuePanel"}
     assert set(body["app"]) == {"id", "installationId", "environment", "module"}
@@ -242,8 +242,8 @@ def test_registered_default_installation_is_listed(own: Api) -> None:
     "query", ["pageSize=0", "pageSize=101", "pageSize=x", "pageSize=-1", "cursor=x", "cursor=", "cursor=" + "9" * 5000]
 )
 def test_invalid_page_size_or_cursor_is_refused(own: Api, query: str) -> None:
-    answer = own.get(f"/v1/installations?{query}")
-    assert (answer.status_code, answer.json()["code"]) == (400, "INVALID_REQUEST")
+    response = own.get(f"/v1/installations?{query}")
+    assert (response.status_code, response.json()["code"]) == (400, "INVALID_REQUEST")
 
 
 modules = st.text(min_size=1, max_size=8) | st.sampled_from(["m", 'm issue="1"', 'm issue="1" project="2"'])

@@ -1,4 +1,4 @@
-"""Which events reach which subscribers."""
+"""Delivery: which events reach which subscribers."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from forge_realtime_emulator._platform import channels as _channels
 from tests.emulator.api import Api
 
 
-def delivered(answer: httpx.Response) -> bool:
-    assert answer.status_code == 200, answer.text
-    return answer.json()["eventId"] is not None
+def delivered(response: httpx.Response) -> bool:
+    assert response.status_code == 200, response.text
+    return response.json()["eventId"] is not None
 
 
 @pytest.mark.parametrize("payload", ["", "plain", '"json"', '{"a": [1]}', "\u20ac \U0001f600 \x00\n", "\ud800"])
@@ -132,10 +132,10 @@ def test_permissions_are_enforced(
     api: Api, channel: str, permissions: list[str] | None, publishes: bool, subscribes: bool
 ) -> None:
     token = api.sign(channel, {"team": "red"}, permissions)
-    answer = api.publish(channel, token=token)
-    assert answer.status_code == (200 if publishes else 400)
+    response = api.publish(channel, token=token)
+    assert response.status_code == (200 if publishes else 400)
     if not publishes:
-        assert answer.json()["code"] == "MISSING_PERMISSION"
+        assert response.json()["code"] == "MISSING_PERMISSION"
     if subscribes:
         with api.emulator.subscribe(channel, token=token) as subscription:
             assert delivered(api.publish(channel, token=api.sign(channel, {"team": "red"})))
@@ -176,9 +176,9 @@ def test_subscription_outlives_its_token(own: Api, channel: str) -> None:
         assert subscription.receive().payload == "x"
 
 
-def _refused(answer: httpx.Response, code: str) -> None:
-    assert answer.status_code == 400
-    assert answer.json() == {"code": code, "message": f"Realtime token validation failed: {code}"}
+def _refused(response: httpx.Response, code: str) -> None:
+    assert response.status_code == 400
+    assert response.json() == {"code": code, "message": f"Realtime token validation failed: {code}"}
 
 
 def test_every_subscriber_gets_every_event_in_order(api: Api, channel: str) -> None:
@@ -215,8 +215,8 @@ def test_nothing_arrives_after_unsubscribing(own: Api, channel: str) -> None:
     own.emulator.change(limit=None)
     with own.emulator.subscribe(channel):
         pass
-    answers = [delivered(own.publish(channel)) for _ in range(200)]
-    assert not answers[-1]
+    responses = [delivered(own.publish(channel)) for _ in range(200)]
+    assert not responses[-1]
 
 
 def test_slow_subscriber_is_closed_with_reason_and_delays_nobody(
@@ -243,7 +243,7 @@ def test_slow_subscriber_is_closed_with_reason_and_delays_nobody(
 
 @contextmanager
 def _unread(emulator: Emulator, channel: str) -> Iterator[Subscription]:
-    """A subscription whose client reads nothing ahead."""
+    """Subscription whose client reads nothing ahead."""
     address = f"ws{emulator.url.removeprefix('http')}/_emulator/subscribe"
     with connect(address, proxy=None, compression=None, max_size=None, max_queue=1) as connection:
         connection.send(json.dumps({"channel": channel}))

@@ -1,4 +1,4 @@
-"""The Python API: starting, stopping, and what is remembered."""
+"""Python API of the emulator: start, stop and records."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ def test_calls_are_recorded_in_order_whatever_their_outcome(own: Api, channel: s
     assert (third.authorization, third.body) == (None, None)
     assert fourth.body == {"channelName": channel, "claims": {}}
     with pytest.raises(dataclasses.FrozenInstanceError):
-        first.status = 500  # type: ignore[misc] # pyright: ignore
+        first.status = 500  # type: ignore[misc] # pyright: ignore[reportAttributeAccessIssue]
 
 
 def test_call_is_recorded_before_its_response_arrives(own: Api, channel: str) -> None:
@@ -163,12 +163,12 @@ def test_call_is_recorded_before_its_response_arrives(own: Api, channel: str) ->
 def test_accepted_events_are_recorded(own: Api, channel: str) -> None:
     own.publish(channel, "nobody")
     with own.emulator.subscribe(channel, is_global=True):
-        answer = own.publish_global(channel, "somebody").json()
+        response = own.publish_global(channel, "somebody").json()
     first, second = own.emulator.events
     assert (first.channel, first.payload, first.is_global) == (channel, "nobody", False)
     assert (first.event_id, first.event_timestamp, first.delivered) == (None, None, 0)
     assert (second.payload, second.is_global, second.delivered) == ("somebody", True, 1)
-    assert (second.event_id, second.event_timestamp) == (answer["eventId"], answer["eventTimestamp"])
+    assert (second.event_id, second.event_timestamp) == (response["eventId"], response["eventTimestamp"])
 
 
 def test_logs_and_reprs_show_no_secret(
@@ -215,7 +215,7 @@ def test_records_and_faults_are_thread_safe(own: Api, channel: str) -> None:
 
 
 def test_change_waits_for_the_end_of_a_stop(own: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In between the server is no longer the emulator's, but its thread still works on the same state."""
+    """While the server stops, its thread still works on the same state."""
     stopping, go_on = threading.Event(), threading.Event()
     stop = UvicornThread.stop
 

@@ -1,4 +1,4 @@
-"""Faults on request, through the control endpoint and from Python."""
+"""Fault injection, through the control endpoint and from Python."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ def test_fault_applies_to_the_given_number_of_calls(own: Api) -> None:
 
 def test_times_defaults_to_one_and_retry_after_to_none(own: Api) -> None:
     own.post(FAULTS, {"status": 503})
-    answer = own.publish("faults")
-    assert answer.status_code == 503
-    assert "retry-after" not in answer.headers
-    assert answer.json()["code"] == "INJECTED_FAULT"
+    response = own.publish("faults")
+    assert response.status_code == 503
+    assert "retry-after" not in response.headers
+    assert response.json()["code"] == "INJECTED_FAULT"
     assert statuses(own, 1) == [200]
 
 
@@ -91,18 +91,18 @@ BAD = [
 
 @pytest.mark.parametrize(("fault", "problem"), BAD)
 def test_wrong_fault_is_refused_with_the_reason(own: Api, fault: Any, problem: str) -> None:
-    answer = own.post(FAULTS, fault)
-    assert answer.status_code == 400
-    assert answer.json()["code"] == "INVALID_REQUEST"
-    assert problem in answer.json()["message"]
+    response = own.post(FAULTS, fault)
+    assert response.status_code == 400
+    assert response.json()["code"] == "INVALID_REQUEST"
+    assert problem in response.json()["message"]
     assert statuses(own, 1) == [200]
 
 
 @pytest.mark.parametrize("content_type", ["text/plain", "application/json"])
 def test_fault_that_is_not_json_is_refused(own: Api, content_type: str) -> None:
-    answer = own.post(FAULTS, content=b"{status", headers={"Content-Type": content_type})
-    assert answer.status_code == 400
-    assert answer.json()["code"] == "INVALID_REQUEST"
+    response = own.post(FAULTS, content=b"{status", headers={"Content-Type": content_type})
+    assert response.status_code == 400
+    assert response.json()["code"] == "INVALID_REQUEST"
 
 
 def test_wrong_fault_from_python_is_a_value_error(own: Api) -> None:
@@ -117,7 +117,7 @@ def test_wrong_fault_from_python_is_a_value_error(own: Api) -> None:
 
 
 def raw_publish(api: Api, channel: str = "faults") -> bytes:
-    """All bytes of the answer to a publish; what ends the connection otherwise is raised."""
+    """Return all bytes of the response to a publish, or raise the connection's error."""
     body = json.dumps({"name": channel, "payload": "x"}).encode()
     head = (
         "POST /forge/realtime/v1/publish HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
@@ -163,10 +163,10 @@ def test_truncated_fault_ends_within_the_body(own: Api) -> None:
 
 def test_not_json_fault_is_html(own: Api) -> None:
     own.emulator.fail_next(answer="not-json")
-    answer = own.publish("faults")
-    assert (answer.status_code, answer.headers["content-type"].partition(";")[0]) == (200, "text/html")
+    response = own.publish("faults")
+    assert (response.status_code, response.headers["content-type"].partition(";")[0]) == (200, "text/html")
     with pytest.raises(ValueError, match="Expecting value"):
-        answer.json()
+        response.json()
     assert statuses(own, 1) == [200]
 
 
@@ -190,8 +190,8 @@ def test_delivered_fault_makes_a_duplicate_when_the_client_retries(
 
 def test_delivered_fault_does_not_hide_a_refusal(own: Api) -> None:
     own.emulator.fail_next(status=503, delivered=True)
-    answer = own.publish("faults", token="x")
-    assert (answer.status_code, answer.json()["code"]) == (400, "INVALID_TOKEN")
+    response = own.publish("faults", token="x")
+    assert (response.status_code, response.json()["code"]) == (400, "INVALID_TOKEN")
     assert not own.emulator.requests[-1].fault
     assert statuses(own, 1) == [200]
 
@@ -208,9 +208,9 @@ def test_delay_alone_gives_the_normal_response_late(own: Api, channel: str) -> N
 def test_delay_comes_before_another_fault(own: Api) -> None:
     own.emulator.fail_next(delay=0.2, status=429, retry_after=3)
     began = time.monotonic()
-    answer = own.publish("faults")
+    response = own.publish("faults")
     assert time.monotonic() - began >= 0.2
-    assert (answer.status_code, answer.headers["retry-after"]) == (429, "3")
+    assert (response.status_code, response.headers["retry-after"]) == (429, "3")
     own.emulator.fail_next(delay=0.1, answer="reset")
     with pytest.raises(ConnectionResetError):
         raw_publish(own)
@@ -228,8 +228,8 @@ def test_delayed_call_delays_no_other(own: Api, channel: str) -> None:
 @pytest.mark.parametrize("end", ["reset", "stop"])
 def test_delayed_call_ends_with_the_emulator_and_leaves_no_trace(own: Api, end: str) -> None:
     own.emulator.fail_next(delay=3600)
-    answers: list[httpx.Response] = []
-    caller = Thread(target=lambda: answers.append(own.publish("faults")))
+    responses: list[httpx.Response] = []
+    caller = Thread(target=lambda: responses.append(own.publish("faults")))
     caller.start()
     while own.get("/_emulator/state").json()["faults"]:
         pass
@@ -237,7 +237,7 @@ def test_delayed_call_ends_with_the_emulator_and_leaves_no_trace(own: Api, end: 
     getattr(own.emulator, end)()
     caller.join()
     assert time.monotonic() - began < 2
-    assert [(answer.status_code, answer.json()["code"]) for answer in answers] == [(503, "DELAY_ENDED")]
+    assert [(response.status_code, response.json()["code"]) for response in responses] == [(503, "DELAY_ENDED")]
     assert (own.emulator.requests, own.emulator.events) == ([], [])
 
 
@@ -289,7 +289,7 @@ def test_fault_response_says_that_it_is_one(own: Api) -> None:
     own.emulator.fail_next(answer="not-json")
     own.publish("faults")
     assert own.emulator.requests[-1].message == (
-        "The emulator was asked to answer this call so: not-json; nothing was delivered."
+        "The emulator was asked to answer this call with the fault not-json; nothing was delivered."
     )
 
 

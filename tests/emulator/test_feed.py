@@ -1,4 +1,4 @@
-"""The feed that the console reads."""
+"""The live feed of the console."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from tests.emulator.api import Api
 
 @contextmanager
 def feed(emulator: Emulator) -> Iterator[Iterator[dict[str, Any]]]:
-    with httpx.stream("GET", f"{emulator.url}/_emulator/feed", trust_env=False) as answer:
-        assert answer.headers["content-type"].startswith("text/event-stream")
-        yield (json.loads(line.removeprefix("data: ")) for line in answer.iter_lines() if line)
+    with httpx.stream("GET", f"{emulator.url}/_emulator/feed", trust_env=False) as response:
+        assert response.headers["content-type"].startswith("text/event-stream")
+        yield (json.loads(line.removeprefix("data: ")) for line in response.iter_lines() if line)
 
 
 def until_state(messages: Iterator[dict[str, Any]]) -> list[str]:
@@ -62,7 +62,7 @@ def test_busy_feed_sends_every_record_at_once_and_few_states(own: Api, channel: 
                 break
         assert kinds.count("event") == 101
         assert kinds.count("state") <= took / 0.1 + 1
-        # What has changed is shown although no record follows.
+        # A change is shown although no record follows.
         own.emulator.change(limit=7)
         assert next(message["limit"] for message in messages if message.get("limit")) == 7
 

@@ -1,4 +1,4 @@
-"""The limit: operations per second and installation, publish, subscribe and sign together."""
+"""The rate limit: publish, subscribe and sign together, per second and installation."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.emulator.api import Api
 
 @pytest.fixture
 def limited(own: Api, monkeypatch: pytest.MonkeyPatch) -> Api:
-    """Its clock goes by advance() only: how fast this machine is decides nothing."""
+    """An emulator whose clock only advance() moves, so that the speed of this machine does not matter."""
     monkeypatch.setattr("forge_realtime_emulator._platform.clock.time", SimpleNamespace(time=lambda: 1_800_000_000.0))
     return own
 
@@ -32,11 +32,11 @@ def statuses(call: Callable[[], httpx.Response], times: int) -> list[int]:
 
 def test_fifty_pass_and_the_next_is_refused(limited: Api) -> None:
     assert statuses(lambda: limited.publish("x"), 50) == [200] * 50
-    answer = limited.publish("x")
-    assert answer.status_code == 429
-    assert answer.json()["code"] == "RATE_LIMIT_EXCEEDED"
-    assert "Over 50 operations per second" in answer.json()["message"]
-    assert "retry-after" not in answer.headers
+    response = limited.publish("x")
+    assert response.status_code == 429
+    assert response.json()["code"] == "RATE_LIMIT_EXCEEDED"
+    assert "Over 50 operations per second" in response.json()["message"]
+    assert "retry-after" not in response.headers
     assert len(limited.emulator.events) == 50
     assert (limited.emulator.requests[-1].status, limited.emulator.requests[-1].code) == (429, "RATE_LIMIT_EXCEEDED")
 

@@ -1,4 +1,4 @@
-"""Checks against the document, and the operations' answers."""
+"""Operations: checks against the document, and responses."""
 
 from __future__ import annotations
 
@@ -55,11 +55,11 @@ def document() -> Any:
     ],
 )
 def test_body_against_the_schema_is_refused_naming_the_field(api: Api, path: str, body: Any, problem: str) -> None:
-    answer = api.post(path, body)
-    assert answer.status_code == 400
-    assert answer.json()["code"] == "INVALID_REQUEST"
-    assert problem in answer.json()["message"]
-    assert "secret" not in answer.text
+    response = api.post(path, body)
+    assert response.status_code == 400
+    assert response.json()["code"] == "INVALID_REQUEST"
+    assert problem in response.json()["message"]
+    assert "secret" not in response.text
 
 
 @pytest.mark.parametrize(
@@ -74,16 +74,16 @@ def test_body_against_the_schema_is_refused_naming_the_field(api: Api, path: str
     ],
 )
 def test_body_that_is_not_json_is_refused(api: Api, content: bytes, problem: str) -> None:
-    answer = api.post(PUBLISH, headers={"Content-Type": "application/json"}, content=content)
-    assert answer.status_code == 400
-    assert problem in answer.json()["message"]
+    response = api.post(PUBLISH, headers={"Content-Type": "application/json"}, content=content)
+    assert response.status_code == 400
+    assert problem in response.json()["message"]
 
 
 @pytest.mark.parametrize("content_type", ["text/plain", "application/xml", ""])
 def test_other_content_type_is_refused(api: Api, content_type: str) -> None:
-    answer = api.post(PUBLISH, {"name": "x", "payload": "x"}, headers={"Content-Type": content_type})
-    assert answer.status_code == 400
-    assert "Content-Type must be application/json" in answer.json()["message"]
+    response = api.post(PUBLISH, {"name": "x", "payload": "x"}, headers={"Content-Type": content_type})
+    assert response.status_code == 400
+    assert "Content-Type must be application/json" in response.json()["message"]
 
 
 def test_content_type_with_charset_is_accepted(api: Api, channel: str) -> None:
@@ -94,9 +94,9 @@ def test_content_type_with_charset_is_accepted(api: Api, channel: str) -> None:
 def test_body_over_one_mebibyte_is_refused(api: Api, channel: str) -> None:
     around = len(json.dumps({"name": channel, "payload": ""}))
     assert api.post(PUBLISH, {"name": channel, "payload": "x" * (1024 * 1024 - around)}).status_code == 200
-    answer = api.post(PUBLISH, {"name": channel, "payload": "x" * (1024 * 1024 - around + 1)})
-    assert answer.status_code == 413
-    assert answer.json()["code"] == "PAYLOAD_TOO_LARGE"
+    response = api.post(PUBLISH, {"name": channel, "payload": "x" * (1024 * 1024 - around + 1)})
+    assert response.status_code == 413
+    assert response.json()["code"] == "PAYLOAD_TOO_LARGE"
     assert api.post(PUBLISH, content=b"x" * 20_000_000).status_code == 413
 
 
@@ -105,29 +105,29 @@ def test_authorization_is_checked_before_the_body(api: Api) -> None:
 
 
 def test_unknown_path_or_method_lists_the_operations(api: Api, client: httpx.Client) -> None:
-    answer = api.post("/forge/realtime/publish", {})
-    assert answer.status_code == 404
-    assert f"POST {PUBLISH}" in answer.json()["message"]
+    response = api.post("/forge/realtime/publish", {})
+    assert response.status_code == 404
+    assert f"POST {PUBLISH}" in response.json()["message"]
     assert api.post(PUBLISH + "/", {}).status_code == 404
-    answer = client.get(api.emulator.url + PUBLISH)
-    assert answer.status_code == 405
-    assert answer.json()["code"] == "METHOD_NOT_ALLOWED"
+    response = client.get(api.emulator.url + PUBLISH)
+    assert response.status_code == 405
+    assert response.json()["code"] == "METHOD_NOT_ALLOWED"
 
 
 def test_publish_without_subscriber_is_no_error(api: Api, channel: str) -> None:
-    for answer in (api.publish(channel), api.publish_global(channel)):
-        assert answer.status_code == 200
-        assert answer.json() == {"eventId": None, "eventTimestamp": None}
+    for response in (api.publish(channel), api.publish_global(channel)):
+        assert response.status_code == 200
+        assert response.json() == {"eventId": None, "eventTimestamp": None}
 
 
 def test_received_event_has_id_and_timestamp(api: Api, channel: str) -> None:
     with api.emulator.subscribe(channel) as subscription:
         before = time.time() * 1000
-        answer = api.publish(channel).json()
+        response = api.publish(channel).json()
         event = subscription.receive()
-    assert re.fullmatch(r"[0-9a-f-]{36}", answer["eventId"])
-    assert before - 1 <= int(answer["eventTimestamp"]) <= time.time() * 1000
-    assert (event.event_id, event.event_timestamp) == (answer["eventId"], answer["eventTimestamp"])
+    assert re.fullmatch(r"[0-9a-f-]{36}", response["eventId"])
+    assert before - 1 <= int(response["eventTimestamp"]) <= time.time() * 1000
+    assert (event.event_id, event.event_timestamp) == (response["eventId"], response["eventTimestamp"])
 
 
 @pytest.mark.parametrize("permissions", [None, [], ["publish"], ["subscribe", "publish"]])
@@ -135,18 +135,18 @@ def test_token_is_a_jwt_in_the_documented_layout(api: Api, channel: str, permiss
     body = {"channelName": channel, "claims": {"team": "red"}}
     if permissions is not None:
         body["permissions"] = permissions
-    answer = api.post(TOKEN, body).json()
+    response = api.post(TOKEN, body).json()
     header, payload, _ = (
-        json.loads(_decode(part)) if i < 2 else part for i, part in enumerate(answer["token"].split("."))
+        json.loads(_decode(part)) if i < 2 else part for i, part in enumerate(response["token"].split("."))
     )
     assert header["alg"] == "HS256"
     assert payload["channel"] == {"name": channel}
     assert payload["claims"] == {"team": "red"}
-    assert payload["exp"] == answer["expiresAt"]
+    assert payload["exp"] == response["expiresAt"]
     assert payload.get("permissions", None) == permissions
     assert ("permissions" in payload) == (permissions is not None)
-    assert type(answer["expiresAt"]) is int
-    assert 0 <= answer["expiresAt"] - 3600 - (time.time() - 60) <= 60
+    assert type(response["expiresAt"]) is int
+    assert 0 <= response["expiresAt"] - 3600 - (time.time() - 60) <= 60
 
 
 def _decode(part: str) -> bytes:
@@ -172,15 +172,18 @@ def test_other_operations_of_the_document_are_checked_and_return_an_empty_object
     with Emulator(document=document) as emulator:
         url = f"{emulator.url}/forge/realtime/v1/history/news"
         assert client.get(url).status_code == 401
-        answer = client.get(url, headers=header)
-        assert (answer.status_code, answer.json()) == (200, {})
+        response = client.get(url, headers=header)
+        assert (response.status_code, response.json()) == (200, {})
         assert emulator.requests[-1].operation == "GET /forge/realtime/v1/history/{channel}"
         assert client.post(url, headers=header).status_code == 200
         assert client.post(url, headers=header, json={"for": None}).status_code == 200
-        answer = client.post(url, headers=header, json={"for": 0})
-        assert (answer.status_code, answer.json()["message"]) == (400, "Invalid request: for: must be at least 1.")
-        answer = client.post(url, headers=header, json={"for": "secret"})
-        assert (answer.status_code, answer.json()["message"]) == (400, "Invalid request: for: must be of type integer.")
+        response = client.post(url, headers=header, json={"for": 0})
+        assert (response.status_code, response.json()["message"]) == (400, "Invalid request: for: must be at least 1.")
+        response = client.post(url, headers=header, json={"for": "secret"})
+        assert (response.status_code, response.json()["message"]) == (
+            400,
+            "Invalid request: for: must be of type integer.",
+        )
 
 
 @pytest.mark.parametrize(
@@ -206,10 +209,10 @@ def test_looser_document_does_not_loosen_what_the_emulator_needs(
     for item in document["paths"].values():
         item["post"]["requestBody"]["content"]["application/json"]["schema"] = {}
     with Emulator(document=document) as emulator:
-        answer = api_of(emulator).post(path, content=json.dumps(body), headers={"Content-Type": "application/json"})
-    assert (answer.status_code, answer.json()["code"]) == (400, "INVALID_REQUEST")
-    assert answer.json()["message"].startswith(f"Invalid request: {problem}")
-    assert "secret" not in answer.text
+        response = api_of(emulator).post(path, content=json.dumps(body), headers={"Content-Type": "application/json"})
+    assert (response.status_code, response.json()["code"]) == (400, "INVALID_REQUEST")
+    assert response.json()["message"].startswith(f"Invalid request: {problem}")
+    assert "secret" not in response.text
 
 
 def test_routes_and_header_come_from_the_document(document: dict[str, Any], client: httpx.Client) -> None:
@@ -228,8 +231,8 @@ def test_json_schema_2020_document_is_understood(document: dict[str, Any], clien
     schema["properties"]["payload"] = {"type": ["string", "null"]}
     with Emulator(document=document) as emulator:
         header = {"forge-proxy-authorization": "Forge id=inv-1"}
-        answer = client.post(emulator.url + PUBLISH, json={"name": "x", "payload": 1}, headers=header)
-        assert answer.json()["message"] == "Invalid request: payload: must be of type string or null."
+        response = client.post(emulator.url + PUBLISH, json={"name": "x", "payload": 1}, headers=header)
+        assert response.json()["message"] == "Invalid request: payload: must be of type string or null."
 
 
 @pytest.mark.parametrize(
@@ -255,10 +258,10 @@ def test_unusable_document_is_refused_with_what_to_do(
 
 @needs("context_overrides")
 def test_only_the_first_problems_are_reported(api: Api, channel: str) -> None:
-    """A million of them would hold up every other call for seconds, and make an answer of megabytes."""
-    answer = api.publish(channel, contextOverrides=[1] * 200_000)
-    assert answer.status_code == 400
+    """A million problems would delay every other call for seconds, and make a response of megabytes."""
+    response = api.publish(channel, contextOverrides=[1] * 200_000)
+    assert response.status_code == 400
     told = [f"options.contextOverrides[{number}]: must be of type string" for number in range(10)]
-    assert answer.json()["message"] == f"Invalid request: {'; '.join(told)}; and more."
+    assert response.json()["message"] == f"Invalid request: {'; '.join(told)}; and more."
     ten = api.publish(channel, contextOverrides=[1] * 10)
     assert ten.json()["message"] == f"Invalid request: {'; '.join(told)}."

@@ -1,4 +1,4 @@
-"""Pages of another origin, and the call of the service, without a browser."""
+"""Pages of other origins, and calls of the service, without a browser."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ def preflight(client: httpx.Client, url: str, origin: str) -> httpx.Response:
     return client.options(url, headers=headers)
 
 
-def allowed(answer: httpx.Response) -> dict[str, str]:
-    return {name: value for name, value in answer.headers.items() if name.startswith("access-control-")}
+def allowed(response: httpx.Response) -> dict[str, str]:
+    return {name: value for name, value in response.headers.items() if name.startswith("access-control-")}
 
 
 @pytest.mark.parametrize("path", SHARED)
@@ -69,22 +69,22 @@ def test_allowed_origin_may_use_the_bridge(emulator: Emulator, client: httpx.Cli
         "access-control-allow-headers": "Content-Type",
         "access-control-max-age": "600",
     }
-    answer = client.request(SHARED[path], emulator.url + path, headers={"Origin": origin})
-    assert answer.status_code in (200, 400)
-    assert allowed(answer) == {"access-control-allow-origin": origin}
-    assert {asked.headers["vary"], answer.headers["vary"]} == {"Origin"}
+    response = client.request(SHARED[path], emulator.url + path, headers={"Origin": origin})
+    assert response.status_code in (200, 400)
+    assert allowed(response) == {"access-control-allow-origin": origin}
+    assert {asked.headers["vary"], response.headers["vary"]} == {"Origin"}
 
 
 @pytest.mark.parametrize("path", OWN_ONLY)
 def test_allowed_origin_may_use_nothing_else(emulator: Emulator, client: httpx.Client, path: str) -> None:
-    answers = [
+    responses = [
         preflight(client, emulator.url + path, ORIGIN),
         client.get(emulator.url + path, headers={"Origin": ORIGIN}),
         client.post(emulator.url + path, headers={"Origin": ORIGIN}, json={}),
     ]
-    for answer in answers:
-        assert answer.status_code == 403
-        assert allowed(answer) == {}
+    for response in responses:
+        assert response.status_code == 403
+        assert allowed(response) == {}
 
 
 @pytest.mark.parametrize(
@@ -99,13 +99,13 @@ def test_allowed_origin_may_use_nothing_else(emulator: Emulator, client: httpx.C
 )
 def test_other_origin_may_use_nothing(emulator: Emulator, client: httpx.Client, origin: str) -> None:
     for path, method in SHARED.items():
-        for answer in (
+        for response in (
             preflight(client, emulator.url + path, origin),
             client.request(method, emulator.url + path, headers={"Origin": origin}),
         ):
-            assert answer.status_code == 403
-            assert allowed(answer) == {}
-            assert answer.headers["vary"] == "Origin"
+            assert response.status_code == 403
+            assert allowed(response) == {}
+            assert response.headers["vary"] == "Origin"
     with pytest.raises(InvalidStatus), subscribed(emulator, origin):
         pass
 
@@ -118,7 +118,7 @@ def test_refused_page_is_logged_once(
             with pytest.raises(InvalidStatus), subscribed(emulator, "http://localhost:4444"):
                 pass
             client.get(f"{emulator.url}/bridge.js", headers={"Origin": "http://localhost:4444"})
-        # An origin that may subscribe and no more is another matter.
+        # An allowed origin is refused here too, but not logged.
         client.get(f"{emulator.url}/_emulator/state", headers={"Origin": ORIGIN})
     [record] = caplog.records
     assert record.getMessage() == (
@@ -139,11 +139,11 @@ def test_allowed_origin_may_subscribe(emulator: Emulator) -> None:
 
 
 def test_responses_for_one_origin_are_not_cached_for_another(emulator: Emulator, client: httpx.Client) -> None:
-    answer = client.get(f"{emulator.url}/bridge.js")
-    assert answer.headers["vary"] == "Origin"
-    assert answer.headers["cache-control"] == "no-cache"
-    assert answer.headers["content-type"] == "text/javascript; charset=utf-8"
-    assert allowed(answer) == {}
+    response = client.get(f"{emulator.url}/bridge.js")
+    assert response.headers["vary"] == "Origin"
+    assert response.headers["cache-control"] == "no-cache"
+    assert response.headers["content-type"] == "text/javascript; charset=utf-8"
+    assert allowed(response) == {}
 
 
 @pytest.mark.parametrize(
@@ -172,9 +172,9 @@ def test_value_that_is_not_a_service_url_is_an_error(service: str) -> None:
 
 
 def invoke(client: httpx.Client, emulator: Emulator, **call: Any) -> dict[str, Any]:
-    answer = client.post(f"{emulator.url}/_emulator/invoke", json={"path": "/", "method": "GET", **call})
-    assert answer.status_code == 200, answer.text
-    result: dict[str, Any] = answer.json()
+    response = client.post(f"{emulator.url}/_emulator/invoke", json={"path": "/", "method": "GET", **call})
+    assert response.status_code == 200, response.text
+    result: dict[str, Any] = response.json()
     return result
 
 
@@ -196,9 +196,9 @@ def test_invoke_without_service_says_how_to_set_one(emulator: Emulator, client: 
     [{"path": "x"}, {"path": "http://other"}, {"method": "TRACE"}, {"headers": {"a": 1}}, {"headers": []}, {"more": 1}],
 )
 def test_malformed_invoke_is_refused(emulator: Emulator, client: httpx.Client, call: dict[str, Any]) -> None:
-    answer = client.post(f"{emulator.url}/_emulator/invoke", json={"path": "/", "method": "GET", **call})
-    assert answer.status_code == 400
-    assert answer.json()["code"] == "INVALID_REQUEST"
+    response = client.post(f"{emulator.url}/_emulator/invoke", json={"path": "/", "method": "GET", **call})
+    assert response.status_code == 400
+    assert response.json()["code"] == "INVALID_REQUEST"
 
 
 def test_unreachable_service_is_reported(client: httpx.Client) -> None:
@@ -242,24 +242,24 @@ def test_silent_service_does_not_delay_stop(silent: socket.socket) -> None:
     with accepted:
         assert accepted.recv(65536).startswith(b"GET / HTTP/1.1\r\n")
         emulator.stop()
-        # The emulator has let go of the service too.
+        # The emulator has closed its connection to the service too.
         assert accepted.recv(65536) == b""
     calling.join()
     assert outcome == [httpx.RemoteProtocolError]
 
 
 @pytest.mark.parametrize(
-    ("answer", "code"),
+    ("response", "code"),
     [(b"SSH-2.0-x\r\n", "SERVICE_FAILED"), (b"", "SERVICE_FAILED"), (b"HTTP/1.1 200", "SERVICE_FAILED")],
 )
 def test_service_that_breaks_http_is_reported(
-    client: httpx.Client, silent: socket.socket, answer: bytes, code: str
+    client: httpx.Client, silent: socket.socket, response: bytes, code: str
 ) -> None:
     def serve() -> None:
         accepted, _ = silent.accept()
         with accepted:
             accepted.recv(65536)
-            accepted.sendall(answer)
+            accepted.sendall(response)
 
     serving = threading.Thread(target=serve)
     serving.start()
@@ -368,24 +368,24 @@ class _Redirect(http.server.BaseHTTPRequestHandler):
         self.send_header("Content-Length", "0")
         self.end_headers()
 
-    do_POST = do_GET
+    do_POST = do_GET  # noqa: N815 - the name that the base class calls
 
-    def log_message(self, format: str, *args: object) -> None:
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name in the base class
         pass
 
 
 def test_create_app_works_in_another_server() -> None:
     async def live() -> list[str]:
         events = [{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}]
-        answers: list[str] = []
+        responses: list[str] = []
 
         async def receive() -> Any:
             return events.pop(0)
 
         async def send(message: Any) -> None:
-            answers.append(message["type"])
+            responses.append(message["type"])
 
         await create_app()({"type": "lifespan", "asgi": {"version": "3.0"}}, receive, send)
-        return answers
+        return responses
 
     assert asyncio.run(live()) == ["lifespan.startup.complete", "lifespan.shutdown.complete"]

@@ -1,4 +1,4 @@
-"""The pytest plugin, in test runs of its own: once as it is in every run, then used."""
+"""The pytest plugin: once in this run, then in runs of its own."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ EXTRA = ["click", "jwt", "openapi_schema_validator", "starlette", "uvicorn", "we
 
 
 def run(folder: Path, test: str, *arguments: str, missing: tuple[str, ...] = ()) -> str:
-    """Runs a test file with the plugin as its entry point loads it, and no other but those named."""
+    """Run a test file with this plugin, loaded as its entry point, and with no others than those given."""
     folder.joinpath("test_it.py").write_text(test, encoding="utf-8")
-    # What is None in sys.modules cannot be imported.
+    # A module that is None in sys.modules cannot be imported.
     code = f"import sys; sys.modules.update(dict.fromkeys({missing!r})); import pytest; sys.exit(pytest.main())"
     command = [sys.executable, "-c", code, "-p", "forge_realtime", "-W", "error", "--color=no", *arguments]
     environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_ADDOPTS": ""}
@@ -77,8 +77,8 @@ def realtime_emulator_settings():
 
 def test_strict(realtime_emulator):
     import httpx
-    answer = httpx.get(realtime_emulator.url + "/invocation/context", headers={"forge-proxy-authorization": "Forge id=i"})
-    assert answer.status_code == 401
+    headers = {"forge-proxy-authorization": "Forge id=i"}
+    assert httpx.get(realtime_emulator.url + "/invocation/context", headers=headers).status_code == 401
 """
 
 
@@ -155,10 +155,10 @@ def test_fixtures_are_described_in_the_help(tmp_path: Path) -> None:
 
 
 def test_missing_event_is_explained(tmp_path: Path) -> None:
-    test = "def test_it(realtime_emulator):\n    with realtime_emulator.subscribe('board-42') as s: s.receive(timeout=0.01)\n"
-    output = run(tmp_path, test)
+    test = "with realtime_emulator.subscribe('board-42') as subscription: subscription.receive(timeout=0.01)"
+    output = run(tmp_path, f"def test_it(realtime_emulator):\n    {test}\n")
     assert re.search(r"^E +TimeoutError: No event on channel .board-42. within 0.01 s\.$", output, re.MULTILINE)
-    assert re.search(r"^E +Since it was subscribed, nothing was published", output, re.MULTILINE)
+    assert re.search(r"^E +Since the subscription began, nothing was published", output, re.MULTILINE)
 
 
 FAILING = """
@@ -194,7 +194,7 @@ def test_without_calls(realtime_emulator): assert False
 def test_failed_test_reports_last_calls_and_why_they_were_refused(tmp_path: Path) -> None:
     output = run(tmp_path, FAILING, "--tb=short")
     assert " 3 failed, 1 passed, 1 error" in output
-    # Of the error in a fixture, and then of the failed test; a section ends where pytest draws its next line.
+    # One section for the error in a fixture, one for the failed test. pytest's next rule ends a section.
     sections = re.findall(r"^-+ Last calls of realtime_emulator -+\n(.*?)\n[=_]{3}", output, re.DOTALL | re.MULTILINE)
     [broken], [before, *calls, last] = (section.splitlines() for section in sections)
     refused = "answered 400: INVALID_REQUEST: publish needs the id of an invocation"

@@ -1,4 +1,4 @@
-"""Replay: what was published before a subscription."""
+"""Replay of events published before a subscription."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from tests.emulator.api import Api
 
 
 def got(api: Api, channel: str, expected: int, **subscription: object) -> list[str]:
-    """All that a subscriber gets: so many events, and no more."""
-    with api.emulator.subscribe(channel, **subscription) as subscribed:  # type: ignore[arg-type] # pyright: ignore
+    """Return all events of a subscriber, which must be this many."""
+    with api.emulator.subscribe(channel, **subscription) as subscribed:  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
         payloads = [subscribed.receive().payload for _ in range(expected)]
         options: dict[str, Any] = _options(subscription)
         api.publish(channel, "the end", **options)
@@ -105,7 +105,7 @@ def test_replayed_events_do_not_count_as_waiting(own: Api, channel: str, monkeyp
     for payload in payloads:
         own.publish(channel, payload)
     with own.emulator.subscribe(channel, replay_seconds=60) as subscription:
-        # Sending the 10 MB is not yet done, and these wait behind it.
+        # The 10 MB are still being sent, and these events wait behind them.
         assert [own.publish(channel, "live").json()["eventId"] is None for _ in range(2)] == [False, False]
         assert [subscription.receive().payload for _ in range(22)] == [*payloads, "live", "live"]
 

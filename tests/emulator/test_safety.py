@@ -1,4 +1,4 @@
-"""Many subscribers, and such as never read: nobody else notices, and memory is bounded."""
+"""Many subscribers, and subscribers that never read: nobody else notices, and memory is bounded."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LARGE = "x" * 900_000
 
 @contextmanager
 def open_files(count: int) -> Iterator[None]:
-    """Lets this process have so many files and sockets open."""
+    """Allow this process this number of open files and sockets."""
     resource = pytest.importorskip("resource")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < count:
@@ -66,7 +66,10 @@ def test_thousand_idle_subscribers_disturb_nobody(own: Api, caplog: pytest.LogCa
     assert caplog.text == ""
 
 
-_UPGRADE = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+_UPGRADE = (
+    "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+)
 ASKING = {
     "websocket": ("/_emulator/subscribe", _UPGRADE, Frame(Opcode.TEXT, b'{"channel": "x"}').serialize(mask=True)),
     "sse": ("/_emulator/subscribe?channel=x", "", b""),
@@ -76,7 +79,7 @@ ASKING = {
 
 @contextmanager
 def never_reading(api: Api, kind: str) -> Iterator[socket.socket]:
-    """A connection that asks for events, and then reads nothing."""
+    """Connection that requests events and then reads nothing."""
     path, headers, message = ASKING[kind]
     with socket.create_connection(("127.0.0.1", int(api.emulator.url.rpartition(":")[2])), timeout=10) as unread:
         unread.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n{headers}\r\n".encode())
@@ -87,10 +90,10 @@ def never_reading(api: Api, kind: str) -> Iterator[socket.socket]:
 
 
 def publish_to_both(api: Api, times: int) -> list[int]:
-    """Publishes large events, more than the buffers of a connection hold; a second subscriber gets each one at once.
+    """Publish more than the buffers of a connection hold. A second subscriber gets each event at once.
 
     Returns:
-        How many subscribers each one reached.
+        The number of subscribers that each event reached.
     """
     api.emulator.change(limit=None)
     with api.emulator.subscribe("x") as other:
@@ -101,10 +104,10 @@ def publish_to_both(api: Api, times: int) -> list[int]:
 
 
 def read(connection: socket.socket, last: bytes) -> bytes:
-    """Reads until that has come, or the connection has ended."""
+    """Read until these bytes have come, or the connection has ended."""
     got = bytearray()
     with contextlib.suppress(ConnectionResetError):
-        # What is looked for may lie across two chunks.
+        # The bytes may lie across two chunks.
         while last not in got[-(1 << 21) :] and (data := connection.recv(1 << 20)):
             got += data
     return bytes(got)
@@ -121,7 +124,7 @@ def test_subscriber_that_never_reads_is_forgotten_and_cut_off(
         reached = publish_to_both(own, 30)
         assert set(reached) == {1, 2}
         assert reached == sorted(reached, reverse=True)
-        # Nothing is kept for it, not even its connection.
+        # Nothing of it is kept, not even its connection.
         until(lambda: subscribers(own) == 0)
         got = read(unread, b"Too slow")
     assert b"Too slow" not in got
@@ -177,7 +180,7 @@ def test_bounded_log_keeps_as_many_as_its_bounds_allow(sizes: list[int], most: i
     assert len(kept) <= most
     assert len(kept) <= 1 or sum(sizes[index] for index in kept) <= _recent.SIZE_LIMIT
     if 0 < len(kept) < len(sizes) and len(kept) < most:
-        # One more would have been too much.
+        # One more would exceed the size.
         assert sum(sizes[-len(kept) - 1 :]) > _recent.SIZE_LIMIT
 
 

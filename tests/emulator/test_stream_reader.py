@@ -1,4 +1,4 @@
-"""The front end's reader of streams, `streams.js`, in Chromium: with a bridge of the test's own, and with the official one."""
+"""`streams.js`, the front end's reader of streams, in Chromium: with a fake bridge, and with the official one."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SHIPPED = files("forge_realtime") / "frontend"
 OTHER = "f" * 32
 HOLD = 1_000
 
-# A page without a bundler. Its bridge hands over what the test gives it.
+# A page without a bundler. The test feeds its fake bridge.
 PAGE = """<!doctype html>
 <script type="importmap">{"imports": {"@forge/bridge": "/bridge.js"}}</script>
 <script type="module">
@@ -54,16 +54,16 @@ export const realtime = { subscribe: subscribe(false), subscribeGlobal: subscrib
 
 @pytest.fixture(scope="module")
 def reading(browser: Browser) -> Iterator[Page]:
-    """A page whose clock stands still until the test puts it forward."""
+    """Page whose clock only the test advances."""
     parts = {"/": ("text/html", PAGE), "/bridge.js": ("text/javascript", BRIDGE)}
     parts["/streams.js"] = ("text/javascript", (SHIPPED / "streams.js").read_text(encoding="utf-8"))
 
-    def answer(route: Route) -> None:
+    def fulfil(route: Route) -> None:
         kind, body = parts[route.request.url.removeprefix("http://app.test")]
         route.fulfill(content_type=kind, body=body)
 
     with closing(browser.new_page()) as page:
-        page.route("http://app.test/**", answer)
+        page.route("http://app.test/**", fulfil)
         page.clock.install(time=0)
         page.clock.pause_at(1_000)
         page.goto("http://app.test/")
@@ -77,7 +77,7 @@ def reader(reading: Page) -> Reader:
 
 
 class Reader:
-    """A subscription of the page."""
+    """Subscription of the page."""
 
     def __init__(self, page: Page) -> None:
         self.page = page
@@ -96,7 +96,7 @@ class Reader:
 
     @property
     def text(self) -> str:
-        """The texts of the updates, and the numbers of the gaps in brackets."""
+        """Return the texts of the updates, with the numbers of gaps in brackets."""
         shown = {"onUpdate": "{data}", "onGap": "[{from}-{to}]", "onEnd": "."}
         return "".join(shown[handler].format(**event) for handler, event in self.seen)
 
@@ -171,7 +171,7 @@ def test_missing_updates_are_reported_after_a_while(reader: Reader) -> None:
     reader.give(*letters(4, 6))
     reader.wait(HOLD // 2)
     assert reader.text == "a[1-2]de"
-    # What came later waits as long.
+    # Later updates wait just as long.
     reader.wait(HOLD // 2 - 1)
     assert reader.text == "a[1-2]de"
     reader.wait(1)
@@ -216,7 +216,7 @@ def test_last_streams_are_remembered(reader: Reader) -> None:
     reader.give(*letters(1), envelope(0, "y", stream="one more"), *letters(1, 2))
     of_it = [event["value"] for handler, event in reader.seen if event["stream"] == ID]
     assert of_it == ["a", "ab", "abc"]
-    # Of the one that was forgotten nothing is known any more.
+    # Nothing is known of the forgotten stream.
     reader.give(envelope(1, "z", stream="0"))
     reader.wait(HOLD)
     assert reader.seen[-2] == ["onGap", {"stream": "0", "from": 0, "to": 0}]
@@ -276,7 +276,7 @@ def test_each_update_is_shown_once_and_in_order(reading: Page, seqs: list[int], 
     assert reader.text == shown
 
 
-# Over the official bridge.
+# With the official bridge.
 
 
 @pytest.fixture
@@ -300,7 +300,7 @@ def follow(page: Page, channel: str, **options: Any) -> None:
 
 
 def seen(page: Page, count: int) -> list[tuple[str, Any]]:
-    """Waits for so many calls of the handlers, and says what each brought."""
+    """Wait for this number of handler calls, and return their arguments."""
     page.wait_for_function("count => window.seen.it.length >= count", arg=count)
     brought = {"onUpdate": "value", "onEnd": "error", "onGap": "to"}
     return [(handler, event.get(brought[handler])) for handler, event in page.evaluate("window.seen.it")]
@@ -395,14 +395,14 @@ def test_refused_subscription_rejects(page: Page, channel: str) -> None:
         follow(page, channel, token="nonsense")
 
 
-# What is shipped.
+# The shipped files.
 
 
 @pytest.mark.parametrize("name", ["streams.js", "streams.d.ts"])
 def test_emulator_serves_the_module_of_the_wheel(own: Api, name: str) -> None:
-    answer = own.get(f"/{name}")
-    assert answer.content == (SHIPPED / name).read_bytes()
-    assert answer.headers["content-type"].startswith("text/javascript")
+    response = own.get(f"/{name}")
+    assert response.content == (SHIPPED / name).read_bytes()
+    assert response.headers["content-type"].startswith("text/javascript")
 
 
 def test_types_match_the_exports_and_only_the_bridge_is_imported() -> None:
@@ -415,7 +415,7 @@ def test_types_match_the_exports_and_only_the_bridge_is_imported() -> None:
     assert set(re.findall(r"(on\w+)\?\(", handlers)) == set(re.findall(r'call\("(\w+)"', module))
 
 
-# Each line with `wrong` must be refused.
+# The compiler must reject each line with `wrong`.
 TYPED = """
 import { type StreamUpdate, onGlobalStream, onStream } from "./streams";
 

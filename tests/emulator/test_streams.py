@@ -1,4 +1,4 @@
-"""Streams, put together from what was published: `Emulator.streams`, and the console."""
+"""Streams reassembled from their publishes: `Emulator.streams`, and the console."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_streams_are_bounded_in_number_and_size(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(_streams, "SIZE_LIMIT", 1000)
     large = [envelope(seq, "x" * 400, stream=name) for name, seq in [("a", 0), ("b", 0), ("b", 0), ("b", 1), ("b", 2)]]
     assert [(stream.id, len(stream.value)) for stream in assembled(*large)] == [("b", 1200)]
-    # Of a state only the last is kept.
+    # Only the last state is kept.
     states = [envelope(seq, "x" * 300, merge="latest", stream=name) for seq in range(5) for name in "ab"]
     assert [stream.id for stream in assembled(*states)] == ["a", "b"]
 

@@ -1,4 +1,4 @@
-"""The WebSocket protocol, and who may connect."""
+"""The WebSocket protocol, and the pages that may connect."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def test_websocket_follows_the_documented_protocol(api: Api, channel: str) -> No
     with raw(api) as connection:
         connection.send(json.dumps({"channel": channel, "isGlobal": False, "options": {"contextOverrides": ["issue"]}}))
         assert json.loads(connection.recv()) == {"type": "subscribed"}
-        answer = api.publish(channel, "moved", contextOverrides=["issue"]).json()
-        assert json.loads(connection.recv()) == {"type": "event", "channel": channel, "payload": "moved", **answer}
+        result = api.publish(channel, "moved", contextOverrides=["issue"]).json()
+        assert json.loads(connection.recv()) == {"type": "event", "channel": channel, "payload": "moved", **result}
 
 
 def test_only_the_channel_is_required(api: Api, channel: str) -> None:
@@ -71,10 +71,10 @@ def test_malformed_first_message_is_an_error_and_ends_the_connection(
 ) -> None:
     with caplog.at_level(logging.WARNING), raw(api) as connection:
         connection.send(message)
-        answer = json.loads(connection.recv(timeout=5))
-        assert answer["type"] == "error"
-        assert answer["code"] == "INVALID_SUBSCRIPTION"
-        assert problem in answer["message"]
+        message = json.loads(connection.recv(timeout=5))
+        assert message["type"] == "error"
+        assert message["code"] == "INVALID_SUBSCRIPTION"
+        assert problem in message["message"]
         assert end(connection).code == 1008
     assert caplog.text == ""
 
@@ -145,9 +145,9 @@ def test_page_of_another_origin_is_refused(api: Api, channel: str) -> None:
         assert refused.value.response.status_code == 403
         assert json.loads(refused.value.response.body)["code"] == "CROSS_ORIGIN"
         for path in ("/_emulator/faults", "/forge/realtime/v1/publish"):
-            answer = api.post(path, {"status": 500}, headers={"Origin": origin})
-            assert answer.status_code == 403
-            assert "own address" in answer.json()["message"]
+            response = api.post(path, {"status": 500}, headers={"Origin": origin})
+            assert response.status_code == 403
+            assert "own address" in response.json()["message"]
     assert api.publish(channel).status_code == 200
 
 
@@ -162,19 +162,19 @@ def test_page_of_the_own_origin_is_served(own: Api, channel: str) -> None:
 def test_domain_name_that_points_here_is_not_the_own_origin(api: Api) -> None:
     port = api.emulator.url.rpartition(":")[2]
     for name, status in [(f"evil.example:{port}", 403), (f"localhost:{port}", 400), ("[::1", 403)]:
-        answer = api.post("/_emulator/faults", {}, headers={"Origin": f"http://{name}", "Host": name})
-        assert answer.status_code == status, name
+        response = api.post("/_emulator/faults", {}, headers={"Origin": f"http://{name}", "Host": name})
+        assert response.status_code == status, name
 
 
 @pytest.mark.parametrize(
     "path", ["/", "/_emulator/state", "/_emulator/feed", "/_emulator/context", "/_emulator/subscribe"]
 )
 def test_domain_name_that_points_here_shows_nothing_even_without_origin(own: Api, path: str) -> None:
-    """A browser sends no Origin with a GET to what it takes for the page's own server."""
+    """A browser sends no Origin with a GET to the page's supposed own server."""
     for name in ("evil.example:7072", "evil.example", "127.0.0.1.evil.example", "localhost.evil.example", "com."):
-        answer = httpx.get(own.emulator.url + path, headers={"Host": name}, trust_env=False)
-        assert (answer.status_code, answer.json()["code"]) == (403, "FOREIGN_HOST"), name
-        assert "http://127.0.0.1" in answer.json()["message"]
+        response = httpx.get(own.emulator.url + path, headers={"Host": name}, trust_env=False)
+        assert (response.status_code, response.json()["code"]) == (403, "FOREIGN_HOST"), name
+        assert "http://127.0.0.1" in response.json()["message"]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What is said when an expected event did not come: each near match, and what to do about it."""
+"""Explanations of a missing event: each near miss, and what to do about it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.emulator.api import Api
 
 
 def why(api: Api, publish: Callable[[], object], channel: str = "board-42", **subscription: Any) -> str:
-    """What a subscriber is told that has got nothing."""
+    """Return the explanation for a subscriber that got nothing."""
     with api.emulator.subscribe(channel, **subscription) as subscribed:
         publish()
         with pytest.raises(TimeoutError) as timeout:
@@ -26,12 +26,12 @@ def why(api: Api, publish: Callable[[], object], channel: str = "board-42", **su
 
 def test_no_publish_and_no_call(own: Api) -> None:
     said = why(own, lambda: None)
-    assert said.startswith("Since it was subscribed, nothing was published.\nNo call came either.")
+    assert said.startswith("Since the subscription began, nothing was published.\nNo call came either.")
     assert "FORGE_EGRESS_PROXY_URL" in said
 
 
 def test_no_publish_but_calls(own: Api) -> None:
-    assert why(own, lambda: own.sign("board-42")) == "Since it was subscribed, nothing was published."
+    assert why(own, lambda: own.sign("board-42")) == "Since the subscription began, nothing was published."
 
 
 @pytest.mark.parametrize(
@@ -43,15 +43,13 @@ def test_no_publish_but_calls(own: Api) -> None:
 )
 def test_channel_name_differs_slightly(own: Api, channel: str, difference: str) -> None:
     said = why(own, lambda: own.publish(channel))
-    assert said.startswith("Published since it was subscribed, but not to it:\n")
+    assert said.startswith("Published since the subscription began, but to other addresses:\n")
     assert f"  publish on '{channel}': {difference}" in said
 
 
 def test_channel_name_differs_entirely(own: Api) -> None:
     said = why(own, lambda: (own.publish("news"), own.publish_global("alerts")))
-    assert said == (
-        "Since it was subscribed, events were published on 'alerts', 'news', which is not like its channel."
-    )
+    assert said == ("Since the subscription began, events were published on other channels only: 'alerts', 'news'.")
 
 
 def test_scoped_and_global_differ(own: Api) -> None:
@@ -117,7 +115,7 @@ def test_only_one_side_has_a_token(own: Api) -> None:
 def test_all_differences_are_named_together(own: Api) -> None:
     said = why(own, lambda: own.publish("Board-42"), is_global=True, token=own.sign("board-42"))
     assert said.splitlines() == [
-        "Published since it was subscribed, but not to it:",
+        "Published since the subscription began, but to other addresses:",
         "  publish on 'Board-42':",
         "    the subscription is on 'board-42', and names are case-sensitive.",
         "    the subscription is global, and gets only what publish_global sends.",
@@ -129,7 +127,7 @@ def test_event_was_published_too_early(own: Api) -> None:
     own.publish("board-42")
     own.emulator.advance(1)
     said = why(own, lambda: None)
-    assert "Before it was subscribed, 1 event(s) were published to it. Subscribe first, or ask for them" in said
+    assert "Before the subscription began, 1 event(s) were published to it. Subscribe first, or replay them" in said
     assert "replay_seconds" in said
     assert "No call came" not in said
 
@@ -139,9 +137,7 @@ def test_all_arrived_events_were_received(own: Api) -> None:
         own.publish("board-42")
         own.publish("news")
         subscription.receive()
-        with pytest.raises(
-            TimeoutError, match=r"1 event\(s\) were published to it, and all that have arrived were rec"
-        ):
+        with pytest.raises(TimeoutError, match=r"1 event\(s\) were published to it\. All that arrived were rec"):
             subscription.receive(timeout=0)
 
 
@@ -188,21 +184,21 @@ def test_calls_over_the_limit_are_named_once_with_their_number(own: Api, monkeyp
             own.publish_global("board-42")
 
     said = why(own, stream).splitlines()
-    assert said[0].startswith("Published since it was subscribed")
-    # The subscription was an operation too.
+    assert said[0].startswith("Published since the subscription began")
+    # The subscription counts as an operation too.
     assert said[1].startswith("  49 times: publish_global on 'board-42': the subscription is scoped, and gets only")
     assert said[2:] == [
-        "Calls that failed since it was subscribed:",
+        "Failed calls since the subscription began:",
         (
-            "  11 times: publish_global on 'board-42', answered 429: RATE_LIMIT_EXCEEDED: Over 50 operations per second for the"
-            " installation; nothing was done. Back off and retry."
+            "  11 times: publish_global on 'board-42', answered 429: RATE_LIMIT_EXCEEDED: Over 50 operations per second"
+            " for the installation; nothing was done. Back off and retry."
         ),
     ]
 
 
 def test_only_some_of_many_channels_are_named(own: Api) -> None:
     said = why(own, lambda: [own.publish(f"{letter * 9}") for letter in "abcdefgh"])
-    assert said.endswith("'ccccccccc', 'ddddddddd', 'eeeeeeeee' and 3 more, which is not like its channel.")
+    assert said.endswith("'ccccccccc', 'ddddddddd', 'eeeeeeeee' and 3 more.")
 
 
 def test_earlier_calls_are_not_named(own: Api) -> None:
@@ -213,7 +209,7 @@ def test_earlier_calls_are_not_named(own: Api) -> None:
 
 
 def unheard(api: Api, caplog: pytest.LogCaptureFixture) -> list[str]:
-    """What is logged of an event that reached nobody, after the line that says so; the console gets the same."""
+    """Return the logged near misses of an event that reached nobody. The console gets the same."""
     first, *rest = [record.getMessage() for record in caplog.records]
     assert first.endswith("reached 0 subscriber(s)")
     caplog.clear()

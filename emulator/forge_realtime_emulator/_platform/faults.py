@@ -61,9 +61,9 @@ class Fault:
         """The refusal to respond with."""
         status = self.status or 500
         code = "RATE_LIMIT_EXCEEDED" if status == 429 else "INJECTED_FAULT"
-        what = "it was carried out all the same" if self.delivered else "nothing was delivered"
-        answer = f"with status {status}" if self.answer is None else f"so: {self.answer}"
-        message = f"The emulator was asked to answer this call {answer}; {what}."
+        effect = "it was carried out all the same" if self.delivered else "nothing was delivered"
+        fault = f"status {status}" if self.answer is None else f"the fault {self.answer}"
+        message = f"The emulator was asked to answer this call with {fault}; {effect}."
         return RefusedError(status, code, message, retry_after=self.retry_after)
 
 

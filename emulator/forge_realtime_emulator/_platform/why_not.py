@@ -69,29 +69,29 @@ def _about_events(events: Sequence[RecordedEvent], address: Address, since: floa
     missed = [event for event in after if event.address != address]
     near = [event for event in missed if _is_near(event.channel, address.channel)]
     if here := len(after) - len(missed):
-        yield f"Since it was subscribed, {here} event(s) were published to it, and all that have arrived were received."
+        yield f"Since the subscription began, {here} event(s) were published to it. All that arrived were received."
     elif not after:
-        yield "Since it was subscribed, nothing was published."
+        yield "Since the subscription began, nothing was published."
     if not here and (early := sum(event.address == address for event in events)):
         yield (
-            f"Before it was subscribed, {early} event(s) were published to it. Subscribe first, or ask for them:"
+            f"Before the subscription began, {early} event(s) were published to it. Subscribe first, or replay them:"
             " subscribe(..., replay_seconds=60)."
         )
     if near:
-        yield "Published since it was subscribed, but not to it:"
+        yield "Published since the subscription began, but to other addresses:"
         yield from _last(_compare(event, address, default_scope) for event in near)
     elif missed:
         channels = sorted({repr(event.channel) for event in missed})
         more = f" and {len(channels) - _SHOWN} more" if len(channels) > _SHOWN else ""
         named = f"{', '.join(channels[:_SHOWN])}{more}"
-        yield f"Since it was subscribed, events were published on {named}, which is not like its channel."
+        yield f"Since the subscription began, events were published on other channels only: {named}."
 
 
 def _about_calls(calls: Sequence[RecordedRequest], since: float, *, came_early: bool) -> Iterator[str]:
     after = [call for call in calls if call.at >= since]
     failed = [call for call in after if call.code is not None]
     if failed:
-        yield "Calls that failed since it was subscribed:"
+        yield "Failed calls since the subscription began:"
         yield from _last(_describe_call(call) for call in failed)
     if not after and not came_early:
         yield (

@@ -41,8 +41,8 @@ DONE = ("done", len(service.STEPS))
 
 def test_every_step_is_reported_in_order(realtime_emulator: Emulator, client: TestClient, job: str) -> None:
     with realtime_emulator.subscribe(f"job-{job}") as page:
-        answer = client.post("/jobs", json={"id": job})
-        assert (answer.status_code, answer.json()) == (202, {"steps": len(service.STEPS)})
+        response = client.post("/jobs", json={"id": job})
+        assert (response.status_code, response.json()) == (202, {"steps": len(service.STEPS)})
         assert progress(page, len(service.STEPS) + 1) == [*RUNNING, DONE]
 
 
