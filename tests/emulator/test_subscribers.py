@@ -71,10 +71,10 @@ def test_malformed_first_message_is_an_error_and_ends_the_connection(
 ) -> None:
     with caplog.at_level(logging.WARNING), raw(api) as connection:
         connection.send(message)
-        message = json.loads(connection.recv(timeout=5))
-        assert message["type"] == "error"
-        assert message["code"] == "INVALID_SUBSCRIPTION"
-        assert problem in message["message"]
+        error = json.loads(connection.recv(timeout=5))
+        assert error["type"] == "error"
+        assert error["code"] == "INVALID_SUBSCRIPTION"
+        assert problem in error["message"]
         assert end(connection).code == 1008
     assert caplog.text == ""
 
