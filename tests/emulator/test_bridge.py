@@ -401,7 +401,7 @@ def echo() -> Iterator[AsgiServer]:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         body = (await receive())["body"]
         path = scope["path"].removeprefix("/base")
-        told = {
+        request = {
             "method": scope["method"],
             "path": scope["raw_path"].decode(),
             "query": scope["query_string"].decode(),
@@ -411,7 +411,7 @@ def echo() -> Iterator[AsgiServer]:
         status, kind, content = {
             "/text": (200, b"text/plain", b"plain"),
             "/missing": (404, b"application/json", b""),
-        }.get(path, (201, b"application/json; charset=utf-8", json.dumps(told).encode()))
+        }.get(path, (201, b"application/json; charset=utf-8", json.dumps(request).encode()))
         headers = [(b"content-type", kind), (b"x-answer", b"one"), (b"x-answer", b"two")]
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": content})

@@ -261,7 +261,7 @@ def test_only_the_first_problems_are_reported(api: Api, channel: str) -> None:
     """A million problems would delay every other call for seconds, and make a response of megabytes."""
     response = api.publish(channel, contextOverrides=[1] * 200_000)
     assert response.status_code == 400
-    told = [f"options.contextOverrides[{number}]: must be of type string" for number in range(10)]
-    assert response.json()["message"] == f"Invalid request: {'; '.join(told)}; and more."
+    problems = [f"options.contextOverrides[{number}]: must be of type string" for number in range(10)]
+    assert response.json()["message"] == f"Invalid request: {'; '.join(problems)}; and more."
     ten = api.publish(channel, contextOverrides=[1] * 10)
-    assert ten.json()["message"] == f"Invalid request: {'; '.join(told)}."
+    assert ten.json()["message"] == f"Invalid request: {'; '.join(problems)}."

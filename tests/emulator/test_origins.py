@@ -61,9 +61,9 @@ def allowed(response: httpx.Response) -> dict[str, str]:
 @pytest.mark.parametrize("path", SHARED)
 @pytest.mark.parametrize("origin", [ORIGIN, "https://app.example"])
 def test_allowed_origin_may_use_the_bridge(emulator: Emulator, client: httpx.Client, path: str, origin: str) -> None:
-    asked = preflight(client, emulator.url + path, origin)
-    assert asked.status_code == 204
-    assert allowed(asked) == {
+    preflighted = preflight(client, emulator.url + path, origin)
+    assert preflighted.status_code == 204
+    assert allowed(preflighted) == {
         "access-control-allow-origin": origin,
         "access-control-allow-methods": SHARED[path],
         "access-control-allow-headers": "Content-Type",
@@ -72,7 +72,7 @@ def test_allowed_origin_may_use_the_bridge(emulator: Emulator, client: httpx.Cli
     response = client.request(SHARED[path], emulator.url + path, headers={"Origin": origin})
     assert response.status_code in (200, 400)
     assert allowed(response) == {"access-control-allow-origin": origin}
-    assert {asked.headers["vary"], response.headers["vary"]} == {"Origin"}
+    assert {preflighted.headers["vary"], response.headers["vary"]} == {"Origin"}
 
 
 @pytest.mark.parametrize("path", OWN_ONLY)

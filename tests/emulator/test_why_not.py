@@ -18,16 +18,16 @@ def why(api: Api, publish: Callable[[], object], channel: str = "board-42", **su
         publish()
         with pytest.raises(TimeoutError) as timeout:
             subscribed.receive(timeout=0)
-    said = str(timeout.value)
-    first, _, rest = said.partition("\n")
+    explanation = str(timeout.value)
+    first, _, rest = explanation.partition("\n")
     assert first == f"No event on channel '{channel}' within 0 s."
     return rest
 
 
 def test_no_publish_and_no_call(own: Api) -> None:
-    said = why(own, lambda: None)
-    assert said.startswith("Since the subscription began, nothing was published.\nNo call came either.")
-    assert "FORGE_EGRESS_PROXY_URL" in said
+    explanation = why(own, lambda: None)
+    assert explanation.startswith("Since the subscription began, nothing was published.\nNo call came either.")
+    assert "FORGE_EGRESS_PROXY_URL" in explanation
 
 
 def test_no_publish_but_calls(own: Api) -> None:
@@ -42,79 +42,88 @@ def test_no_publish_but_calls(own: Api) -> None:
     ],
 )
 def test_channel_name_differs_slightly(own: Api, channel: str, difference: str) -> None:
-    said = why(own, lambda: own.publish(channel))
-    assert said.startswith("Published since the subscription began, but to other addresses:\n")
-    assert f"  publish on '{channel}': {difference}" in said
+    explanation = why(own, lambda: own.publish(channel))
+    assert explanation.startswith("Published since the subscription began, but to other addresses:\n")
+    assert f"  publish on '{channel}': {difference}" in explanation
 
 
 def test_channel_name_differs_entirely(own: Api) -> None:
-    said = why(own, lambda: (own.publish("news"), own.publish_global("alerts")))
-    assert said == ("Since the subscription began, events were published on other channels only: 'alerts', 'news'.")
+    explanation = why(own, lambda: (own.publish("news"), own.publish_global("alerts")))
+    assert explanation == (
+        "Since the subscription began, events were published on other channels only: 'alerts', 'news'."
+    )
 
 
 def test_scoped_and_global_differ(own: Api) -> None:
-    said = why(own, lambda: own.publish("board-42"), is_global=True)
-    assert "publish on 'board-42': the subscription is global, and gets only what publish_global sends." in said
-    said = why(own, lambda: own.publish_global("board-42"))
-    assert "publish_global on 'board-42': the subscription is scoped, and gets only what publish sends" in said
-    assert "(is_global=True, or listen --global, gets this)" in said
+    explanation = why(own, lambda: own.publish("board-42"), is_global=True)
+    assert "publish on 'board-42': the subscription is global, and gets only what publish_global sends." in explanation
+    explanation = why(own, lambda: own.publish_global("board-42"))
+    assert "publish_global on 'board-42': the subscription is scoped, and gets only what publish sends" in explanation
+    assert "(is_global=True, or listen --global, gets this)" in explanation
 
 
 def test_default_scope_differs(own: Api) -> None:
     own.emulator.register(invocations={"inv-1": {"module": "panel", "context": {"issue": "DEMO-1"}}})
-    said = why(own, lambda: own.publish("board-42"))
+    explanation = why(own, lambda: own.publish("board-42"))
     assert (
         'published in the default scope [module panel issue="DEMO-1"],'
         " and the subscription is in the default scope [module default-module];"
         " the subscription is in the default context (subscribe with the invocation= that is meant)."
-    ) in said
-    said = why(own, lambda: own.publish("board-42", authorization="Forge id=inv-2"), invocation="inv-1")
+    ) in explanation
+    explanation = why(own, lambda: own.publish("board-42", authorization="Forge id=inv-2"), invocation="inv-1")
     assert (
-        "; the publisher is in the default context (is its invocation registered, under the id that was sent?)." in said
+        "; the publisher is in the default context (is its invocation registered, under the id that was sent?)."
+        in explanation
     )
     own.emulator.register(invocations={"inv-2": {"module": "page"}})
-    said = why(own, lambda: own.publish("board-42", authorization="Forge id=inv-2"), invocation="inv-1")
-    assert "; each side is in the context of its invocation." in said
+    explanation = why(own, lambda: own.publish("board-42", authorization="Forge id=inv-2"), invocation="inv-1")
+    assert "; each side is in the context of its invocation." in explanation
 
 
 def test_overrides_differ(own: Api) -> None:
     own.emulator.register(default={"context": {"issue": "DEMO-1", "project": "DEMO"}})
-    said = why(own, lambda: own.publish("board-42", contextOverrides=["project"]), context_overrides=["issue"])
-    assert 'published in the context overrides [project="DEMO"]' in said
-    assert 'the subscription is in the context overrides [issue="DEMO-1"]' in said
+    explanation = why(own, lambda: own.publish("board-42", contextOverrides=["project"]), context_overrides=["issue"])
+    assert 'published in the context overrides [project="DEMO"]' in explanation
+    assert 'the subscription is in the context overrides [issue="DEMO-1"]' in explanation
 
 
 def test_only_one_side_has_overrides(own: Api) -> None:
-    said = why(own, lambda: own.publish("board-42"), context_overrides=[])
-    assert "in the default scope [module default-module], and the subscription is in the context overrides []" in said
-    assert "both sides have to give the same context overrides, or none" in said
+    explanation = why(own, lambda: own.publish("board-42"), context_overrides=[])
+    assert (
+        "in the default scope [module default-module], and the subscription is in the context overrides []"
+        in explanation
+    )
+    assert "both sides have to give the same context overrides, or none" in explanation
 
 
 def test_installation_differs(own: Api) -> None:
     own.emulator.register(invocations={"inv-1": {"installation": "i-1"}})
-    said = why(own, lambda: own.publish("board-42"))
-    assert "it is in the installation 'i-1', and the subscription in 'default-installation'" in said
-    assert "invocation=" in said
+    explanation = why(own, lambda: own.publish("board-42"))
+    assert "it is in the installation 'i-1', and the subscription in 'default-installation'" in explanation
+    assert "invocation=" in explanation
 
 
 def test_claims_differ_and_are_not_shown(own: Api) -> None:
     red, blue = own.sign("board-42", {"team": "secret-red"}), own.sign("board-42", {"team": "secret-blue"})
-    said = why(own, lambda: own.publish("board-42", "secret", token=red), token=blue)
-    assert "publish on 'board-42': the claims of the two tokens differ" in said
-    assert "secret" not in said
+    explanation = why(own, lambda: own.publish("board-42", "secret", token=red), token=blue)
+    assert "publish on 'board-42': the claims of the two tokens differ" in explanation
+    assert "secret" not in explanation
 
 
 def test_only_one_side_has_a_token(own: Api) -> None:
     token = own.sign("board-42")
-    said = why(own, lambda: own.publish("board-42", token=token))
-    assert "the event has a token and the subscription has none; both need one with equal claims, or neither" in said
-    said = why(own, lambda: own.publish("board-42"), token=token)
-    assert "the subscription has a token and the event has none" in said
+    explanation = why(own, lambda: own.publish("board-42", token=token))
+    assert (
+        "the event has a token and the subscription has none; both need one with equal claims, or neither"
+        in explanation
+    )
+    explanation = why(own, lambda: own.publish("board-42"), token=token)
+    assert "the subscription has a token and the event has none" in explanation
 
 
 def test_all_differences_are_named_together(own: Api) -> None:
-    said = why(own, lambda: own.publish("Board-42"), is_global=True, token=own.sign("board-42"))
-    assert said.splitlines() == [
+    explanation = why(own, lambda: own.publish("Board-42"), is_global=True, token=own.sign("board-42"))
+    assert explanation.splitlines() == [
         "Published since the subscription began, but to other addresses:",
         "  publish on 'Board-42':",
         "    the subscription is on 'board-42', and names are case-sensitive.",
@@ -126,10 +135,12 @@ def test_all_differences_are_named_together(own: Api) -> None:
 def test_event_was_published_too_early(own: Api) -> None:
     own.publish("board-42")
     own.emulator.advance(1)
-    said = why(own, lambda: None)
-    assert "Before the subscription began, 1 event(s) were published to it. Subscribe first, or replay them" in said
-    assert "replay_seconds" in said
-    assert "No call came" not in said
+    explanation = why(own, lambda: None)
+    assert (
+        "Before the subscription began, 1 event(s) were published to it. Subscribe first, or replay them" in explanation
+    )
+    assert "replay_seconds" in explanation
+    assert "No call came" not in explanation
 
 
 def test_all_arrived_events_were_received(own: Api) -> None:
@@ -152,17 +163,17 @@ def test_failed_calls_are_named_with_their_reasons(own: Api) -> None:
         own.publish("board-42")
         own.post("/forge/realtime/v1/publish", {"name": "board-42"}, None)
 
-    said = why(own, fail)
-    assert "publish on 'board-42', answered 400: Realtime token validation failed: TOKEN_EXPIRED" in said
-    assert "answered 400: INVALID_REQUEST: publish needs the id of an invocation" in said
-    assert "answered 503: INJECTED_FAULT: The emulator was asked to answer this call with status 503" in said
-    assert "publish, answered 401: UNAUTHORIZED: the header" in said
+    explanation = why(own, fail)
+    assert "publish on 'board-42', answered 400: Realtime token validation failed: TOKEN_EXPIRED" in explanation
+    assert "answered 400: INVALID_REQUEST: publish needs the id of an invocation" in explanation
+    assert "answered 503: INJECTED_FAULT: The emulator was asked to answer this call with status 503" in explanation
+    assert "publish, answered 401: UNAUTHORIZED: the header" in explanation
 
 
 def test_only_the_last_are_named(own: Api) -> None:
     own.emulator.change(limit=None)
-    said = why(own, lambda: [own.publish(f"board-42{letter}") for letter in "abcdefghij"])
-    assert [line.split("'")[1] for line in said.splitlines()[1:]] == [f"board-42{letter}" for letter in "fghij"]
+    explanation = why(own, lambda: [own.publish(f"board-42{letter}") for letter in "abcdefghij"])
+    assert [line.split("'")[1] for line in explanation.splitlines()[1:]] == [f"board-42{letter}" for letter in "fghij"]
 
 
 def test_events_missing_for_the_same_reason_are_named_once(own: Api) -> None:
@@ -183,11 +194,13 @@ def test_calls_over_the_limit_are_named_once_with_their_number(own: Api, monkeyp
         for _ in range(60):
             own.publish_global("board-42")
 
-    said = why(own, stream).splitlines()
-    assert said[0].startswith("Published since the subscription began")
+    explanation = why(own, stream).splitlines()
+    assert explanation[0].startswith("Published since the subscription began")
     # The subscription counts as an operation too.
-    assert said[1].startswith("  49 times: publish_global on 'board-42': the subscription is scoped, and gets only")
-    assert said[2:] == [
+    assert explanation[1].startswith(
+        "  49 times: publish_global on 'board-42': the subscription is scoped, and gets only"
+    )
+    assert explanation[2:] == [
         "Failed calls since the subscription began:",
         (
             "  11 times: publish_global on 'board-42', answered 429: RATE_LIMIT_EXCEEDED: Over 50 operations per second"
@@ -197,8 +210,8 @@ def test_calls_over_the_limit_are_named_once_with_their_number(own: Api, monkeyp
 
 
 def test_only_some_of_many_channels_are_named(own: Api) -> None:
-    said = why(own, lambda: [own.publish(f"{letter * 9}") for letter in "abcdefgh"])
-    assert said.endswith("'ccccccccc', 'ddddddddd', 'eeeeeeeee' and 3 more.")
+    explanation = why(own, lambda: [own.publish(f"{letter * 9}") for letter in "abcdefgh"])
+    assert explanation.endswith("'ccccccccc', 'ddddddddd', 'eeeeeeeee' and 3 more.")
 
 
 def test_earlier_calls_are_not_named(own: Api) -> None:
