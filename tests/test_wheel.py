@@ -58,29 +58,6 @@ def test_the_core_asks_for_no_more_than_httpx_and_generated_code_do() -> None:
     ]
 
 
-def test_imports_inside_the_package_are_relative() -> None:
-    package = Path(forge_realtime.__file__ or "").parent
-    for module in package.rglob("*.py"):
-        lines = [line.strip() for line in module.read_text(encoding="utf-8").splitlines()]
-        absolute = [line for line in lines if line.startswith(("import forge_realtime", "from forge_realtime"))]
-        assert not absolute, f"{module}: {absolute}"
-
-
-def test_nobody_imports_whom_it_must_not() -> None:
-    forbidden = {
-        "generated": ["forge_realtime_emulator", "generator"],
-        "overlays": ["forge_realtime_emulator", "generator"],
-        "emulator": ["forge_realtime ", "forge_realtime.", "generator"],
-        "generator": ["forge_realtime", "forge_realtime_emulator"],
-    }
-    for room, names in forbidden.items():
-        for module in (ROOT / room).rglob("*.py"):
-            lines = [f"{line.strip()} " for line in module.read_text(encoding="utf-8").splitlines()]
-            imports = [line for line in lines if line.startswith(("import ", "from "))]
-            wrong = [line for line in imports for name in names if line.startswith((f"import {name}", f"from {name}"))]
-            assert not wrong, f"{module}: {wrong}"
-
-
 def test_the_demo_delivers_every_event() -> None:
     run = subprocess.run([sys.executable, ROOT / "tests/demo.py"], check=False, capture_output=True, text=True)
     assert run.returncode == 0, run.stdout + run.stderr
