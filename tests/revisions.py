@@ -1,4 +1,4 @@
-"""The flow through the published revisions, forwards and backwards, in a clone: pull, compare, generate, test. `make revisions`."""
+"""`make revisions`: pull, compare, generate and test every published revision in a clone, forwards and backwards."""
 
 from __future__ import annotations
 
@@ -32,9 +32,7 @@ def main(tests: str) -> int:
                 passed &= run(clone, *command.split())
             lock = (clone / "generated.lock").read_bytes()
             if lock in tested:
-                print(
-                    f"The tree is, to the byte, that of revision {tested[lock]} above, which was tested.\n", flush=True
-                )
+                print(f"The same bytes as revision {tested[lock]} above, which was tested.\n", flush=True)
             else:
                 tested[lock] = number
                 passed &= run(clone, "test", f"ARGS={tests}", last=1)
@@ -45,8 +43,8 @@ def main(tests: str) -> int:
 
 
 def run(clone: Path, *arguments: str, last: int = 0) -> bool:
-    """Runs one make target, and prints what it said, or the last lines of it."""
-    # Nothing of the make that runs this.
+    """Run a make target, and print its output, or the last lines of it."""
+    # Without the variables of the make that runs this.
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
     began = time.monotonic()
     process = subprocess.run(
@@ -62,10 +60,8 @@ def run(clone: Path, *arguments: str, last: int = 0) -> bool:
     if process.returncode != 0:
         last = 200
     shown = "\n".join(said[-last:])
-    print(
-        f"$ make {' '.join(re.sub('=/.*/', '=', argument) for argument in arguments)}   ({time.monotonic() - began:.1f} s)\n{shown}\n",
-        flush=True,
-    )
+    command = " ".join(["make", *(re.sub("=/.*/", "=", argument) for argument in arguments)])
+    print(f"$ {command}   ({time.monotonic() - began:.1f} s)\n{shown}\n", flush=True)
     return process.returncode == 0
 
 

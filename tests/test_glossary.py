@@ -10,7 +10,7 @@ GLOSSARY = (ROOT / "docs/glossary.md").read_text(encoding="utf-8")
 
 
 def test_entries_are_sorted_and_unique() -> None:
-    words = re.findall(r"^\*\*(.+?)\*\* – ", GLOSSARY, re.MULTILINE)
+    words = re.findall(r"^\*\*(.+?)\*\* ", GLOSSARY, re.MULTILINE)
     assert len(words) == GLOSSARY.count("\n**")
     assert words == sorted(set(words))
 

@@ -1,4 +1,4 @@
-"""Every row of the matrix, through both clients and both kinds of connections with asyncio, over real sockets. `make faults` prints it."""
+"""Every row of the fault matrix, through every client, over real sockets. `make faults` prints it."""
 
 from __future__ import annotations
 

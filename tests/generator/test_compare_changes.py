@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from tests.generator.changes import CASES, Case
 from tests.generator.conftest import render_unformatted
 
 Lay = Callable[[dict[str, Any]], Path]
+# Most cases start from the same client.
+surface_once = cache(surface)
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +68,7 @@ def test_a_change_arrives_in_the_code(name: str, derived: dict[str, Any], lay: L
     case = CASES[name]
     old, new = case.documents(derived)
     folders = lay(old), lay(new)
-    surfaces = [surface(folder) for folder in folders]
+    surfaces = [surface_once(folder) for folder in folders]
     assert {name: (surfaces[0].get(name), surfaces[1].get(name)) for name in case.code} == case.code
 
     comparison = compare(old, new)

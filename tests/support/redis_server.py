@@ -40,9 +40,10 @@ class RedisServer:
         while time.monotonic() < until:
             try:
                 socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
-                return
             except OSError:
                 time.sleep(0.01)
+            else:
+                return
         raise AssertionError("redis-server does not answer")
 
     def pause(self) -> None:
