@@ -24,7 +24,11 @@ from tests.benchmarks.scenarios import scenarios
 from tests.benchmarks.server import Server
 from tests.generator.conftest import REPOSITORY
 
-needs_compiler = pytest.mark.skipif(shutil.which("cc") is None, reason="not installed: cc. To run these tests: apt-get install gcc libc6-dev")
+pytestmark = pytest.mark.slow
+
+needs_compiler = pytest.mark.skipif(
+    shutil.which("cc") is None, reason="not installed: cc. To run these tests: apt-get install gcc libc6-dev"
+)
 
 # Those whose packages are in the development environment.
 HERE = ("raw socket", "http.client", "httpx", "HTTPTransport, ready request", "forge-realtime")

@@ -33,6 +33,7 @@ def test_a_reading_drops_what_it_has_seen_and_notes_what_is_missing() -> None:
     assert reading.ended
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["own", "shared"])
 def test_users_get_their_answers_whole_by_streams(kind: Any) -> None:
     require_redis()
@@ -43,6 +44,7 @@ def test_users_get_their_answers_whole_by_streams(kind: Any) -> None:
     assert_consistent(row)
 
 
+@pytest.mark.slow
 def test_of_single_publishes_some_do_not_arrive() -> None:
     require_redis()
     # 300 tokens in the two seconds that let 100 through, or 150 where they touch three.
@@ -60,6 +62,7 @@ def assert_consistent(row: dict[str, Any]) -> None:
     assert row["cpu per 1000"] > 0
 
 
+@pytest.mark.slow
 def test_random_faults_are_met_and_outlived() -> None:
     row = run_faults(200)
     assert row["faults"] > 0

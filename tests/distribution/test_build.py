@@ -20,6 +20,8 @@ import pytest
 from forge_realtime import __version__
 from tests.support.repository import ROOT, copy_repository, tracked
 
+pytestmark = pytest.mark.slow
+
 MADE = f"forge_realtime-{__version__}"
 WHEEL = f"{MADE}-py3-none-any.whl"
 SDIST = f"{MADE}.tar.gz"

@@ -7,6 +7,8 @@ import pytest
 from tests.faults.matrix import FAULTS, Fault, run, table
 from tests.support.callers import KINDS, Kind
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)

@@ -34,6 +34,8 @@ from tests.support.fault_server import (
     truncated,
 )
 
+pytestmark = pytest.mark.slow
+
 EVENTS = 10_000
 AT_ONCE = 24
 

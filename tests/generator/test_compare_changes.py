@@ -63,6 +63,7 @@ def test_a_change_is_reported(name: str, derived: dict[str, Any]) -> None:
     assert compare(old, old).changes == compare(new, new).changes == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_a_change_arrives_in_the_code(name: str, derived: dict[str, Any], lay: Lay) -> None:
     case = CASES[name]

@@ -14,6 +14,8 @@ from generator.release.propose import BRANCH
 from tests.generator.conftest import Run, git, last_revision
 from tests.support.revisions import revision
 
+pytestmark = pytest.mark.slow
+
 Document = dict[str, Any]
 
 # It keeps its pull requests in one file, and what it was called with in another.

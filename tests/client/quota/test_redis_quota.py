@@ -33,6 +33,8 @@ from tests.support.rates import most_in_a_second
 from tests.support.redis_server import PASSWORD, RedisServer, require_redis
 from tests.support.streams import as_a_stream
 
+pytestmark = pytest.mark.slow
+
 # Publishes from a few threads, and prints what its log said and how many attempts the calls took.
 PUBLISHER = """
 import json, logging, sys

@@ -88,6 +88,7 @@ def test_an_event_loop_that_was_left_open_does_not_hang_the_next_one(kind: Async
     assert server.connections == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ASYNC_KINDS)
 def test_many_event_loops_one_after_the_other_leave_nothing(kind: AsyncKind) -> None:
     with FaultServer() as server, warnings.catch_warnings():
