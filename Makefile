@@ -58,7 +58,7 @@ $(DONE)/wheel: $(DONE)/setup $(SHIPPED) spec/realtime.json pyproject.toml README
 demo: wheel ## Publish to live subscribers on the embedded emulator, and show what arrived (SERVE=1: leave its console open)
 	$(BIN)/python tests/demo.py $(if $(SERVE),--serve)
 
-# The whole suite gets a process for each core. Each takes neighbouring tests, which share the fixtures of their module.
+# The whole suite runs in a process for each core. Each process gets a run of neighbouring tests, which share fixtures.
 PYTEST := $(BIN)/python -m pytest $(if $(filter tests,$(ARGS)),--numprocesses=auto --dist=worksteal)
 
 # .ci/run sets COVERAGE. Elsewhere tests may be skipped, and less is covered.

@@ -1,4 +1,4 @@
-"""Fixtures of several folders, and the last lines of a run."""
+"""Fixtures of several folders, the order of the tests, and the last lines of a run."""
 
 from __future__ import annotations
 
@@ -8,10 +8,18 @@ import pytest
 
 from tests.support.callers import KINDS, Caller
 
+# Session fixtures that take long: an npm project with its bundles, a git repository with mypy's cache.
+EXPENSIVE = {"site", "history"}
+
 
 @pytest.fixture(params=KINDS)
 def caller(request: pytest.FixtureRequest) -> Caller:
     return Caller(request.param)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the tests of expensive fixtures first: one process runs them all, and builds each fixture once."""
+    items.sort(key=lambda item: EXPENSIVE.isdisjoint(getattr(item, "fixturenames", ())))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -1,7 +1,7 @@
 """Publish to live subscribers on the embedded emulator, and compare the events that arrive with those sent.
 
-The exit code is 0 only if every event arrived exactly as it was sent. With --serve the emulator and its console stay open
-until Ctrl-C.
+The exit code is 0 only if every event arrived exactly as it was sent. With --serve the emulator and its console stay
+open until Ctrl-C.
 """
 
 from __future__ import annotations
@@ -105,7 +105,8 @@ def main(*, serve: bool) -> int:
 
         retried = [attempt.delivery for attempt in throttled.attempts] == [Delivery.REJECTED, Delivery.ACCEPTED]
         good = all(demo.arrived) and retried and unheard.event_id is None
-        print(f"\n{sum(demo.arrived)} of {len(demo.arrived)} events arrived exactly as sent. Retried after the 429: {retried}.")
+        exact = f"{sum(demo.arrived)} of {len(demo.arrived)}"
+        print(f"\n{exact} events arrived exactly as sent. Retried after the 429: {retried}.")
         if good and serve:
             print(f"\nThe console shows all of it: {emulator.url}/   (Ctrl-C ends it)", flush=True)
             wait_for_the_end()

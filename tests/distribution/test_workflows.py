@@ -74,7 +74,7 @@ def test_actions_are_pinned_to_a_commit() -> None:
 def test_every_workflow_limits_permissions_and_time() -> None:
     for name, workflow, job in jobs():
         may = workflow["permissions"]
-        assert all(access == "read" for access in may.values()), f"{name}: grant write access to a job, not to the workflow"
+        assert all(access == "read" for access in may.values()), f"{name}: grant write access to jobs only"
         assert job.get("permissions", may), name
         assert workflow["concurrency"]["group"], name
         assert 1 <= job["timeout-minutes"] <= 60, name

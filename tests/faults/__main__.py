@@ -10,8 +10,8 @@ import warnings
 from tests.faults.matrix import FAULTS, run, table
 from tests.support.callers import KINDS
 
-LEGEND = """Faults on real sockets. Every attempt of three calls meets the fault: publishing at least once, publishing at
-most once, and signing a token. `attempts` and `server saw` (complete requests) have one number for each call.
+LEGEND = """Faults on real sockets. Every attempt of three calls meets the fault: publishing at least once, publishing
+at most once, and signing a token. `attempts` and `server saw` (complete requests) have one number for each call.
 """
 
 

@@ -1,4 +1,4 @@
-"""Calls that stay in a phase until they are interrupted, interrupts at any moment, and servers that show what became of a client afterwards."""
+"""Calls that stay in a phase until they are interrupted, and checks of the client afterwards."""
 
 from __future__ import annotations
 
