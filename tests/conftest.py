@@ -8,8 +8,8 @@ import pytest
 
 from tests.support.callers import KINDS, Caller
 
-# Session fixtures that take long: an npm project with its bundles, a git repository with mypy's cache.
-EXPENSIVE = {"site", "history"}
+# Session fixtures that take long to make or to warm up: an npm project with its bundles, and the cache of mypy.
+EXPENSIVE = {"site", "mypy_cache"}
 
 
 @pytest.fixture(params=KINDS)

@@ -64,6 +64,17 @@ def test_ci_script_is_valid_bash() -> None:
     assert run(ROOT, "bash", "-n", CI).stderr == ""
 
 
+def test_ci_skips_nothing_and_requires_coverage() -> None:
+    lines = (ROOT / CI).read_text(encoding="utf-8").splitlines()
+    required = [
+        "export FORGE_REALTIME_BROWSER=required",
+        "export FORGE_REALTIME_REDIS=required",
+        "export COVERAGE=98",
+    ]
+    # The command of the README, after its settings.
+    assert [line for line in lines if line in required or line == "make test"] == [*required, "make test"]
+
+
 def test_actions_are_pinned_to_a_commit() -> None:
     assert {action.partition("@")[0] for action in steps("uses")} == {"actions/checkout", "actions/setup-python"}
     for path in WORKFLOWS.values():
