@@ -120,7 +120,7 @@ $(DONE)/sbom: $(DONE)/setup requirements-sbom.lock
 matrix: sbom ## Test the core with its lowest and highest dependencies on every Python here (needs the package index)
 	FORGE_REALTIME_INDEX=required $(BIN)/python -m pytest tests/distribution/test_matrix.py tests/distribution/test_sbom.py
 
-publish: $(DONE)/setup ## Build, check and upload wheel and sdist to the package index at INDEX=https://…
+publish: $(DONE)/setup ## Build wheel and sdist, and upload them to the package index at INDEX=https://…
 	@$(BIN)/python -m generator publish "$$INDEX"
 
 vendor: wheel ## Copy the core into an app: make vendor DEST=../app/_vendor (FORCE=1: discard what was edited there)

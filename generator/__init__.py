@@ -1,1 +1,1 @@
-"""Makes the client from the published document. Runs where the client is made, never shipped."""
+"""Generator of the client: from the published document to a release. Never shipped."""

@@ -12,8 +12,9 @@ from pathlib import Path
 
 from generator.compare.rules import PARTS
 from generator.document import Document, GeneratorError, blaming, canonical_json, read_document, write_atomically
-from generator.pipeline.atomic_replace import put_in_place
-from generator.pipeline.lock import CONFIG, DOCUMENT, LOCK, OVERLAYS, hash_folder, lock_text
+from generator.paths import CONFIG, DOCUMENT, LOCK, OVERLAYS
+from generator.pipeline.atomic_replace import replace_atomically
+from generator.pipeline.lock import hash_folder, lock_text
 from generator.pipeline.patch import overlay_files, patch
 from generator.pipeline.regenerate import check, generate
 from generator.pipeline.render import render
@@ -23,10 +24,10 @@ from generator.spec.pull import pull
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command.
+    """Run one command.
 
     Returns:
-        The exit code: 0, 1 after an error that was printed, 2 for wrong arguments, 130 when interrupted.
+        The exit code: 0, 1 after an error, 2 for invalid arguments, 130 after an interrupt.
     """
     options = _parser().parse_args(arguments)
     try:
@@ -42,11 +43,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _run(options: argparse.Namespace) -> None:
+def _run(options: argparse.Namespace) -> None:  # noqa: C901, PLR0912 (one branch for each command)
     root: Path = options.root
     match options.command:
         case "pull":
-            pull(root, options.source, options.force)
+            pull(root, options.source, force=options.force)
         case "select":
             path = options.document or root / DOCUMENT
             document = read_document(path)
@@ -61,7 +62,8 @@ def _run(options: argparse.Namespace) -> None:
             with blaming(options.document):
                 _render_into(document, root / CONFIG, options.output)
         case "client":
-            print(f"made: {make_client(root, options.tag, options.package, options.output, options.force)}")
+            made = make_client(root, options.tag, options.package, options.output, force=options.force)
+            print(f"made: {made}")
         case "lock":
             write_atomically(root / LOCK, lock_text(root, root))
         case "generate":
@@ -69,12 +71,11 @@ def _run(options: argparse.Namespace) -> None:
         case "check":
             check(root)
         case "publish":
-            # Here, since twine takes a while to import.
             from generator.release.publish import publish
 
             publish(root, options.index)
         case "diff":
-            # Here, since griffe and the names of openapi-python-client take a while to import.
+            # griffe and openapi-python-client are slow to import.
             from generator.compare.diff import diff
             from generator.compare.report import as_json, as_text
 
@@ -84,7 +85,6 @@ def _run(options: argparse.Namespace) -> None:
                 sys.stdout.buffer.write(text.encode())
             else:
                 write_atomically(options.output, text)
-
         case "release":
             from generator.release.release import release
 
@@ -105,15 +105,13 @@ def _write(document: Document, output: Path | None) -> None:
 def _render_into(document: Document, config: Path, output: Path) -> None:
     output = output.resolve()
     if output.exists() and not (output / "client.py").is_file() and (output.is_file() or any(output.iterdir())):
-        raise GeneratorError(
-            f"--output {output} holds something else than a rendered client. Choose an empty or new folder."
-        )
+        raise GeneratorError(f"--output {output} is not a rendered client. Choose an empty or new folder.")
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=".generate-") as folder:
         scratch = Path(folder)
         render(document, config, scratch / "made")
         if hash_folder(scratch / "made", Path()) != hash_folder(output, Path()):
-            put_in_place({scratch / "made": output}, scratch)
+            replace_atomically({scratch / "made": output}, scratch)
 
 
 def _folder(text: str) -> Path:
@@ -124,65 +122,65 @@ def _folder(text: str) -> Path:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m generator", description="Makes the client from the published document."
+        prog="python -m generator", description="Make the client from the published document."
     )
     parser.add_argument(
         "--root",
         type=Path,
         default=Path(__file__).resolve().parent.parent,
-        help="the repository to work on (default: the one that holds this generator)",
+        help="the repository (default: the one that contains this generator)",
     )
     commands = parser.add_subparsers(dest="command", required=True)
 
     command = commands.add_parser("pull", help="fetch the published document, check it, and pin it in spec/")
     command.add_argument(
-        "source", nargs="?", help="the reference page's or the document's address, or a file (default: the last page)"
+        "source", nargs="?", help="address of the reference page or the document, or a file (default: the last page)"
     )
     command.add_argument(
         "--force",
         action="store_true",
-        help="pin it although an operation that the overlays use is gone, or it is invalid",
+        help="pin it even if it is invalid or lacks an operation that the overlays use",
     )
 
-    command = commands.add_parser("select", help="keep the operations of some tags and what they reach")
+    command = commands.add_parser("select", help="keep the operations of some tags and what they use")
     command.add_argument("document", type=Path, nargs="?", help=f"default: {DOCUMENT}")
-    command.add_argument("--tag", action="append", help=f"may be given several times (default: {REALTIME_TAG})")
+    command.add_argument("--tag", action="append", help=f"repeatable (default: {REALTIME_TAG})")
     command.add_argument("--output", type=Path, help="a file (default: print)")
 
-    command = commands.add_parser("patch", help="lay overlay documents on a document")
+    command = commands.add_parser("patch", help="apply overlay documents to a document")
     command.add_argument("document", type=Path)
     command.add_argument("--overlays", type=Path, help=f"a folder of overlay documents (default: {OVERLAYS})")
     command.add_argument("--output", type=Path, help="a file (default: print)")
 
-    command = commands.add_parser("render", help="make Python of a document")
+    command = commands.add_parser("render", help="render a document as Python")
     command.add_argument("document", type=Path)
-    command.add_argument("--output", type=Path, required=True, help="the folder to make or to replace")
+    command.add_argument("--output", type=Path, required=True, help="the folder to make or replace")
 
     command = commands.add_parser(
-        "client", help="make a client for other groups of the document, in a package of another name"
+        "client", help="make a client for other groups of the document, in a package with another name"
     )
-    command.add_argument("--tag", action="append", required=True, help="a group's tag; may be given several times")
-    command.add_argument("--package", required=True, help="the package's name, for example forge_kvs")
-    command.add_argument("--output", type=_folder, required=True, help="the folder to make it in")
-    command.add_argument("--force", action="store_true", help="replace also a client that was edited by hand")
+    command.add_argument("--tag", action="append", required=True, help="the tag of a group; repeatable")
+    command.add_argument("--package", required=True, help="the name of the package, for example forge_kvs")
+    command.add_argument("--output", type=_folder, required=True, help="the folder in which to make it")
+    command.add_argument("--force", action="store_true", help="replace a client that was edited by hand")
 
-    commands.add_parser("lock", help=f"write {LOCK}: the hashes of what is there now")
-    commands.add_parser("generate", help="all steps, from the pinned document to the lock; all outputs or none")
-    commands.add_parser("check", help="make everything anew and compare it with what is there")
-
-    command = commands.add_parser(
-        "publish", help="build wheel and sdist, check them, and upload them to a package index"
+    commands.add_parser("lock", help=f"write {LOCK}: the hashes of all inputs and outputs")
+    commands.add_parser(
+        "generate", help="run all steps, from the pinned document to the lock; change all outputs or none"
     )
-    command.add_argument("index", nargs="?", default="", help="where twine uploads to")
+    commands.add_parser("check", help="make everything in a scratch folder and compare it with the repository")
+
+    command = commands.add_parser("publish", help="build wheel and sdist, and upload them to a package index")
+    command.add_argument("index", nargs="?", default="", help="the upload address")
 
     command = commands.add_parser(
         "diff",
-        help="what a change means for users of the client, and the version that follows",
-        description="Each side is a published or derived document, or a git revision, which is the client committed there.",
+        help="say what a change means for users of the client, and the next version",
+        description="Each side is a published or derived document, or a git revision with the client committed there.",
     )
     command.add_argument("old", nargs="?", help="default: HEAD, the last commit")
     command.add_argument("new", nargs="?", help="default: the working tree, as `generate` would make it")
-    command.add_argument("--json", action="store_true", help="for machines; generator/report.py describes it")
+    command.add_argument("--json", action="store_true", help="for machines; described in generator/compare/report.py")
     command.add_argument("--output", type=Path, help="a file (default: print)")
 
     command = commands.add_parser(
@@ -192,16 +190,16 @@ def _parser() -> argparse.ArgumentParser:
         "--bump",
         choices=["auto", *PARTS],
         default="auto",
-        help="the part of the version that rises (default: what the comparison with the last release asks for)",
+        help="the part of the version to raise (default: as the comparison with the last release requires)",
     )
 
-    command = commands.add_parser("propose", help="pull, and open a pull request with the comparison, or update it")
+    command = commands.add_parser("propose", help="pull, and open or update a pull request with the comparison")
     command.add_argument("source", nargs="?", help="as for `pull`")
     return parser
 
 
 if __name__ == "__main__":
-    # Both end as Ctrl-C does: by undoing what is half done.
+    # Handle both like Ctrl-C, which undoes incomplete work.
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
     sys.exit(main())

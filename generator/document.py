@@ -1,8 +1,8 @@
-"""Reading and writing OpenAPI documents, and the one error of this package."""
+"""OpenAPI documents as files, and the error of this package."""
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import json
 import math
 import os
@@ -24,12 +24,12 @@ _MOST_VALUES = 10_000_000
 
 
 class GeneratorError(Exception):
-    """A step cannot go on. The message says what is wrong, in which file, and what to do; no output was changed."""
+    """A step failed. The message names the file, the problem and what to do. No output was changed."""
 
 
 @contextmanager
 def blaming(path: Path | str) -> Iterator[None]:
-    """Puts `path`, or an address, in front of the message of every `GeneratorError` that leaves the block."""
+    """Prefix the message of every `GeneratorError` from the block with a path or address."""
     try:
         yield
     except GeneratorError as error:
@@ -37,13 +37,13 @@ def blaming(path: Path | str) -> Iterator[None]:
 
 
 def read_document(path: Path) -> Document:
-    """Reads a JSON file, or a YAML 1.2 file of any other suffix, whose root is an object.
+    """Read a file that contains an object: JSON if its suffix is `.json`, otherwise YAML 1.2.
 
     Returns:
-        Only what JSON can say: keys are strings, and no two places share one object.
+        Plain JSON data: keys are strings, and no object is shared.
 
     Raises:
-        GeneratorError: The file is missing, is neither JSON nor YAML, or has another root.
+        GeneratorError: The file is missing, is neither JSON nor YAML, or contains no object.
     """
     with blaming(path):
         try:
@@ -56,25 +56,25 @@ def read_document(path: Path) -> Document:
 
 
 def parse_document(content: bytes, language: Literal["JSON", "YAML"] | None = None) -> Document:
-    """Reads JSON or YAML 1.2 whose root is an object.
+    """Parse an object written in JSON or YAML 1.2.
 
     Args:
         content: UTF-8, with or without a byte order mark.
-        language: None to tell by the content: JSON begins with `{`.
+        language: `None` detects it: JSON begins with `{`.
 
     Returns:
-        Exactly what `content` says, and only what JSON can say: keys are strings, and no two places share one object.
+        Plain JSON data: keys are strings, and no object is shared.
 
     Raises:
-        GeneratorError: It is not in that language, has another root, or says something that would be lost: a key that
-            is there twice, or a number that a float cannot hold.
+        GeneratorError: It is invalid, contains no object, or cannot be kept exactly: a duplicate key, or a number that
+            no float represents.
     """
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise GeneratorError(f"cannot be read as UTF-8 text: {error}. Is it the right file?") from error
     if text.lstrip().startswith("<"):
-        raise GeneratorError("is HTML or XML, not a document. Was a web page saved instead of the document behind it?")
+        raise GeneratorError("is HTML or XML, not a document. Was the web page saved instead of the document?")
     language = language or ("JSON" if text.lstrip().startswith("{") else "YAML")
     try:
         if language == "JSON":
@@ -93,49 +93,48 @@ def parse_document(content: bytes, language: Literal["JSON", "YAML"] | None = No
 
 
 def canonical_json(document: Mapping[str, Any]) -> str:
-    """The one text of a document: two spaces, UTF-8, the order of keys kept, a newline at the end."""
+    """Return a document as canonical text: two spaces, no escapes, the same order of keys, a final newline."""
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Writes `text` to `path`, whole or not at all; leaves a file that already holds it untouched."""
+    """Write a file completely or not at all. Does not touch a file that already has this text."""
     content = text.encode()
     if path.exists() and not path.is_file():
-        # A device such as /dev/null, or a pipe: written to, never replaced.
+        # A device such as /dev/null or a pipe cannot be replaced.
         path.write_bytes(content)
         return
     if path.is_file() and path.read_bytes() == content:
         return
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = Path(name)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
+        temporary.chmod(0o644)
+        temporary.replace(path)
     except BaseException:
-        os.unlink(temporary)
+        temporary.unlink()
         raise
 
 
 def _plain(node: Any, location: str) -> Any:
     if isinstance(node, dict):
         plain = {}
-        for key, value in node.items():
-            if isinstance(key, int) and not isinstance(key, bool):
-                key = str(key)  # `200:` under `responses`
+        for name, value in node.items():
+            # `200:` under `responses`
+            key = str(name) if isinstance(name, int) and not isinstance(name, bool) else name
             if not isinstance(key, str):
-                raise GeneratorError(f"the key {key!r} of {location or '/'} is not a string. Put it in quotes.")
+                raise GeneratorError(f"{location or '/'} has the key {key!r}, which is not a string. Put it in quotes.")
             if key in plain:
-                raise GeneratorError(f"the key {key!r} of {location or '/'} is there twice. Remove one.")
+                raise GeneratorError(f"{location or '/'} has the key {key!r} twice. Remove one.")
             _require_whole_characters(key, location)
             plain[key] = _plain(value, f"{location}/{key}")
         return plain
     if isinstance(node, list):
         return [_plain(member, f"{location}/{index}") for index, member in enumerate(node)]
-    if isinstance(node, datetime.date) or (isinstance(node, float) and not math.isfinite(node)):
-        raise GeneratorError(
-            f"{location}: JSON has no value for {node!s}. Put it in quotes if it is meant as a string."
-        )
+    if isinstance(node, dt.date) or (isinstance(node, float) and not math.isfinite(node)):
+        raise GeneratorError(f"{location}: JSON has no value for {node!s}. If it is a string, put it in quotes.")
     if not isinstance(node, str | int | float | None):
         raise GeneratorError(f"{location}: JSON has no value for YAML's {type(node).__name__}. Write it as a string.")
     if isinstance(node, str):
@@ -148,7 +147,7 @@ def _require_whole_characters(text: str, location: str) -> None:
         text.encode()
     except UnicodeEncodeError as error:
         raise GeneratorError(
-            f"{location or '/'}: holds {text[error.start]!a}, half of a surrogate pair, which UTF-8 cannot write. "
+            f"{location or '/'}: contains {text[error.start]!a}, half of a surrogate pair, which UTF-8 cannot encode. "
             "Remove it."
         ) from error
 
@@ -159,7 +158,7 @@ def _object(members: list[tuple[str, Any]]) -> Document:
         keys = [key for key, _ in members]
         twice = next(key for key in keys if keys.count(key) > 1)
         raise GeneratorError(
-            f"the key {twice!r} is there twice in the object with the keys {', '.join(list(found)[:5])}. Remove one."
+            f"the object with the keys {', '.join(list(found)[:5])} has the key {twice!r} twice. Remove one."
         )
     return found
 
@@ -167,14 +166,12 @@ def _object(members: list[tuple[str, Any]]) -> Document:
 def _float(text: str) -> float:
     value = float(text)
     if not math.isfinite(value) or Decimal(repr(value)) != Decimal(text):
-        raise GeneratorError(
-            f"the number {text} is not kept exactly by a float, which would make it {value!r}. Shorten it in a copy."
-        )
+        raise GeneratorError(f"the number {text} has no exact float; the nearest is {value!r}. Shorten it in a copy.")
     return value
 
 
 class _Yaml(SafeConstructor):
-    """Reads numbers as YAML 1.2 does; ruamel.yaml's own constructor also knows 1_000 and 0b1, as YAML 1.1 did."""
+    """Constructor for YAML 1.2 numbers. ruamel.yaml's own also accepts 1_000 and 0b1, which are YAML 1.1."""
 
     def construct_yaml_int(self, node: ScalarNode) -> Any:
         old = "_" in node.value or node.value.lstrip("+-").startswith("0b")
@@ -192,7 +189,7 @@ _Yaml.add_constructor("tag:yaml.org,2002:float", _Yaml.construct_yaml_float)
 
 
 def _require_bounded(root: Any) -> None:
-    # A few lines of YAML can refer to each other until they stand for more than any memory holds.
+    # A few lines of YAML can expand through aliases to more than fits into memory.
     weights: dict[int, int] = {}
 
     def weigh(node: Any) -> int:
@@ -202,7 +199,7 @@ def _require_bounded(root: Any) -> None:
         return weights[id(node)]
 
     if weigh(root) > _MOST_VALUES:
-        raise GeneratorError(f"stands for more than {_MOST_VALUES} values through its aliases. Is it the right file?")
+        raise GeneratorError(f"expands through aliases to more than {_MOST_VALUES} values. Is it the right file?")
 
 
 def _kind(node: Any) -> str:

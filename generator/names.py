@@ -1,4 +1,4 @@
-"""The Python names that openapi-python-client gives to operations, parameters, properties and models."""
+"""Python names that openapi-python-client gives to operations, parameters, properties and models."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ _PREFIX = "field_"
 
 
 def operation_name(path: str, method: str, operation: dict[str, Any]) -> str:
-    """The name of an operation's module, without that of its tag."""
+    """Return the name of an operation's module."""
     if isinstance(operation.get("operationId"), str):
         return PythonIdentifier(operation["operationId"], _PREFIX)
     return generate_operation_id(path=UntrustedString(path), method=method, prefix=_PREFIX)
 
 
 def operation_module(path: str, method: str, operation: dict[str, Any]) -> str:
-    """The whole name of an operation's module."""
+    """Return the full dotted name of an operation's module."""
     tag = PythonIdentifier((operation.get("tags") or ["default"])[0], "tag")
     return f"forge_realtime._api.api.{tag}.{operation_name(path, method, operation)}"
 
 
 def attribute_name(name: str) -> str:
-    """The name of a property's attribute, or of a parameter's argument."""
+    """Return the attribute name of a property, or the argument name of a parameter."""
     return PythonIdentifier(name, _PREFIX)
 
 
 def model_name(schema: dict[str, Any], parent: str, name: str) -> str:
-    """The name of the class of an object, or of the alias of an enumeration.
+    """Return the class name of an object, or the alias of an enumeration.
 
     Args:
-        schema: What is named.
-        parent: The name of the class or operation that it is part of; empty for a component.
+        schema: The schema of the object or enumeration.
+        parent: The class or operation that contains it; empty for a component.
         name: Its name there.
     """
     title = schema.get("title")

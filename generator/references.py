@@ -1,7 +1,7 @@
-"""Finding and following the references of an OpenAPI 3.0 or 3.1 document.
+"""References of an OpenAPI 3.0 or 3.1 document.
 
-The walk knows what each object of the specification holds, so it takes nothing for a reference that is only named or
-shaped like one: a property called `$ref`, or an example with a member of that name.
+The walk knows the fields of each object of the specification. So it does not mistake a property named `$ref`, or an
+example with such a member, for a reference.
 https://spec.openapis.org/oas/v3.1.1.html
 """
 
@@ -28,7 +28,7 @@ COMPONENTS = {
     "pathItems": "path item",
 }
 
-# The fields of each object that can hold a reference; `{x}` is a map from names to x, `[x]` a list of x.
+# The fields of each object that can contain a reference. `{x}` is a map from names to x, `[x]` is a list of x.
 _FIELDS = {
     "document": {"paths": "{path item}", "components": "components", "security": "[security requirement]"},
     "components": {section: f"{{{kind}}}" for section, kind in COMPONENTS.items()},
@@ -56,17 +56,17 @@ _FIELDS = {
 
 
 def reached_components(document: Document, start: Document) -> set[tuple[str, str]]:
-    """Follows all references from `start`, however far they go.
+    """Return the components that a part of a document refers to, directly or not.
 
     Args:
-        document: The document whose components the references name.
-        start: The document itself, or the part of it to start from.
+        document: The document with the components.
+        start: The part to start from, or the document itself.
 
     Returns:
-        The components reached: section and name.
+        Sections and names of components.
 
     Raises:
-        GeneratorError: A reference leads nowhere or out of the document.
+        GeneratorError: A reference has no target in the document.
     """
     reached: set[tuple[str, str]] = set()
     waiting = list(_references(start, "document"))
@@ -79,11 +79,11 @@ def reached_components(document: Document, start: Document) -> set[tuple[str, st
 
 
 def walk(node: Any, kind: str) -> Iterator[tuple[str, Document]]:
-    """Every object of the specification in a node, the outer ones first, each with what it is. No reference is followed.
+    """Yield each object of the specification in a node with its kind, outer objects first. Follows no references.
 
     Args:
-        node: A document, or a part of it.
-        kind: What it is: a key of `_FIELDS`, or `{x}` or `[x]`.
+        node: A document or a part of one.
+        kind: The kind of the node: a key of `_FIELDS`, or `{x}` or `[x]`.
     """
     if kind.startswith("{"):
         for member in node.values() if isinstance(node, dict) else ():
@@ -91,11 +91,11 @@ def walk(node: Any, kind: str) -> Iterator[tuple[str, Document]]:
     elif kind.startswith("["):
         for member in node if isinstance(node, list) else ():
             yield from walk(member, kind[1:-1])
-    elif isinstance(node, dict):  # Else it is a boolean schema, or an error that the validator words better.
+    elif isinstance(node, dict):  # Otherwise a boolean schema, or an error that the validator reports.
         yield kind, node
         if kind == "callback" and "$ref" not in node:
             yield from walk(node, "{path item}")
-        # OpenAPI 3.1 reads what stands beside the $ref of a schema.
+        # OpenAPI 3.1 allows keywords beside the $ref of a schema.
         for field, member_kind in _FIELDS.get(kind, {}).items():
             if field in node:
                 yield from walk(node[field], member_kind)
@@ -114,16 +114,14 @@ def _references(node: Any, kind: str) -> Iterator[str]:
 
 
 def component_of(document: Document, pointer: str) -> tuple[str, str]:
-    """The section and the name of the component that a reference leads to, or into.
+    """Return the section and name of the component that a reference points to, or into.
 
     Raises:
-        GeneratorError: It leads nowhere or out of the document.
+        GeneratorError: It has no target in the document.
     """
     parts = [part.replace("~1", "/").replace("~0", "~") for part in unquote(pointer).split("/")]
     if len(parts) < 4 or parts[:2] != ["#", "components"] or parts[2] not in COMPONENTS:
-        raise GeneratorError(
-            f"the reference {pointer!r} leads out of #/components. Move what it names there, in this one document."
-        )
+        raise GeneratorError(f"the reference {pointer!r} points outside of #/components. Move its target there.")
     node: Any = document
     for part in parts[1:]:
         if isinstance(node, list) and part.isdecimal() and int(part) < len(node):
@@ -131,7 +129,5 @@ def component_of(document: Document, pointer: str) -> tuple[str, str]:
         elif isinstance(node, dict) and part in node:
             node = node[part]
         else:
-            raise GeneratorError(
-                f"the reference {pointer!r} leads nowhere. Was its target removed, or the file truncated?"
-            )
+            raise GeneratorError(f"the reference {pointer!r} has no target. Was it removed, or is the file truncated?")
     return parts[2], parts[3]

@@ -1,4 +1,4 @@
-"""`make revisions`: pull, compare, generate and test every published revision in a clone, forwards and backwards."""
+"""`make revisions`: pull, diff, generate and test all published revisions, forwards and backwards, in a clone."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def main(tests: str) -> int:
                 passed &= run(clone, *command.split())
             lock = (clone / "generated.lock").read_bytes()
             if lock in tested:
-                print(f"The same bytes as revision {tested[lock]} above, which was tested.\n", flush=True)
+                print(f"Byte for byte the same tree as revision {tested[lock]}, which was tested.\n", flush=True)
             else:
                 tested[lock] = number
                 passed &= run(clone, "test", f"ARGS={tests}", last=1)
@@ -43,10 +43,10 @@ def main(tests: str) -> int:
 
 
 def run(clone: Path, *arguments: str, last: int = 0) -> bool:
-    """Run a make target, and print its output, or the last lines of it."""
-    # Without the variables of the make that runs this.
+    """Run a make target, and print its output or the last lines of it."""
+    # Hide the make that runs this program.
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
-    began = time.monotonic()
+    started = time.monotonic()
     process = subprocess.run(
         ["make", "--silent", *arguments],
         cwd=clone,
@@ -56,12 +56,12 @@ def run(clone: Path, *arguments: str, last: int = 0) -> bool:
         text=True,
         env=environment,
     )
-    said = [line for line in process.stdout.splitlines() if line.strip()]
+    lines = [line for line in process.stdout.splitlines() if line.strip()]
     if process.returncode != 0:
         last = 200
-    shown = "\n".join(said[-last:])
-    command = " ".join(["make", *(re.sub("=/.*/", "=", argument) for argument in arguments)])
-    print(f"$ {command}   ({time.monotonic() - began:.1f} s)\n{shown}\n", flush=True)
+    shown = "\n".join(lines[-last:])
+    command = " ".join(re.sub("=/.*/", "=", argument) for argument in arguments)
+    print(f"$ make {command}   ({time.monotonic() - started:.1f} s)\n{shown}\n", flush=True)
     return process.returncode == 0
 
 

@@ -39,7 +39,7 @@ REQUIRED = {"attrs", "dateutil", "httpcore", "httpx"}
 EXTRAS = {
     "_cli": {"click"},
     "_transports/aiohttp.py": {"aiohttp", "yarl"},
-    "redis.py": {"limits", "redis"},
+    "redis.py": {"redis"},
 }
 
 

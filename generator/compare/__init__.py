@@ -1,1 +1,1 @@
-"""Compare two clients and the documents they were made from."""
+"""Comparison of two clients and of the documents that they were made from."""

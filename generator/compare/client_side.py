@@ -1,4 +1,4 @@
-"""The two sides of a comparison: each a document and the client that is made of it."""
+"""One side of a comparison: a document and the client made from it."""
 
 from __future__ import annotations
 
@@ -11,33 +11,32 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from generator.document import Document, GeneratorError, blaming, read_document
-from generator.pipeline.lock import (
+from generator.paths import (
+    API,
     CONFIG,
     DERIVED,
     DOCUMENT,
     DOCUMENT_MODULE,
+    EMULATOR,
     GENERATED,
     HAND_WRITTEN,
     OVERLAYS,
-    PACKAGE,
-    sha256,
+    VERSION,
 )
+from generator.pipeline.lock import sha256
 from generator.pipeline.patch import overlay_files, patch
-from generator.pipeline.regenerate import document_module
+from generator.pipeline.pinned_document import document_module
 from generator.pipeline.render import render
 from generator.pipeline.select import select
 
-PACKAGE_BY_HAND = HAND_WRITTEN / "forge_realtime"
-EMULATOR = Path("emulator/forge_realtime_emulator")
-TYPING_TESTS = Path("tests/typing")
 _SCHEME = "forgeProxyAuthorization"
 
 
-class UnfitError(GeneratorError):
-    """The overlays do not fit a document, or nothing can be rendered of what they make of it.
+class OverlayMismatchError(GeneratorError):
+    """The overlays do not fit a document, or the result cannot be rendered.
 
     Attributes:
-        selected: Its Realtime part, before any overlay.
+        selected: The Realtime part of the document, without overlays.
     """
 
     def __init__(self, message: str, selected: Document) -> None:
@@ -46,17 +45,16 @@ class UnfitError(GeneratorError):
 
 
 @dataclass(frozen=True)
-class Side:
-    """One side.
+class ClientSide:
+    """One side of a comparison.
 
     Attributes:
-        label: What it is, for people.
-        published: The whole document, where it is known.
+        label: A description for people.
+        published: The whole document, if it is known.
         derived: Its Realtime part, selected and patched.
-        package: The folder that holds what the wheel does: `forge_realtime`, generated and hand-written code together, and the
-            emulator.
-        version: Its version.
-        revision: The commit, where the side is one.
+        package: A folder with the packages of the wheel: `forge_realtime`, complete, and the emulator.
+        version: The version of the client.
+        revision: The commit, if the side is one.
     """
 
     label: str
@@ -67,16 +65,16 @@ class Side:
     revision: str | None = None
 
 
-def read_side(root: Path, name: str | None, scratch: Path) -> Side:
-    """Reads one side.
+def read_client_side(root: Path, name: str | None, scratch: Path) -> ClientSide:
+    """Read one side of a comparison, and make its client.
 
     Args:
         root: The repository.
-        name: A file that holds a published or a derived document, or a git revision; None for the working tree.
-        scratch: An empty folder for its client.
+        name: A file with a published or derived document, or a git revision. `None`: the working tree.
+        scratch: An empty folder for the client.
 
     Raises:
-        GeneratorError: It is neither a file nor a revision, or no client can be made of it; nothing was changed.
+        GeneratorError: It is neither a file nor a revision, or no client can be made.
     """
     if name is None:
         return _document_side(root, root / DOCUMENT, "the working tree", scratch)
@@ -91,27 +89,27 @@ def read_side(root: Path, name: str | None, scratch: Path) -> Side:
 
 
 def commit_of(root: Path, revision: str) -> str | None:
-    """The hash of the commit that a revision names, or None."""
+    """Return the hash of a revision's commit, or `None` if there is no such revision."""
     found = _git(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
     return None if found is None else found.decode().strip()
 
 
 def last_release(root: Path, revision: str) -> str | None:
-    """The newest tag `v…` that a revision contains, or None."""
+    """Return the newest tag `v…` in the history of a revision, or `None`."""
     found = _git(root, "describe", "--tags", "--abbrev=0", "--match", "v[0-9]*", revision)
     return None if found is None else found.decode().strip()
 
 
 def extract(root: Path, commit: str, paths: list[Path], target: Path) -> None:
-    """Puts files and folders of a commit into a folder.
+    """Extract files and folders of a commit into a folder.
 
     Raises:
-        GeneratorError: The commit does not hold one of them.
+        GeneratorError: The commit lacks one of them.
     """
     archive = _git(root, "archive", "--format=tar", commit, *(path.as_posix() for path in paths))
     if archive is None:
         listed = ", ".join(path.as_posix() for path in paths)
-        raise GeneratorError(f"the revision {commit[:12]} does not hold all of {listed}. Name a later one.")
+        raise GeneratorError(f"the revision {commit[:12]} lacks one of {listed}. Name a later one.")
     with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
         tar.extractall(target, filter="data")
 
@@ -124,7 +122,7 @@ def _git(root: Path, *arguments: str) -> bytes | None:
     return process.stdout if process.returncode == 0 else None
 
 
-def _document_side(root: Path, path: Path, label: str, scratch: Path) -> Side:
+def _document_side(root: Path, path: Path, label: str, scratch: Path) -> ClientSide:
     document = read_document(path)
     is_derived = _SCHEME in document.get("components", {}).get("securitySchemes", {})
     with blaming(path):
@@ -134,43 +132,43 @@ def _document_side(root: Path, path: Path, label: str, scratch: Path) -> Side:
         derived = selected if is_derived else patch(selected, overlay_files(root / OVERLAYS))
         render(derived, root / CONFIG, scratch / "generated/_api")
     except GeneratorError as error:
-        raise UnfitError(f"{path}: {error}", selected) from error
+        raise OverlayMismatchError(f"{path}: {error}", selected) from error
     about = document_module(document, sha256(path))
     (scratch / "generated" / DOCUMENT_MODULE.name).write_text(about, encoding="utf-8")
-    package = _lay(scratch / "generated", root, scratch)
-    return Side(label, None if is_derived else document, derived, package, version_of(root / PACKAGE_BY_HAND))
+    package = _combine(scratch / "generated", root, scratch)
+    return ClientSide(label, None if is_derived else document, derived, package, version_of(root))
 
 
-def _revision_side(root: Path, name: str, commit: str, scratch: Path) -> Side:
-    extract(root, commit, [DOCUMENT, DERIVED, GENERATED, PACKAGE_BY_HAND, EMULATOR], scratch / "tree")
+def _revision_side(root: Path, name: str, commit: str, scratch: Path) -> ClientSide:
+    extract(root, commit, [DOCUMENT, DERIVED, GENERATED, HAND_WRITTEN, EMULATOR], scratch / "tree")
     tree = scratch / "tree"
-    package = _lay(tree / PACKAGE.parent, tree, scratch)
-    return Side(
+    package = _combine(tree / API.parent, tree, scratch)
+    return ClientSide(
         label=name if commit.startswith(name) else f"{name} ({commit[:12]})",
         published=read_document(tree / DOCUMENT),
         derived=read_document(tree / DERIVED),
         package=package,
-        version=version_of(tree / PACKAGE_BY_HAND),
+        version=version_of(tree),
         revision=commit,
     )
 
 
-def _lay(generated: Path, root: Path, scratch: Path) -> Path:
+def _combine(generated: Path, root: Path, scratch: Path) -> Path:
     package = scratch / "package"
     leave_out = shutil.ignore_patterns("__pycache__")
-    for folder in (PACKAGE_BY_HAND, EMULATOR):
+    for folder in (HAND_WRITTEN, EMULATOR):
         shutil.copytree(root / folder, package / folder.name, ignore=leave_out)
     shutil.copytree(generated, package / "forge_realtime", ignore=leave_out, dirs_exist_ok=True)
     return package
 
 
-def version_of(hand_written: Path) -> str:
-    """The version in a hand-written package.
+def version_of(root: Path) -> str:
+    """Return the version of the client in a repository.
 
     Raises:
-        GeneratorError: It has none.
+        GeneratorError: The version module has no version.
     """
-    path = hand_written / "_version.py"
+    path = root / VERSION
     found = re.search(r'^__version__ = "(.+)"$', path.read_text(encoding="utf-8"), re.MULTILINE)
     if found is None:
         raise GeneratorError(f'{path}: has no line `__version__ = "…"`. Restore it.')

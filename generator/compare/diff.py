@@ -1,4 +1,4 @@
-"""Compares two clients in three ways: the documents, the Python surface, and the typing tests of the last release."""
+"""Comparison of two clients: their documents, their Python API, and the typing tests of the last release."""
 
 from __future__ import annotations
 
@@ -10,32 +10,30 @@ from pathlib import Path
 import griffe
 
 from generator.compare.client_side import (
-    PACKAGE_BY_HAND,
-    TYPING_TESTS,
-    Side,
-    UnfitError,
+    ClientSide,
+    OverlayMismatchError,
     commit_of,
     extract,
     last_release,
-    read_side,
+    read_client_side,
 )
 from generator.compare.documents import compare, compare_outside
-from generator.compare.python_api import SurfaceComparison, compare_surfaces
+from generator.compare.python_api import ApiComparison, compare_apis
 from generator.compare.rules import Change, Effect, next_version, strongest
 from generator.compare.typing_tests import TypingError, added_errors, check_types
 from generator.document import GeneratorError
-from generator.pipeline.lock import GENERATED
-from generator.pipeline.overlay_fit import lacking_arguments
+from generator.paths import GENERATED, TYPING_TESTS
+from generator.pipeline.overlay_fit import unsupported_arguments
 from generator.pipeline.select import select
 
 
 @dataclass(frozen=True)
 class TypingComparison:
-    """What the typing tests say.
+    """Result of the typing tests.
 
     Attributes:
-        tests: Whose tests they are.
-        errors: The errors that the old client does not give; None where they were not run, as the code is the same.
+        tests: The origin of the tests.
+        errors: Errors that the old client does not have. `None` if the code is the same, so that the tests did not run.
     """
 
     tests: str
@@ -43,66 +41,66 @@ class TypingComparison:
 
     @property
     def effect(self) -> Effect:
-        """Breaking where a test fails that passed. An error in the hand-written package is no user's."""
+        """Breaking if a test fails that passed. Errors in the hand-written package do not affect users."""
         return Effect.BREAKING if any(error.in_tests for error in self.errors or ()) else Effect.NONE
 
 
 @dataclass(frozen=True)
 class ArgumentComparison:
-    """The arguments of the named operations that the document has a property for.
+    """Changes in the supported arguments of named calls.
 
     Attributes:
-        gone: Those that it had: they are refused now, before anything is sent.
-        come: Those that it has now.
+        removed: Arguments without a property in the new document. Calls that pass them are rejected before sending.
+        added: Arguments that the new document supports.
     """
 
-    gone: list[str]
-    come: list[str]
+    removed: list[str]
+    added: list[str]
 
 
 @dataclass(frozen=True)
 class Difference:
-    """All that a comparison found.
+    """Result of a comparison.
 
     Attributes:
-        old: What users have.
-        new: What they would get.
-        changes: The changes of the Realtime part.
-        surface: The Python surfaces.
-        typing: The typing tests.
-        arguments: What becomes of the arguments of the named operations.
-        outside: Counts of operations outside of the Realtime part, by tag; None where a whole document is not known.
+        old: The client that users have.
+        new: The client that they would get.
+        changes: Changes in the Realtime part of the document.
+        api: Changes in the Python API.
+        typing: Result of the typing tests.
+        arguments: Changes in the supported arguments of named calls.
+        outside: Changed operations outside of the Realtime part, counted by tag. `None` if a whole document is missing.
     """
 
-    old: Side
-    new: Side
+    old: ClientSide
+    new: ClientSide
     changes: list[Change]
-    surface: SurfaceComparison
+    api: ApiComparison
     typing: TypingComparison
     arguments: ArgumentComparison
     outside: dict[str, dict[str, int]] | None
 
     @property
     def schema_effect(self) -> Effect:
-        """The verdict of the documents."""
+        """The effect of the changes in the document."""
         return strongest(change.rule.effect for change in self.changes)
 
     @property
     def effect(self) -> Effect:
-        """The strongest of the three."""
-        return strongest([self.schema_effect, self.surface.effect, self.typing.effect])
+        """The strongest effect of the three comparisons."""
+        return strongest([self.schema_effect, self.api.effect, self.typing.effect])
 
     @property
     def bump(self) -> tuple[str, str]:
-        """The part of the version that rises, and the version that follows."""
+        """The part of the version to raise, and the next version."""
         return next_version(self.old.version, self.effect)
 
 
 def diff(root: Path, old: str | None = None, new: str | None = None) -> Difference:
-    """Compares two clients.
+    """Compare two clients.
 
-    A file is selected, patched and rendered with the overlays of today, and is laid under the hand-written package of today;
-    a derived document (spec/realtime.json) is taken as it is. A revision is its own client, as it was committed.
+    A file is rendered with the current overlays and combined with the current hand-written package. A derived document
+    (spec/realtime.json) is not patched again. A revision is the client that was committed there.
 
     Args:
         root: The repository. It is not changed.
@@ -110,68 +108,69 @@ def diff(root: Path, old: str | None = None, new: str | None = None) -> Differen
         new: A file or a git revision. Default: the working tree.
 
     Raises:
-        GeneratorError: A side cannot be read or made.
+        GeneratorError: A side cannot be read, or its client cannot be made.
     """
     with tempfile.TemporaryDirectory(prefix="diff-") as folder:
         scratch = Path(folder)
-        before = read_side(root, old or "HEAD", scratch / "old")
+        before = read_client_side(root, old or "HEAD", scratch / "old")
         try:
-            after = read_side(root, new, scratch / "new")
-        except UnfitError as error:
-            raise _explained(error, before) from error
+            after = read_client_side(root, new, scratch / "new")
+        except OverlayMismatchError as error:
+            raise _explain(error, before) from error
         comparison = compare(before.derived, after.derived)
         outside = None
         if before.published is not None and after.published is not None:
             outside = compare_outside(before.published, after.published)
         try:
-            surface = compare_surfaces(before.package, after.package, comparison.read_only)
+            api = compare_apis(before.package, after.package, comparison.read_only)
         except griffe.AliasResolutionError as error:
             raise GeneratorError(
-                f"the code of {before.label} or {after.label} imports {error.alias.target_path}, which is not there. Was a new file in "
-                f"{GENERATED}/ not committed? git add {GENERATED}"
+                f"the code of {before.label} or {after.label} imports {error.alias.target_path}, which does not exist. "
+                f"Was a new file in {GENERATED}/ not committed? git add {GENERATED}"
             ) from error
         return Difference(
             old=before,
             new=after,
             changes=comparison.changes,
-            surface=surface,
-            typing=_compare_typing(root, before, after, surface.code_differs, scratch),
-            arguments=_compare_arguments(before, after) if surface.code_differs else ArgumentComparison([], []),
+            api=api,
+            typing=_compare_typing(root, before, after, scratch)
+            if api.code_differs
+            else TypingComparison(_tests_origin(root, before), None),
+            arguments=_compare_arguments(before, after) if api.code_differs else ArgumentComparison([], []),
             outside=outside,
         )
 
 
-def _compare_arguments(before: Side, after: Side) -> ArgumentComparison:
-    old, new = (lacking_arguments(side.package, PACKAGE_BY_HAND.name) for side in (before, after))
+def _compare_arguments(before: ClientSide, after: ClientSide) -> ArgumentComparison:
+    old, new = (unsupported_arguments(side.package) for side in (before, after))
     if old is None or new is None:
         return ArgumentComparison([], [])
-    return ArgumentComparison(gone=sorted(new - old), come=sorted(old - new))
+    return ArgumentComparison(removed=sorted(new - old), added=sorted(old - new))
 
 
-def _explained(error: UnfitError, old: Side) -> GeneratorError:
+def _explain(error: OverlayMismatchError, old: ClientSide) -> GeneratorError:
     if old.published is None:
         return error
-    # Without overlays nothing has its Python name.
+    # Without overlays, Python names mean nothing.
     changes = [
         change
         for change in compare(select(old.published), error.selected).changes
         if change.kind not in {"operation renamed", "model renamed"}
     ]
-    listed = "\n".join(f"  {change}: {_in_short(change)}" for change in changes) or "  nothing"
+    listed = "\n".join(f"  {change}: {_summarize(change)}" for change in changes) or "  nothing"
     return GeneratorError(
-        f"{error}\nSo no client can be made. What changed since {old.label}, before any overlay is laid:\n{listed}\n"
-        "Bring overlays/openapi in line with it, and compare again."
+        f"{error}\nNo client can be made. Changes since {old.label}, without overlays:\n{listed}\n"
+        "Adapt overlays/openapi, and compare again."
     )
 
 
-def _in_short(change: Change) -> str:
-    return f"{change.rule.effect}{', and clients that are deployed already can fail by it' * change.rule.deployed}"
+def _summarize(change: Change) -> str:
+    return f"{change.rule.effect}{', and deployed clients can fail' * change.rule.deployed}"
 
 
-def _compare_typing(root: Path, old: Side, new: Side, code_differs: bool, scratch: Path) -> TypingComparison:
+def _compare_typing(root: Path, old: ClientSide, new: ClientSide, scratch: Path) -> TypingComparison:
     tests = scratch / "typing"
-    release = last_release(root, old.revision or "HEAD")
-    revision = release or old.revision
+    revision = last_release(root, old.revision or "HEAD") or old.revision
     if revision is not None:
         commit = commit_of(root, revision)
         assert commit is not None
@@ -180,18 +179,15 @@ def _compare_typing(root: Path, old: Side, new: Side, code_differs: bool, scratc
     elif (root / TYPING_TESTS).is_dir():
         shutil.copytree(root / TYPING_TESTS, tests, ignore=shutil.ignore_patterns("__pycache__"))
     else:
-        raise GeneratorError(f"{root / TYPING_TESTS}: is not there. Restore it.")
-    whose = (
-        f"the last release, {release}"
-        if release
-        else f"{old.label}, since there is no release yet"
-        if revision
-        else "the working tree, since there is no release yet"
-    )
-    if not code_differs:
-        return TypingComparison(whose, None)
+        raise GeneratorError(f"{root / TYPING_TESTS}: does not exist. Restore it.")
     cache = root / ".mypy_cache/typing-tests"
     errors = check_types(tests, new.package, cache / "new")
     if errors:
         errors = added_errors(check_types(tests, old.package, cache / "old"), errors)
-    return TypingComparison(whose, errors)
+    return TypingComparison(_tests_origin(root, old), errors)
+
+
+def _tests_origin(root: Path, old: ClientSide) -> str:
+    if release := last_release(root, old.revision or "HEAD"):
+        return f"the last release, {release}"
+    return f"{old.label if old.revision else 'the working tree'}, since there is no release yet"

@@ -1,4 +1,4 @@
-"""The operations of a document, read as far as two documents are compared."""
+"""Operations of a document, in a form that can be compared."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from generator.references import METHODS, reached_components
 
 @dataclass(frozen=True)
 class Operation:
-    """One operation of a document, `$ref`s followed.
+    """One operation of a document, with references resolved.
 
     Attributes:
-        path: Its path, and
-        method: its method, in small letters.
-        content: Itself, as the document has it.
-        parameters: The path's and its own, by place and name; names of headers in small letters.
-        body: Its request body; empty where there is none.
-        responses: Its responses by status.
-        security: What authorizes it, as a text that two documents can be compared by.
+        path: The path.
+        method: The method, in lower case.
+        content: The operation object of the document.
+        parameters: Parameters of the path and the operation by location and name. Header names are in lower case.
+        body: The request body; empty if there is none.
+        responses: Responses by status.
+        security: The security requirements as text, for comparison.
     """
 
     path: str
@@ -37,22 +37,22 @@ class Operation:
 
     @property
     def title(self) -> str:
-        """Its method and path, for people."""
+        """Method and path, for people."""
         return f"{self.method.upper()} {self.path}"
 
     @property
     def name(self) -> str:
-        """The Python name of its module."""
+        """The name of the Python module."""
         return operation_name(self.path, self.method, self.content)
 
     @property
     def module(self) -> str:
-        """The same with all packages."""
+        """The full dotted name of the Python module."""
         return operation_module(self.path, self.method, self.content)
 
 
 def read_operations(reader: Reader) -> list[Operation]:
-    """All operations of a document, in its order."""
+    """Return all operations of a document, in its order."""
     return [
         Operation(
             path=path,
@@ -66,7 +66,9 @@ def read_operations(reader: Reader) -> list[Operation]:
                 for parameter in map(reader.resolve, [*item.get("parameters", ()), *item[method].get("parameters", ())])
             },
             body=reader.resolve(item[method].get("requestBody", {})),
-            responses={status: reader.resolve(answer) for status, answer in item[method].get("responses", {}).items()},
+            responses={
+                status: reader.resolve(response) for status, response in item[method].get("responses", {}).items()
+            },
             security=_security(reader, item[method]),
         )
         for path, item in reader.document["paths"].items()
@@ -88,13 +90,13 @@ def _security(reader: Reader, operation: Document) -> str:
 
 
 def content_of(part: Document) -> Document:
-    """The media types of a request body or a response."""
+    """Return the media types of a request body or a response."""
     content = part.get("content", {})
     return content if isinstance(content, dict) else {}
 
 
 def reading(media_type: str) -> str:
-    """How the generated client reads a media type: "json", "text" or "bytes"; for what it does not read, its name."""
+    """Return how the generated client reads a media type: "json", "text" or "bytes", or its name if unsupported."""
     name = media_type.partition(";")[0].strip().lower()
     if name == "application/json" or name.endswith("+json"):
         return "json"
@@ -103,11 +105,11 @@ def reading(media_type: str) -> str:
     return "bytes" if name == "application/octet-stream" else name
 
 
-def answer_of(response: Document) -> tuple[str, Any]:
-    """How the generated client reads a response, and by which schema: the first media type that it knows.
+def response_content(response: Document) -> tuple[str, Any]:
+    """Return how the generated client reads a response: by the first media type that it supports.
 
     Returns:
-        As `reading` says it, and the schema; "nothing" and None where no body is described.
+        The result of `reading`, and the schema. "nothing" and `None` if there is no schema.
     """
     for name, media in content_of(response).items():
         if (kind := reading(name)) in {"json", "text", "bytes"}:
@@ -116,10 +118,10 @@ def answer_of(response: Document) -> tuple[str, Any]:
 
 
 def operations_outside(document: Document) -> dict[str, tuple[str, str]]:
-    """The operations that are not in the Realtime part, and what they reach.
+    """Return the operations outside of the Realtime part, with the components that they use.
 
     Returns:
-        By method and path, the first tag and a text of the whole content.
+        The first tag and the content as text, by method and path.
     """
     found = {}
     for path, item in document["paths"].items():
@@ -130,8 +132,8 @@ def operations_outside(document: Document) -> dict[str, tuple[str, str]]:
             try:
                 reached = sorted(reached_components(document, alone))
             except GeneratorError:
-                reached = []  # A reference that leads nowhere is pinned with the rest: generator/pull.py.
-            content = [alone, [[*place, document["components"][place[0]][place[1]]] for place in reached]]
+                reached = []  # `pull` accepts invalid references outside of the Realtime part.
+            content = [alone, [[*location, document["components"][location[0]][location[1]]] for location in reached]]
             tag = (operation.get("tags") or ["untagged"])[0]
             found[f"{method} {path}"] = (tag, json.dumps(content, sort_keys=True))
     return found

@@ -1,8 +1,8 @@
-"""The Python surface of two clients, compared with griffe. https://mkdocstrings.github.io/griffe/
+"""Comparison of the Python API of two clients with griffe (https://mkdocstrings.github.io/griffe/).
 
-Three things that griffe cannot know are told to it before it compares: attrs makes the constructors of classes; nobody
-constructs the models that are only in answers; and a generated operation is used through `call()`, which takes the
-arguments of its private `_get_kwargs`. griffe does not judge annotations: what changed in them is listed beside.
+griffe does not know three things, so this module adds them first: attrs generates constructors; users never construct
+models that occur only in responses; and a generated operation is used through `call()`, with the arguments of its
+private `_get_kwargs`. griffe ignores annotations, so their changes are listed separately.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from typing import Any
 import griffe
 
 from generator.compare.rules import Effect
-from generator.pipeline.lock import DOCUMENT_MODULE, GENERATED
+from generator.paths import DOCUMENT_MODULE, EMULATOR, GENERATED, HAND_WRITTEN
 
-_PACKAGE = "forge_realtime"
-_EMULATOR = "forge_realtime_emulator"
+_PACKAGE = HAND_WRITTEN.name
+_EMULATOR = EMULATOR.name
 _ATTRS = frozenset({"attrs.define", "attrs.frozen"})
 _CALL = "call"
 _DOCUMENT = DOCUMENT_MODULE.relative_to(GENERATED)
@@ -29,13 +29,13 @@ _EVERYWHERE = frozenset({"to_dict", "from_dict", "additional_keys"})
 
 @dataclass(frozen=True)
 class Breakage:
-    """What griffe calls breaking.
+    """A breaking change that griffe found.
 
     Attributes:
-        kind: In griffe's words.
-        python: The Python name concerned.
-        old: What was there, where griffe says it.
-        new: What is there now.
+        kind: griffe's name for it.
+        python: The affected Python name.
+        old: The old value, if griffe reports it.
+        new: The new value.
     """
 
     kind: str
@@ -45,15 +45,15 @@ class Breakage:
 
 
 @dataclass(frozen=True)
-class SurfaceComparison:
-    """How two clients differ in names, signatures and annotations.
+class ApiComparison:
+    """Differences of two clients in names, signatures and annotations.
 
     Attributes:
-        breakages: What griffe calls breaking.
-        added: Names that are new, with their signatures.
-        removed: Names that are gone.
-        changed: Names with other signatures or annotations: the old and the new.
-        files: The files that differ.
+        breakages: Breaking changes that griffe found.
+        added: New names with their signatures.
+        removed: Removed names with their signatures.
+        changed: Old and new signature or annotation of each changed name.
+        files: Files that differ.
     """
 
     breakages: list[Breakage]
@@ -69,7 +69,7 @@ class SurfaceComparison:
 
     @property
     def effect(self) -> Effect:
-        """Breaking or additive by names and signatures; cosmetic where only annotations, words or inner code differ."""
+        """Breaking or additive by names and signatures. Cosmetic if only annotations or private code differ."""
         if self.breakages:
             return Effect.BREAKING
         if self.added:
@@ -77,14 +77,13 @@ class SurfaceComparison:
         return Effect.COSMETIC if self.code_differs else Effect.NONE
 
 
-def compare_surfaces(old: Path, new: Path, read_only: frozenset[str] = frozenset()) -> SurfaceComparison:
-    """Compares two clients without importing them.
+def compare_apis(old: Path, new: Path, read_only: frozenset[str] = frozenset()) -> ApiComparison:
+    """Compare two clients without importing them.
 
     Args:
-        old: The folder that holds the package `forge_realtime`, generated and hand-written code together, and perhaps the
-            emulator.
-        new: Another.
-        read_only: The models that users do not construct.
+        old: A folder with the package `forge_realtime`, generated and hand-written, and optionally the emulator.
+        new: Another one.
+        read_only: Models that users never construct.
     """
     before, after = (_load(folder, read_only) for folder in (old, new))
     found: dict[tuple[str, str], Breakage] = {}
@@ -97,12 +96,12 @@ def compare_surfaces(old: Path, new: Path, read_only: frozenset[str] = frozenset
             names.update(_hand_written(emulator))
     for pair in pairs:
         for breakage in griffe.find_breaking_changes(*pair):
-            # The modules of models are imported from by the generated code alone.
+            # Only generated code imports from the modules of models.
             if not (breakage.obj.is_module and breakage.obj.path.startswith(f"{_PACKAGE}._api.models.")):
                 one = _breakage(breakage)
                 found.setdefault((one.kind, one.python), one)
     files = _files(old), _files(new)
-    return SurfaceComparison(
+    return ApiComparison(
         breakages=list(found.values()),
         added={name: news[name] for name in news if name not in olds},
         removed={name: olds[name] for name in olds if name not in news},
@@ -111,20 +110,20 @@ def compare_surfaces(old: Path, new: Path, read_only: frozenset[str] = frozenset
     )
 
 
-def surface(folder: Path) -> dict[str, str]:
-    """The public names of a client, with their signatures or annotations.
+def public_api(folder: Path) -> dict[str, str]:
+    """Return the public names of a client with their signatures or annotations.
 
     Args:
-        folder: Holds the package `forge_realtime`.
+        folder: A folder with the package `forge_realtime`.
 
     Returns:
-        Operations by their whole name, models and hand-written names as they are imported.
+        Operations by full dotted name; models and hand-written names by the name under which they are imported.
     """
     return dict(_names(_load(folder, frozenset())))
 
 
 def _files(folder: Path) -> dict[str, bytes]:
-    # What names the document is another for every document, whatever became of the code.
+    # The hash of the document differs even if the code is the same.
     paths = (path for package in (_PACKAGE, _EMULATOR) for path in (folder / package).rglob("*"))
     files = (path for path in paths if path.is_file() and path.relative_to(folder) != _DOCUMENT)
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
@@ -137,11 +136,11 @@ def _load(folder: Path, read_only: frozenset[str]) -> griffe.Module:
             if not cls.is_alias and not (cls.name in read_only and module.path.startswith(f"{_PACKAGE}._api.models")):
                 _give_constructor(cls)
         if "_get_kwargs" in module.members:
-            # Where no answer has a type, there are only the detailed ones.
+            # An operation whose responses have no type has only the detailed functions.
             for name in {"sync", "sync_detailed", "asyncio", "asyncio_detailed"} & module.members.keys():
                 module.del_member(name)
             arguments = module["_get_kwargs"].parameters
-            module.set_member(_CALL, griffe.Function(_CALL, parameters=arguments, returns=_answer(module)))
+            module.set_member(_CALL, griffe.Function(_CALL, parameters=arguments, returns=_return_type(module)))
     return package
 
 
@@ -160,8 +159,8 @@ def _modules(module: griffe.Module) -> Iterator[griffe.Module]:
             yield from _modules(member)
 
 
-def _answer(module: griffe.Module) -> str:
-    # It returns None for a status that is not documented; `call()` raises then.
+def _return_type(module: griffe.Module) -> str:
+    # `_parse_response` returns None for an undocumented status; `call()` raises instead.
     return str(module["_parse_response"].returns).removesuffix(" | None")
 
 
@@ -203,7 +202,7 @@ def _breakage(breakage: griffe.Breakage) -> Breakage:
     texts = [None if value is None else _text(value) for value in values]
     if breakage.kind is griffe.BreakageKind.OBJECT_REMOVED:
         texts = [None, None]
-    return Breakage(breakage.kind.value, _short(path), texts[0], texts[1])
+    return Breakage(breakage.kind.value, _public_name(path), texts[0], texts[1])
 
 
 def _text(value: Any) -> str:
@@ -213,7 +212,8 @@ def _text(value: Any) -> str:
     return f"{value.name}{annotation}{'' if value.default is None else f' = {value.default}'}"
 
 
-def _short(path: str) -> str:
+def _public_name(path: str) -> str:
+    """Return the name under which users import an object: without private rooms and their modules."""
     path = re.sub(r"^forge_realtime\._api\.models\.(?:[a-z0-9_]+\.)?(?=\w)", "", path)
     path = re.sub(rf"^forge_realtime\._api\.api\.\w+\.(\w+)\.{_CALL}\b", r"\1", path)
     path = re.sub(r"^forge_realtime\.(?!_api\.)(?:_\w+\.(?:[a-z0-9_]+\.)*)?", "", path)
@@ -244,7 +244,7 @@ def _public(owner: griffe.Module | griffe.Class, prefix: str) -> Iterator[tuple[
         try:
             target = member.final_target if isinstance(member, griffe.Alias) else member
         except griffe.AliasResolutionError:
-            continue  # Another library's.
+            continue  # It belongs to another library.
         if isinstance(target, griffe.Class):
             yield f"{prefix}{name}", "class"
             yield from _public(target, f"{prefix}{name}.")

@@ -1,4 +1,4 @@
-"""What a comparison found, as Markdown for people and as JSON for machines."""
+"""Report of a comparison, as Markdown for people and as JSON for machines."""
 
 from __future__ import annotations
 
@@ -6,45 +6,47 @@ import json
 from collections import Counter
 from typing import Any
 
-from generator.compare.client_side import Side
+from generator.compare.client_side import ClientSide
 from generator.compare.diff import Difference
 from generator.compare.rules import PARTS, Change, Effect, between
 
 FORMAT = 1
 
-_WORDS = {
-    Effect.BREAKING: "code that uses the client has to change",
-    Effect.ADDITIVE: "all code goes on, and there is something new",
+_MEANINGS = {
+    Effect.BREAKING: "code that uses the client must change",
+    Effect.ADDITIVE: "all code still works, and there is something new",
     Effect.COSMETIC: "nothing changes for code that uses the client",
     Effect.NONE: "nothing changed in the Realtime part",
 }
 
 
 def as_json(found: Difference) -> str:
-    """The report for machines, described in `as_document`."""
+    """Return the report as JSON, described in `as_document`."""
     return json.dumps(as_document(found), indent=2, ensure_ascii=False) + "\n"
 
 
 def as_document(found: Difference) -> dict[str, Any]:
-    """The report as plain data.
+    """Return the report as plain data.
 
     Every `verdict` and `class` is "breaking", "additive", "cosmetic" or "none".
 
     Returns:
-        `format`: 1; it rises when a field goes or changes its meaning.
-        `old`, `new`: `label`, `revision` (a commit or null), `version` of the package.
-        `verdict`: the strongest of the three below.
-        `bump`: "major", "minor", "patch" or "none": the part of the version that rises; `next_version`: what it becomes.
-        `breaks_deployed`: whether clients that are deployed already can fail.
-        `schema`: `verdict` and `changes`, each with `kind`, `direction`, `class`, `why`, `breaks_deployed`, `python` (names),
-        `where` (places in the document), `old`, `new` (short texts or null).
-        `surface`: `verdict`, `breakages` of griffe (`kind`, `python`, `old`, `new`), `added` and `removed` (name to signature),
-        `changed` (name to `old` and `new`).
-        `typing`: `verdict`, `tests` (whose they are), `run`, `errors` in the tests and `to_mend` in the hand-written package
-        (each `file`, `line`, `message`).
-        `arguments`: those of the named operations that the document has no property for any more (`gone`), or has now (`come`).
-        `disagreements`: sentences.
-        `outside`: by tag the numbers of operations `added`, `removed`, `changed`; null where it is not known.
+        - `format`: 1; raised when a field is removed or changes its meaning.
+        - `old`, `new`: `label`, `revision` (a commit or null), `version` of the package.
+        - `verdict`: the strongest of the three verdicts below.
+        - `bump`: "major", "minor", "patch" or "none", the part of the version to raise.
+        - `next_version`: the version after that.
+        - `breaks_deployed`: whether deployed clients can fail.
+        - `schema`: `verdict`, and `changes` with `kind`, `direction`, `class`, `why`, `breaks_deployed`, `python`
+          (names), `where` (locations in the document), `old` and `new` (short texts or null).
+        - `python_api`: `verdict`, `breakages` of griffe (`kind`, `python`, `old`, `new`), `added` and `removed` (name
+          to signature), `changed` (name to `old` and `new`).
+        - `typing`: `verdict`, `tests` (their origin), `run`, `errors` in the tests and `to_fix` in the hand-written
+          package (each with `file`, `line`, `message`).
+        - `arguments`: arguments of named calls that the document no longer supports (`removed`) or now supports
+          (`added`).
+        - `disagreements`: sentences.
+        - `outside`: numbers of operations `added`, `removed` and `changed` by tag; null if unknown.
     """
     bump, version = found.bump
     errors = [
@@ -53,8 +55,8 @@ def as_document(found: Difference) -> dict[str, Any]:
     ]
     return {
         "format": FORMAT,
-        "old": _side(found.old),
-        "new": _side(found.new),
+        "old": _describe_side(found.old),
+        "new": _describe_side(found.new),
         "verdict": str(found.effect),
         "bump": bump,
         "next_version": version,
@@ -76,84 +78,84 @@ def as_document(found: Difference) -> dict[str, Any]:
                 for change in found.changes
             ],
         },
-        "surface": {
-            "verdict": str(found.surface.effect),
-            "breakages": [vars(breakage) for breakage in found.surface.breakages],
-            "added": found.surface.added,
-            "removed": found.surface.removed,
-            "changed": {name: {"old": old, "new": new} for name, (old, new) in found.surface.changed.items()},
+        "python_api": {
+            "verdict": str(found.api.effect),
+            "breakages": [vars(breakage) for breakage in found.api.breakages],
+            "added": found.api.added,
+            "removed": found.api.removed,
+            "changed": {name: {"old": old, "new": new} for name, (old, new) in found.api.changed.items()},
         },
         "typing": {
             "verdict": str(found.typing.effect),
             "tests": found.typing.tests,
             "run": found.typing.errors is not None,
             "errors": [error for error, in_tests in errors if in_tests],
-            "to_mend": [error for error, in_tests in errors if not in_tests],
+            "to_fix": [error for error, in_tests in errors if not in_tests],
         },
-        "arguments": {"gone": found.arguments.gone, "come": found.arguments.come},
+        "arguments": {"removed": found.arguments.removed, "added": found.arguments.added},
         "disagreements": disagreements(found),
         "outside": found.outside,
     }
 
 
 def as_text(found: Difference) -> str:
-    """The report for people, in Markdown."""
+    """Return the report in Markdown."""
     bump, version = found.bump
     lines = [
         f"# Realtime client: {found.old.label} → {found.new.label}",
         "",
-        f"**{str(found.effect).capitalize()}**: {_WORDS[found.effect]}.",
+        f"**{str(found.effect).capitalize()}**: {_MEANINGS[found.effect]}.",
     ]
     if bump != "none":
-        lines[-1] += f" Version: {found.old.version} → {version} ({bump}{_shifted(found.effect, bump)})."
+        lines[-1] += f" Version: {found.old.version} → {version} ({bump}{_explain_bump(found.effect, bump)})."
     lines += [
         "",
         "| compared | verdict |",
         "|---|---|",
         f"| documents, after selection and patching | {found.schema_effect} |",
-        f"| Python surface (griffe) | {found.surface.effect} |",
+        f"| Python API (griffe) | {found.api.effect} |",
         f"| typing tests of {found.typing.tests} | {_typing_verdict(found)} |",
     ]
     lines += _section("Where they disagree", disagreements(found))
     deployed = [_line(change) for change in found.changes if change.rule.deployed]
-    lines += _section("Clients that are deployed already can fail by", deployed)
+    lines += _section("Deployed clients can fail because of", deployed)
     for effect in (Effect.BREAKING, Effect.ADDITIVE, Effect.COSMETIC):
         changes = [f"{_line(change)}: {change.rule.why}" for change in found.changes if change.rule.effect is effect]
         if effect is Effect.BREAKING:
             changes += [
-                f"{_code([argument])}: gone; apps that give it get a UsageError, and nothing is sent"
-                for argument in found.arguments.gone
+                f"{_code([argument])}: removed; calls that pass it raise UsageError, and nothing is sent"
+                for argument in found.arguments.removed
             ]
         elif effect is Effect.ADDITIVE:
-            changes += [f"{_code([argument])}: can be given now" for argument in found.arguments.come]
+            changes += [f"{_code([argument])}: now supported" for argument in found.arguments.added]
         lines += _section(f"{str(effect).capitalize()} for code", changes)
     breakages = [
         f"{_code([breakage.python])}: {breakage.kind}{between(breakage.old, breakage.new)}"
-        for breakage in found.surface.breakages
+        for breakage in found.api.breakages
     ]
-    lines += _section("Breaking by griffe", breakages)
-    surface = [f"added {_code([name])}: `{text}`" for name, text in found.surface.added.items() if text != "class"]
-    surface += [f"removed {_code([name])}" for name in found.surface.removed]
-    surface += [f"changed {_code([name])}{between(*texts)}" for name, texts in found.surface.changed.items()]
-    lines += _section("Names and annotations", surface)
+    lines += _section("Breaking changes found by griffe", breakages)
+    api = [f"added {_code([name])}: `{text}`" for name, text in found.api.added.items() if text != "class"]
+    api += [f"removed {_code([name])}" for name in found.api.removed]
+    api += [f"changed {_code([name])}{between(*texts)}" for name, texts in found.api.changed.items()]
+    lines += _section("Names and annotations", api)
     errors = found.typing.errors or []
-    for title, in_tests in (("Typing tests that fail now", True), ("To mend in the hand-written package", False)):
+    for title, in_tests in (("Typing tests that fail now", True), ("To fix in the hand-written package", False)):
         lines += _section(title, [f"`{it.file}:{it.line}`: {it.message}" for it in errors if it.in_tests is in_tests])
     lines += ["", _outside_line(found)]
     return "\n".join(lines) + "\n"
 
 
-def _shifted(effect: Effect, bump: str) -> str:
+def _explain_bump(effect: Effect, bump: str) -> str:
     if (effect, bump) in {(Effect.BREAKING, "minor"), (Effect.ADDITIVE, "patch")}:
         return f", as {effect} changes below 1.0.0 do; from 1.0.0 on: {PARTS[Effect.BREAKING - effect]}"
     return ""
 
 
 def disagreements(found: Difference) -> list[str]:
-    """Where one way of comparing calls breaking what another does not, in sentences."""
+    """Return sentences about comparisons that disagree on whether the change is breaking."""
     verdicts = {
         "the documents": found.schema_effect is Effect.BREAKING,
-        "griffe": found.surface.effect is Effect.BREAKING,
+        "griffe": found.api.effect is Effect.BREAKING,
     }
     if found.typing.errors is not None:
         verdicts["the typing tests"] = found.typing.effect is Effect.BREAKING
@@ -162,16 +164,15 @@ def disagreements(found: Difference) -> list[str]:
     if not (breaking and others):
         return []
     reasons = {
-        "the documents": "The documents say nothing of the order of arguments and of the hand-written package.",
-        "griffe": "griffe judges neither annotations nor what the platform takes.",
-        "the typing tests": "The typing tests cover what they use.",
+        "the documents": "The documents do not cover the order of arguments and the hand-written package.",
+        "griffe": "griffe covers neither annotations nor what the platform accepts.",
+        "the typing tests": "The typing tests cover only what they use.",
     }
-    return [
-        f"Breaking by {' and '.join(breaking)}, not by {' and '.join(others)}. {' '.join(reasons[name] for name in others)}"
-    ]
+    sentence = f"Breaking according to {' and '.join(breaking)}, not {' and '.join(others)}."
+    return [" ".join([sentence, *(reasons[name] for name in others)])]
 
 
-def _side(side: Side) -> dict[str, str | None]:
+def _describe_side(side: ClientSide) -> dict[str, str | None]:
     return {"label": side.label, "revision": side.revision, "version": side.version}
 
 
@@ -179,7 +180,7 @@ def _typing_verdict(found: Difference) -> str:
     if found.typing.errors is None:
         return "not run: the code is the same"
     failed = sum(error.in_tests for error in found.typing.errors)
-    return f"breaking: {_counted(failed, 'error')}" if failed else "passed"
+    return f"breaking: {_count(failed, 'error')}" if failed else "passed"
 
 
 def _section(title: str, lines: list[str]) -> list[str]:
@@ -196,9 +197,9 @@ def _code(names: tuple[str, ...] | list[str]) -> str:
 
 def _outside_line(found: Difference) -> str:
     if found.outside is None:
-        return "Outside of the Realtime part: not known, since a side is a derived document."
+        return "Outside of the Realtime part: unknown, since one side is a derived document."
     if not found.outside:
-        return "Outside of the Realtime part nothing changed."
+        return "Outside of the Realtime part, nothing changed."
     tags = [
         f"{tag}: {', '.join(f'{number} {kind}' for kind, number in counts.items() if number)}"
         for tag, counts in found.outside.items()
@@ -206,8 +207,8 @@ def _outside_line(found: Difference) -> str:
     total: Counter[str] = Counter()
     for counts in found.outside.values():
         total.update(counts)
-    return f"Outside of the Realtime part {_counted(total.total(), 'operation')} changed. {'; '.join(tags)}."
+    return f"Outside of the Realtime part, {_count(total.total(), 'operation')} changed. {'; '.join(tags)}."
 
 
-def _counted(number: int, thing: str) -> str:
+def _count(number: int, thing: str) -> str:
     return f"{number} {thing}{'' if number == 1 else 's'}"

@@ -1,13 +1,13 @@
-"""What each kind of change means for those who use the Python client.
+"""Rules: what each kind of change means for users of the Python client.
 
-The classes say what an upgrade does to code that uses the client, as Semantic Versioning asks:
+The effects say what an upgrade does to code that uses the client, in terms of Semantic Versioning (https://semver.org/):
 
-- breaking: code that runs or type-checks with the old client may not do so with the new one;
-- additive: all old code goes on as it did, and there is something new to use or to turn away from;
-- cosmetic: nothing that code or a type checker sees.
+- breaking: code that ran or type-checked with the old client may fail with the new one;
+- additive: all old code works as before, and there is something new or something deprecated;
+- cosmetic: neither code nor a type checker notices.
 
-Whether clients that are deployed already fail when the platform makes the change is another question, and answered beside
-the class: a moved path breaks no code and every running client. https://semver.org/
+Each rule also says whether deployed clients can fail when the platform makes the change. That is another question: a
+moved path breaks every deployed client, but no code.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ PARTS = ("major", "minor", "patch")
 
 
 class Effect(IntEnum):
-    """The classes, the weakest first."""
+    """Effects of a change on code, the weakest first."""
 
     NONE = 0
     COSMETIC = 1
@@ -33,12 +33,12 @@ class Effect(IntEnum):
 
 @dataclass(frozen=True)
 class Rule:
-    """What one kind of change means in one direction.
+    """The meaning of one kind of change in one direction.
 
     Attributes:
-        effect: Its class.
-        why: The reason, in few words.
-        deployed: Whether clients that are deployed already can fail by it.
+        effect: The effect on code.
+        why: The reason, in a few words.
+        deployed: Whether deployed clients can fail.
     """
 
     effect: Effect
@@ -52,12 +52,12 @@ class Change:
 
     Attributes:
         kind: A key of `RULES`.
-        direction: "request" or "answer".
-        rule: What the kind means in that direction.
-        python: The Python names concerned.
-        where: The places in the document.
-        old: What was there, in short; None where nothing was.
-        new: What is there now.
+        direction: "request" or "response".
+        rule: The rule for this kind and direction.
+        python: The affected Python names.
+        where: The locations in the document.
+        old: The old state, in short; `None` if there was none.
+        new: The new state.
     """
 
     kind: str
@@ -75,41 +75,42 @@ class Change:
 
 
 def between(old: str | None, new: str | None) -> str:
-    """What was and what is, to be set behind other words; empty where nothing is known."""
+    """Return the old and the new state as a suffix, or an empty string if both are `None`."""
     texts = [f"`{text}`" for text in (old, new) if text is not None]
     return f", {' → '.join(texts)}" if texts else ""
 
 
 def strongest(effects: Iterable[Effect]) -> Effect:
-    """The strongest class; `NONE` of nothing."""
+    """Return the strongest effect, or `NONE` if there are no effects."""
     return max(effects, default=Effect.NONE)
 
 
 def next_version(version: str, effect: Effect) -> tuple[str, str]:
-    """The part of a version that rises, and the version that follows.
+    """Return the part of a version to raise, and the next version.
 
-    Below 1.0.0 all is shifted by one, as Cargo and npm's caret read it: 0.y.z breaks with y, and everything else is z.
+    Below 1.0.0 each effect raises the next smaller part, as Cargo and npm's caret expect: breaking changes raise y of
+    0.y.z, all others z.
 
     Args:
-        version: `major.minor.patch`; what follows, such as `.dev1`, is dropped.
-        effect: The strongest class of all changes.
+        version: `major.minor.patch`. A suffix such as `.dev1` is dropped.
+        effect: The strongest effect of all changes.
 
     Returns:
         "major", "minor", "patch" or "none", and the version.
     """
     if effect is Effect.NONE:
         return "none", version
-    place = Effect.BREAKING - effect
+    index = Effect.BREAKING - effect
     if _numbers(version)[0] == 0:
-        place = min(place + 1, 2)
-    return PARTS[place], raised(version, PARTS[place])
+        index = min(index + 1, 2)
+    return PARTS[index], raised(version, PARTS[index])
 
 
 def raised(version: str, part: str) -> str:
-    """The version that follows when one of `PARTS` rises."""
-    numbers, place = _numbers(version), PARTS.index(part)
-    numbers[place] += 1
-    numbers[place + 1 :] = [0] * (2 - place)
+    """Return a version with one of `PARTS` raised."""
+    numbers, index = _numbers(version), PARTS.index(part)
+    numbers[index] += 1
+    numbers[index + 1 :] = [0] * (2 - index)
     return ".".join(map(str, numbers))
 
 
@@ -120,127 +121,131 @@ def _numbers(version: str) -> list[int]:
 _BREAKING, _ADDITIVE, _COSMETIC = Effect.BREAKING, Effect.ADDITIVE, Effect.COSMETIC
 
 
-def _same(effect: Effect, why: str, deployed: bool = False) -> dict[str, Rule]:
-    return dict.fromkeys(("request", "answer"), Rule(effect, why, deployed))
+def _both(effect: Effect, why: str, *, deployed: bool = False) -> dict[str, Rule]:
+    return dict.fromkeys(("request", "response"), Rule(effect, why, deployed))
 
 
-_NOTICE = _same(_ADDITIVE, "works as before, and is announced to go: Semantic Versioning asks for a minor release")
+_NOTICE = _both(_ADDITIVE, "works as before; Semantic Versioning requires a minor release for a deprecation")
 
 RULES: dict[str, dict[str, Rule]] = {
-    "operation added": _same(_ADDITIVE, "a new module for `call()`"),
-    "operation removed": _same(_BREAKING, "its module is gone", deployed=True),
-    "operation renamed": _same(_BREAKING, "imports of its module fail"),
-    "operation moved": _same(
-        _COSMETIC, "names and types stay; clients that call the old address fail when it goes", deployed=True
+    "operation added": _both(_ADDITIVE, "a new module for `call()`"),
+    "operation removed": _both(_BREAKING, "its module is removed", deployed=True),
+    "operation renamed": _both(_BREAKING, "imports of its module fail"),
+    "operation moved": _both(
+        _COSMETIC, "names and types stay; deployed clients fail when the old address is removed", deployed=True
     ),
     "operation deprecated": _NOTICE,
-    "operation no longer deprecated": _same(_COSMETIC, "nothing but the notice goes"),
-    "security changed": _same(
-        _BREAKING, "the hand-written package builds what authorizes a call, and has to follow", deployed=True
+    "operation no longer deprecated": _both(_COSMETIC, "only the deprecation is removed"),
+    "security changed": _both(
+        _BREAKING, "the hand-written package builds the credentials of a call and must be adapted", deployed=True
     ),
-    "parameter added, optional": _same(_ADDITIVE, "calls without it go on"),
-    "parameter added, required": _same(_BREAKING, "calls without it do not type-check and are refused", deployed=True),
-    "parameter removed": _same(_BREAKING, "calls that give it fail", deployed=True),
-    "parameter renamed": _same(_BREAKING, "calls that give it by its old name fail", deployed=True),
-    "parameter moved": _same(_COSMETIC, "the argument stays; it travels in another place", deployed=True),
-    "body added, optional": _same(_ADDITIVE, "calls without it go on"),
-    "body added, required": _same(_BREAKING, "calls without it do not type-check and are refused", deployed=True),
-    "body removed": _same(_BREAKING, "calls that give it fail", deployed=True),
-    "written otherwise": _same(
-        _BREAKING, "names and types stay, but the platform reads what is sent in another way", deployed=True
+    "parameter added, optional": _both(_ADDITIVE, "calls without it still work"),
+    "parameter added, required": _both(_BREAKING, "calls without it fail type checks and are rejected", deployed=True),
+    "parameter removed": _both(_BREAKING, "calls that pass it fail", deployed=True),
+    "parameter renamed": _both(_BREAKING, "calls that pass it by its old name fail", deployed=True),
+    "parameter moved": _both(_COSMETIC, "the argument stays; it is sent in another part of the request", deployed=True),
+    "body added, optional": _both(_ADDITIVE, "calls without it still work"),
+    "body added, required": _both(_BREAKING, "calls without it fail type checks and are rejected", deployed=True),
+    "body removed": _both(_BREAKING, "calls that pass it fail", deployed=True),
+    "serialization changed": _both(
+        _BREAKING, "names and types stay, but the platform parses the request differently", deployed=True
     ),
     "content type added": {
-        "request": Rule(_ADDITIVE, "one more type of body is taken"),
-        "answer": Rule(_COSMETIC, "the client reads the first that it knows"),
+        "request": Rule(_ADDITIVE, "one more type of body is accepted"),
+        "response": Rule(_COSMETIC, "the client reads the first type that it supports"),
     },
     "content type removed": {
-        "request": Rule(_BREAKING, "this type of body is not taken any more", deployed=True),
-        "answer": Rule(_COSMETIC, "the client reads the first that it knows"),
+        "request": Rule(_BREAKING, "this type of body is no longer accepted", deployed=True),
+        "response": Rule(_COSMETIC, "the client reads the first type that it supports"),
     },
     "content type renamed": {
-        "request": Rule(_COSMETIC, "names and types stay; old clients name the old media type", deployed=True),
-        "answer": Rule(_COSMETIC, "names and types stay, and it is read in the same way"),
+        "request": Rule(_COSMETIC, "names and types stay; old clients send the old media type", deployed=True),
+        "response": Rule(_COSMETIC, "names and types stay, and it is parsed in the same way"),
     },
-    "body of an answer added": _same(_ADDITIVE, "`call()` returned None, and returns what was answered now"),
-    "body of an answer removed": _same(_BREAKING, "`call()` returns None now", deployed=True),
-    "status added": _same(
+    "response body added": _both(_ADDITIVE, "`call()` returned None and now returns the body"),
+    "response body removed": _both(_BREAKING, "`call()` now returns None", deployed=True),
+    "status added": _both(
         _BREAKING, "`call()` may return another type: its result no longer type-checks", deployed=True
     ),
-    "status added, of the same type": _same(_ADDITIVE, "what was an unexpected status is an answer now", deployed=True),
-    "status removed": _same(_BREAKING, "an answer of this status is an error now"),
-    "status renamed": _same(
-        _COSMETIC, "the type of the answer stays; old clients take the new status for an error", deployed=True
+    "status added, same type": _both(_ADDITIVE, "an unexpected status becomes an expected one", deployed=True),
+    "status removed": _both(_BREAKING, "a response with this status is now an error"),
+    "status renamed": _both(
+        _COSMETIC, "the type of the response stays; for old clients the new status is an error", deployed=True
     ),
-    "property added, optional": _same(_ADDITIVE, "code that does not know it goes on"),
+    "property added, optional": _both(_ADDITIVE, "code that does not use it still works"),
     "property added, required": {
-        "request": Rule(_BREAKING, "requests made without it do not type-check and are refused", deployed=True),
-        "answer": Rule(_ADDITIVE, "code that does not know it goes on"),
+        "request": Rule(_BREAKING, "requests without it fail type checks and are rejected", deployed=True),
+        "response": Rule(_ADDITIVE, "code that does not use it still works"),
     },
     "property removed": {
-        "request": Rule(_BREAKING, "requests made with it fail; sent by old clients, it is ignored or refused", True),
-        "answer": Rule(_BREAKING, "code that reads it fails", deployed=True),
+        "request": Rule(
+            _BREAKING, "code that sets it fails; sent by old clients, it is ignored or rejected", deployed=True
+        ),
+        "response": Rule(_BREAKING, "code that reads it fails", deployed=True),
     },
     "property renamed": {
-        "request": Rule(_BREAKING, "requests made with its old name fail", deployed=True),
-        "answer": Rule(_BREAKING, "code that reads it by its old name fails", deployed=True),
+        "request": Rule(_BREAKING, "code that sets it by its old name fails", deployed=True),
+        "response": Rule(_BREAKING, "code that reads it by its old name fails", deployed=True),
     },
     "became required": {
-        "request": Rule(_BREAKING, "calls without it do not type-check and are refused", deployed=True),
-        "answer": Rule(_ADDITIVE, "`Unset` leaves the type: what is read is narrower"),
+        "request": Rule(_BREAKING, "calls without it fail type checks and are rejected", deployed=True),
+        "response": Rule(_ADDITIVE, "`Unset` leaves the type, so values are narrower"),
     },
     "became optional": {
-        "request": Rule(_ADDITIVE, "it may be left out"),
-        "answer": Rule(_BREAKING, "`Unset` joins the type: readers do not expect it", deployed=True),
+        "request": Rule(_ADDITIVE, "it may be omitted"),
+        "response": Rule(_BREAKING, "`Unset` joins the type, which code does not expect", deployed=True),
     },
     "became nullable": {
-        "request": Rule(_ADDITIVE, "None may be given"),
-        "answer": Rule(_BREAKING, "None joins the type: readers do not expect it", deployed=True),
+        "request": Rule(_ADDITIVE, "None is accepted"),
+        "response": Rule(_BREAKING, "None joins the type, which code does not expect", deployed=True),
     },
     "no longer nullable": {
-        "request": Rule(_BREAKING, "None is not taken any more", deployed=True),
-        "answer": Rule(_ADDITIVE, "None leaves the type: what is read is narrower"),
+        "request": Rule(_BREAKING, "None is no longer accepted", deployed=True),
+        "response": Rule(_ADDITIVE, "None leaves the type, so values are narrower"),
     },
-    "widened": {
-        "request": Rule(_ADDITIVE, "what was given before is still taken"),
-        "answer": Rule(_BREAKING, "readers do not expect the added type", deployed=True),
+    "type widened": {
+        "request": Rule(_ADDITIVE, "all old values are still accepted"),
+        "response": Rule(_BREAKING, "code does not expect the added type", deployed=True),
     },
-    "narrowed": {
-        "request": Rule(_BREAKING, "a type that was given before is not taken any more", deployed=True),
-        "answer": Rule(_ADDITIVE, "what is read is narrower"),
+    "type narrowed": {
+        "request": Rule(_BREAKING, "one of the old types is no longer accepted", deployed=True),
+        "response": Rule(_ADDITIVE, "values are narrower"),
     },
-    "retyped": _same(_BREAKING, "another type", deployed=True),
+    "type changed": _both(_BREAKING, "the type is another one", deployed=True),
     "enum value added": {
-        "request": Rule(_ADDITIVE, "one more value may be given"),
-        # The generated parser refuses what is not in its Literal. generator/tolerate.py spares most answers that.
-        "answer": Rule(_BREAKING, "an exhaustive match misses it, and old clients refuse the whole answer", True),
+        "request": Rule(_ADDITIVE, "one more value is accepted"),
+        # Generated code rejects values outside of a Literal, so open_enums opens most enumerations in responses.
+        "response": Rule(
+            _BREAKING, "an exhaustive match misses it, and old clients reject the whole response", deployed=True
+        ),
     },
     "enum value removed": {
-        "request": Rule(_BREAKING, "the value is not taken any more", deployed=True),
-        "answer": Rule(_ADDITIVE, "what is read is narrower"),
+        "request": Rule(_BREAKING, "the value is no longer accepted", deployed=True),
+        "response": Rule(_ADDITIVE, "values are narrower"),
     },
-    "known value added": _same(_ADDITIVE, "one more value has a name; any other was allowed before"),
-    "known value removed": _same(_COSMETIC, "it has no name any more, and is allowed as any other"),
-    "enumeration added": _same(_ADDITIVE, "some values have names; any other is allowed as before"),
-    "enumeration removed": _same(_BREAKING, "imports of its alias fail"),
-    "model renamed": _same(_BREAKING, "imports of its class fail"),
+    "known value added": _both(_ADDITIVE, "one more value has a name; any other value was allowed before"),
+    "known value removed": _both(_COSMETIC, "the value has no name any more, but is still allowed"),
+    "enumeration added": _both(_ADDITIVE, "some values have names; any other value is still allowed"),
+    "enumeration removed": _both(_BREAKING, "imports of its alias fail"),
+    "model renamed": _both(_BREAKING, "imports of its class fail"),
     "additional properties refused": {
-        "request": Rule(_BREAKING, "properties beyond those listed are not taken any more", deployed=True),
-        "answer": Rule(_BREAKING, "`additional_properties` and `[...]` are gone from the class"),
+        "request": Rule(_BREAKING, "unlisted properties are no longer accepted", deployed=True),
+        "response": Rule(_BREAKING, "the class loses `additional_properties` and `[...]`"),
     },
-    "additional properties allowed": _same(_ADDITIVE, "`additional_properties` and `[...]` come to the class"),
+    "additional properties allowed": _both(_ADDITIVE, "the class gains `additional_properties` and `[...]`"),
     "default changed": {
-        "request": Rule(_BREAKING, "calls that leave it out send something else"),
-        "answer": Rule(_COSMETIC, "the client fills no default into what it reads"),
+        "request": Rule(_BREAKING, "calls that omit it send another value"),
+        "response": Rule(_COSMETIC, "the client does not apply defaults to responses"),
     },
     "constraint tightened": {
-        "request": Rule(_BREAKING, "the types stay, but what was taken may be refused", deployed=True),
-        "answer": Rule(_COSMETIC, "the types stay"),
+        "request": Rule(_BREAKING, "types stay, but values that were accepted may be rejected", deployed=True),
+        "response": Rule(_COSMETIC, "types stay"),
     },
     "constraint loosened": {
-        "request": Rule(_ADDITIVE, "the types stay, and more is taken"),
-        "answer": Rule(_COSMETIC, "the types stay"),
+        "request": Rule(_ADDITIVE, "types stay, and more values are accepted"),
+        "response": Rule(_COSMETIC, "types stay"),
     },
     "deprecated": _NOTICE,
-    "no longer deprecated": _same(_COSMETIC, "nothing but the notice goes"),
-    "described otherwise": _same(_COSMETIC, "words and examples only"),
+    "no longer deprecated": _both(_COSMETIC, "only the deprecation is removed"),
+    "description changed": _both(_COSMETIC, "only descriptions and examples"),
 }

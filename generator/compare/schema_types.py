@@ -1,4 +1,4 @@
-"""What a schema allows, as the types that openapi-python-client makes of it; references and `allOf` are followed."""
+"""Types that openapi-python-client makes of a schema, with references and `allOf` resolved."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from generator.document import Document
 from generator.names import model_name
 
-# Words for people: they change no type.
+# Keywords for people. They do not affect types.
 ANNOTATIONS = frozenset(
     {
         "description",
@@ -31,13 +31,13 @@ FORMATS = {"date-time": "datetime", "date": "date", "uuid": "UUID", "binary": "F
 
 
 @dataclass(frozen=True)
-class Shape:
+class SchemaType:
     """One of the types that a schema allows.
 
     Attributes:
         label: "str", "int", "float", "bool", "datetime", "date", "UUID", "File", "list", "object", "None" or "Any".
-        schema: The schema, in which nothing is left to resolve at its top.
-        model: The name of the class, or of the alias of an enumeration; empty where there is none.
+        schema: The schema, resolved at its top level.
+        model: The name of the class, or the alias of an enumeration; empty if there is none.
     """
 
     label: str
@@ -54,53 +54,56 @@ class Shape:
 
 
 class Reader:
-    """Reads the schemas of one document."""
+    """Reader of the schemas in one document."""
 
     def __init__(self, document: Document) -> None:
         self.document = document
 
     def resolve(self, node: Any) -> Document:
-        """What a node says, with the target of its `$ref` behind it."""
+        """Return a node merged with the target of its `$ref`."""
         return self._resolve(node)[0]
 
     def merge(self, schema: Any) -> Document:
-        """A schema without `$ref` and `allOf`."""
+        """Return a schema with `$ref` and `allOf` merged into it."""
         return self._merge(schema, ())[0]
 
-    def shapes(self, schema: Any, parent: str, name: str) -> list[Shape]:
-        """The types that a schema allows, each once, None last.
+    def types(self, schema: Any, parent: str, name: str) -> list[SchemaType]:
+        """Return the types that a schema allows, each once, None last.
 
         Args:
             schema: The schema.
-            parent: The class or operation that holds it, and
-            name: its name there, to name a class by.
+            parent: The class or operation that contains it.
+            name: Its name there, from which a class gets its name.
         """
-        found: dict[tuple[str, str], Shape] = {}
-        for shape in self._shapes(schema, parent, name, ()):
-            found.setdefault((shape.label, shape.model), shape)
-        return sorted(found.values(), key=lambda shape: shape.label == "None")
+        found: dict[tuple[str, str], SchemaType] = {}
+        for schema_type in self._types(schema, parent, name, ()):
+            found.setdefault((schema_type.label, schema_type.model), schema_type)
+        return sorted(found.values(), key=lambda schema_type: schema_type.label == "None")
 
     def text(self, schema: Any, parent: str, name: str, depth: int = 0) -> str:
-        """The types as an annotation would write them, shortened."""
+        """Return the types in the form of an annotation, shortened."""
         texts = []
-        for shape in self.shapes(schema, parent, name):
-            if shape.values is not None:
-                values = ", ".join(map(repr, shape.values))
+        for schema_type in self.types(schema, parent, name):
+            if schema_type.values is not None:
+                values = ", ".join(map(repr, schema_type.values))
                 texts.append(f"Literal[{values if len(values) < 60 else values[:57] + '...'}]")
-            elif shape.label == "list":
-                items = "..." if depth > 3 else self.text(self.items(shape), parent, f"{name}_item", depth + 1)
+            elif schema_type.label == "list":
+                items = "..." if depth > 3 else self.text(self.items(schema_type), parent, f"{name}_item", depth + 1)
                 texts.append(f"list[{items}]")
             else:
-                texts.append(shape.model or shape.label)
+                texts.append(schema_type.model or schema_type.label)
         return " | ".join(texts)
 
-    def items(self, shape: Shape) -> Any:
-        """The schema of a list's items."""
-        items = [*shape.schema.get("prefixItems", []), *([shape.schema["items"]] if "items" in shape.schema else [])]
+    def items(self, schema_type: SchemaType) -> Any:
+        """Return the schema of the items of a list."""
+        items = [
+            *schema_type.schema.get("prefixItems", []),
+            *([schema_type.schema["items"]] if "items" in schema_type.schema else []),
+        ]
         return items[0] if len(items) == 1 else {"anyOf": items} if items else {}
 
     def canonical(self, schema: Any) -> str:
-        """A text that two schemas share if they allow the same, whatever they are called and described."""
+        """Return a text that is equal for schemas that allow the same values, whatever their names and descriptions."""
         return json.dumps(self._canonical(schema, ()), sort_keys=True)
 
     def _resolve(self, node: Any) -> tuple[Document, str]:
@@ -128,17 +131,17 @@ class Reader:
         followed = (*followed, component) if component else followed
         branches = [branch for key in ("allOf", "anyOf", "oneOf") for branch in own.get(key, ())]
         if len(branches) == 1 and isinstance(branches[0], dict) and "$ref" in branches[0]:
-            # openapi-python-client makes no class of its own of these.
+            # openapi-python-client does not make another class for these.
             inner, inner_component = self._merge(branches[0], followed)
             rest = {key: value for key, value in own.items() if key not in {"allOf", "anyOf", "oneOf"}}
-            return _united([inner, rest]), inner_component or component
+            return _merge_parts([inner, rest]), inner_component or component
         if "allOf" in own:
             parts = [self._merge(part, followed)[0] for part in own["allOf"]]
             titles = [{key: value for key, value in part.items() if key != "title"} for part in parts]
-            return _united([*titles, {key: value for key, value in own.items() if key != "allOf"}]), component
+            return _merge_parts([*titles, {key: value for key, value in own.items() if key != "allOf"}]), component
         return own, component
 
-    def _shapes(self, schema: Any, parent: str, name: str, followed: tuple[str, ...]) -> list[Shape]:
+    def _types(self, schema: Any, parent: str, name: str, followed: tuple[str, ...]) -> list[SchemaType]:
         text = json.dumps(schema)
         if text in followed:
             return []
@@ -146,18 +149,18 @@ class Reader:
         merged, component = self._merge(schema, ())
         if component:
             parent, name = "", component
-        found: list[Shape] = []
+        found: list[SchemaType] = []
         branches = [*merged.get("anyOf", ()), *merged.get("oneOf", ())]
         for number, branch in enumerate(branches):
             title = branch.get("title", merged.get("title")) if isinstance(branch, dict) else None
             subscript = title if title and title != merged.get("title") else f"type_{number}"
-            found += self._shapes(branch, parent, f"{name}_{subscript}", followed)
-        types = merged.get("type", [])
-        for kind in [types] if isinstance(types, str) else types or ([] if branches else [_kind(merged)]):
+            found += self._types(branch, parent, f"{name}_{subscript}", followed)
+        kinds = merged.get("type", [])
+        for kind in [kinds] if isinstance(kinds, str) else kinds or ([] if branches else [_kind(merged)]):
             if not branches:
-                found.append(_shape(kind, merged, parent, name))
+                found.append(_schema_type(kind, merged, parent, name))
         if merged.get("nullable") is True or None in merged.get("enum", ()):
-            found.append(Shape("None", {}))
+            found.append(SchemaType("None", {}))
         return found
 
     def _canonical(self, schema: Any, followed: tuple[str, ...]) -> Any:
@@ -181,17 +184,17 @@ class Reader:
         return plain
 
 
-def _united(parts: list[Document]) -> Document:
-    united: Document = {}
+def _merge_parts(parts: list[Document]) -> Document:
+    merged: Document = {}
     for part in parts:
         for key, value in part.items():
-            if key == "properties" and key in united:
-                united[key] = {**united[key], **value}
-            elif key == "required" and key in united:
-                united[key] = [*united[key], *(name for name in value if name not in united[key])]
+            if key == "properties" and key in merged:
+                merged[key] = {**merged[key], **value}
+            elif key == "required" and key in merged:
+                merged[key] = [*merged[key], *(name for name in value if name not in merged[key])]
             else:
-                united[key] = value
-    return united
+                merged[key] = value
+    return merged
 
 
 def _kind(schema: Mapping[str, Any]) -> str:
@@ -205,7 +208,7 @@ def _kind(schema: Mapping[str, Any]) -> str:
     return "null" if schema.get("enum") else "any"
 
 
-def _shape(kind: str, schema: Document, parent: str, name: str) -> Shape:
+def _schema_type(kind: str, schema: Document, parent: str, name: str) -> SchemaType:
     label = FORMATS.get(str(schema.get("format")), "str") if kind == "string" else _TYPES.get(kind, "Any")
     named = kind == "object" or ("enum" in schema and kind in {"string", "integer"})
-    return Shape(label, schema, model_name(schema, parent, name) if named else "")
+    return SchemaType(label, schema, model_name(schema, parent, name) if named else "")

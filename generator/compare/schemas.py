@@ -1,4 +1,4 @@
-"""The differences of two schemas, each classed for the direction in which the schema travels."""
+"""Comparison of two schemas, with a rule for each change in the direction of the schema."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from generator.compare.rules import RULES, Change
-from generator.compare.schema_types import ANNOTATIONS, FORMATS, Reader, Shape
+from generator.compare.schema_types import ANNOTATIONS, FORMATS, Reader, SchemaType
 from generator.names import attribute_name
 
 _HANDLED = frozenset(
@@ -15,23 +15,23 @@ _HANDLED = frozenset(
     | {"allOf", "anyOf", "oneOf", "default", "deprecated", "$ref", "$defs", "definitions"}
 )
 _UPPER = frozenset({"maximum", "exclusiveMaximum", "maxLength", "maxItems", "maxProperties"})
-# Named formats, of which the second takes all that the first does.
+# Pairs of formats in which the second accepts all values of the first.
 _LOOSER = frozenset({("format", "int32", "int64"), ("format", "float", "double")})
 _LOWER = frozenset({"minimum", "exclusiveMinimum", "minLength", "minItems", "minProperties"})
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where two schemas stand.
+class Location:
+    """The location of two schemas.
 
     Attributes:
-        direction: "request" or "answer".
+        direction: "request" or "response".
         operation: The method and path of the operation.
         part: The part of the operation; empty for the operation itself.
-        python: The Python names that a change here concerns.
-        parents: The class or operation that holds the schema, on either side.
-        names: The name of the schema there, on either side.
-        inside: The way from the part to here, through properties and lists.
+        python: The Python names that a change here affects.
+        parents: The class or operation that contains the schema, on each side.
+        names: The name of the schema there, on each side.
+        inside: The path from the part to the schema, through properties and lists.
     """
 
     direction: str
@@ -44,167 +44,180 @@ class Place:
 
     @property
     def where(self) -> str:
-        """The place in the document, for people."""
+        """The location in the document, for people."""
         return ", ".join(filter(None, [self.operation, self.part, self.inside.removeprefix(".")]))
 
 
 class SchemaComparison:
-    """Compares schemas of two documents and keeps what it finds.
+    """Comparison of schemas of two documents, which collects the changes.
 
     Attributes:
-        changes: What was found, in the order of the documents.
-        models: The names of the classes seen in each direction, on both sides.
+        changes: The changes, in the order of the documents.
+        models: Names of the models in each direction, on both sides.
     """
 
     def __init__(self, old: Reader, new: Reader) -> None:
         self.old = old
         self.new = new
         self.changes: list[Change] = []
-        self.models: dict[str, set[str]] = {"request": set(), "answer": set()}
+        self.models: dict[str, set[str]] = {"request": set(), "response": set()}
         self._active: list[tuple[str, str]] = []
         self._compared: set[tuple[str, str, str, str]] = set()
         self._noting: list[str] = []
 
-    def add(self, kind: str, place: Place, old: str | None = None, new: str | None = None) -> None:
-        """Keeps a change of a kind that `RULES` names."""
-        rule = RULES[kind][place.direction]
-        self.changes.append(Change(kind, place.direction, rule, place.python, (place.where,), old, new))
+    def add(self, kind: str, location: Location, old: str | None = None, new: str | None = None) -> None:
+        """Add a change. `kind` is a key of `RULES`."""
+        rule = RULES[kind][location.direction]
+        self.changes.append(Change(kind, location.direction, rule, location.python, (location.where,), old, new))
 
-    def note(self, place: Place, schema: Any, reader: Reader, side: int) -> None:
-        """Remembers the classes of a schema that only one side has."""
+    def note(self, location: Location, schema: Any, reader: Reader, side: int) -> None:
+        """Record the models of a schema."""
         text = json.dumps(schema)
         if text in self._noting:
             return
         self._noting.append(text)
-        for shape in reader.shapes(schema, place.parents[side], place.names[side]):
-            if shape.model in self.models[place.direction]:
+        for schema_type in reader.types(schema, location.parents[side], location.names[side]):
+            if schema_type.model in self.models[location.direction]:
                 continue
-            if shape.model:
-                self.models[place.direction].add(shape.model)
-            if shape.label == "list":
-                item = replace(place, names=(f"{place.names[0]}_item", f"{place.names[1]}_item"))
-                self.note(item, reader.items(shape), reader, side)
-            for name, member in shape.schema.get("properties", {}).items():
-                self.note(replace(place, parents=(shape.model,) * 2, names=(name, name)), member, reader, side)
+            if schema_type.model:
+                self.models[location.direction].add(schema_type.model)
+            if schema_type.label == "list":
+                item = replace(location, names=(f"{location.names[0]}_item", f"{location.names[1]}_item"))
+                self.note(item, reader.items(schema_type), reader, side)
+            for name, member in schema_type.schema.get("properties", {}).items():
+                self.note(replace(location, parents=(schema_type.model,) * 2, names=(name, name)), member, reader, side)
         self._noting.pop()
 
-    def compare(self, old: Any, new: Any, place: Place) -> None:
-        """Compares what two schemas allow, and how they are described."""
+    def compare(self, old: Any, new: Any, location: Location) -> None:
+        """Compare the types and descriptions of two schemas."""
         pair = (json.dumps(old), json.dumps(new))
         if pair in self._active:
             return
         self._active.append(pair)
-        self._compare_annotations(old, new, place)
-        self._compare_types(old, new, place)
+        self._compare_annotations(old, new, location)
+        self._compare_types(old, new, location)
         self._active.pop()
 
-    def compare_values(self, old: Any, new: Any, place: Place) -> None:
-        """Compares the default and the notice of two properties or parameters."""
+    def compare_values(self, old: Any, new: Any, location: Location) -> None:
+        """Compare the default and the deprecation of two properties or parameters."""
         before, after = self.old.merge(old), self.new.merge(new)
         if before.get("default") != after.get("default"):
             self.add(
                 "default changed",
-                place,
+                location,
                 *(None if "default" not in it else repr(it["default"]) for it in (before, after)),
             )
-        self.compare_deprecated(before.get("deprecated", False), after.get("deprecated", False), place)
+        self.compare_deprecated(
+            old=before.get("deprecated", False), new=after.get("deprecated", False), location=location
+        )
 
-    def compare_deprecated(self, old: bool, new: bool, place: Place, subject: str = "") -> None:
-        """Compares the notice that something will go."""
+    def compare_deprecated(self, *, old: bool, new: bool, location: Location, subject: str = "") -> None:
+        """Compare the deprecation of an operation, a property or a parameter."""
         if new and not old:
-            self.add(f"{subject}deprecated", place)
+            self.add(f"{subject}deprecated", location)
         elif old and not new:
-            self.add(f"{subject}no longer deprecated", place)
+            self.add(f"{subject}no longer deprecated", location)
 
-    def compare_presence(self, old: bool, new: bool, place: Place) -> None:
-        """Compares whether something is required."""
+    def compare_required(self, *, old: bool, new: bool, location: Location) -> None:
+        """Compare whether a property, a parameter or a body is required."""
         if new and not old:
-            self.add("became required", place)
+            self.add("became required", location)
         elif old and not new:
-            self.add("became optional", place)
+            self.add("became optional", location)
 
-    def _compare_annotations(self, old: Any, new: Any, place: Place) -> None:
+    def _compare_annotations(self, old: Any, new: Any, location: Location) -> None:
         before, after = self.old.merge(old), self.new.merge(new)
-        words = {key for key in before.keys() | after.keys() if key in ANNOTATIONS - {"title"} or key.startswith("x-")}
-        if any(before.get(key) != after.get(key) for key in words):
-            self.add("described otherwise", place)
+        descriptions = {
+            key for key in before.keys() | after.keys() if key in ANNOTATIONS - {"title"} or key.startswith("x-")
+        }
+        if any(before.get(key) != after.get(key) for key in descriptions):
+            self.add("description changed", location)
 
-    def _compare_types(self, old: Any, new: Any, place: Place) -> None:
-        before = self.old.shapes(old, place.parents[0], place.names[0])
-        after = self.new.shapes(new, place.parents[1], place.names[1])
-        pairs, gone, come = _paired(before, after)
+    def _compare_types(self, old: Any, new: Any, location: Location) -> None:
+        before = self.old.types(old, location.parents[0], location.names[0])
+        after = self.new.types(new, location.parents[1], location.names[1])
+        pairs, removed, added = _paired(before, after)
         texts: list[str] = []
-        if gone or come:
+        if removed or added:
             texts = [
-                self.old.text(old, place.parents[0], place.names[0]),
-                self.new.text(new, place.parents[1], place.names[1]),
+                self.old.text(old, location.parents[0], location.names[0]),
+                self.new.text(new, location.parents[1], location.names[1]),
             ]
-        for shapes, kind in ((come, "became nullable"), (gone, "no longer nullable")):
-            if any(shape.label == "None" for shape in shapes):
-                self.add(kind, place, *texts)
+        for types, kind in ((added, "became nullable"), (removed, "no longer nullable")):
+            if any(schema_type.label == "None" for schema_type in types):
+                self.add(kind, location, *texts)
         for reader, schemas, side in ((self.old, old, 0), (self.new, new, 1)):
-            self.note(place, schemas, reader, side)
-        for shapes, kind in ((gone, "enumeration removed"), (come, "enumeration added")):
-            for shape in [it for it in shapes if it.values is not None and _is_open(it, before, after)]:
-                shapes.remove(shape)
-                self.add(kind, replace(place, python=(*place.python, shape.model)), *texts)
-        if retyped := self._retyped(gone, come, before, after):
-            self.add(retyped, place, *texts)
+            self.note(location, schemas, reader, side)
+        for types, kind in ((removed, "enumeration removed"), (added, "enumeration added")):
+            for schema_type in [it for it in types if it.values is not None and _is_open(it, before, after)]:
+                types.remove(schema_type)
+                self.add(kind, replace(location, python=(*location.python, schema_type.model)), *texts)
+        if change := self._type_change(removed, added, before, after):
+            self.add(change, location, *texts)
         for one, other in pairs:
-            self._compare_shapes(one, other, _is_open(one, before, after), place)
+            self._compare_matched(one, other, location, is_open=_is_open(one, before, after))
 
-    def _retyped(self, gone: list[Shape], come: list[Shape], old: list[Shape], new: list[Shape]) -> str | None:
-        went, came = ({shape.label for shape in shapes} - {"None"} for shapes in (gone, come))
-        had, has = ({shape.label for shape in shapes} for shapes in (old, new))
-        # A type checker takes an int for a float, and anything for Any.
-        covered = {label for label in went if "Any" in has or (label == "int" and "float" in has)}
-        foreseen = {label for label in came if "Any" in had or (label == "int" and "float" in had)}
-        if not (went or came):
+    def _type_change(
+        self, removed: list[SchemaType], added: list[SchemaType], old: list[SchemaType], new: list[SchemaType]
+    ) -> str | None:
+        removed_labels, added_labels = ({one.label for one in types} - {"None"} for types in (removed, added))
+        old_labels, new_labels = ({one.label for one in types} for types in (old, new))
+        # A type checker accepts an int as a float, and anything as Any.
+        still_accepted = {
+            label for label in removed_labels if "Any" in new_labels or (label == "int" and "float" in new_labels)
+        }
+        accepted_before = {
+            label for label in added_labels if "Any" in old_labels or (label == "int" and "float" in old_labels)
+        }
+        if not (removed_labels or added_labels):
             return None
-        # What Any was is JSON as it travels; an object of a class is not.
-        if ("Any" in went and any(_is_made(shape, self.new) for shape in come)) or (
-            "Any" in came and any(_is_made(shape, self.old) for shape in gone)
+        # Any stands for plain JSON, which is not interchangeable with a model.
+        if ("Any" in removed_labels and any(_is_converted(one, self.new) for one in added)) or (
+            "Any" in added_labels and any(_is_converted(one, self.old) for one in removed)
         ):
-            return "retyped"
-        if went <= covered and came:
-            return "widened"
-        if came <= foreseen and went:
-            return "narrowed"
-        if not went:
-            return "widened"
-        return "narrowed" if not came else "retyped"
+            return "type changed"
+        if removed_labels <= still_accepted and added_labels:
+            return "type widened"
+        if added_labels <= accepted_before and removed_labels:
+            return "type narrowed"
+        if not removed_labels:
+            return "type widened"
+        return "type narrowed" if not added_labels else "type changed"
 
-    def _compare_shapes(self, old: Shape, new: Shape, is_open: bool, place: Place) -> None:
+    def _compare_matched(self, old: SchemaType, new: SchemaType, location: Location, *, is_open: bool) -> None:
         if old.model != new.model and old.model and new.model:
-            self.add("model renamed", replace(place, python=(old.model, new.model)), old.model, new.model)
-        self._compare_enumerations(old, new, is_open, place)
-        self._compare_constraints(old, new, place)
+            self.add("model renamed", replace(location, python=(old.model, new.model)), old.model, new.model)
+        self._compare_enumerations(old, new, location, is_open=is_open)
+        self._compare_constraints(old, new, location)
         if old.label == "list":
-            names = (f"{place.names[0]}_item", f"{place.names[1]}_item")
-            item = replace(place, inside=f"{place.inside}[]", names=names)
+            names = (f"{location.names[0]}_item", f"{location.names[1]}_item")
+            item = replace(location, inside=f"{location.inside}[]", names=names)
             self.compare(self.old.items(old), self.new.items(new), item)
         elif old.label == "object":
-            key = (old.model, new.model, place.direction, place.operation)
+            key = (old.model, new.model, location.direction, location.operation)
             if key not in self._compared:
                 self._compared.add(key)
-                self._compare_properties(old, new, place)
-                self._compare_additional(old, new, place)
+                self._compare_properties(old, new, location)
+                self._compare_additional(old, new, location)
 
-    def _compare_enumerations(self, old: Shape, new: Shape, is_open: bool, place: Place) -> None:
+    def _compare_enumerations(self, old: SchemaType, new: SchemaType, location: Location, *, is_open: bool) -> None:
         if old.values is None or new.values is None:
             if old.values is not None or new.values is not None:
                 narrowed = old.values is None
-                texts = [shape.label if shape.values is None else _values(shape.values) for shape in (old, new)]
-                self.add("narrowed" if narrowed else "widened", place, *texts)
+                texts = [
+                    schema_type.label if schema_type.values is None else _values(schema_type.values)
+                    for schema_type in (old, new)
+                ]
+                self.add("type narrowed" if narrowed else "type widened", location, *texts)
                 if old.model:
-                    self.add("enumeration removed", replace(place, python=(old.model,)), texts[0])
+                    self.add("enumeration removed", replace(location, python=(old.model,)), texts[0])
             return
-        if gone := [value for value in old.values if value not in new.values]:
-            self.add("known value removed" if is_open else "enum value removed", place, old=_values(gone))
-        if come := [value for value in new.values if value not in old.values]:
-            self.add("known value added" if is_open else "enum value added", place, new=_values(come))
+        if removed := [value for value in old.values if value not in new.values]:
+            self.add("known value removed" if is_open else "enum value removed", location, old=_values(removed))
+        if added := [value for value in new.values if value not in old.values]:
+            self.add("known value added" if is_open else "enum value added", location, new=_values(added))
 
-    def _compare_constraints(self, old: Shape, new: Shape, place: Place) -> None:
+    def _compare_constraints(self, old: SchemaType, new: SchemaType, location: Location) -> None:
         for key in dict.fromkeys([*old.schema, *new.schema]):
             before, after = old.schema.get(key), new.schema.get(key)
             if key in _HANDLED or key in ANNOTATIONS or key.startswith("x-") or before == after:
@@ -213,21 +226,21 @@ class SchemaComparison:
                 continue
             tightened = _is_tightened(key, before, after)
             kind = "constraint tightened" if tightened else "constraint loosened"
-            self.add(kind, place, *(None if value is None else f"{key}: {value}" for value in (before, after)))
+            self.add(kind, location, *(None if value is None else f"{key}: {value}" for value in (before, after)))
 
-    def _compare_properties(self, old: Shape, new: Shape, place: Place) -> None:
+    def _compare_properties(self, old: SchemaType, new: SchemaType, location: Location) -> None:
         before, after = old.schema.get("properties", {}), new.schema.get("properties", {})
-        required = tuple(set(shape.schema.get("required", ())) for shape in (old, new))
+        required = tuple(set(schema_type.schema.get("required", ())) for schema_type in (old, new))
 
-        def at(name: str, new_name: str | None = None) -> Place:
+        def at(name: str, new_name: str | None = None) -> Location:
             names = (name, new_name or name)
             models = (old.model or new.model, new.model or old.model)
             python = tuple(
                 dict.fromkeys(f"{model}.{attribute_name(it)}" for model, it in zip(models, names, strict=True))
             )
             if len(python) == 2 and new_name is None:
-                python = python[1:]  # The class was renamed, which is a change of its own.
-            return replace(place, inside=f"{place.inside}.{name}", python=python, parents=models, names=names)
+                python = python[1:]  # The renamed class is a separate change.
+            return replace(location, inside=f"{location.inside}.{name}", python=python, parents=models, names=names)
 
         renamed = paired_by_content(
             {name: (self.old.canonical(before[name]), name in required[0]) for name in before if name not in after},
@@ -237,31 +250,31 @@ class SchemaComparison:
             if name in renamed:
                 self.add("property renamed", at(name, renamed[name]), name, renamed[name])
             elif name not in after:
-                gone = at(name)
+                removed = at(name)
                 python = (f"{old.model}.{attribute_name(name)}",)
-                self.add("property removed", replace(gone, python=python), self.old.text(schema, old.model, name))
-                self.note(gone, schema, self.old, 0)
+                self.add("property removed", replace(removed, python=python), self.old.text(schema, old.model, name))
+                self.note(removed, schema, self.old, 0)
             else:
                 here = at(name)
-                self.compare_presence(name in required[0], name in required[1], here)
+                self.compare_required(old=name in required[0], new=name in required[1], location=here)
                 self.compare_values(schema, after[name], here)
                 self.compare(schema, after[name], here)
-        if place.direction == "request":
-            # Required, but not described.
+        if location.direction == "request":
+            # Properties can be required without a description.
             for name in sorted((required[0] ^ required[1]) - before.keys() - after.keys()):
                 unknown = replace(at(name), python=(f"{new.model}.additional_properties",))
-                self.compare_presence(name in required[0], name in required[1], unknown)
+                self.compare_required(old=name in required[0], new=name in required[1], location=unknown)
         for name, schema in after.items():
             if name not in before and name not in renamed.values():
                 kind = "property added, required" if name in required[1] else "property added, optional"
                 self.add(kind, at(name), new=self.new.text(schema, new.model, name))
                 self.note(at(name), schema, self.new, 1)
 
-    def _compare_additional(self, old: Shape, new: Shape, place: Place) -> None:
-        before, after = (shape.schema.get("additionalProperties", True) for shape in (old, new))
+    def _compare_additional(self, old: SchemaType, new: SchemaType, location: Location) -> None:
+        before, after = (schema_type.schema.get("additionalProperties", True) for schema_type in (old, new))
         here = replace(
-            place,
-            inside=f"{place.inside}.*",
+            location,
+            inside=f"{location.inside}.*",
             python=(f"{new.model}.additional_properties",),
             parents=(old.model, new.model),
             names=("AdditionalProperty", "AdditionalProperty"),
@@ -275,7 +288,7 @@ class SchemaComparison:
 
 
 def paired_by_content(old: dict[str, Any], new: dict[str, Any]) -> dict[str, str]:
-    """The names that went and came with the same content, where just one fits just one."""
+    """Match removed and added names by content. Ambiguous matches are left out."""
     contents = [list(side.values()) for side in (old, new)]
     return {
         name: new_name
@@ -285,28 +298,33 @@ def paired_by_content(old: dict[str, Any], new: dict[str, Any]) -> dict[str, str
     }
 
 
-def _is_made(shape: Shape, reader: Reader, depth: int = 0) -> bool:
-    """Whether the client makes something else of it than JSON has: an object of a class, a date."""
-    if shape.label == "list":
-        items = reader.shapes(reader.items(shape), "", "item")
-        return depth < 4 and any(_is_made(item, reader, depth + 1) for item in items)
-    return shape.label == "object" or shape.label in FORMATS.values()
+def _is_converted(schema_type: SchemaType, reader: Reader, depth: int = 0) -> bool:
+    """Return whether the client converts the JSON value, to a model or a date for example."""
+    if schema_type.label == "list":
+        items = reader.types(reader.items(schema_type), "", "item")
+        return depth < 4 and any(_is_converted(item, reader, depth + 1) for item in items)
+    return schema_type.label == "object" or schema_type.label in FORMATS.values()
 
 
-def _paired(old: list[Shape], new: list[Shape]) -> tuple[list[tuple[Shape, Shape]], list[Shape], list[Shape]]:
-    def fit(one: Shape, other: Shape) -> bool:
-        alone = all([shape.label for shape in shapes].count(one.label) == 1 for shapes in (old, new))
+def _paired(
+    old: list[SchemaType], new: list[SchemaType]
+) -> tuple[list[tuple[SchemaType, SchemaType]], list[SchemaType], list[SchemaType]]:
+    def fit(one: SchemaType, other: SchemaType) -> bool:
+        alone = all([schema_type.label for schema_type in types].count(one.label) == 1 for types in (old, new))
         return one.label == other.label and (one.model == other.model or alone)
 
     pairs = [(one, other) for one in old for other in new if fit(one, other)]
-    gone = [shape for shape in old if all(shape is not one for one, _ in pairs)]
-    come = [shape for shape in new if all(shape is not other for _, other in pairs)]
-    return pairs, gone, come
+    removed = [schema_type for schema_type in old if all(schema_type is not one for one, _ in pairs)]
+    added = [schema_type for schema_type in new if all(schema_type is not other for _, other in pairs)]
+    return pairs, removed, added
 
 
-def _is_open(enumeration: Shape, *sides: list[Shape]) -> bool:
-    """Whether any other value of its type is allowed beside an enumeration, on all sides: generator/tolerate.py."""
-    return all(any(shape.label == enumeration.label and shape.values is None for shape in shapes) for shapes in sides)
+def _is_open(enumeration: SchemaType, *sides: list[SchemaType]) -> bool:
+    """Return whether all sides allow unlisted values of an enumeration (see `open_enums`)."""
+    return all(
+        any(schema_type.label == enumeration.label and schema_type.values is None for schema_type in types)
+        for types in sides
+    )
 
 
 def _is_tightened(key: str, old: Any, new: Any) -> bool:
@@ -317,7 +335,7 @@ def _is_tightened(key: str, old: Any, new: Any) -> bool:
             return new < old
         if key in _LOWER:
             return new > old
-    return True  # Whether another pattern takes less cannot be told: the worse is assumed.
+    return True  # A new pattern may accept less: assume the worst.
 
 
 def _values(values: list[Any]) -> str:

@@ -1,4 +1,4 @@
-"""The shipped typing tests of a release, checked by mypy against another client."""
+"""Typing tests of a release, checked with mypy against another client."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class TypingError:
     """One error of mypy.
 
     Attributes:
-        file: The name of the file, from the folder of the tests or of the package.
+        file: The path of the file, relative to the folder of the tests or the package.
         line: The line.
-        message: What mypy says.
-        in_tests: Whether it is in the tests, as it would be in the code of a user; otherwise in the hand-written package.
+        message: mypy's message.
+        in_tests: Whether it is in the tests, and so possibly in code of users, or in the hand-written package.
     """
 
     file: str
@@ -37,46 +37,46 @@ class TypingError:
 
 
 def check_types(tests: Path, package: Path, cache: Path) -> list[TypingError]:
-    """Runs `mypy --strict` on typing tests against a client, and against no other that may be installed.
+    """Run `mypy --strict` on typing tests against a client, ignoring any installed client.
 
-    A `type: ignore` without an error is none of the errors: something is allowed that was not.
+    An unused `type: ignore` is not an error: the new client accepts more than the old one.
 
     Args:
         tests: A folder of Python files.
-        package: The folder that holds the package `forge_realtime`.
-        cache: A folder for what mypy remembers of this side of a comparison.
+        package: The folder with the package `forge_realtime`.
+        cache: A cache folder of mypy, one for each side of a comparison.
 
     Raises:
         GeneratorError: There are no tests, or mypy cannot run.
     """
     if not any(tests.rglob("*.py")):
-        raise GeneratorError(f"{tests}: holds no typing test (*.py). Restore tests/typing.")
+        raise GeneratorError(f"{tests}: contains no typing tests (*.py). Restore tests/typing.")
     with tempfile.TemporaryDirectory(prefix="typing-") as folder:
-        room = Path(folder)
+        scratch = Path(folder)
         for source, name in ((tests, _TESTS), (package, _PACKAGE)):
-            shutil.copytree(source, room / name, ignore=shutil.ignore_patterns("__pycache__"), copy_function=_copy)
+            shutil.copytree(source, scratch / name, ignore=shutil.ignore_patterns("__pycache__"), copy_function=_copy)
         program = [sys.executable, "-m", "mypy", "--strict", "--no-warn-unused-ignores", "--config-file="]
-        program += ["--output=json", "--python-executable", str(_environment(room / "environment"))]
-        # All by relative names: what mypy remembers of a file holds in the next folder too.
-        files = sorted(path.relative_to(room) for path in (room / _TESTS).rglob("*.py"))
+        program += ["--output=json", "--python-executable", str(_environment(scratch / "environment"))]
+        # Relative paths keep the cache valid in the next scratch folder.
+        files = sorted(path.relative_to(scratch) for path in (scratch / _TESTS).rglob("*.py"))
         process = subprocess.run(
             [*program, "--cache-dir", str(cache.resolve()), *map(str, files)],
             check=False,
-            cwd=room,
+            cwd=scratch,
             env={**os.environ, "MYPYPATH": _PACKAGE},
             capture_output=True,
             encoding="utf-8",
         )
     if process.returncode not in (0, 1):
         raise GeneratorError(
-            f"mypy ended with exit code {process.returncode} and said:\n{process.stdout}{process.stderr}\n"
-            "If it names a file, correct that; if mypy is missing, run `make setup`."
+            f"mypy failed with exit code {process.returncode}:\n{process.stdout}{process.stderr}\n"
+            "If it names a file, correct the file; if mypy is missing, run `make setup`."
         )
     return [_error(json.loads(line)) for line in process.stdout.splitlines() if '"error"' in line]
 
 
 def _copy(source: str, target: str) -> None:
-    # mypy takes a file of the same time and size for the same: the time stands for the content.
+    # mypy treats files with the same time and size as unchanged, so derive the time from the content.
     content = Path(source).read_bytes()
     Path(target).write_bytes(content)
     time = zlib.crc32(content)
@@ -84,9 +84,9 @@ def _copy(source: str, target: str) -> None:
 
 
 def _environment(folder: Path) -> Path:
-    """Makes an environment of all that is installed but the client; returns its Python.
+    """Make an environment with all installed packages except the client, and return its Python.
 
-    mypy looks for each module by itself: those that a client lacks it would find in the one that is installed.
+    Otherwise mypy would find the modules that a client lacks in the installed client.
     """
     venv.create(folder, symlinks=True)
     python, site = (
@@ -108,6 +108,6 @@ def _error(found: dict[str, str | int]) -> TypingError:
 
 
 def added_errors(old: list[TypingError], new: list[TypingError]) -> list[TypingError]:
-    """The errors of `new` that `old` has not, wherever their line went."""
+    """Return the errors of `new` that `old` does not have, ignoring line numbers."""
     known = {(error.file, error.message) for error in old}
     return [error for error in new if (error.file, error.message) not in known]

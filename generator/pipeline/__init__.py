@@ -1,1 +1,1 @@
-"""Make the client from the pinned document."""
+"""Steps from the pinned document to the generated client. They import no other room: the lock hashes this one."""

@@ -1,4 +1,4 @@
-"""Step 5: what made what, as hashes. And where in the repository everything is."""
+"""Step 5: hashes of what went into the client and of what came out."""
 
 from __future__ import annotations
 
@@ -7,40 +7,29 @@ import json
 from pathlib import Path
 
 from generator.document import GeneratorError
+from generator.paths import CONFIG, DERIVED, DOCUMENT, GENERATED, LOCK, OVERLAYS
 from generator.pipeline.patch import overlay_files
 from generator.pipeline.render import tool_versions
 
-DOCUMENT = Path("spec/forge-containers-api.json")
-SOURCE = Path("spec/source.toml")
-OVERLAYS = Path("overlays/openapi")
-CONFIG = Path("generator/openapi-python-client.yaml")
-HAND_WRITTEN = Path("overlays")
-# Their modules decide what is made.
-_DECIDING = (Path("generator"), Path("generator/pipeline"))
-
-DERIVED = Path("spec/realtime.json")
-GENERATED = Path("generated")
-PACKAGE = GENERATED / "forge_realtime/_api"
-DOCUMENT_MODULE = GENERATED / "forge_realtime/_document.py"
-LOCK = Path("generated.lock")
+# These modules can change the output. The other rooms cannot, because no step imports them.
+_CODE = (Path("generator"), Path("generator/pipeline"))
 
 
 def lock_text(root: Path, made: Path) -> str:
-    """The text of `generated.lock`.
+    """Return the text of `generated.lock`.
 
     Args:
-        root: The repository, whose document, overlays and generator are locked.
-        made: The repository, or a scratch folder laid out like it, holding the derived document and the code.
+        root: The repository, for the document, the overlays and the generator.
+        made: The repository, or a scratch folder with the same layout, for the derived document and the generated code.
 
     Raises:
-        GeneratorError: One of the files, or one of the programs, is missing.
+        GeneratorError: A file or a program is missing.
     """
+    code = [path for folder in _CODE for path in (root / folder).glob("*.py")]
     lock = {
         "document": _hashes(root, [root / DOCUMENT]),
         "overlays": _hashes(root, overlay_files(root / OVERLAYS)),
-        "generator": _hashes(
-            root, [root / CONFIG, *(path for folder in _DECIDING for path in (root / folder).glob("*.py"))]
-        ),
+        "generator": _hashes(root, [root / CONFIG, *code]),
         "programs": tool_versions(),
         "derived": _hashes(made, [made / DERIVED]),
         "generated": hash_folder(made, GENERATED),
@@ -49,7 +38,7 @@ def lock_text(root: Path, made: Path) -> str:
 
 
 def is_as_locked(root: Path) -> bool:
-    """Whether all that goes in and all that came out is what `generated.lock` says."""
+    """Return whether all inputs and outputs have the hashes in `generated.lock`."""
     try:
         return (root / LOCK).read_text(encoding="utf-8") == lock_text(root, root)
     except (OSError, GeneratorError):
@@ -57,24 +46,29 @@ def is_as_locked(root: Path) -> bool:
 
 
 def hash_folder(base: Path, folder: Path) -> dict[str, str]:
-    """SHA-256 of each file under `base / folder` by its path from `base`, sorted; `__pycache__` is left out."""
+    """Return the SHA-256 of each file below `base / folder`, without `__pycache__`.
+
+    Returns:
+        Hexadecimal digests by path relative to `base`, sorted.
+    """
     return _hashes(
         base, [path for path in (base / folder).rglob("*") if path.is_file() and "__pycache__" not in path.parts]
     )
 
 
 def sha256(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    return hashlib.sha256(_read(path)).hexdigest()
+    """Return the SHA-256 of a file, in hexadecimal.
 
-
-def _read(path: Path) -> bytes:
+    Raises:
+        GeneratorError: The file cannot be read.
+    """
     try:
-        return path.read_bytes()
+        content = path.read_bytes()
     except OSError as error:
         raise GeneratorError(
             f"{path}: cannot be read: {error.strerror}. Restore it; if it is a generated file, run `make generate`."
         ) from error
+    return hashlib.sha256(content).hexdigest()
 
 
 def _hashes(base: Path, paths: list[Path]) -> dict[str, str]:

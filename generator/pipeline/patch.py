@@ -1,8 +1,8 @@
-"""Step 2: lay OpenAPI Overlay documents on the selected one.
+"""Step 2: apply OpenAPI Overlay documents to the selected document.
 
-The kept libraries that apply overlays (oas-patch 0.6) pass over an action that matches nothing, read `remove: false`
-as a removal and understand another JSONPath dialect than RFC 9535, which the Overlay Specification prescribes. So the
-paths are a library's (python-jsonpath, in its strict mode), and the two actions are applied here.
+No maintained library applies overlays strictly: oas-patch 0.6 ignores an action that matches nothing, treats
+`remove: false` as a removal, and does not use RFC 9535 JSONPath, which the Overlay Specification requires. So
+python-jsonpath evaluates the paths in strict mode, and this module applies the two actions.
 https://spec.openapis.org/overlay/v1.0.0.html
 """
 
@@ -18,58 +18,58 @@ import jsonpath
 from ruamel.yaml import YAML
 
 from generator.document import Document, GeneratorError, blaming, read_document
-from generator.pipeline.open_enums import tolerate
+from generator.pipeline.open_enums import open_response_enums
 
 _RFC_9535 = jsonpath.JSONPathEnvironment(strict=True)
 
 
 def overlay_files(folder: Path) -> list[Path]:
-    """The overlay documents of a folder, in the order in which they are laid: by name.
+    """Return the overlay documents of a folder in the order in which they apply: by name.
 
     Raises:
-        GeneratorError: There is none.
+        GeneratorError: The folder contains none.
     """
     files = sorted(path for path in folder.glob("[!.]*") if path.suffix in {".yaml", ".yml", ".json"})
     if not files:
-        raise GeneratorError(f"{folder}: holds no overlay document (*.yaml, *.yml, *.json). Is it the right folder?")
+        raise GeneratorError(f"{folder}: contains no overlay document (*.yaml, *.yml, *.json). Is it the right folder?")
     return files
 
 
 def overlays_for(tags: Sequence[str], folder: Path) -> list[Path]:
-    """The overlay documents of a folder that are for these tags: an overlay with `x-tags` is for those only."""
+    """Return the overlay documents of a folder that apply to these tags. `x-tags` limits an overlay to some tags."""
     return [path for path in overlay_files(folder) if set(read_document(path).get("x-tags", tags)) & set(tags)]
 
 
-def patch(document: Document, overlays: Sequence[Path], *, remove_what_is_there: bool = False) -> Document:
-    """Applies overlay documents, one after the other, and lets answers say more than the document knows (`tolerate`).
+def patch(document: Document, overlays: Sequence[Path], *, allow_missing: bool = False) -> Document:
+    """Apply overlay documents in order, and open the enumerations in responses (`open_response_enums`).
 
     Args:
         document: An OpenAPI document. It is not changed.
         overlays: Overlay 1.0 documents, in order.
-        remove_what_is_there: Whether a removal may match nothing.
+        allow_missing: Allow a removal to match nothing.
 
     Returns:
         A new document.
 
     Raises:
-        GeneratorError: An overlay is malformed, or one of its actions matches nothing; names file, action and target.
+        GeneratorError: An overlay is malformed, or an action matches nothing. Names the file, action and target.
     """
-    # Not deepcopy, which keeps two places that share one object sharing it.
+    # Not deepcopy: an object that appears twice would stay shared.
     patched: Document = json.loads(json.dumps(document))
     for path in overlays:
         overlay = read_document(path)
         with blaming(path):
             for number, action in enumerate(_actions(overlay), start=1):
                 try:
-                    patched = _apply(patched, action, remove_what_is_there)
+                    _apply(patched, action, allow_missing=allow_missing)
                 except GeneratorError as error:
                     where = f"line {_line(path, number)}: action {number}, target {action.get('target')}"
                     raise GeneratorError(f"{where}: {error}") from error
-    return tolerate(patched)
+    return open_response_enums(patched)
 
 
 def _line(path: Path, number: int) -> int:
-    """Where an action begins. YAML reads JSON, too."""
+    """Return the line on which an action begins. JSON is valid YAML."""
     root = YAML().compose(path)
     [actions] = [value for key, value in root.value if key.value == "actions"]
     line: int = actions.value[number - 1].start_mark.line
@@ -87,7 +87,7 @@ def _actions(overlay: Document) -> list[Document]:
     return actions
 
 
-def _apply(document: Document, action: Document, may_match_nothing: bool) -> Document:
+def _apply(document: Document, action: Document, *, allow_missing: bool) -> None:
     _refuse_unknown(action, {"target", "description", "update", "remove"})
     remove = action.get("remove", False)
     if not isinstance(action.get("target"), str) or not isinstance(remove, bool) or remove == ("update" in action):
@@ -96,24 +96,23 @@ def _apply(document: Document, action: Document, may_match_nothing: bool) -> Doc
         found = {node.parts: node.value for node in _RFC_9535.finditer(action["target"], document)}
     except jsonpath.JSONPathError as error:
         raise GeneratorError(f"is not an RFC 9535 JSONPath: {error}. Correct it.") from error
-    if not found and not (remove and may_match_nothing):
+    if not found and not (remove and allow_missing):
         raise GeneratorError("matches nothing. Did the document change, or is the target misspelt?")
-    # The last and the deepest first, so that no removal moves what is still to come.
+    # Last and deepest first, so that a removal does not move the remaining matches.
     for location in sorted(found, reverse=True):
         if not isinstance(found[location], dict | list):
             raise GeneratorError(
-                "selects a value. An overlay's target is an object or a list: select the one that holds it."
+                "selects a single value. A target must be an object or a list: select the one that contains the value."
             )
         if remove:
             _remove(document, location)
         else:
             _update(found[location], action["update"])
-    return document
 
 
 def _remove(document: Document, location: tuple[int | str, ...]) -> None:
     if not location:
-        raise GeneratorError("the root of the document cannot be removed. Select what is to go.")
+        raise GeneratorError("the root of the document cannot be removed. Select a part of it.")
     parent: Any = document
     for step in location[:-1]:
         parent = parent[step]
@@ -131,7 +130,7 @@ def _update(node: Any, update: Any) -> None:
         if isinstance(old, dict | list):
             if type(new) is not type(old):
                 raise GeneratorError(
-                    f"`update` has another type for {key!r} than the document. Remove the old one first."
+                    f"`update` has another type for {key!r} than the document. Remove the old value first."
                 )
             _update(old, new)
         else:
@@ -142,5 +141,5 @@ def _refuse_unknown(fields: Document, known: set[str]) -> None:
     for field in fields:
         if field not in known and not field.startswith("x-"):
             raise GeneratorError(
-                f"has the unknown field {field!r}; known are {', '.join(sorted(known))}. Correct or remove it."
+                f"has the unknown field {field!r}. Correct or remove it. Known fields: {', '.join(sorted(known))}."
             )

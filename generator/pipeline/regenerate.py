@@ -1,16 +1,13 @@
-"""All steps together: from the pinned document to the committed outputs, all of them or none."""
+"""All steps: from the pinned document to the committed outputs, all of them or none."""
 
 from __future__ import annotations
 
-import json
 import tempfile
-import tomllib
 from pathlib import Path
-from typing import Any
 
-from generator.document import Document, GeneratorError, blaming, canonical_json, read_document
-from generator.pipeline.atomic_replace import put_in_place
-from generator.pipeline.lock import (
+from generator.document import GeneratorError, blaming, canonical_json, read_document
+from generator.paths import (
+    API,
     CONFIG,
     DERIVED,
     DOCUMENT,
@@ -19,26 +16,24 @@ from generator.pipeline.lock import (
     HAND_WRITTEN,
     LOCK,
     OVERLAYS,
-    PACKAGE,
     SOURCE,
-    hash_folder,
-    is_as_locked,
-    lock_text,
-    sha256,
 )
-from generator.pipeline.overlay_fit import require_fit
+from generator.pipeline.atomic_replace import replace_atomically
+from generator.pipeline.lock import hash_folder, is_as_locked, lock_text, sha256
+from generator.pipeline.overlay_fit import check_overlay_fit
 from generator.pipeline.patch import overlay_files, patch
+from generator.pipeline.pinned_document import document_module, require_pinned
 from generator.pipeline.render import render
 from generator.pipeline.select import REALTIME_TAG, select
 
 
 def generate(root: Path) -> None:
-    """Makes the derived document, the generated code and the lock, and prints what changed.
+    """Make the derived document, the generated code and the lock, and print what changed.
 
-    Outputs that come out as they are already are not touched, and nothing is made where everything is as locked.
+    Does nothing if everything is as locked. Never touches an output that would stay the same.
 
     Raises:
-        GeneratorError: A step failed; no output was changed.
+        GeneratorError: A step failed. No output was changed.
     """
     require_pinned(root)
     if is_as_locked(root):
@@ -50,7 +45,7 @@ def generate(root: Path) -> None:
         new, old = _outputs(scratch), _outputs(root)
         changed = _different(old, new)
         tops = [top for top in (DERIVED, GENERATED, LOCK) if any(Path(name).is_relative_to(top) for name in changed)]
-        put_in_place({scratch / top: root / top for top in tops}, scratch)
+        replace_atomically({scratch / top: root / top for top in tops}, scratch)
     for name in changed:
         print(f"{'added' if name not in old else 'removed' if name not in new else 'changed'}: {name}")
     if not changed:
@@ -58,10 +53,10 @@ def generate(root: Path) -> None:
 
 
 def check(root: Path) -> None:
-    """Makes everything anew in a scratch folder and compares it with what is there.
+    """Make everything in a scratch folder and compare it with the repository.
 
     Raises:
-        GeneratorError: A step failed, or a file differs, is missing or is extra; names each.
+        GeneratorError: A step failed, or files differ, are missing or are extra. Names each.
     """
     with tempfile.TemporaryDirectory(prefix="generate-") as folder:
         _make(root, Path(folder))
@@ -73,30 +68,18 @@ def check(root: Path) -> None:
     if wrong:
         remedy = "Run `make generate`"
         if is_as_locked(root):
-            remedy = f"{LOCK} was edited by hand and says what is there: remove it, run `make generate`"
+            remedy = f"{LOCK} was edited to match these files: remove it, run `make generate`"
         listed = "\n".join(wrong)
         raise GeneratorError(
-            f"What is committed is not what the document, the overlays and the generator make:\n{listed}\n"
-            f"{remedy}, and commit what it changes."
+            f"the repository is not what the document, the overlays and the generator make:\n{listed}\n"
+            f"{remedy}, and commit the changes."
         )
     print("everything is as generated")
 
 
-def read_source(root: Path) -> dict[str, Any]:
-    """What spec/source.toml says of the pinned document.
-
-    Raises:
-        GeneratorError: The file is missing or is not TOML.
-    """
-    try:
-        return tomllib.loads((root / SOURCE).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise GeneratorError(f"{root / SOURCE}: cannot be read as TOML: {error}. Restore it.") from error
-
-
 def _make(root: Path, scratch: Path) -> None:
     require_pinned(root)
-    print(f"pin: {DOCUMENT} is the document that {SOURCE} names")
+    print(f"pin: {DOCUMENT} has the hash recorded in {SOURCE}")
     document = read_document(root / DOCUMENT)
     with blaming(root / DOCUMENT):
         selected = select(document)
@@ -107,57 +90,21 @@ def _make(root: Path, scratch: Path) -> None:
     (scratch / DERIVED).parent.mkdir()
     (scratch / DERIVED).write_text(canonical_json(patched), encoding="utf-8")
     (scratch / DERIVED).chmod(0o644)
-    (scratch / PACKAGE).parent.mkdir(parents=True)
+    (scratch / API).parent.mkdir(parents=True)
     with blaming(root / DERIVED):
-        render(patched, root / CONFIG, scratch / PACKAGE)
+        render(patched, root / CONFIG, scratch / API)
     (scratch / DOCUMENT_MODULE).write_text(document_module(document, sha256(root / DOCUMENT)), encoding="utf-8")
     (scratch / DOCUMENT_MODULE).chmod(0o644)
     print(f"render: {len(hash_folder(scratch, GENERATED))} files")
-    lacking = require_fit(patched, scratch / GENERATED, root / HAND_WRITTEN, "forge_realtime")
+    unsupported = check_overlay_fit(patched, (scratch / API).parent, root / HAND_WRITTEN)
     print(
-        f"fit: notice: the document has no property for {', '.join(lacking)}"
-        if lacking
-        else "fit: every argument has its property"
+        f"fit: notice: the document has no property for {', '.join(unsupported)}"
+        if unsupported
+        else "fit: the document has a property for every argument"
     )
     (scratch / LOCK).write_text(lock_text(root, scratch), encoding="utf-8")
     (scratch / LOCK).chmod(0o644)
     print(f"lock: {LOCK}")
-
-
-def document_module(document: Document, pinned: str) -> str:
-    """The text of the module that tells the package which document it was generated from."""
-    return f'''"""The API document that this package was generated from. Machine-written, never edited."""
-
-from typing import Final, NamedTuple
-
-
-class ApiDocument(NamedTuple):
-    """An API document.
-
-    Attributes:
-        sha256: Its SHA-256, in hexadecimal: that of `spec/forge-containers-api.json`.
-        version: Its `info.version`.
-    """
-
-    sha256: str
-    version: str
-
-
-DOCUMENT: Final = ApiDocument(
-    sha256="{pinned}",
-    version={json.dumps(str(document["info"]["version"]))},
-)
-'''
-
-
-def require_pinned(root: Path) -> None:
-    """Raises `GeneratorError` where the document is not the one that its source names."""
-    stated = read_source(root).get("sha256")
-    if stated != (actual := sha256(root / DOCUMENT)):
-        raise GeneratorError(
-            f"{root / DOCUMENT}: its SHA-256 is {actual}, but {SOURCE} says {stated}. If the document was changed on "
-            f"purpose, write the new hash and the reason into {SOURCE}; otherwise restore the document."
-        )
 
 
 def _outputs(base: Path) -> dict[str, str]:

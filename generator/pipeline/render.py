@@ -1,4 +1,4 @@
-"""Step 3: openapi-python-client makes Python of the document. Its warnings are errors here."""
+"""Step 3: render the document as Python with openapi-python-client. Warnings are errors."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from generator.document import Document, GeneratorError, canonical_json
 from generator.pipeline.select import require_openapi_3
 from generator.references import METHODS, reached_components
 
-# Another one, if it happens to be installed, would word what is wrong otherwise.
+# Another backend, if it happens to be installed, has other messages.
 os.environ["OPENAPI_SPEC_VALIDATOR_SCHEMA_VALIDATOR_BACKEND"] = "jsonschema"
 
 
 def render(document: Document, config: Path, output: Path) -> None:
-    """Renders a document into a new folder.
+    """Render a document into a new folder.
 
     Args:
         document: An OpenAPI 3.0 or 3.1 document.
         config: The configuration of openapi-python-client.
-        output: The folder to make. After an error it may be there in part: render into a scratch folder.
+        output: The folder to make. An error can leave part of it behind: use a scratch folder.
 
     Raises:
-        GeneratorError: The document is not valid, or openapi-python-client failed, warned or left something out.
+        GeneratorError: The document is invalid, or openapi-python-client failed, warned or left something out.
     """
     _require_valid(document)
     with tempfile.TemporaryDirectory() as folder:
@@ -41,7 +41,11 @@ def render(document: Document, config: Path, output: Path) -> None:
 
 
 def tool_versions() -> dict[str, str]:
-    """The versions of the programs whose output the generated code is."""
+    """Return the versions of the programs that write the generated code.
+
+    Raises:
+        GeneratorError: One is not installed.
+    """
     try:
         return {name: metadata.version(name) for name in ("openapi-python-client", "ruff")}
     except metadata.PackageNotFoundError as error:
@@ -49,18 +53,18 @@ def tool_versions() -> dict[str, str]:
 
 
 def invalid_parts(document: Document) -> list[str]:
-    """What makes a document with an `openapi` of 3.0 or 3.1 invalid, each by its place; empty for a valid one."""
+    """Return the errors of an OpenAPI 3.0 or 3.1 document, each with its location."""
     try:
-        # The validator passes over a $ref that leads nowhere, and opens one that leads out.
+        # The validator ignores a $ref without a target, and opens one to another document.
         reached_components(document, document)
     except GeneratorError as error:
         return [str(error)]
     validator = OpenAPIV30SpecValidator if document["openapi"].startswith("3.0.") else OpenAPIV31SpecValidator
     try:
-        # What the schema finds malformed, the checks beyond it may trip over.
+        # The checks beyond the schema fail on documents that do not match the schema.
         errors = list(validator.schema_validator.iter_errors(document)) or list(validator(document).iter_errors())
     except RecursionError:
-        return ["hundreds of schemas, each referring to the next: too deep for openapi-spec-validator to check."]
+        return ["hundreds of schemas that each refer to the next: too deep for openapi-spec-validator."]
     return [f"{inner.json_path}: {inner.message}" for error in errors for inner in _deepest(error)]
 
 
@@ -74,7 +78,7 @@ def _require_valid(document: Document) -> None:
 
 
 def _deepest(error: Any) -> list[Any]:
-    # The error of a whole `oneOf` only quotes what it was given; what its branches lack says more.
+    # The error of a whole `oneOf` only quotes its input; the errors of its branches are more useful.
     branches = [error]
     while any(branch.context for branch in branches):
         branches = [inner for branch in branches for inner in branch.context or [branch]]
@@ -84,8 +88,8 @@ def _deepest(error: Any) -> list[Any]:
 
 def _run_openapi_python_client(document: Path, config: Path, output: Path) -> None:
     version = tool_versions()["openapi-python-client"]
-    # -I: nothing from the working directory, the home or PYTHON* is imported or obeyed. The only ruff is the one beside
-    # this Python, and takes no settings from the environment.
+    # -I: ignore the working directory, the home directory and PYTHON* variables. PATH and the missing RUFF_* variables
+    # leave only the ruff beside this Python, with no settings.
     program = [sys.executable, "-I", "-X", "utf8", "-m", "openapi_python_client", "generate"]
     files = ["--path", str(document), "--config", str(config), "--output-path", str(output)]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RUFF_")}
@@ -101,14 +105,14 @@ def _run_openapi_python_client(document: Path, config: Path, output: Path) -> No
     )
     if process.returncode != 0:
         raise GeneratorError(
-            f"openapi-python-client {version} ended with exit code {process.returncode} and said:\n"
+            f"openapi-python-client {version} failed with exit code {process.returncode}:\n"
             f"{process.stderr.strip() or process.stdout.strip()}\n"
-            "Correct what it names with an overlay in overlays/openapi; if a program is missing, run `make setup`."
+            "Correct the document with an overlay in overlays/openapi; if a program is missing, run `make setup`."
         )
 
 
 def _require_complete(document: Document, output: Path) -> None:
-    # Names that differ only in case, or in `_`, become one module: the second overwrites the first without a word.
+    # Names that differ only in case or in `_` become the same module: the second silently overwrites the first.
     operations = sum(len(METHODS & item.keys()) for path, item in document["paths"].items() if path.startswith("/"))
     _require_modules(output / "api", "*/*.py", operations, "operations", "operationId")
     classes = sum(
@@ -123,6 +127,6 @@ def _require_modules(folder: Path, pattern: str, expected: int, things: str, nam
     modules = sum(path.name != "__init__.py" for path in folder.glob(pattern))
     if modules != expected:
         raise GeneratorError(
-            f"openapi-python-client made {modules} modules of {expected} {things}: some have names too much alike. "
-            f"Give them other names (`{name}`) with an overlay in overlays/openapi."
+            f"openapi-python-client made {modules} modules from {expected} {things}: some names are too similar. "
+            f"Change the names (`{name}`) with an overlay in overlays/openapi."
         )

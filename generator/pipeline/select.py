@@ -1,4 +1,4 @@
-"""Step 1: keep the operations of some tags and exactly what they reach."""
+"""Step 1: keep the operations of some tags, and exactly the components that they use."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ REALTIME_TAG = "Forge Realtime"
 
 
 def select(document: Document, tags: Sequence[str] = (REALTIME_TAG,)) -> Document:
-    """Keeps the operations that carry one of `tags`, and the components that they reach.
+    """Keep the operations with one of the tags, and the components that they use.
 
     Args:
         document: An OpenAPI 3.0 or 3.1 document. It is not changed.
-        tags: Tags of operations, as the document writes them.
+        tags: Tags of operations, spelled as in the document.
 
     Returns:
-        A new document, everything in the order of the given one. Webhooks are left out.
+        A new document in the same order, without webhooks.
 
     Raises:
-        GeneratorError: It is no OpenAPI 3 document, a tag has no operation, or a reference leads nowhere.
+        GeneratorError: It is not an OpenAPI 3 document, a tag has no operation, or a reference has no target.
     """
     require_openapi_3(document)
     paths: Document = {}
@@ -35,8 +35,8 @@ def select(document: Document, tags: Sequence[str] = (REALTIME_TAG,)) -> Documen
             paths[path] = {key: value for key, value in item.items() if key in kept or key not in METHODS}
     if missing := [tag for tag in tags if tag not in known]:
         raise GeneratorError(
-            f"no operation is tagged {missing[0]!r}; the tags are {', '.join(map(repr, known)) or 'none'}. "
-            "Is this the whole document? If the tag was renamed: generator/select.py, or --tag for this command alone."
+            f"no operation is tagged {missing[0]!r}. Tags of this document: {', '.join(map(repr, known)) or 'none'}. "
+            "Is it the whole document? If the tag was renamed, change REALTIME_TAG in generator/pipeline/select.py."
         )
 
     selected = {key: value for key, value in document.items() if key not in {"webhooks", "components"}}
@@ -55,7 +55,11 @@ def select(document: Document, tags: Sequence[str] = (REALTIME_TAG,)) -> Documen
 
 
 def require_openapi_3(document: Document) -> None:
-    """Raises `GeneratorError` for anything that is not an OpenAPI 3.0 or 3.1 document with paths."""
+    """Check that a document is OpenAPI 3.0 or 3.1 and has paths.
+
+    Raises:
+        GeneratorError: It is not.
+    """
     version = document.get("openapi")
     if not isinstance(version, str) or not version.startswith(("3.0.", "3.1.")):
         found = f"swagger {document['swagger']}" if "swagger" in document else f"openapi {version!r}"
@@ -70,7 +74,7 @@ def _operations(path: str, item: Any) -> dict[str, Document]:
     if not isinstance(item, dict):
         raise GeneratorError(f"the path {path} is not an object. Restore the document, or correct the path.")
     if "$ref" in item:
-        raise GeneratorError(f"the path {path} is a $ref, behind which tags are not looked for. Write it out in place.")
+        raise GeneratorError(f"the path {path} is a $ref, which is not supported. Write the path item in place.")
     operations = {method: item[method] for method in item if method in METHODS}
     for method, operation in operations.items():
         if not isinstance(operation, dict):

@@ -1,7 +1,7 @@
-"""Run by `generator.pipeline.overlay_fit` in a process of its own: `python smoke_calls.py FOLDER PACKAGE`.
+"""Program that `overlay_fit` runs in a process of its own: `python smoke_calls.py FOLDER PACKAGE`.
 
-Imports the package from the folder, calls each named operation on a transport that only records, and prints as JSON what was
-sent, or what failed and in which line of the package.
+Imports the package from the folder, makes each named call on a recording transport, and prints JSON: the requests that
+were sent, or the error and the line of the package that caused it.
 """
 
 from __future__ import annotations
@@ -19,43 +19,47 @@ from typing import Any
 import httpx
 
 CHANNEL = "channel"
-ANSWER = {"eventId": "event", "eventTimestamp": "0", "token": "token", "expiresAt": 0}
+RESPONSE = {"eventId": "event", "eventTimestamp": "0", "token": "token", "expiresAt": 0}
 
 
 def main(folder: str, package: str) -> None:
+    """Print the result of the calls as JSON."""
     sys.path.insert(0, folder)
     try:
-        found = probe(package)
-    except Exception as error:  # noqa: BLE001 (whatever it is, it is said)
-        # An ImportError names the scratch file behind what it says.
-        said = re.sub(rf" \({re.escape(folder)}[^()]*\)$", "", str(error))
-        found = {"error": f"{type(error).__name__}: {said}", "line": None}
+        result = make_calls(package)
+    except Exception as error:  # noqa: BLE001 (every error is part of the result)
+        # An ImportError ends with the path of the scratch copy.
+        message = re.sub(rf" \({re.escape(folder)}[^()]*\)$", "", str(error))
+        result = {"error": f"{type(error).__name__}: {message}", "line": None}
         for frame in traceback.extract_tb(error.__traceback__):
             path = Path(frame.filename)
-            # Generated code and `_prepare` find out; whoever called them is wrong.
+            # Generated code and `_prepare` only detect the mistake; their caller made it.
             if path.is_relative_to(folder) and "_api" not in path.parts and frame.name != "_prepare":
-                found["line"] = [str(path.relative_to(folder)), frame.lineno]
-    print(json.dumps(found))
+                result["line"] = [str(path.relative_to(folder)), frame.lineno]
+    print(json.dumps(result))
 
 
-def probe(package: str) -> dict[str, Any]:
+def make_calls(package: str) -> dict[str, Any]:
+    """Make each named call, with and without its optional arguments."""
     sent: list[dict[str, Any]] = []
 
     def record(request: httpx.Request) -> httpx.Response:
         sent.append({"method": request.method, "path": request.url.path, "body": json.loads(request.content)})
-        return httpx.Response(200, json=ANSWER)
+        return httpx.Response(200, json=RESPONSE)
 
     realtime: Any = importlib.import_module(package)
     for name in realtime.__all__:
-        # Loads the module that it is in.
+        # Exported names are imported on first use.
         getattr(realtime, name)
     operations: Any = importlib.import_module(f"{package}._realtime.operations")
     client = realtime.RealtimeClient("http://localhost", transport=httpx.MockTransport(record))
     live = client.for_invocation(realtime.Invocation("invocation"))
-    lacking = operations.lacking()
-    overrides = {} if any("context_overrides" in argument for argument in lacking) else {"context_overrides": ["issue"]}
+    unsupported = operations.lacking()
+    overrides = (
+        {} if any("context_overrides" in argument for argument in unsupported) else {"context_overrides": ["issue"]}
+    )
     permissions = (
-        {} if any("permissions" in argument for argument in lacking) else {"permissions": ["subscribe", "publish"]}
+        {} if any("permissions" in argument for argument in unsupported) else {"permissions": ["subscribe", "publish"]}
     )
     token = "." + base64.urlsafe_b64encode(json.dumps({"channel": {"name": CHANNEL}}).encode()).decode() + "."
 
@@ -72,7 +76,7 @@ def probe(package: str) -> dict[str, Any]:
         builder = getattr(operations, f"{name}_request")
         file = Path(inspect.getfile(builder)).relative_to(sys.path[0])
         sent[-1]["line"] = [str(file), inspect.getsourcelines(builder)[1]]
-    return {"lacking": lacking, "sent": sent}
+    return {"unsupported": unsupported, "sent": sent}
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""Version, changelog, tag, upload, pull request."""
+"""Releases: version, changelog, tag, upload, pull request."""

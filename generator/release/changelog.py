@@ -1,4 +1,4 @@
-"""The changelog, in the format of Keep a Changelog. https://keepachangelog.com/en/1.1.0/"""
+"""Changelog in the format of Keep a Changelog (https://keepachangelog.com/en/1.1.0/)."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class Changelog:
     """A changelog.
 
     Attributes:
-        before: All down to the heading of the unreleased lines, with it.
-        unreleased: What stands under it, without the empty lines around.
+        before: The text up to and including the heading "Unreleased".
+        unreleased: The text below it, without surrounding empty lines.
         after: The released versions and the links.
     """
 
@@ -32,20 +32,20 @@ class Changelog:
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing is unreleased; headings alone are nothing."""
+        """Whether there are no unreleased lines. Headings do not count."""
         return all(not line or line.startswith("#") for line in map(str.strip, self.unreleased.splitlines()))
 
     @property
     def last_version(self) -> str | None:
-        """The version that was released last."""
+        """The last released version."""
         found = _RELEASED.search(self.after)
         return found[1] if found else None
 
     def release(self, version: str, day: date) -> str:
-        """The text of the changelog with the unreleased lines under a version, and none unreleased.
+        """Return the changelog with the unreleased lines moved under a version.
 
         Raises:
-            GeneratorError: The link of the unreleased lines compares nothing that is known.
+            GeneratorError: The link for "Unreleased" has an unknown form.
         """
         heading = self.before.splitlines()[-1]
         name = f"[{version}]" if "[" in heading else version
@@ -55,7 +55,7 @@ class Changelog:
 
 
 def parse_changelog(text: str) -> Changelog:
-    """Reads a changelog.
+    """Parse a changelog.
 
     Raises:
         GeneratorError: It has no heading `## Unreleased`, or several.
@@ -63,7 +63,7 @@ def parse_changelog(text: str) -> Changelog:
     found = list(_UNRELEASED.finditer(text))
     if len(found) != 1:
         raise GeneratorError(
-            f"has {len(found)} headings `## Unreleased`, expected one. Write what changed since the last release under it."
+            f"has {len(found)} headings `## Unreleased`, expected one. List the changes since the last release there."
         )
     start = found[0].end()
     following = _END.search(text, start)
@@ -74,5 +74,5 @@ def parse_changelog(text: str) -> Changelog:
 def _links(line: str, version: str) -> str:
     link = _COMPARED.fullmatch(line)
     if link is None:
-        raise GeneratorError(f"cannot bring the link {line!r} up to date. Let it end with `/compare/vX.Y.Z...HEAD`.")
+        raise GeneratorError(f"cannot update the link {line!r}. Make it end with `/compare/vX.Y.Z...HEAD`.")
     return f"{link['name']}{link['base']}v{version}...HEAD\n[{version}]: {link['base']}{link['old']}...v{version}"

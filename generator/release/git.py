@@ -9,17 +9,17 @@ from generator.document import GeneratorError
 
 
 def git(root: Path, *arguments: str) -> str:
-    """Runs git.
+    """Run git.
 
     Args:
         root: The working tree.
-        arguments: The command and what it takes.
+        arguments: The command and its arguments.
 
     Returns:
-        What it printed, without the last line break.
+        The output, without the last line break.
 
     Raises:
-        GeneratorError: It failed; says what git said.
+        GeneratorError: git failed. The message contains its output.
     """
     try:
         process = subprocess.run(
@@ -28,6 +28,17 @@ def git(root: Path, *arguments: str) -> str:
     except FileNotFoundError as error:
         raise GeneratorError("git is not installed. Install it.") from error
     if process.returncode != 0:
-        said = (process.stderr.strip() or process.stdout.strip()) or f"exit code {process.returncode}"
-        raise GeneratorError(f"`git {arguments[0]}` failed: {said}")
+        output = (process.stderr.strip() or process.stdout.strip()) or f"exit code {process.returncode}"
+        raise GeneratorError(f"`git {arguments[0]}` failed: {output}")
     return process.stdout.removesuffix("\n")
+
+
+def require_clean(root: Path) -> None:
+    """Check that the working tree is exactly a commit.
+
+    Raises:
+        GeneratorError: Files are changed or untracked, or `root` is not a repository.
+    """
+    if changed := git(root, "status", "--porcelain", "--untracked-files=normal").splitlines():
+        listed = "\n".join(changed[:20] + ["…"] * (len(changed) > 20))
+        raise GeneratorError(f"the tree is dirty:\n{listed}\nCommit or remove these first: a release is a commit.")

@@ -1,7 +1,7 @@
-"""Opens a pull request for a changed document, with the comparison as its text. It needs git and GitHub's `gh`.
+"""Pull request for a changed document, with the comparison as its text. Needs git and GitHub's `gh`.
 
-There is one branch for it. While its pull request is open, a document that changed again is one more commit on it, so
-that nothing is lost that people added there.
+There is one branch for it. While its pull request is open, every further change of the document adds a commit, so that
+commits of other people stay.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from pathlib import Path
 from generator.compare.diff import diff
 from generator.compare.report import as_text
 from generator.document import GeneratorError
-from generator.pipeline.lock import DOCUMENT, GENERATED, LOCK
+from generator.paths import DOCUMENT, GENERATED, LOCK
 from generator.release.git import git
 from generator.spec.pull import pull
 
 BRANCH = "api-document"
-# Its checks; GitHub starts none for what a workflow's own token pushed, unless asked.
+# The workflow with the checks. GitHub does not start it for a push with a workflow's own token.
 CHECKS = "ci.yml"
-# GitHub takes 65,536.
-_LONGEST_TEXT = 60_000
+# Characters. GitHub accepts 65,536.
+_MAX_TEXT = 60_000
 
 
 @dataclass(frozen=True)
@@ -38,16 +38,16 @@ class _PullRequest:
 
 
 def propose(root: Path, source: str | None = None) -> None:
-    """Pulls the document, and opens or updates the pull request where it differs from the remote's main branch.
+    """Pull the document, and open or update the pull request if it differs from the remote's main branch.
 
-    All happens in a working tree of its own: that of `root` is not touched.
+    Works in a working tree of its own. The one of `root` is not touched.
 
     Args:
         root: The repository, a clone with a remote `origin` on GitHub.
         source: As for `pull`.
 
     Raises:
-        GeneratorError: There is no document to be pinned, or git or gh refused something.
+        GeneratorError: The document cannot be pinned, or git or gh failed.
     """
     known = _pull_requests(root)
     base = _base(root)
@@ -71,22 +71,20 @@ def propose(root: Path, source: str | None = None) -> None:
                 print(f"nothing to propose: {open_one.url if open_one else base} has this document")
                 return
             if not open_one and (rejected := _rejected(tree, known)):
-                print(
-                    f"nothing to propose: {rejected.url} had this document, and was closed. Reopen it if it is wanted"
-                )
+                print(f"nothing to propose: {rejected.url} had this document and was closed. Reopen it if you want it")
                 return
-            title, text = _described(tree, git(root, "merge-base", upstream, start))
+            title, text = _describe(tree, git(root, "merge-base", upstream, start))
             git(tree, "add", "--all", "--", DOCUMENT.parent.as_posix(), GENERATED.as_posix(), LOCK.as_posix())
             git(tree, "commit", "--quiet", "--message", title)
             report = Path(folder) / "text.md"
             report.write_text(text, encoding="utf-8")
-            # Before the push: if one of the two fails, the next run finds that the document differs, and makes both good.
+            # Before the push: if either fails, the next run still finds a difference and repeats both.
             if open_one:
                 where = f"repos/{{owner}}/{{repo}}/pulls/{open_one.number}"
                 fields = ["--raw-field", f"title={title}", "--field", f"body=@{report}"]
-                # Not `pr edit`, of which many versions fail: https://github.com/cli/cli/issues/11983
+                # Not `pr edit`, which fails in many versions: https://github.com/cli/cli/issues/11983
                 _gh(root, "api", "--silent", "--method", "PATCH", where, *fields)
-            # Nobody else's work: the branch is as it was seen.
+            # The lease protects commits that were pushed in the meantime.
             git(tree, "push", "--quiet", f"--force-with-lease={BRANCH}:{pushed}", "origin", f"HEAD:refs/heads/{BRANCH}")
         finally:
             git(root, "worktree", "remove", "--force", str(tree))
@@ -103,7 +101,7 @@ def propose(root: Path, source: str | None = None) -> None:
 def _pull_requests(root: Path) -> list[_PullRequest]:
     fields = "number,url,state,headRefOid,isCrossRepository"
     found = json.loads(_gh(root, "pr", "list", "--head", BRANCH, "--state", "all", "--limit", "1000", "--json", fields))
-    # A fork may have a branch of the same name.
+    # A fork can have a branch with the same name.
     return [
         _PullRequest(one["number"], one["url"], one["state"], one["headRefOid"])
         for one in found
@@ -115,17 +113,17 @@ def _base(root: Path) -> str:
     head = git(root, "ls-remote", "--symref", "origin", "HEAD")
     found = re.match(r"ref: refs/heads/(\S+)\t", head)
     if found is None:
-        raise GeneratorError("the remote `origin` names no main branch. Set it there.")
+        raise GeneratorError("the remote `origin` has no default branch. Set one.")
     return found[1]
 
 
 def _rejected(tree: Path, known: list[_PullRequest]) -> _PullRequest | None:
-    """The last pull request, if it was closed and had the same document."""
+    """Return the last pull request if it was closed without a merge and has the same document."""
     last = max(known, key=lambda one: one.number, default=None)
     if last is None or last.state != "CLOSED":
         return None
     try:
-        # Its branch may be gone; GitHub keeps the commit.
+        # GitHub keeps the commit even if the branch was deleted.
         git(tree, "fetch", "--quiet", "origin", last.commit)
         was = git(tree, "rev-parse", f"{last.commit}:{DOCUMENT.as_posix()}")
     except GeneratorError:
@@ -133,8 +131,8 @@ def _rejected(tree: Path, known: list[_PullRequest]) -> _PullRequest | None:
     return last if was == git(tree, "hash-object", DOCUMENT.as_posix()) else None
 
 
-def _described(tree: Path, old: str) -> tuple[str, str]:
-    """The title and the text; makes the client anew, where that can be done."""
+def _describe(tree: Path, old: str) -> tuple[str, str]:
+    """Return title and text. Makes the client if possible."""
     notes = []
     try:
         found = diff(tree, old[:12], str(tree / DOCUMENT))
@@ -142,10 +140,10 @@ def _described(tree: Path, old: str) -> tuple[str, str]:
     except GeneratorError as error:
         title, text = (
             "The API document changed, and the overlays do not fit it",
-            f"`make diff` stops:\n\n{_quoted(error)}",
+            f"`make diff` fails:\n\n{_quote(error)}",
         )
     made = subprocess.run(
-        # The branch's own, whose hashes are in its lock.
+        # The generator of the branch, because the lock contains its hashes.
         [sys.executable, "-m", "generator", "generate"],
         check=False,
         cwd=tree,
@@ -154,20 +152,20 @@ def _described(tree: Path, old: str) -> tuple[str, str]:
         text=True,
     )
     if made.returncode != 0:
-        notes.append(f"`make generate` stops, so `{GENERATED}/` is still the old client:\n\n{_quoted(made.stderr)}")
-    notes.append("What to review and to bring up to date before it is merged: “Regenerate the client” in README.md.")
-    text = "\n\n".join([_shortened(text), *notes]) + "\n"
+        notes.append(f"`make generate` fails, so `{GENERATED}/` is still the old client:\n\n{_quote(made.stderr)}")
+    notes.append("Before you merge it, follow “Regenerate the client” in README.md.")
+    text = "\n\n".join([_shorten(text), *notes]) + "\n"
     return title, text.replace(f"{tree}/", "")
 
 
-def _quoted(text: object) -> str:
+def _quote(text: object) -> str:
     return f"```text\n{str(text).strip()}\n```"
 
 
-def _shortened(text: str) -> str:
-    if len(text) <= _LONGEST_TEXT:
+def _shorten(text: str) -> str:
+    if len(text) <= _MAX_TEXT:
         return text.rstrip("\n")
-    return text[:_LONGEST_TEXT].rpartition("\n")[0] + "\n\n… The rest: `make diff OLD=main` on this branch."
+    return text[:_MAX_TEXT].rpartition("\n")[0] + "\n\n… The rest: `make diff OLD=main` on this branch."
 
 
 def _gh(root: Path, *arguments: str) -> str:
@@ -177,6 +175,6 @@ def _gh(root: Path, *arguments: str) -> str:
         raise GeneratorError("gh is not installed. Install GitHub's command line, and log in: gh auth login") from error
     if process.returncode != 0:
         raise GeneratorError(
-            f"`gh {arguments[0]}` failed: {process.stderr.strip()}\nCorrect that, and run it again: nothing is lost."
+            f"`gh {arguments[0]}` failed: {process.stderr.strip()}\nFix this and run it again. Nothing is lost."
         )
     return process.stdout.strip()

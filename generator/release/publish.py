@@ -1,72 +1,56 @@
-"""Publishes wheel and sdist to an internal package index: `make publish INDEX=https://…`.
+"""Upload of a release to an internal package index: `make publish INDEX=https://…`.
 
-INDEX is the address that twine uploads to; what is there already is read from `INDEX/simple/`, where Artifactory, Nexus,
-GitLab, CodeArtifact and pypiserver have it. Credentials are twine's business: `TWINE_USERNAME` and `TWINE_PASSWORD`, keyring,
-or a prompt.
+INDEX is the upload address. Its Simple Repository API is expected at `INDEX/simple/`, where Artifactory, Nexus, GitLab,
+CodeArtifact and pypiserver serve it. uv uploads, and skips files that the index already holds with the same bytes.
+https://docs.astral.sh/uv/guides/package/
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import re
-import socket
-import ssl
+import os
 import subprocess
 import sys
 import tempfile
-from html import unescape
 from pathlib import Path
-from typing import Final
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
-import requests
-from packaging.utils import InvalidSdistFilename, InvalidWheelFilename, parse_sdist_filename, parse_wheel_filename
-from packaging.version import Version
-from twine.commands.upload import upload
-from twine.exceptions import TwineException
-from twine.settings import Settings
+import httpx
 
+from generator.compare.client_side import version_of
 from generator.document import GeneratorError
-from generator.release.git import git
-from generator.spec.fetch import causes
-
-_PROJECT: Final = "forge-realtime"
-_SIMPLE_TYPES: Final = "application/vnd.pypi.simple.v1+json, text/html;q=0.5"
-_SECONDS: Final = 30
+from generator.release.git import git, require_clean
 
 
 def publish(root: Path, index: str) -> None:
-    """Builds, checks and uploads the release that is checked out.
+    """Build, check and upload the release that is checked out.
+
+    Credentials come from `UV_PUBLISH_USERNAME` and `UV_PUBLISH_PASSWORD`, from `UV_PUBLISH_TOKEN`, or from keyring
+    (`UV_KEYRING_PROVIDER=subprocess`).
 
     Args:
         root: The repository.
-        index: The address of the index, as for `twine upload --repository-url`.
+        index: The upload address, http or https.
 
     Raises:
-        GeneratorError: The address is none, the tree is dirty, no release or not as locked, the version is on the index
-            already, or the index cannot be reached or refused it.
+        GeneratorError: The address is invalid, the tree is dirty, the commit has no release tag, generated code is not
+            up to date, or uv failed. No file is uploaded if the index holds other bytes under the name of one of them.
     """
     _check_address(index)
-    _check_clean(root)
-    version = _version(root)
-    _check_released(root, version)
-    try:
-        settings = _settings(index)
-        _check_new(index, settings, version)
-        _run(root, "generator", "check")
-        with tempfile.TemporaryDirectory(prefix="publish-") as made:
-            _run(root, "hatchling", "build", "--directory", made)
-            files = sorted(map(str, Path(made).iterdir()))
-            _run(root, "twine", "check", "--strict", *files)
-            _upload(settings, files)
-        print(f"published; to install it: pip install --index-url {index.rstrip('/')}/simple/ {_PROJECT}")
-    except TwineException as error:
-        raise GeneratorError(
-            f"{error} Set TWINE_USERNAME and TWINE_PASSWORD, or store them: keyring set {index} USER."
-        ) from None
-    except requests.RequestException as error:
-        raise GeneratorError(f"{index}: {_no_answer(error)}") from None
+    require_clean(root)
+    _check_released(root)
+    check_url = _check_url(index)
+    _check_credentials(check_url)
+    _run(root, "generator", "check")
+    with tempfile.TemporaryDirectory(prefix="publish-") as folder:
+        _run(root, "hatchling", "build", "--directory", folder)
+        files = sorted(map(str, Path(folder).iterdir()))
+        upload = ("uv", "publish", "--trusted-publishing", "never", "--publish-url", index)
+        # In the environment, because every user of the machine can see a command line.
+        environment = {"UV_PUBLISH_CHECK_URL": check_url}
+        # Compares all files with the index before the first is uploaded.
+        _run(root, *upload, "--dry-run", *files, **environment)
+        _run(root, *upload, *files, **environment)
+    print(f"published; to install it: pip install --index-url {index.rstrip('/')}/simple/ forge-realtime")
 
 
 def _check_address(index: str) -> None:
@@ -74,123 +58,52 @@ def _check_address(index: str) -> None:
         raise GeneratorError("no index is given. Name it: make publish INDEX=https://…")
     parts = urlsplit(index)
     if "@" in parts.netloc:
-        # Not shown.
+        # The message does not repeat the address.
         raise GeneratorError(
-            "the address holds credentials, which every process of this machine can see."
-            " Leave them out, and set TWINE_USERNAME and TWINE_PASSWORD."
+            "the address contains credentials, which every user of this machine can see. Remove them, and set "
+            "UV_PUBLISH_USERNAME and UV_PUBLISH_PASSWORD."
         )
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise GeneratorError(f"{index} is no http or https address. Name the index: make publish INDEX=https://…")
+        raise GeneratorError(f"{index} is not an http or https address. Name the index: make publish INDEX=https://…")
 
 
-def _check_clean(root: Path) -> None:
-    command = ["git", "status", "--porcelain", "--untracked-files=normal"]
-    status = subprocess.run(command, check=False, capture_output=True, text=True, cwd=root)
-    if status.returncode:
-        raise GeneratorError(
-            f"{root} is no clone of the repository, so nobody could say what was published. Use a clone."
-        )
-    if changed := status.stdout.splitlines():
-        listed = "\n".join(changed[:20] + ["…"] * (len(changed) > 20))
-        raise GeneratorError(
-            f"the tree is dirty:\n{listed}\nCommit or remove that first: what is published is a commit."
-        )
-
-
-def _check_released(root: Path, version: Version) -> None:
-    tag = f"v{version}"
+def _check_released(root: Path) -> None:
+    tag = f"v{version_of(root)}"
     if tag not in git(root, "tag", "--points-at", "HEAD").splitlines():
         raise GeneratorError(
-            f"the last commit is no release: it has no tag {tag}. `make release` first; or, to publish what was released, "
-            f"git fetch --tags, git switch --detach {tag}."
+            f"the commit is not a release: it has no tag {tag}. Run `make release` first. To publish an earlier "
+            f"release: git fetch --tags, git switch --detach {tag}."
         )
 
 
-def _run(root: Path, module: str, *arguments: str) -> None:
-    if subprocess.run([sys.executable, "-m", module, *arguments], check=False, cwd=root).returncode:
-        raise GeneratorError(f"{module} {arguments[0]} failed, so nothing was uploaded. Its output above says why.")
+def _check_url(index: str) -> str:
+    # uv reads the index without the credentials of the upload; they have to be in the address.
+    scheme, rest = f"{index.rstrip('/')}/simple/".split("://", 1)
+    user, password = os.environ.get("UV_PUBLISH_USERNAME", ""), os.environ.get("UV_PUBLISH_PASSWORD", "")
+    if token := os.environ.get("UV_PUBLISH_TOKEN"):
+        user, password = "__token__", token
+    credentials = ":".join(quote(part, safe="") for part in (user, password) if part)
+    return f"{scheme}://{credentials}@{rest}" if user else f"{scheme}://{rest}"
 
 
-def _version(root: Path) -> Version:
-    command = [sys.executable, "-m", "hatchling", "version"]
-    return Version(subprocess.run(command, check=True, capture_output=True, text=True, cwd=root).stdout.strip())
-
-
-def _settings(index: str) -> Settings:
-    # Through twine's own parser, which alone reads the environment.
-    parser = argparse.ArgumentParser()
-    Settings.register_argparse_arguments(parser)
-    options = ["--repository-url", index, "--disable-progress-bar"]
-    return Settings.from_argparse(parser.parse_args(options + ["--non-interactive"] * (not sys.stdin.isatty())))
-
-
-def _check_new(index: str, settings: Settings, version: Version) -> None:
-    address = f"{index.rstrip('/')}/simple/{_PROJECT}/"
-    repository = settings.create_repository()
-    try:
-        answer = repository.session.get(address, headers={"Accept": _SIMPLE_TYPES}, timeout=_SECONDS)
-    finally:
-        repository.close()
-    if answer.status_code == 404:
+def _check_credentials(check_url: str) -> None:
+    # If the index refuses to list files, uv assumes that there are none.
+    if not urlsplit(check_url).password:
         return
-    if answer.status_code in (401, 403):
-        raise GeneratorError(
-            f"{address}: the credentials were refused ({answer.status_code}). Set TWINE_USERNAME and TWINE_PASSWORD."
-        )
-    if answer.status_code != 200:
-        raise GeneratorError(
-            f"{address}: {answer.status_code}, so it is not known whether {version} exists. Nothing was uploaded."
-        )
-    if there := [name for name in _listed(answer) if _version_of(name) == version]:
-        raise GeneratorError(
-            f"{version} is on the index already: {', '.join(there)}. Raise the version, and publish that."
-        )
-
-
-def _listed(answer: requests.Response) -> list[str]:
-    """The names of the files on a project's page, in one of the two formats of the Simple Repository API."""
-    if "json" in answer.headers.get("Content-Type", ""):
-        return [file["filename"] for file in json.loads(answer.content)["files"]]
-    return [unescape(name).strip() for name in re.findall(r"<a\b[^>]*>([^<]*)</a>", answer.text, re.IGNORECASE)]
-
-
-def _version_of(name: str) -> Version | None:
     try:
-        return parse_wheel_filename(name)[1] if name.endswith(".whl") else parse_sdist_filename(name)[1]
-    except (InvalidWheelFilename, InvalidSdistFilename):
-        return None
-
-
-def _upload(settings: Settings, files: list[str]) -> None:
-    try:
-        upload(settings, files)
-    except requests.HTTPError as error:
-        names = " and ".join(Path(file).name for file in files)
+        status = httpx.get(f"{check_url}forge-realtime/", follow_redirects=True, timeout=30).status_code
+    except httpx.TransportError:
+        return  # uv explains it.
+    if status in {401, 403}:
         raise GeneratorError(
-            f"the index refused an upload: {_status(error)}. It may hold one of {names} now:"
-            " remove that from it and publish again, or raise the version."
-        ) from None
+            f"the index refused the credentials ({status}). Correct UV_PUBLISH_USERNAME and UV_PUBLISH_PASSWORD, or "
+            "UV_PUBLISH_TOKEN."
+        )
 
 
-def _status(error: requests.RequestException) -> str:
-    assert error.response is not None
-    return f"{error.response.status_code} {error.response.reason}"
-
-
-def _no_answer(error: requests.RequestException) -> str:
-    if error.response is not None:
-        return f"{_status(error)}. Check the address."
-    behind = list(causes(error))
-    for cause in behind:
-        if isinstance(cause, ssl.SSLError):
-            return (
-                f"no trusted connection: {cause}. If your network has a certificate authority of its own, name its file in "
-                "TWINE_CERT; otherwise do not trust what is there."
-            )
-        if isinstance(cause, socket.gaierror):
-            return "there is no address for the host. Is this machine offline, or the name misspelt?"
-    if isinstance(error, requests.Timeout):
-        return f"no answer within {_SECONDS} s. Is this machine offline, or is a proxy needed (HTTPS_PROXY)?"
-    return (
-        f"no connection: {behind[-1]}. Check the address; is this machine offline, or is a proxy needed (HTTPS_PROXY)?"
+def _run(root: Path, module: str, *arguments: str, **environment: str) -> None:
+    process = subprocess.run(
+        [sys.executable, "-m", module, *arguments], check=False, cwd=root, env={**os.environ, **environment}
     )
+    if process.returncode:
+        raise GeneratorError(f"{module} {arguments[0]} failed. Its output above says why.")

@@ -1,7 +1,7 @@
-"""Makes a release in the repository: the version, the changelog, a commit and a tag. It pushes nothing.
+"""A release in the repository: version, changelog, commit and tag. Pushes nothing.
 
-The version rises by the strongest of what `diff` says of the last release and the commit to be released (their documents,
-the Python surface of the whole wheel, the typing tests of the last release) and what became of the wheel's metadata.
+The strongest change since the last release determines the version: in the document, the Python API of the whole wheel,
+the typing tests of the last release (all found by `diff`), or the metadata of the wheel.
 """
 
 from __future__ import annotations
@@ -16,17 +16,14 @@ from typing import Any
 
 from packaging.specifiers import SpecifierSet
 
-from generator.compare.client_side import PACKAGE_BY_HAND, last_release, version_of
+from generator.compare.client_side import last_release, version_of
 from generator.compare.diff import Difference, diff
 from generator.compare.rules import PARTS, Effect, next_version, raised, strongest
 from generator.document import GeneratorError, blaming, write_atomically
-from generator.pipeline.lock import DOCUMENT_MODULE, LOCK, is_as_locked
+from generator.paths import CHANGELOG, DOCUMENT_MODULE, LOCK, PROJECT, VERSION
+from generator.pipeline.lock import is_as_locked
 from generator.release.changelog import Changelog, parse_changelog
-from generator.release.git import git
-
-CHANGELOG = Path("CHANGELOG.md")
-VERSION = PACKAGE_BY_HAND / "_version.py"
-PROJECT = Path("pyproject.toml")
+from generator.release.git import git, require_clean
 
 
 @dataclass(frozen=True)
@@ -37,38 +34,37 @@ class _Verdict:
 
 
 def release(root: Path, bump: str, day: date) -> None:
-    """Makes a release of the last commit, and prints what to do next.
+    """Release the last commit, and print what to do next.
 
     Args:
         root: The repository.
-        bump: "major", "minor" or "patch", or "auto" for what the comparison with the last release asks for.
+        bump: "major", "minor" or "patch", or "auto" for what the comparison with the last release requires.
         day: The day of the release.
 
     Raises:
-        GeneratorError: The repository is in no state to be released, or code, changelog and `bump` disagree. Files,
-            index, branch and tags are as they were.
+        GeneratorError: The repository is not ready, or code, changelog and `bump` disagree. Files, index, branch and
+            tags are unchanged.
     """
     head = _require_ready(root)
     with blaming(root / CHANGELOG):
         changelog = parse_changelog((root / CHANGELOG).read_text(encoding="utf-8"))
-    old = version_of(root / PACKAGE_BY_HAND)
+    old = version_of(root)
     tag = last_release(root, "HEAD")
     _require_one_version(old, tag, changelog)
 
     if tag is None:
         if changelog.is_empty:
-            raise GeneratorError(f"{CHANGELOG} says nothing under Unreleased. Write what the first release holds.")
+            raise GeneratorError(f"{CHANGELOG} has no lines under Unreleased. Describe the first release there.")
         new = old if bump == "auto" else raised(old, bump)
-        why = "the version that is there" if bump == "auto" else f"as BUMP={bump} asks for"
-        print(f"first release: there is no tag v… to compare with. Version: {new}, {why}")
+        why = f"as in {VERSION}" if bump == "auto" else f"BUMP={bump}"
+        print(f"first release: no tag v… to compare with. Version: {new} ({why})")
     else:
         verdict = _verdict(root, tag, old)
-        has_other_document = bool(git(root, "diff", "--name-only", tag, "HEAD", "--", str(DOCUMENT_MODULE)))
-        _require_agreement(verdict, bump, tag, old, changelog, has_other_document)
+        _require_agreement(root, verdict, bump, tag, changelog)
         new = raised(old, verdict.part if bump == "auto" else bump)
         print(f"since {tag}: {verdict.effect}")
         print("\n".join(f"  {reason}" for reason in verdict.reasons))
-        print(f"version: {old} → {new}, as BUMP={bump} asks for")
+        print(f"version: {old} → {new} (BUMP={bump})")
 
     _require_no_tag(root, new)
     with blaming(root / CHANGELOG):
@@ -79,19 +75,15 @@ def release(root: Path, bump: str, day: date) -> None:
 
 
 def _require_ready(root: Path) -> str:
-    """The commit to be released."""
+    """Return the commit to release."""
     head = git(root, "rev-parse", "--verify", "HEAD")
     if git(root, "rev-parse", "--abbrev-ref", "HEAD") == "HEAD":
         raise GeneratorError("no branch is checked out. A release is a commit on a branch: git switch main")
-    if changed := git(root, "status", "--porcelain").splitlines():
-        listed = "\n".join(changed[:20] + ["…"] * (len(changed) > 20))
-        raise GeneratorError(
-            f"the tree is dirty:\n{listed}\nCommit or remove that first: what is released is a commit."
-        )
+    require_clean(root)
     if git(root, "rev-parse", "--is-shallow-repository") == "true":
         raise GeneratorError("the clone is shallow, so the last release may be missing: git fetch --unshallow --tags")
     if not is_as_locked(root):
-        raise GeneratorError(f"generated/ is not what {LOCK} says. Run `make generate`, and commit what it changes.")
+        raise GeneratorError(f"generated/ does not match {LOCK}. Run `make generate`, and commit the changes.")
     return head
 
 
@@ -99,21 +91,21 @@ def _require_one_version(version: str, tag: str | None, changelog: Changelog) ->
     released = changelog.last_version
     if tag is None and released is not None:
         raise GeneratorError(
-            f"{CHANGELOG} has the release {released}, but this branch holds no tag v{released}. "
-            "Bring the tags: git fetch --tags"
+            f"{CHANGELOG} contains the release {released}, but this branch has no tag v{released}. "
+            "Fetch the tags: git fetch --tags"
         )
     if tag is not None and (tag != f"v{version}" or released != version):
         raise GeneratorError(
-            f"the last tag is {tag}, {VERSION} says {version} and {CHANGELOG} {released or 'nothing'}. "
-            "Only `make release` changes them: undo what did so by hand."
+            f"the last tag is {tag}, but {VERSION} says {version} and {CHANGELOG} {released or 'nothing'}. "
+            "Only `make release` changes them: undo the manual change."
         )
 
 
 def _require_no_tag(root: Path, version: str) -> None:
     if git(root, "tag", "--list", f"v{version}"):
         raise GeneratorError(
-            f"the tag v{version} is there already, outside of this branch. If it was never pushed, remove it: "
-            f"git tag --delete v{version}; otherwise merge it."
+            f"the tag v{version} already exists on another branch. If it was never pushed, delete it: "
+            f"git tag --delete v{version}. Otherwise, merge it."
         )
 
 
@@ -128,7 +120,7 @@ def _verdict(root: Path, tag: str, version: str) -> _Verdict:
     return _Verdict(effect, part, _reasons(found, effect, metadata))
 
 
-# What users name: by its way in the table, the names.
+# Tables of [project] whose keys users write.
 _NAMED = {
     "extra": ("optional-dependencies",),
     "command": ("scripts",),
@@ -137,29 +129,29 @@ _NAMED = {
 
 
 def compare_metadata(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Effect]:
-    """What changed in the table [project], in words, with its class.
+    """Return the changes in the table [project], each with its effect.
 
-    An extra, a command or a Python that is gone breaks those who use it; everything else is cosmetic.
+    A removed extra, command or Python version is breaking, an added one additive, everything else cosmetic.
     """
     found = {
-        f"{PROJECT}: another {key}": Effect.COSMETIC
+        f"{PROJECT}: {key} changed": Effect.COSMETIC
         for key in sorted(old.keys() | new.keys())
         if old.get(key) != new.get(key)
     }
-    for thing, way in _NAMED.items():
-        before, after = _names(old, way), _names(new, way)
-        found |= {f"{PROJECT}: the {thing} {name} removed": Effect.BREAKING for name in sorted(before - after)}
-        found |= {f"{PROJECT}: the {thing} {name} added": Effect.ADDITIVE for name in sorted(after - before)}
+    for thing, path in _NAMED.items():
+        before, after = _names(old, path), _names(new, path)
+        found |= {f"{PROJECT}: {thing} {name} removed": Effect.BREAKING for name in sorted(before - after)}
+        found |= {f"{PROJECT}: {thing} {name} added": Effect.ADDITIVE for name in sorted(after - before)}
     before, after = (_pythons(project) for project in (old, new))
     found |= {f"{PROJECT}: Python {version} no longer allowed": Effect.BREAKING for version in sorted(before - after)}
     found |= {f"{PROJECT}: Python {version} allowed": Effect.ADDITIVE for version in sorted(after - before)}
     return found
 
 
-def _names(project: Mapping[str, Any], way: tuple[str, ...]) -> set[str]:
+def _names(project: Mapping[str, Any], path: tuple[str, ...]) -> set[str]:
     table: Any = project
-    for step in way:
-        table = table.get(step, {})
+    for key in path:
+        table = table.get(key, {})
     return set(table)
 
 
@@ -183,39 +175,34 @@ def _reasons(found: Difference, effect: Effect, metadata: Mapping[str, Effect]) 
         if change.rule.effect is effect
     ]
     if effect is Effect.BREAKING:
-        reasons += [f"{breakage.python}: {breakage.kind}" for breakage in found.surface.breakages]
+        reasons += [f"{breakage.python}: {breakage.kind}" for breakage in found.api.breakages]
         reasons += [
             f"{error.file}:{error.line}: {error.message}" for error in found.typing.errors or () if error.in_tests
         ]
     elif effect is Effect.ADDITIVE:
-        reasons += [f"{name}: added" for name in found.surface.added]
+        reasons += [f"{name}: added" for name in found.api.added]
     elif effect is Effect.COSMETIC:
-        reasons += [f"{path}: another text" for path in found.surface.files]
-    return reasons + [text for text, its in metadata.items() if its is effect]
+        reasons += [f"{path}: changed" for path in found.api.files]
+    return reasons + [text for text, text_effect in metadata.items() if text_effect is effect]
 
 
-def _require_agreement(
-    verdict: _Verdict, bump: str, tag: str, version: str, changelog: Changelog, has_other_document: bool
-) -> None:
+def _require_agreement(root: Path, verdict: _Verdict, bump: str, tag: str, changelog: Changelog) -> None:
     listed = "\n".join(f"  {reason}" for reason in verdict.reasons)
     if verdict.effect is Effect.NONE and (bump == "auto" or changelog.is_empty):
-        shipped = "nothing that is shipped changed"
-        if has_other_document:
-            shipped = f"of what is shipped only the document's hash and version in {DOCUMENT_MODULE} changed"
-        hint = (
-            "" if changelog.is_empty else f" {CHANGELOG} has lines under Unreleased: if they are worth it, BUMP=patch."
-        )
-        raise GeneratorError(f"{shipped} since {tag}, so there is nothing to release.{hint}")
+        message = f"nothing to release: nothing in the wheel changed since {tag}"
+        if git(root, "diff", "--name-only", tag, "HEAD", "--", str(DOCUMENT_MODULE)):
+            message += f" except the hash and version of the document in {DOCUMENT_MODULE}"
+        hint = "" if changelog.is_empty else f" To release the lines under Unreleased in {CHANGELOG}: BUMP=patch."
+        raise GeneratorError(f"{message}.{hint}")
     if changelog.is_empty:
         raise GeneratorError(
-            f"{CHANGELOG} says nothing under Unreleased, but since {tag} there is something {verdict.effect}:\n{listed}\n"
-            "Write a line for each that a user can notice, and commit it."
+            f"{CHANGELOG} has no lines under Unreleased, but the changes since {tag} are {verdict.effect}:\n{listed}\n"
+            "Write a line for each change that users can notice, and commit it."
         )
     if bump != "auto" and verdict.effect is not Effect.NONE and PARTS.index(bump) > PARTS.index(verdict.part):
-        _, needed = next_version(version, verdict.effect)
         raise GeneratorError(
-            f"BUMP={bump} would make {raised(version, bump)}, but since {tag} there is something {verdict.effect}, "
-            f"which asks for {needed}:\n{listed}\nUse BUMP=auto or BUMP={verdict.part}, or undo the change."
+            f"BUMP={bump} is too small: the changes since {tag} are {verdict.effect} and require a {verdict.part} "
+            f"release:\n{listed}\nUse BUMP=auto or BUMP={verdict.part}, or undo the changes."
         )
 
 
@@ -232,7 +219,7 @@ def _commit(root: Path, head: str, version: str, changelog: Changelog, texts: di
             write_atomically(root / path, text)
         if git(root, "status", "--porcelain"):
             git(root, "commit", "--quiet", "--message", f"Release {version}", "--", *map(str, texts))
-        # Verbatim, or the headings would go as comments.
+        # Verbatim, because git removes headings as comments otherwise.
         message = f"{version}\n\n{changelog.unreleased}\n"
         git(root, "tag", "--annotate", "--cleanup=verbatim", "--message", message, tag)
     except BaseException:

@@ -1,1 +1,1 @@
-"""Fetch and pin the published document."""
+"""The published document: fetching and pinning it."""

@@ -1,4 +1,4 @@
-"""Finding the document behind the reference page."""
+"""The reference page, and the address of the document on it."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from generator.document import GeneratorError
 from generator.spec.fetch import ELSEWHERE
 
 LINK = "OpenAPI"
-# What stands in these is not the text that a reader sees.
+# Readers do not see the text in these.
 _UNSEEN = frozenset({"script", "style", "svg", "template"})
 
 
 def is_html(content: bytes, media_type: str = "") -> bool:
-    """Whether it is a web page, by its media type or its first character."""
+    """Return whether content is a web page, by its media type or its first character."""
     return media_type in {"text/html", "application/xhtml+xml"} or content.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(
         b"<"
     )
 
 
 def document_address(page: str, content: bytes) -> str:
-    """The address behind the link whose text is `LINK`.
+    """Return the address of the link with the text `LINK`.
 
     Args:
-        page: The address of the page, which relative links start from.
-        content: The page, of which only ASCII matters here.
+        page: The address of the page. Relative links are resolved against it.
+        content: The page.
 
     Raises:
         GeneratorError: There is no such link, or there are several with different addresses.
@@ -36,12 +36,12 @@ def document_address(page: str, content: bytes) -> str:
         links.close()
         base = urljoin(page, links.base)
         found = list(dict.fromkeys(urljoin(base, address.strip()) for address in links.found))
-    # The parser of Python 3.11 gives up at some malformed declarations with the former.
+    # Python 3.11 raises AssertionError for some malformed declarations.
     except (AssertionError, ValueError) as error:
         raise GeneratorError(f"{page}: cannot be read as a web page: {error}. {ELSEWHERE}") from error
     if not found:
         raise GeneratorError(
-            f"{page}: has no link with the text {LINK!r}: the page has changed, or is another. {ELSEWHERE}"
+            f"{page}: has no link with the text {LINK!r}. The page changed, or is another one. {ELSEWHERE}"
         )
     if len(found) > 1:
         listed = "\n".join(f"  {address}" for address in found)
@@ -65,7 +65,7 @@ class _Links(HTMLParser):
         elif tag == "base":
             self.base = self.base or address or ""
         elif tag == "a":
-            self._end_link()  # Links do not nest: a browser ends the one that was left open.
+            self._end_link()  # Links do not nest: like a browser, end the open one.
             self._address, self._text = address, []
 
     def handle_endtag(self, tag: str) -> None:

@@ -1,4 +1,4 @@
-"""The text of spec/source.toml, which says where the pinned document comes from."""
+"""Text of spec/source.toml, which records where the pinned document comes from."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from datetime import datetime
 
 _HEAD = "# Where spec/{document} comes from. Written by `make pull`.\n"
 _COMMENTS = {
-    "sha256": "Of the file here, which says what was published in one canonical form.",
-    "published_sha256": "Of the bytes as they were published.",
-    "page": 'Its link "OpenAPI" leads to the document.',
-    "version": "As the document says it.",
+    "sha256": "Of this repository's file: the published document in canonical form.",
+    "published_sha256": "Of the published bytes.",
+    "page": 'Its link "OpenAPI" points to the document.',
+    "version": "As the document states it.",
 }
 
 
 def source_text(source: Mapping[str, str | datetime | None]) -> str:
-    """The text of spec/source.toml; what is None is left out."""
+    """Return the text of spec/source.toml, without the keys whose value is `None`."""
     lines = [_HEAD.format(document=source["document"])]
     for key, value in source.items():
         if value is None:
@@ -30,5 +30,5 @@ def source_text(source: Mapping[str, str | datetime | None]) -> str:
 def _toml(value: str | datetime) -> str:
     if isinstance(value, datetime):
         return value.isoformat()
-    # A JSON string is a TOML string, but for one character that JSON does not escape.
+    # A JSON string is a valid TOML string, except for one character that JSON does not escape.
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

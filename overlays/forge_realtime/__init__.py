@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from ._realtime.client import RealtimeClient
     from ._realtime.results import PublishResult, RealtimeToken
     from ._streams.async_stream import AsyncStream
-    from ._streams.worker import Stream
+    from ._streams.stream import Stream
 
 __all__ = [
     "AsyncRealtimeClient",
@@ -81,7 +81,7 @@ _HOMES = {
     "_quota.limiter": ("Quota",),
     "_realtime.results": ("PublishResult", "RealtimeToken"),
     "_core.retry": ("RetryPolicy",),
-    "_streams.worker": ("Stream",),
+    "_streams.stream": ("Stream",),
     "_streams.async_stream": ("AsyncStream",),
 }
 """Where the names are; those that are not here are errors, and what comes with them."""

@@ -1,4 +1,4 @@
-"""The command `forge-realtime`, also run by `python -m forge_realtime`."""
+"""The command `forge-realtime`, also available as `python -m forge_realtime`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 
 
 def main() -> None:
-    """Runs the command line; without the extra's package it says what to install and ends with exit code 1."""
+    """Run the command line, or say which extra to install and exit with 1."""
     try:
         from ._cli.commands import cli
     except ModuleNotFoundError as error:

@@ -1,9 +1,9 @@
-"""Middleware for ASGI applications: FastAPI, Starlette, Django under ASGI, and any other.
+"""Middleware for ASGI applications, such as FastAPI, Starlette and Django under ASGI.
 
     app.add_middleware(InvocationMiddleware)                      # FastAPI, Starlette
     application = InvocationMiddleware(get_asgi_application())    # Django, in asgi.py
 
-Then `RealtimeClient().publish(...)`, `current_invocation()` and the log's `forge_invocation` need nothing passed to them.
+`RealtimeClient().publish(...)`, `current_invocation()` and `JsonFormatter` then find the invocation themselves.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ ASGIApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class InvocationMiddleware:
-    """Makes the invocation of each request, and of each WebSocket, current while the application handles it.
+    """ASGI middleware that makes the invocation of a request or WebSocket the current one.
 
-    That includes streamed responses and background tasks. A request without `x-forge-invocation-id` passes through, with
-    no invocation current.
+    It stays current during streamed responses and background tasks. A request without `x-forge-invocation-id` is
+    handled with no current invocation.
 
     Args:
         app: The application.
@@ -33,9 +33,10 @@ class InvocationMiddleware:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle a request, a WebSocket or the application's lifespan."""
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
-        # Also without one: a server may start a request in the context of the one before it on the connection.
+        # Even for None: a server may start a request in the context of the previous request on its connection.
         with activated(find_invocation(scope.get("headers", ()))):
             await self._app(scope, receive, send)

@@ -1,4 +1,4 @@
-"""Logs as the platform's log reader expects them: JSON lines on standard output, each with its invocation.
+"""Logs in the format of the platform: JSON lines on standard output, each with its invocation.
 
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(JsonFormatter())
@@ -16,7 +16,7 @@ from typing import Final
 
 from ._core.invocation import current_invocation
 
-# The documented levels, each with the first of Python's that is too high for it.
+# Documented levels, each with the lowest level in Python that is above it.
 _LEVELS: Final = (
     (logging.DEBUG, "TRACE"),
     (logging.INFO, "DEBUG"),
@@ -27,37 +27,39 @@ _LEVELS: Final = (
 
 
 class InvocationFilter(logging.Filter):
-    """Puts `forge_invocation` on every record: the raw log attributes of the current invocation, or None.
+    """Filter that sets `forge_invocation` on each record and drops none.
 
-    `JsonFormatter` does not need it where records are formatted in the thread or task that made them. Add it to a
-    `QueueHandler`, whose records are formatted later in another thread, or to the handler of a format of your own. It
-    drops no record.
+    The value is the raw log attributes of the current invocation, or `None`. Add the filter to a `QueueHandler`, whose
+    records are formatted later in another thread, or to a handler with your own format. Otherwise `JsonFormatter` does
+    not need it.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
+        """Set `forge_invocation` and return `True`."""
         record.forge_invocation = _forge_invocation(record)
         return True
 
 
 class JsonFormatter(logging.Formatter):
-    """Formats a record as one line of JSON, in ASCII.
+    """Formatter that writes one line of JSON in ASCII.
 
-    Its properties:
+    Properties of a line:
 
-    * `ts`: when the record was made, in whole milliseconds since the epoch.
-    * `level`: `TRACE`, `DEBUG`, `INFO`, `WARN`, `ERROR` or `FATAL`: those that the platform documents, so a Python
-      `WARNING` is a `WARN`, and a `CRITICAL` a `FATAL`.
+    * `ts`: time of the record, in whole milliseconds since the epoch.
+    * `level`: `TRACE`, `DEBUG`, `INFO`, `WARN`, `ERROR` or `FATAL`, as the platform documents. Python's `WARNING`
+      becomes `WARN`, and `CRITICAL` becomes `FATAL`.
     * `msg`: the message.
-    * `forge_invocation`: the raw value of `x-forge-invocation-log-attributes`, from the record if `InvocationFilter` has
-      put it there, else of the current invocation; left out when there is none.
-    * `exception`: the traceback, and the stack asked for with `stack_info=True`; left out when there is neither. It is
-      not among the properties that the platform documents.
+    * `forge_invocation`: raw value of `x-forge-invocation-log-attributes`, as set by `InvocationFilter` or from the
+      current invocation; omitted if there is none.
+    * `exception`: traceback, and stack if `stack_info=True`; omitted if there is neither. The platform does not
+      document this property.
 
-    It raises for no record: what cannot be formatted is left out, and the line says so.
+    It never raises. A message or traceback that cannot be formatted is marked "(cannot be formatted)".
     """
 
     def format(self, record: logging.LogRecord) -> str:
-        # A record made by makeLogRecord() may have no level: the platform's default, then.
+        """Format a record."""
+        # makeLogRecord() can omit the level; INFO is the platform's default.
         level = record.levelno or logging.INFO
         line: dict[str, str | int] = {
             "ts": int(record.created * 1000),
@@ -94,5 +96,5 @@ def _message(record: logging.LogRecord) -> str:
 
 
 def _encodable(value: str | int) -> str | int:
-    # JSON can spell a lone surrogate, but strict readers refuse the whole line.
+    # JSON can encode a lone surrogate, but strict readers reject the whole line.
     return value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value

@@ -1,9 +1,9 @@
 """A quota that processes share through Redis or Valkey. It needs the extra `redis`.
 
-Time is cut into slots of a tenth of a second, by the server's clock. Of each slot's permits a process reserves as many as it has
-calls waiting, in one round trip (`INCRBY` of the slot's key, as the library limits has it), for this slot or the next. A permit
-is good for its slot only; so however many processes there are, a second, which touches 11 slots, sees the permits of 11.
-A moving window, which limits has too, would not do that: what is reserved at its end can be used after it.
+Time is divided into slots of 0.1 seconds, by the server's clock. Each slot has a counter of the permits reserved in it.
+A process reserves as many permits as it has calls waiting, in one round trip, in the current slot or the next one. A
+permit is valid only in its slot. One second touches 11 slots, so it sees the permits of 11 slots at most, however many
+processes there are. A moving window would not ensure that: permits reserved at its end could be used after it.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ import random
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
-from queue import Empty, SimpleQueue
 from typing import Final, cast
+from weakref import WeakKeyDictionary
 
 from attrs import field, frozen
 
@@ -27,7 +28,6 @@ from ._quota.bucket import SLOT, SharedBucket
 
 try:
     import redis
-    from limits.storage import RedisStorage
     from redis.backoff import NoBackoff
     from redis.retry import Retry
 except ModuleNotFoundError as error:
@@ -37,37 +37,39 @@ except ModuleNotFoundError as error:
 
 
 _SLOTS_PER_SECOND: Final = round(1 / SLOT)
-_TRY_AGAIN: Final = 1.0
-# By then all processes have tried again.
-_SETTLING: Final = 2 * _TRY_AGAIN
-_CLOCK_SECONDS: Final = 10.0
 _CLOCK_SAMPLES: Final = 3
-_IDLE_SECONDS: Final = 10.0
-# The name of a host can take longer to be resolved than any timeout of a socket says.
+# Seconds.
+_RETRY_PAUSE: Final = 1.0
+# By then all processes have retried.
+_SETTLING: Final = 2 * _RETRY_PAUSE
+_CLOCK_MAX_AGE: Final = 10.0
+_IDLE: Final = 10.0
+# A socket's timeout does not bound the lookup of a host name: this does.
 _STUCK: Final = 0.5
-_SECONDS_KEPT: Final = 2
+_COUNTER_LIFETIME: Final = 2
 
 
 @frozen
 class RedisStore:
-    """Shares a quota among the processes that use the same Redis or Valkey server, for `Quota(store=...)`.
+    """A Redis or Valkey server through which processes share a quota, for `Quota(store=...)`.
 
-    In any second, `Quota.per_second` operations and a tenth more begin at most, of all processes together. No call waits for
-    the server itself: a thread of the process reserves permits for those who wait.
+    In any second, at most `1.1 * Quota.per_second` operations begin, all processes together. No call waits for the
+    server: a thread of each process reserves permits for the calls that wait.
 
-    While the server is slow or gone, each process lets its share of the quota begin, `per_second / replicas`, and says so once.
-    It comes back by itself. When some processes reach the server and others do not, their shares come on top.
+    While the server is slow or gone, each process uses its share of the quota, `per_second / replicas`, and logs one
+    warning. It retries every second. If only some processes reach the server, the shares of the others come on top of
+    the quota.
 
-    `repr` hides the address, which may hold a password.
+    `repr` hides the URL, which may contain a password.
 
     Args:
-        url: The server: `redis://[[user]:password@]host[:port][/database]`, `rediss://` for TLS, `unix://path`; `valkey://` and
+        url: `redis://[[user]:password@]host[:port][/database]`, `rediss://` for TLS, or `unix://path`. `valkey://` and
             `valkeys://` are the same as the first two.
         replicas: How many processes share the quota, at most.
-        timeout: Seconds after which the server counts as gone when it does not answer.
+        timeout: Seconds to wait for the server before it counts as gone, 0.5 at most.
 
     Raises:
-        UsageError: A value makes no sense.
+        UsageError: A value is not valid.
     """
 
     url: str = field(repr=False)
@@ -79,40 +81,84 @@ class RedisStore:
             raise UsageError("RedisStore: replicas must be the number of processes that share the quota, at least 1.")
         if not (is_number(self.timeout) and 0 < self.timeout <= _STUCK):
             raise UsageError(f"RedisStore: timeout must be a positive number of seconds, {_STUCK:g} at most.")
-        try:
-            _pool(self)
+        with suppress(AttributeError, TypeError, ValueError):
+            _connection_pool(self)
             return
-        except (AttributeError, TypeError, ValueError):
-            pass
-        # Raised outside of the handler: those errors can quote the address.
+        # Not raised from those errors: they can quote the URL.
         raise UsageError("RedisStore: url must be an address such as redis://localhost:6379/0.")
 
-    def reservations(self) -> _Reservations:
-        """The state of this process, one for all stores with these settings."""
-        return _processwide.of(self)
+    def reserver(self) -> _Reserver:
+        """Return the reserver of this process. Stores with equal settings have the same one."""
+        return _reservers.get(self)
 
 
-class _Reservations:
-    """Reserves permits for the buckets of this process, in a thread that lives while there is something to do."""
+class _Counters:
+    """The clock and the counters of the server. Only the reserving thread uses them."""
 
     def __init__(self, store: RedisStore) -> None:
-        self._store = store
-        self._pool = _pool(store)
-        # Its own address only says which library to take.
-        self._storage = RedisStorage("redis://", connection_pool=self._pool)
-        self._wanted: SimpleQueue[SharedBucket] = SimpleQueue()
-        self._starting = threading.Lock()
-        self._thread: threading.Thread | None = None
-        # When it came back; None: it is gone.
-        self._up_since: float | None = -math.inf
-        self._gone_since = 0.0
-        self._try_again = -math.inf
-        self._busy_since: float | None = None
-        # From the local clock to the server's, and when that is to be measured again.
-        self._ahead = 0.0
-        self._measure_again = -math.inf
+        self._client = redis.Redis(connection_pool=_connection_pool(store))
+        # Seconds from the local clock to the server's.
+        self._offset = 0.0
+        self.measure_at = -math.inf
 
-    def is_up(self, now: float) -> bool:
+    def measure_clock(self) -> None:
+        """Compare the clocks, and make sure that the server accepts writes."""
+        self.increment("probe", 0, 1)
+        fastest = math.inf
+        # The fastest response is the most exact. A process with a wrong offset reserves before or after the others.
+        for _ in range(_CLOCK_SAMPLES):
+            began = time.monotonic()
+            seconds, microseconds = cast(tuple[int, int], self._client.time())
+            ended = time.monotonic()
+            if ended - began < fastest:
+                fastest = ended - began
+                self._offset = seconds + microseconds / 1e6 - (began + ended) / 2
+        self.measure_at = time.monotonic() + _CLOCK_MAX_AGE
+
+    def increment(self, name: str, slot: int, permits: int) -> int:
+        """Add permits to the counter of a slot, and return its new value."""
+        key = f"forge-realtime:{name}:{slot}"
+        with self._client.pipeline() as pipeline:
+            pipeline.incrby(key, permits)
+            pipeline.expire(key, _COUNTER_LIFETIME)
+            return cast(int, pipeline.execute()[0])
+
+    def slot_at(self, now: float) -> int:
+        """Return the slot of a local time."""
+        return math.floor((now + self._offset) * _SLOTS_PER_SECOND)
+
+    def start_of(self, slot: int) -> float:
+        """Return the local time at which a slot begins."""
+        return slot / _SLOTS_PER_SECOND - self._offset
+
+
+class _Reserver:
+    """Reserves permits for the buckets of this process, in a thread that ends when nobody has needed any for a while.
+
+    All threads call `is_available`, `is_settled` and `request`. The reserving thread calls everything else.
+    """
+
+    def __init__(self, store: RedisStore) -> None:
+        self._replicas = store.replicas
+
+        # Any thread changes these, holding `_changed`. Its lock is reentrant: a signal handler may publish.
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+        # When to reserve permits for each bucket that lacks some.
+        self._due: dict[SharedBucket, float] = {}
+
+        # The reserving thread changes these, any thread reads them. `_up_since` is None while the server is gone.
+        self._up_since: float | None = -math.inf
+        self._busy_since: float | None = None
+
+        # Only the reserving thread uses these.
+        self._counters = _Counters(store)
+        self._gone_since = 0.0
+        self._retry_at = -math.inf
+        # The first slot of each bucket that is not known to be full.
+        self._open_slots: WeakKeyDictionary[SharedBucket, int] = WeakKeyDictionary()
+
+    def is_available(self, now: float) -> bool:
         busy_since = self._busy_since
         return self._up_since is not None and (busy_since is None or now - busy_since < _STUCK)
 
@@ -120,173 +166,145 @@ class _Reservations:
         up_since = self._up_since
         return up_since is not None and now - up_since >= _SETTLING
 
-    def want(self, bucket: SharedBucket) -> None:
-        if not bucket.wanted:
-            bucket.wanted = True
-            self._wanted.put(bucket)
-        if self._thread is None or not self._thread.is_alive():
-            self._start()
-
-    def _start(self) -> None:
-        with self._starting:
+    def request(self, bucket: SharedBucket) -> None:
+        thread = self._thread
+        if bucket in self._due and thread is not None and thread.is_alive():
+            return
+        with self._changed:
+            self._due.setdefault(bucket, -math.inf)
+            self._changed.notify()
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._run, name="forge-realtime-quota", daemon=True)
                 try:
                     self._thread.start()
                 except RuntimeError as error:
-                    self._fall(error)
+                    # There is no reserving thread now, so this one may do that.
+                    self._mark_gone(error)
 
     def _run(self) -> None:
-        # When to look for more permits.
-        waiting: dict[SharedBucket, float] = {}
-        while True:
-            now = time.monotonic()
-            if self._up_since is None:
-                pause = self._try_again - now
-            else:
-                pause = min(waiting.values(), default=now + _IDLE_SECONDS) - now
-            try:
-                waiting[self._wanted.get(timeout=max(0.0, pause))] = now
-                while not self._wanted.empty():
-                    waiting[self._wanted.get()] = now
-            except Empty:
-                if not waiting and self._up_since is not None and self._end():
-                    return
-            if self._ready():
-                for bucket in [bucket for bucket, due in waiting.items() if due <= time.monotonic()]:
-                    due = self._carry_out(partial(self._reserve, bucket))
-                    if due is None:
+        while (buckets := self._wait_for_work()) is not None:
+            if self._check_server():
+                for bucket in buckets:
+                    if not self._attempt(partial(self._reserve, bucket)):
                         break
-                    waiting[bucket] = due
-                    if due == math.inf:
-                        del waiting[bucket]
-                        bucket.wanted = False
 
-    def _end(self) -> bool:
-        with self._starting:
-            if not self._wanted.empty():
-                return False
+    def _wait_for_work(self) -> list[SharedBucket] | None:
+        """Wait for a due bucket, or for the next retry. Return the due buckets, or None to end the thread."""
+        with self._changed:
+            now = time.monotonic()
+            at = self._retry_at if self._up_since is None else min(self._due.values(), default=now + _IDLE)
+            if at > now:
+                self._changed.wait(at - now)
+                now = time.monotonic()
+            if self._due or self._up_since is None:
+                return [bucket for bucket, at in self._due.items() if at <= now]
             self._thread = None
-            return True
+            return None
 
-    def _ready(self) -> bool:
+    def _check_server(self) -> bool:
+        """Measure the clock if necessary. Return whether the server is available."""
         now = time.monotonic()
-        if self._up_since is None and now < self._try_again:
-            return False
-        if self._up_since is not None and now < self._measure_again:
-            return True
-        if self._carry_out(self._measure) is None:
+        if now < (self._retry_at if self._up_since is None else self._counters.measure_at):
+            return self._up_since is not None
+        if not self._attempt(self._counters.measure_clock):
             return False
         if self._up_since is None:
             self._up_since = time.monotonic()
             gone = self._up_since - self._gone_since
-            logger.info("the quota's store is back after %.1f s: the quota is shared again", gone)
+            logger.info("the quota store is back after %.1f s: the quota is shared again", gone)
         return True
 
-    def _carry_out(self, what: Callable[[], float]) -> float | None:
-        """Does something with the server. None: it is gone."""
+    def _attempt(self, action: Callable[[], None]) -> bool:
+        """Do something with the server. If it fails, mark the server as gone and return False."""
         self._busy_since = time.monotonic()
         try:
-            return what()
-        except Exception as error:  # noqa: BLE001 (whatever it is, who waits must not wait for this thread)
-            self._fall(error)
-            return None
+            action()
+        except Exception as error:  # noqa: BLE001 (calls wait for this thread: no error may end it)
+            self._mark_gone(error)
+            return False
         finally:
             self._busy_since = None
+        return True
 
-    def _fall(self, error: Exception) -> None:
+    def _mark_gone(self, error: Exception) -> None:
         now = time.monotonic()
-        self._try_again = now + _TRY_AGAIN
+        self._retry_at = now + _RETRY_PAUSE
         if self._up_since is not None:
             self._up_since = None
             self._gone_since = now
-            # The message can hold more.
+            # Log only the type: the message may contain the address.
             logger.warning(
-                "the quota's store does not answer as it should (%s; are its address, password and database right?): this process keeps to its share of the quota, 1/%d, until it is back",
+                "the quota store failed (%s): check its address, password and database. Until it is back, this process "
+                "uses its share of the quota, 1/%d",
                 type(error).__name__,
-                self._store.replicas,
+                self._replicas,
             )
 
-    def _measure(self) -> float:
-        """Compares the clocks, and makes sure that the server takes what is written."""
-        self._storage.incr(_key("probe", 0), _SECONDS_KEPT, amount=1)
-        client = redis.Redis(connection_pool=self._pool)
-        shortest = math.inf
-        # The quickest answer tells it best. Who has it wrong looks for permits before or after the others.
-        for _ in range(_CLOCK_SAMPLES):
-            asked = time.monotonic()
-            seconds, microseconds = cast(tuple[int, int], client.time())
-            answered = time.monotonic()
-            if answered - asked < shortest:
-                shortest = answered - asked
-                self._ahead = seconds + microseconds / 1e6 - (asked + answered) / 2
-        self._measure_again = time.monotonic() + _CLOCK_SECONDS
-        return self._ahead
-
-    def _reserve(self, bucket: SharedBucket) -> float:
-        """Reserves what is missing, of this slot and the next. Returns when to look for more; `math.inf`: nothing is missing."""
+    def _reserve(self, bucket: SharedBucket) -> None:
+        """Reserve the permits that a bucket lacks, in the current slot and the next one."""
         now = time.monotonic()
-        missing = bucket.missing(now)
-        if missing <= 0:
-            return math.inf
-        current = math.floor((now + self._ahead) * _SLOTS_PER_SECOND)
-        slot = max(current, bucket.next_slot)
-        while slot <= current + 1:
-            if most := _permits_of(slot, bucket.rate):
-                # Of a slot to come a share, so that each process gets one; of the one that has begun, what the others left.
-                asked = min(missing, most if slot == current else math.ceil(most / self._store.replicas))
-                reserved = self._storage.incr(_key(bucket.key, slot), _SECONDS_KEPT, amount=asked)
-                if got := max(0, min(asked, most - (reserved - asked))):
-                    bucket.put(self._begin(slot), self._begin(slot + 1), got)
-                    missing -= got
-                if missing <= 0 or (slot > current and reserved < most):
+        missing = bucket.count_missing(now)
+        current = self._counters.slot_at(now)
+        slot = max(current, self._open_slots.get(bucket, current))
+        while missing > 0 and slot <= current + 1:
+            total = _permits_in(slot, bucket.rate)
+            if total > 0:
+                # Only a share of the next slot, so that each process gets one. In the current slot, what others left.
+                wanted = min(missing, total if slot == current else math.ceil(total / self._replicas))
+                counter = self._counters.increment(bucket.key, slot, wanted)
+                granted = max(0, wanted - max(0, counter - total))
+                if granted:
+                    bucket.add_reserved(self._counters.start_of(slot), self._counters.start_of(slot + 1), granted)
+                    missing -= granted
+                if missing <= 0 or (slot > current and counter < total):
                     break
             slot += 1
-        bucket.next_slot = slot
+        self._open_slots[bucket] = slot
         if missing <= 0:
-            return math.inf
-        # Not all processes at once, and so not always the same one first.
-        next_look = self._begin(current + 1) + random.random() / _SLOTS_PER_SECOND
-        bucket.looked(next_look)
-        return next_look
-
-    def _begin(self, slot: int) -> float:
-        return slot / _SLOTS_PER_SECOND - self._ahead
-
-
-def _permits_of(slot: int, per_second: float) -> int:
-    # So that they are `per_second` on average, whatever it is.
-    each = per_second / _SLOTS_PER_SECOND
-    return math.floor((slot + 1) * each) - math.floor(slot * each)
+            with self._changed:
+                del self._due[bucket]
+            return
+        # At a random time, so that processes take turns at being the first.
+        due = self._counters.start_of(current + 1) + random.random() / _SLOTS_PER_SECOND
+        bucket.mark_exhausted(due)
+        with self._changed:
+            self._due[bucket] = due
 
 
-def _key(name: str, slot: int) -> str:
-    return f"forge-realtime:{name}:{slot}"
+def _permits_in(slot: int, per_second: float) -> int:
+    """Return the permits of a slot. Slots differ by one where needed, so that any rate is met on average."""
+    per_slot = per_second / _SLOTS_PER_SECOND
+    return math.floor((slot + 1) * per_slot) - math.floor(slot * per_slot)
 
 
-def _pool(store: RedisStore) -> redis.ConnectionPool:
+def _connection_pool(store: RedisStore) -> redis.ConnectionPool:
     url = store.url
     if url.startswith("valkey"):
-        # The same protocol.
+        # The protocol is the same.
         url = url.replace("valkey", "redis", 1)
     return redis.ConnectionPool.from_url(
         url, socket_timeout=store.timeout, socket_connect_timeout=store.timeout, retry=Retry(NoBackoff(), 0)
     )
 
 
-class _Processwide:
+class _Reservers:
+    """The reservers of this process, one for each store."""
+
     def __init__(self) -> None:
         self.reset_after_fork()
         register_fork_reset(self)
 
     def reset_after_fork(self) -> None:
-        """Starts anew in a forked process, which has none of the threads and none of the connections."""
-        self._lock = threading.Lock()
-        self._reservations: dict[RedisStore, _Reservations] = {}
+        """Start empty: a child has neither the threads of its parent nor its connections."""
+        # Reentrant: a signal handler may publish.
+        self._lock = threading.RLock()
+        self._reservers: dict[RedisStore, _Reserver] = {}
 
-    def of(self, store: RedisStore) -> _Reservations:
+    def get(self, store: RedisStore) -> _Reserver:
         with self._lock:
-            return self._reservations.setdefault(store, _Reservations(store))
+            if store not in self._reservers:
+                self._reservers[store] = _Reserver(store)
+            return self._reservers[store]
 
 
-_processwide: Final = _Processwide()
+_reservers: Final = _Reservers()

@@ -1,188 +1,172 @@
-"""Copies this package into an app, brings the copy up to date, and proves that nobody has touched it.
+"""Copy this package into an app, update the copy, and check that nobody edited it.
 
-    python -m forge_realtime.vendor app/_vendor            # makes or updates app/_vendor/forge_realtime
-    python -m forge_realtime.vendor --check app/_vendor    # exit code 1 when a file differs
+    python -m forge_realtime.vendor app/_vendor            # creates or updates app/_vendor/forge_realtime
+    python -m forge_realtime.vendor --check app/_vendor    # exit code 1 if a file differs
 
-The app imports it as `app._vendor.forge_realtime`, and has to install what the core needs: attrs, httpx and python-dateutil.
-Another version can be installed next to it. The copy is the whole package, with a manifest, `vendored.json`: its version, its
-document, when it was made, and the SHA-256 of every file.
+The app imports the copy as `app._vendor.forge_realtime` and installs what the core needs: attrs, httpx and
+python-dateutil. Another version can be installed beside it. The copy is the whole package and a manifest, `SHA256SUMS`,
+which `sha256sum --check` can read as well.
 """
+# ruff: noqa: T201 -- a command prints
 
 from __future__ import annotations
 
 import argparse
 import hashlib
-import json
-import os
+import re
 import signal
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from attrs import evolve, frozen
+from attrs import frozen
 
 from . import __document__, __version__
 
-MANIFEST: Final = "vendored.json"
+MANIFEST: Final = "SHA256SUMS"
+_MANIFEST_FORM: Final = re.compile(r"# (.+)\n# copied (.+)\n((?:[0-9a-f]{64}  .+\n)+)")
 _SOURCE: Final = Path(__file__).resolve().parent
-_SHOWN: Final = 20
+_RELEASE: Final = (
+    f"forge-realtime {__version__}, document version {__document__.version}, SHA-256 {__document__.sha256[:12]}"
+)
+_MOST_SHOWN: Final = 20
 
 
 class VendorError(Exception):
-    """The copy is not untouched, or could not be made; what is there was left as it was. The message says what to do."""
+    """The copy was edited or cannot be made. Nothing was changed; the message says what to do."""
 
 
 @frozen
 class _Manifest:
-    version: str
-    document_version: str
-    document_sha256: str
-    vendored: datetime
+    release: str
+    copied: date
     files: Mapping[str, str]
-
-    def to_json(self) -> str:
-        value = {
-            "version": self.version,
-            "document": {"version": self.document_version, "sha256": self.document_sha256},
-            "vendored": self.vendored.isoformat(),
-            "files": self.files,
-        }
-        return json.dumps(value, indent=2) + "\n"
-
-    @classmethod
-    def from_json(cls, text: str) -> _Manifest:
-        """Reads a manifest.
-
-        Raises:
-            ValueError: It is none.
-        """
-        value: Any = json.loads(text)
-        try:
-            document, files = value["document"], value["files"]
-            vendored = datetime.fromisoformat(value["vendored"])
-            texts = [value["version"], document["version"], document["sha256"], *files.values()]
-        except (TypeError, KeyError, AttributeError) as error:
-            raise ValueError("no manifest") from error
-        if vendored.tzinfo is None or not all(isinstance(each, str) for each in texts):
-            raise ValueError("no manifest")
-        return cls(value["version"], document["version"], document["sha256"], vendored, files)
+    """SHA-256 by path."""
 
 
 def vendor(destination: Path, *, force: bool = False) -> str:
-    """Copies this package into a folder, or brings the copy there up to date. It is replaced as a whole, or not at all.
+    """Copy this package into a folder, or update the copy there. The copy is replaced as a whole or not at all.
 
     Args:
-        destination: The folder to hold the copy, for example `app/_vendor`. It need not exist.
-        force: Whether a copy that was edited is replaced.
+        destination: Folder to hold the copy, for example `app/_vendor`. It is created if need be.
+        force: Whether to replace an edited copy.
 
     Returns:
         What was done.
 
     Raises:
-        VendorError: Something else is there, or the copy was edited.
+        VendorError: The copy was edited, or something else is in its place.
         OSError: A file cannot be read or written.
     """
-    copy = _place(destination)
+    copy = _find_copy(destination)
     if (_SOURCE / MANIFEST).exists():
         raise VendorError(f"{_SOURCE} is itself a copy, which may be edited. Copy from an installed wheel.")
     contents = {name: path.read_bytes() for name, path in _files(_SOURCE)}
     if not contents:
-        raise VendorError(f"{_SOURCE} is no folder, so nothing can be copied from it. Install the wheel with pip.")
-    made = _Manifest(
-        version=__version__,
-        document_version=__document__.version,
-        document_sha256=__document__.sha256,
-        vendored=datetime.now(UTC).replace(microsecond=0),
-        files={name: hashlib.sha256(content).hexdigest() for name, content in contents.items()},
-    )
-    done = f"{copy}: forge-realtime {__version__}, {len(contents)} files."
+        raise VendorError(f"{_SOURCE} is not a folder, so it cannot be copied. Install the wheel with pip.")
+    files = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+    done = f"{copy}: {_RELEASE}, {len(files)} files."
     if (copy / MANIFEST).exists() or any(_files(copy)):
         former = _read_manifest(copy)
-        edits = _edits(copy, former)
+        edits = _find_edits(copy, former)
         if edits and not force:
             raise VendorError(
                 f"{copy} was edited since it was copied:\n{_shown(edits)}\n"
-                "Keep what you need of that elsewhere, then run this again with --force (make vendor FORCE=1) to discard it."
+                "Save what you need elsewhere, then run this again with --force (make vendor FORCE=1) to discard it."
             )
-        if not edits and evolve(former, vendored=made.vendored) == made:
-            return f"{copy} is up to date: forge-realtime {__version__}."
+        if not edits and former.files == files:
+            return f"{copy} is up to date: {_RELEASE}."
         discarded = f" Discarded:\n{_shown(edits)}" if edits else ""
-        done = f"{done} It was {former.version}.{discarded}"
-    _put(copy.resolve(), {**contents, MANIFEST: made.to_json().encode()})
+        done = f"{done} It was {former.release}.{discarded}"
+    sums = "".join(f"{sha256}  {name}\n" for name, sha256 in files.items())
+    manifest = f"# {_RELEASE}\n# copied {datetime.now(UTC).date()}\n{sums}"
+    _replace(copy.resolve(), {**contents, MANIFEST: manifest.encode()})
     return done
 
 
 def check(destination: Path) -> str:
-    """Proves that a copy is as it was made.
+    """Check that a copy is unchanged.
 
     Args:
-        destination: The folder that holds the copy, as for `vendor`.
+        destination: Folder that holds the copy, as for `vendor`.
 
     Returns:
-        What it is a copy of, and how old.
+        What the copy was made from, its age, and how it compares with the installed package.
 
     Raises:
         VendorError: A file was modified, is missing or is extra, or there is no copy.
     """
-    copy = _place(destination)
+    copy = _find_copy(destination)
     manifest = _read_manifest(copy)
-    age = f"{_described(manifest)}\n{_compared(copy, manifest)}"
-    if edits := _edits(copy, manifest):
-        raise VendorError(f"{copy} is not as it was copied:\n{_shown(edits)}\n{age}")
-    return f"{copy} is untouched: {len(manifest.files)} files.\n{age}"
+    days = (datetime.now(UTC).date() - manifest.copied).days
+    age = f"copied {manifest.copied}, {days} {'day' if days == 1 else 'days'} ago"
+    about = f"It is {manifest.release}; {age}.\n{_compare(copy, manifest)}"
+    if edits := _find_edits(copy, manifest):
+        raise VendorError(f"{copy} was edited since it was copied:\n{_shown(edits)}\n{about}")
+    return f"{copy} is unchanged: {len(manifest.files)} files.\n{about}"
 
 
-def _place(destination: Path) -> Path:
-    if (destination / MANIFEST).exists():
-        raise VendorError(f"{destination} is the copy itself. Name the folder that holds it: {destination.parent}.")
-    for folder in (destination, destination / _SOURCE.name):
+def _find_copy(destination: Path) -> Path:
+    copy, resolved = destination / _SOURCE.name, destination.resolve()
+    if resolved.name == _SOURCE.name and (destination / MANIFEST).exists():
+        raise VendorError(f"{destination} is the copy itself. Name the folder that holds it: {resolved.parent}.")
+    for folder in (destination, copy):
         if folder.exists() and not folder.is_dir():
             raise VendorError(f"{folder} is a file. Name a folder for the copy, such as app/_vendor.")
-    copy = destination / _SOURCE.name
-    if destination.resolve().is_relative_to(_SOURCE):
-        raise VendorError(f"{destination} is inside the package that is to be copied. Name a folder of the app.")
+    if resolved.is_relative_to(_SOURCE):
+        raise VendorError(f"{destination} is inside the package to copy. Name a folder of the app.")
     return copy
 
 
 def _read_manifest(copy: Path) -> _Manifest:
     try:
-        return _Manifest.from_json((copy / MANIFEST).read_text(encoding="utf-8"))
+        match = _MANIFEST_FORM.fullmatch((copy / MANIFEST).read_text(encoding="utf-8"))
+        if match is not None:
+            release, copied, sums = match.groups()
+            files = {line[66:]: line[:64] for line in sums.removesuffix("\n").split("\n")}
+            return _Manifest(release, date.fromisoformat(copied), files)
     except FileNotFoundError:
         if any(_files(copy)):
-            raise VendorError(
-                f"{copy} holds something else than a copy made by this command: it has no {MANIFEST}. Choose another folder."
-            ) from None
-        raise VendorError(f"{copy} is not there. Make it: python -m {__package__}.vendor {copy.parent}.") from None
+            problem = f"{copy} was not made by this command: it has no {MANIFEST}. Choose another folder."
+        else:
+            problem = f"{copy} does not exist. Make it: python -m {__package__}.vendor {copy.parent}."
+        raise VendorError(problem) from None
     except ValueError:
-        raise VendorError(
-            f"{copy / MANIFEST} cannot be read. Restore it from version control; or remove {copy} and copy anew."
-        ) from None
+        # Not UTF-8, or not a date.
+        pass
+    raise VendorError(
+        f"{copy / MANIFEST} cannot be read. Restore it from version control, or remove {copy} and copy again."
+    )
 
 
 def _files(folder: Path) -> Iterator[tuple[str, Path]]:
-    """The files of the package or of a copy by their path in it, but for what Python writes there and the manifest."""
+    """Find the files of the package or of a copy, without the manifest and what Python writes there."""
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder)
-        # A link to a folder counts as a file, which no copy has.
+        # A link to a folder counts as a file: no copy has one.
         if "__pycache__" not in name.parts and str(name) != MANIFEST and (path.is_symlink() or not path.is_dir()):
             yield name.as_posix(), path
 
 
-def _edits(copy: Path, manifest: _Manifest) -> list[str]:
-    found = {name: _sha256(path) for name, path in _files(copy)}
-    modified = [name for name in found if name in manifest.files and found[name] != manifest.files[name]]
+def _find_edits(copy: Path, manifest: _Manifest) -> list[str]:
+    found = _sums(copy)
+    both = manifest.files.keys() & found.keys()
     return [
-        *(f"modified: {name}" for name in modified),
-        *(f"missing: {name}" for name in sorted(manifest.files.keys() - found.keys())),
-        *(f"extra: {name}" for name in sorted(found.keys() - manifest.files.keys())),
+        *(f"modified: {name}" for name in sorted(both) if found[name] != manifest.files[name]),
+        *(f"missing: {name}" for name in sorted(manifest.files.keys() - both)),
+        *(f"extra: {name}" for name in sorted(found.keys() - both)),
     ]
 
 
+def _sums(folder: Path) -> dict[str, str | None]:
+    return {name: _sha256(path) for name, path in _files(folder)}
+
+
 def _sha256(path: Path) -> str | None:
-    """None for what cannot be read, such as a link that leads nowhere: no file of the package."""
+    """Hash a file; `None` if it cannot be read, such as a broken link."""
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError:
@@ -190,31 +174,21 @@ def _sha256(path: Path) -> str | None:
 
 
 def _shown(edits: list[str]) -> str:
-    more = [f"and {len(edits) - _SHOWN} more"] if len(edits) > _SHOWN else []
-    return "\n".join(f"  {line}" for line in edits[:_SHOWN] + more)
+    more = [f"and {len(edits) - _MOST_SHOWN} more"] if len(edits) > _MOST_SHOWN else []
+    return "\n".join(f"  {line}" for line in edits[:_MOST_SHOWN] + more)
 
 
-def _described(manifest: _Manifest) -> str:
-    days = (datetime.now(UTC) - manifest.vendored).days
-    when = f"{manifest.vendored:%Y-%m-%d}, {days} {'day' if days == 1 else 'days'} ago"
-    return (
-        f"Copied: {when}. Version: {manifest.version}. "
-        f"Document: version {manifest.document_version}, SHA-256 {manifest.document_sha256[:12]}."
-    )
-
-
-def _compared(copy: Path, manifest: _Manifest) -> str:
+def _compare(copy: Path, manifest: _Manifest) -> str:
     if copy.resolve() == _SOURCE:
-        return "To compare it with the installed package, run that one's command."
-    if manifest.files == {name: _sha256(path) for name, path in _files(_SOURCE)}:
+        return "To compare it with the installed package, run the command of that one."
+    if manifest.files == _sums(_SOURCE):
         return "The installed package is the same."
-    version = "the same version" if manifest.version == __version__ else f"version {__version__}"
-    document = "the same" if manifest.document_sha256 == __document__.sha256 else __document__.sha256[:12]
-    return f"The installed package differs: {version}, document {document}."
+    release = "same version and document" if manifest.release == _RELEASE else _RELEASE
+    return f"The installed package differs: {release}."
 
 
-def _put(copy: Path, contents: Mapping[str, bytes]) -> None:
-    """Writes the copy beside its place and moves it there; if that fails or is interrupted, the former one is put back."""
+def _replace(copy: Path, contents: Mapping[str, bytes]) -> None:
+    """Write the copy beside its place and move it there. After an error or interrupt, the former copy is back."""
     copy.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=copy.parent, prefix=".vendor-") as scratch:
         made, former = Path(scratch, "made"), Path(scratch, "former")
@@ -224,41 +198,35 @@ def _put(copy: Path, contents: Mapping[str, bytes]) -> None:
             path.write_bytes(content)
         try:
             if copy.exists():
-                os.replace(copy, former)
-            os.replace(made, copy)
+                copy.replace(former)
+            made.replace(copy)
         except BaseException:
             if former.exists() and not copy.exists():
-                os.replace(former, copy)
+                former.replace(copy)
             raise
 
 
 def _folder(text: str) -> Path:
     if not text:
-        raise argparse.ArgumentTypeError("name the folder that is to hold the copy, such as app/_vendor")
+        raise argparse.ArgumentTypeError("name the folder for the copy, such as app/_vendor")
     return Path(text)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command line.
-
-    Returns:
-        The exit code: 0, 1 after an error that was printed, 2 for wrong arguments, 130 when interrupted.
-    """
+    """Run the command line, and return its exit code: 0, 1 after an error, 130 after an interrupt."""
     parser = argparse.ArgumentParser(
         prog=f"python -m {__package__}.vendor", description="Copy this package into an app, or check such a copy."
     )
     parser.add_argument("destination", type=_folder, help="the folder that holds the copy, for example app/_vendor")
     mode = parser.add_mutually_exclusive_group()
-    mode.add_argument("--check", action="store_true", help="change nothing; exit code 1 when the copy was edited")
+    mode.add_argument("--check", action="store_true", help="change nothing; exit code 1 if the copy was edited")
     mode.add_argument("--force", action="store_true", help="replace the copy even if it was edited")
     options = parser.parse_args(arguments)
     try:
         print(check(options.destination) if options.check else vendor(options.destination, force=options.force))
-    except VendorError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except OSError as error:
-        print(f"error: {error}. Check the path, its permissions and the space on the disk.", file=sys.stderr)
+    except (VendorError, OSError) as error:
+        advice = ". Check the path, its permissions and the free disk space." if isinstance(error, OSError) else ""
+        print(f"error: {error}{advice}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
@@ -266,7 +234,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    # Both end as Ctrl-C does: by undoing what is half done.
+    # As Ctrl-C: undo what is half done.
     for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
         signal.signal(number, signal.default_int_handler)
     sys.exit(main())

@@ -1,9 +1,9 @@
-"""Middleware for WSGI applications: Flask, Django under WSGI, and any other.
+"""Middleware for WSGI applications, such as Flask and Django under WSGI.
 
     app.wsgi_app = InvocationMiddleware(app.wsgi_app)             # Flask
     application = InvocationMiddleware(get_wsgi_application())    # Django, in wsgi.py
 
-Then `RealtimeClient().publish(...)`, `current_invocation()` and the log's `forge_invocation` need nothing passed to them.
+`RealtimeClient().publish(...)`, `current_invocation()` and `JsonFormatter` then find the invocation themselves.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from ._core.invocation import Invocation, activated, find_invocation
 
 
 class InvocationMiddleware:
-    """Makes the invocation of each request current while the application handles it, streams its response and closes it.
+    """WSGI middleware that makes the invocation of a request the current one.
 
-    A request without `x-forge-invocation-id` passes through, with no invocation current.
+    It is current while the application handles the request, streams the response and closes it. A request without
+    `x-forge-invocation-id` is handled with no current invocation.
 
     Args:
         app: The application.
@@ -27,6 +28,7 @@ class InvocationMiddleware:
         self._app = app
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Handle a request."""
         headers = {
             name.removeprefix("HTTP_").replace("_", "-"): value
             for name, value in environ.items()
@@ -39,7 +41,7 @@ class InvocationMiddleware:
 
 
 class _Body:
-    """A response whose invocation is current while it works, and not between its chunks, when the thread is the server's."""
+    """Response body with a current invocation. Between chunks there is none: the server may use the thread."""
 
     def __init__(self, body: Iterable[bytes], invocation: Invocation | None) -> None:
         self._body = body

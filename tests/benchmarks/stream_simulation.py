@@ -1,8 +1,8 @@
 """Streams of more users and replicas than a machine carries, in virtual time.
 
-Everything is the real code but for what takes time: the clock, the network, which takes 5 ms there and back, and the Redis
-server, whose counters are a dict that answers after half a millisecond. All replicas are in one process; each has a client, and a
-bucket of its own. What refuses calls is the emulator's count of them.
+Everything that takes time is simulated: the clock, the network (5 ms there and back), and the Redis server (counters
+in memory that take 0.5 ms). All else is the real code. All replicas are in one process, each with its own client and
+bucket. The emulator's limit refuses calls.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import httpx
 from forge_realtime import AsyncRealtimeClient, Quota
 from forge_realtime._quota import limiter as _quota
 from forge_realtime._quota.bucket import SharedBucket
-from forge_realtime.redis import RedisStore, _Reservations
+from forge_realtime.redis import RedisStore, _Counters, _Reserver
 from forge_realtime_emulator._platform.errors import Refused
 from forge_realtime_emulator._platform.limit import Limit
 from tests.support.rates import most_in_a_second
@@ -53,13 +53,13 @@ def simulated(
     count = round(seconds * _PER_SECOND)
 
     async def run() -> None:
-        server = _Server()
+        counters = _VirtualCounters()
         async with asyncio.TaskGroup() as group:
             for replica in range(busy or replicas):
-                store = _Store(replicas, server) if kind == "shared" else None
+                store = _VirtualStore(replicas, counters) if kind == "shared" else None
                 group.create_task(_replica(platform, replica, store, range(replica, users, busy or replicas), count))
 
-    # The process is another one, and its time begins anew.
+    # Simulated time begins anew.
     _quota._state.reset_after_fork()
     run_virtually(run())
     _quota._state.reset_after_fork()
@@ -111,49 +111,48 @@ class _Platform:
         return httpx.Response(200, json={"eventId": "event-1", "eventTimestamp": "0"})
 
 
-class _Server:
-    """The counters of a Redis server."""
+class _VirtualCounters(_Counters):
+    """The counters of a Redis server, in memory. Its clock is the local one."""
 
     def __init__(self) -> None:
-        self._counters: Counter[str] = Counter()
+        super().__init__(RedisStore("redis://simulated", replicas=1))
+        self._counts: Counter[tuple[str, int]] = Counter()
 
-    def incr(self, key: str, expiry: float, amount: int = 1) -> int:
-        self._counters[key] += amount
-        return self._counters[key]
+    def increment(self, name: str, slot: int, permits: int) -> int:
+        self._counts[name, slot] += permits
+        return self._counts[name, slot]
 
 
-class _Store:
-    """What a replica has in place of a `RedisStore`."""
+class _VirtualStore:
+    """The store of one replica."""
 
-    def __init__(self, replicas: int, server: _Server) -> None:
+    def __init__(self, replicas: int, counters: _VirtualCounters) -> None:
         self.replicas = replicas
-        self._reservations = _VirtualReservations(RedisStore("redis://simulated", replicas=replicas), server)
+        self._reserver = _VirtualReserver(RedisStore("redis://simulated", replicas=replicas), counters)
 
-    def reservations(self) -> _VirtualReservations:
-        return self._reservations
+    def reserver(self) -> _VirtualReserver:
+        return self._reserver
 
 
-class _VirtualReservations(_Reservations):
-    """Looks for permits when a thread would."""
+class _VirtualReserver(_Reserver):
+    """Reserves permits when the thread would."""
 
-    def __init__(self, store: RedisStore, server: _Server) -> None:
+    def __init__(self, store: RedisStore, counters: _VirtualCounters) -> None:
         super().__init__(store)
-        self._storage = server  # type: ignore[assignment]
+        self._counters = counters
 
-    def want(self, bucket: SharedBucket) -> None:
-        if not bucket.wanted:
-            bucket.wanted = True
-            asyncio.get_running_loop().call_later(_REDIS, self._look, bucket)
+    def request(self, bucket: SharedBucket) -> None:
+        if bucket not in self._due:
+            self._due[bucket] = -math.inf
+            asyncio.get_running_loop().call_later(_REDIS, self._reserve, bucket)
 
-    def _look(self, bucket: SharedBucket) -> None:
-        due = self._reserve(bucket)
-        if due == math.inf:
-            bucket.wanted = False
-        else:
-            asyncio.get_running_loop().call_at(due + _REDIS, self._look, bucket)
+    def _reserve(self, bucket: SharedBucket) -> None:
+        super()._reserve(bucket)
+        if bucket in self._due:
+            asyncio.get_running_loop().call_at(self._due[bucket] + _REDIS, self._reserve, bucket)
 
 
-async def _replica(platform: _Platform, number: int, store: _Store | None, users: range, count: int) -> None:
+async def _replica(platform: _Platform, number: int, store: _VirtualStore | None, users: range, count: int) -> None:
     # An address of its own: what a process knows of an installation is kept by address.
     client = AsyncRealtimeClient(
         f"http://replica-{number}.test", transport=httpx.MockTransport(platform), quota=Quota(store=store)

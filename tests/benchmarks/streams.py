@@ -38,7 +38,7 @@ from tests.support.redis_server import RedisServer
 LIMIT = 50
 """Operations per second and installation, as documented."""
 
-PACKAGES = ("redis", "limits", "aiohttp", "uvicorn", "websockets")
+PACKAGES = ("redis", "aiohttp", "uvicorn", "websockets")
 REPLICAS = (1, 2, 4)
 KINDS: tuple[Kind, ...] = ("shared", "own", "naive")
 _USERS, _PER_SECOND = 20, 100.0

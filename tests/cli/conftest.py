@@ -1,4 +1,4 @@
-"""The command line in this process, where a process of its own would add nothing, against an emulator in a fresh state."""
+"""Fixtures that run the command line in this process."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ VARIABLES = (
 
 @pytest.fixture
 def own(realtime_emulator: Emulator) -> Emulator:
-    """The plugin's emulator, in a fresh state."""
+    """Return the plugin's emulator, in a fresh state."""
     return realtime_emulator
 
 
 @pytest.fixture
 def run_at(monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Runs a command against an address, and waits not at all between attempts."""
+    """Run a command with a given address and without waits between attempts."""
     monkeypatch.setattr(RetryPolicy, "backoff", lambda *_: 0.0)
 
     def run(url: str | None, *arguments: str, stdin: bytes | None = None, **environment: str) -> Result:
@@ -41,5 +41,5 @@ def run_at(monkeypatch: pytest.MonkeyPatch) -> Run:
 
 @pytest.fixture
 def run(run_at: Run, own: Emulator) -> Run:
-    """Runs a command against the emulator."""
+    """Run a command with the emulator's address."""
     return lambda *arguments, **given: run_at(own.url, *arguments, **given)

@@ -1,4 +1,4 @@
-"""How the commands of the client and of the emulator are one command line, whatever is installed."""
+"""The commands of the client and of the emulator are one command line, whatever is installed."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def process(*command: str, **environment: str) -> subprocess.CompletedProcess[st
 def without(
     *missing: str, module: str = "forge_realtime", arguments: tuple[str, ...]
 ) -> subprocess.CompletedProcess[str]:
-    """Runs a module as in an environment in which packages are not installed."""
-    # What is None in sys.modules cannot be imported.
+    """Run a module as if packages were not installed."""
+    # A module that is None in sys.modules cannot be imported.
     code = f"import runpy, sys; sys.modules.update(dict.fromkeys({missing!r})); sys.argv[1:] = {list(arguments)!r}; "
     code += f"runpy.run_module({module!r}, run_name='__main__', alter_sys=True)"
     return process(sys.executable, "-c", code)
@@ -40,22 +40,24 @@ def commands(help_: str) -> list[str]:
     return [line.split()[0] for line in help_.partition("Commands:\n")[2].splitlines()]
 
 
-def test_the_help_has_all_commands_and_the_exit_codes(run: Run) -> None:
+def test_help_lists_all_commands_and_exit_codes(run: Run) -> None:
     result = run("--help")
     assert commands(result.stdout) == sorted([*OF_THE_CLIENT, *OF_THE_EMULATOR])
     for line in (
         "0  done",
         "1  failed; an event that was to be published did not arrive",
         "2  wrong usage; nothing was sent",
-        "3  an event may have arrived, but there was no clear answer",
+        "3  an event may have arrived, but there was no clear response",
     ):
         assert line in result.stdout
-    # Nothing is cut short.
-    assert "..." not in result.stdout.partition("Commands:")[2]
+    # No description is truncated in a terminal of the usual width, which click's runner makes wider.
+    in_terminal = process(COMMAND, "--help", COLUMNS="80").stdout
+    assert "..." not in in_terminal.partition("Commands:")[2]
+    assert commands(in_terminal) == commands(result.stdout)
 
 
 @pytest.mark.parametrize("command", [*OF_THE_CLIENT, *OF_THE_EMULATOR])
-def test_every_command_and_every_option_has_a_help(run: Run, command: str) -> None:
+def test_every_command_and_option_has_help(run: Run, command: str) -> None:
     result = run(command, "--help")
     assert result.exit_code == 0
     usage, _, options = result.stdout.partition("Options:\n")
@@ -67,20 +69,20 @@ def test_every_command_and_every_option_has_a_help(run: Run, command: str) -> No
         assert len(line.split("  ")) > 2 or following.startswith(" " * 10), line
 
 
-def test_the_version_and_what_is_no_command(run: Run) -> None:
+def test_version_and_unknown_command(run: Run) -> None:
     assert run("--version").stdout.strip().endswith(f"version {forge_realtime.__version__}")
     result = run("subscribe")
     assert (result.exit_code, "No such command 'subscribe'" in result.stderr) == (2, True)
 
 
-def test_the_installed_command_and_the_module_are_the_same(own: Emulator) -> None:
+def test_installed_command_and_module_are_the_same(own: Emulator) -> None:
     environment = {"FORGE_EGRESS_PROXY_URL": own.url, "FORGE_REALTIME_INVOCATION": "i"}
     for command in ([COMMAND], [sys.executable, "-m", "forge_realtime"]):
         run = process(*command, "publish", "c", "x", **environment)
         assert (run.returncode, run.stdout, run.stderr) == (0, "nobody was subscribed\n", "")
 
 
-def test_the_emulators_module_has_its_own_commands() -> None:
+def test_emulator_module_has_its_own_commands() -> None:
     run = process(sys.executable, "-m", "forge_realtime_emulator", "--help")
     assert commands(run.stdout) == OF_THE_EMULATOR
 
@@ -88,7 +90,7 @@ def test_the_emulators_module_has_its_own_commands() -> None:
 HEAVY = ("starlette", "uvicorn", "websockets", "jwt", "openapi_schema_validator", "httptools")
 
 
-def test_help_and_completion_need_nothing_of_the_emulators_packages() -> None:
+def test_help_and_completion_work_without_emulator_packages() -> None:
     for arguments in (("--help",), ("emulate", "--help"), ("listen", "--help")):
         run = without(*HEAVY, arguments=arguments)
         assert (run.returncode, run.stderr) == (0, "")
@@ -128,22 +130,20 @@ def test_help_and_completion_need_nothing_of_the_emulators_packages() -> None:
         ),
     ],
 )
-def test_without_an_extra_it_says_what_to_install(
+def test_error_for_missing_extra_says_what_to_install(
     missing: str, module: str, arguments: tuple[str, ...], said: str
 ) -> None:
     run = without(missing, module=module, arguments=arguments)
     assert (run.returncode, run.stdout, run.stderr) == (1, "", f"Error: {said}\n")
 
 
-def test_what_is_missing_beside_the_extra_is_not_hidden() -> None:
+def test_other_missing_modules_are_not_hidden() -> None:
     for missing in ("httpx", "click.shell_completion"):
         run = without(missing, arguments=("--help",))
         assert f"ModuleNotFoundError: import of {missing} halted" in run.stderr
 
 
-def test_a_command_that_cannot_be_loaded_does_not_break_the_others(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_broken_command_does_not_break_others(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "other-1.0.dist-info").mkdir()
     (tmp_path / "other-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: other\nVersion: 1.0\n")
     entry_points = "[forge_realtime.commands]\nwatch = forge_realtime_of_another_day:watch\n"
@@ -153,20 +153,20 @@ def test_a_command_that_cannot_be_loaded_does_not_break_the_others(
     result = run("watch", "c", "--json")
     assert result.exit_code == 1
     assert result.stderr.startswith(
-        "Error: watch cannot be loaded: No module named 'forge_realtime_of_another_day'. Install it anew"
+        "Error: watch cannot be loaded: No module named 'forge_realtime_of_another_day'. Reinstall it: "
     )
     assert run("publish", "c", "x", "--invocation", "i").exit_code == 0
 
 
-def test_a_vendored_copy_has_the_clients_commands(own: Emulator, tmp_path: Path) -> None:
+def test_vendored_copy_has_client_commands(own: Emulator, tmp_path: Path) -> None:
     package = Path(forge_realtime.__file__ or "").parent
     (tmp_path / "site").mkdir()
     for installed in package.parent.iterdir():
-        # All but this project, its metadata included.
+        # Everything but this project and its metadata.
         if not installed.name.startswith("forge_realtime"):
             (tmp_path / "site" / installed.name).symlink_to(installed)
     shutil.copytree(package, tmp_path / "app" / "vendored" / "forge_realtime")
-    # Without site, the environment's own packages are out of sight.
+    # -S hides the packages of the environment.
     command = [sys.executable, "-S", "-m", "vendored.forge_realtime"]
     path = {"PYTHONPATH": os.pathsep.join(str(tmp_path / name) for name in ("app", "site"))}
     run = process(*command, "--help", **path)
@@ -178,7 +178,7 @@ def test_a_vendored_copy_has_the_clients_commands(own: Emulator, tmp_path: Path)
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_a_script_for_completion(run: Run, shell: str) -> None:
+def test_completion_script_is_valid(run: Run, shell: str) -> None:
     result = run("completion", shell)
     assert result.exit_code == 0
     assert f"_FORGE_REALTIME_COMPLETE={shell}_complete" in result.stdout
@@ -188,7 +188,9 @@ def test_a_script_for_completion(run: Run, shell: str) -> None:
         assert (checked.returncode, checked.stderr) == (0, "")
 
 
-@pytest.mark.skipif(shutil.which("bash") is None, reason="not installed: bash. To run these tests: apt-get install bash")
+@pytest.mark.skipif(
+    shutil.which("bash") is None, reason="not installed: bash. To run these tests: apt-get install bash"
+)
 def test_bash_completes_commands_and_options() -> None:
     script = """
         eval "$(forge-realtime completion bash)"

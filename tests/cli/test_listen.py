@@ -1,4 +1,4 @@
-"""`listen` and `fail`, which talk to a running emulator."""
+"""`listen` and `fail` with a running emulator."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ COMMAND = Path(sys.executable).with_name("forge-realtime")
 
 @pytest.fixture(autouse=True)
 def _signals() -> Iterator[None]:
-    """`listen` ends at SIGTERM, and this process must not."""
+    """Restore the handler that `listen` replaces: SIGTERM ends `listen`, and must not end this process."""
     former = signal.getsignal(signal.SIGTERM)
     yield
     signal.signal(signal.SIGTERM, former)
@@ -37,7 +37,7 @@ def _signals() -> Iterator[None]:
 
 @contextmanager
 def listening(url: str, *arguments: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
-    """A process that has subscribed."""
+    """Run `listen` in a process, and wait until it has subscribed."""
     given = {name: value for name, value in os.environ.items() if name not in VARIABLES}
     process = subprocess.Popen(
         [COMMAND, "listen", *arguments],
@@ -55,7 +55,7 @@ def listening(url: str, *arguments: str, **environment: str) -> Iterator[subproc
         process.communicate()
 
 
-def test_events_are_printed_as_they_come_until_it_is_ended(run: Run, own: Emulator) -> None:
+def test_events_are_printed_until_a_signal(run: Run, own: Emulator) -> None:
     for ending in (signal.SIGINT, signal.SIGTERM):
         with listening(own.url, "board-42") as process:
             assert process.stdout is not None
@@ -68,7 +68,7 @@ def test_events_are_printed_as_they_come_until_it_is_ended(run: Run, own: Emulat
         assert (process.returncode, output, errors) == (0, "", "")
 
 
-def test_json_is_exact_and_one_object_a_line(run: Run, own: Emulator) -> None:
+def test_json_is_exact_and_one_object_per_line(run: Run, own: Emulator) -> None:
     with listening(own.url, "news", "--global", "--json", "--count", "2") as process:
         printed = [
             json.loads(run("publish-global", "news", payload, "--installation", "i", "--json").stdout)
@@ -82,7 +82,7 @@ def test_json_is_exact_and_one_object_a_line(run: Run, own: Emulator) -> None:
     ]
 
 
-def test_a_reader_that_goes_away_ends_it(run: Run, own: Emulator) -> None:
+def test_closed_output_ends_it(run: Run, own: Emulator) -> None:
     with listening(own.url, "c") as process:
         assert process.stdout is not None
         process.stdout.close()
@@ -93,7 +93,7 @@ def test_a_reader_that_goes_away_ends_it(run: Run, own: Emulator) -> None:
 
 
 @needs("context_overrides")
-def test_every_part_of_a_subscription_can_be_asked_for(run: Run, own: Emulator, tmp_path: Path) -> None:
+def test_options_select_the_subscription(run: Run, own: Emulator, tmp_path: Path) -> None:
     own.register(invocations={"a": {"context": {"issue": "1", "project": "P"}}})
     signed = run("sign-token", "c", "--claims", '{"team": "red"}', "--invocation", "a").stdout.strip()
     (tmp_path / "token").write_text(f"{signed}\n")
@@ -110,14 +110,14 @@ def test_every_part_of_a_subscription_can_be_asked_for(run: Run, own: Emulator, 
         assert signed not in result.output
 
 
-def test_the_time_is_up(run: Run) -> None:
+def test_timeout_fails_only_with_count(run: Run) -> None:
     result = run("listen", "c", "--count", "1", "--timeout", "1")
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr.endswith("Error: 0 of 1 event(s) came within 1 s.\n")
     assert run("listen", "c", "--timeout", "1").exit_code == 0
 
 
-def test_a_refusal_says_why(run: Run, own: Emulator) -> None:
+def test_refused_subscription_says_why(run: Run, own: Emulator) -> None:
     for arguments, said in (
         (
             ["--token", "S3CRET"],
@@ -131,14 +131,14 @@ def test_a_refusal_says_why(run: Run, own: Emulator) -> None:
 
 
 @pytest.mark.parametrize("command", ["listen", "publish"])
-def test_only_the_documented_overrides_are_taken(run: Run, own: Emulator, command: str) -> None:
+def test_only_documented_overrides_are_accepted(run: Run, own: Emulator, command: str) -> None:
     result = run(command, "c", "--context-override", "planet")
     assert result.exit_code == 2
     assert f"'planet' is not one of {', '.join(map(repr, OVERRIDES))}." in result.stderr
     assert own.requests == []
 
 
-def test_the_end_of_the_emulator_is_said(own: Emulator) -> None:
+def test_emulator_reset_is_reported(own: Emulator) -> None:
     with listening(own.url, "c") as process:
         own.reset()
         _, errors = process.communicate(timeout=20)
@@ -187,9 +187,7 @@ def saying(message: str) -> Callable[[ServerConnection], None]:
         (saying("{}"), "There is no emulator at "),
     ],
 )
-def test_a_subscription_that_ends_otherwise(
-    run_at: Run, handler: Callable[[ServerConnection], None], said: str
-) -> None:
+def test_broken_subscription_is_reported(run_at: Run, handler: Callable[[ServerConnection], None], said: str) -> None:
     with websocket_server(handler) as url:
         result = run_at(url, "listen", "c")
     assert result.exit_code == 1
@@ -207,11 +205,11 @@ def test_a_subscription_that_ends_otherwise(
         (garbage, "answer"),
     ],
 )
-def test_a_platform_is_no_emulator(run_at: Run, other: Behaviour, said: str, command: list[str]) -> None:
+def test_other_server_is_no_emulator(run_at: Run, other: Behaviour, said: str, command: list[str]) -> None:
     with FaultServer(then=other) as server:
         url = server.url
         result = run_at(url, *command)
-        # Nothing but a question was sent.
+        # Only GET requests were sent.
         assert {(call.method, call.body) for call in server.received} == {("GET", b"")}
         assert "S3CRET" not in str(server.received)
     assert result.exit_code == 1
@@ -221,7 +219,7 @@ def test_a_platform_is_no_emulator(run_at: Run, other: Behaviour, said: str, com
 
 
 @pytest.mark.parametrize("command", [["listen", "c"], ["fail", "--clear"]])
-def test_where_nothing_listens(run_at: Run, command: list[str]) -> None:
+def test_refused_connection_says_what_to_start(run_at: Run, command: list[str]) -> None:
     url = refused_url()
     result = run_at(url, *command)
     assert result.exit_code == 1
@@ -233,7 +231,7 @@ def test_where_nothing_listens(run_at: Run, command: list[str]) -> None:
 @pytest.mark.parametrize(
     "url", [None, "localhost:7072", "http://user:S3CRET@h", "http://h/?x", "http://[", "http://h:0"]
 )
-def test_a_wrong_address_is_wrong_usage(run_at: Run, command: list[str], url: str | None) -> None:
+def test_invalid_address_is_wrong_usage(run_at: Run, command: list[str], url: str | None) -> None:
     result = run_at(url, *command)
     assert result.exit_code == 2
     said = (
@@ -243,7 +241,7 @@ def test_a_wrong_address_is_wrong_usage(run_at: Run, command: list[str], url: st
     assert "S3CRET" not in result.output
 
 
-def test_a_fault_waits_for_its_call(run: Run, own: Emulator) -> None:
+def test_fault_waits_for_its_call(run: Run, own: Emulator) -> None:
     given = ["--operation", "publish", "--channel", "c", "--times", "2", "--status", "429", "--retry-after", "0"]
     result = run("fail", *given)
     assert (result.exit_code, result.stdout) == (
@@ -254,7 +252,7 @@ def test_a_fault_waits_for_its_call(run: Run, own: Emulator) -> None:
     assert [request.status for request in own.requests] == [429, 429, 200]
 
 
-def test_every_part_of_a_fault_can_be_asked_for(run: Run, own: Emulator) -> None:
+def test_options_describe_the_fault(run: Run, own: Emulator) -> None:
     given = ["--answer", "not-json", "--delay", "0.25", "--delivered", "--installation", "i-1"]
     result = run("fail", *given, "--json")
     fault: dict[str, Any] = {"times": 1, "answer": "not-json", "delay": 0.25, "delivered": True, "installation": "i-1"}
@@ -262,7 +260,8 @@ def test_every_part_of_a_fault_can_be_asked_for(run: Run, own: Emulator) -> None
     assert run("fail", "--answer", "reset").stdout == "The next call gets a reset connection.\n"
     assert own._sidecar.faults.waiting() == [fault, {"times": 1, "answer": "reset"}]
     assert run("fail", *given).stdout == (
-        "The next call for installation i-1 gets an answer that is not JSON, 0.25 s late, and is carried out all the same.\n"
+        "The next call for installation i-1 gets an answer that is not JSON, 0.25 s late,"
+        " and is carried out all the same.\n"
     )
     assert run("fail", "--delay", "2").stdout == "The next call gets the right answer, 2 s late.\n"
     assert run("fail", "--clear").stdout == "No fault waits any more.\n"
@@ -282,7 +281,7 @@ def test_every_part_of_a_fault_can_be_asked_for(run: Run, own: Emulator) -> None
         (["--clear", "--status", "429"], "--clear drops the faults that wait"),
     ],
 )
-def test_a_fault_that_is_none_is_wrong_usage(run: Run, own: Emulator, arguments: list[str], said: str) -> None:
+def test_invalid_fault_is_wrong_usage(run: Run, own: Emulator, arguments: list[str], said: str) -> None:
     result = run("fail", *arguments)
     assert (result.exit_code, said in result.stderr) == (2, True), result.stderr
     assert own._sidecar.faults.waiting() == []

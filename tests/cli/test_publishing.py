@@ -26,12 +26,10 @@ SECRET = "S3CRET"
 
 @pytest.mark.parametrize("way", ["argument", "standard input", "file"])
 @pytest.mark.parametrize("payload", ["moved", '{"moved": 7}\r\n', " Prêt ✓ \n", "-x", '"x"'])
-def test_a_payload_arrives_exactly_as_it_is(run: Run, own: Emulator, tmp_path: Path, way: str, payload: str) -> None:
+def test_payload_arrives_unchanged(run: Run, own: Emulator, tmp_path: Path, way: str, payload: str) -> None:
     file = tmp_path / "payload"
     file.write_bytes(payload.encode())
-    given: list[str] = {"argument": ["--", payload], "standard input": ["-"], "file": ["--payload-file", str(file)]}[
-        way
-    ]
+    given = {"argument": ["--", payload], "standard input": ["-"], "file": ["--payload-file", str(file)]}[way]
     with own.subscribe("board-42") as subscription:
         result = run("publish", *INVOCATION, "board-42", *given, stdin=payload.encode())
         event = subscription.receive()
@@ -39,12 +37,12 @@ def test_a_payload_arrives_exactly_as_it_is(run: Run, own: Emulator, tmp_path: P
     assert event.payload == payload
 
 
-def test_that_nobody_was_subscribed_is_said(run: Run) -> None:
+def test_output_says_nobody_was_subscribed(run: Run) -> None:
     result = run("publish", "board-42", "moved", *INVOCATION)
     assert (result.exit_code, result.stdout) == (0, "nobody was subscribed\n")
 
 
-def test_the_result_as_json(run: Run, own: Emulator) -> None:
+def test_json_has_result_and_attempts(run: Run, own: Emulator) -> None:
     own.fail_next(status=429)
     with own.subscribe("board-42") as subscription:
         result = run("publish", "board-42", "moved", *INVOCATION, "--json")
@@ -56,7 +54,7 @@ def test_the_result_as_json(run: Run, own: Emulator) -> None:
     assert [attempt["wait"] for attempt in attempts] == [0.0, None]
 
 
-def test_a_possible_duplicate_is_said(run: Run, own: Emulator) -> None:
+def test_warning_about_possible_duplicate(run: Run, own: Emulator) -> None:
     own.fail_next(status=500, delivered=True)
     with own.subscribe("board-42") as subscription:
         result = run("publish", "board-42", "moved", *INVOCATION)
@@ -66,7 +64,7 @@ def test_a_possible_duplicate_is_said(run: Run, own: Emulator) -> None:
 
 
 @needs("context_overrides")
-def test_context_overrides_and_the_user_reach_the_call(run: Run, own: Emulator) -> None:
+def test_context_overrides_and_user_reach_the_call(run: Run, own: Emulator) -> None:
     overrides = ["--context-override", "project", "--context-override", "issue"]
     result = run("publish", "c", "x", *INVOCATION, *overrides, "--as", "user", FORGE_REALTIME_ACCOUNT="user-123")
     assert result.exit_code == 0
@@ -75,22 +73,20 @@ def test_context_overrides_and_the_user_reach_the_call(run: Run, own: Emulator) 
     assert request.body == {"name": "c", "payload": "x", "options": {"contextOverrides": ["project", "issue"]}}
 
 
-def test_without_options_none_are_sent(run: Run, own: Emulator) -> None:
+def test_no_options_are_sent_by_default(run: Run, own: Emulator) -> None:
     run("publish", "c", "x", FORGE_REALTIME_INVOCATION="of-the-environment")
     assert own.requests[0].body == {"name": "c", "payload": "x"}
     assert own.requests[0].headers["forge-proxy-authorization"] == "Forge as=app,id=of-the-environment"
 
 
 @pytest.mark.parametrize("way", ["option", "environment", "file"])
-def test_a_token_comes_from_an_option_the_environment_or_a_file(
-    run: Run, own: Emulator, tmp_path: Path, way: str
-) -> None:
+def test_token_from_option_environment_or_file(run: Run, own: Emulator, tmp_path: Path, way: str) -> None:
     signing = run("sign-token", "c", "--claims", '{"team": "red"}', *INVOCATION)
     signed = signing.stdout.strip()
     assert signing.stderr.startswith("It expires at 20")
     (tmp_path / "token").write_text(f"{signed}\n")
     given = {"option": ["--token", signed], "file": ["--token-file", str(tmp_path / "token")]}.get(way, [])
-    # What is given by hand goes before the environment.
+    # The command line takes precedence over the environment.
     variable = {"FORGE_REALTIME_TOKEN": signed if way == "environment" else "another"}
     for command in ("publish", "publish-global"):
         with own.subscribe("c", token=signed, is_global=command == "publish-global") as subscription:
@@ -100,10 +96,10 @@ def test_a_token_comes_from_an_option_the_environment_or_a_file(
         assert signed not in result.output
 
 
-def test_publish_global_acts_for_an_installation_or_an_invocation(run: Run, own: Emulator) -> None:
+def test_publish_global_acts_for_installation_or_invocation(run: Run, own: Emulator) -> None:
     assert run("publish-global", "news", "x", "--installation", "i-1").exit_code == 0
     assert run("publish-global", "news", "x", *INVOCATION).exit_code == 0
-    # The command line goes before the environment.
+    # The command line takes precedence over the environment.
     assert run("publish-global", "news", "x", "--installation", "i-2", FORGE_REALTIME_INVOCATION="x").exit_code == 0
     headers = [request.headers["forge-proxy-authorization"] for request in own.requests]
     assert headers == [
@@ -114,7 +110,7 @@ def test_publish_global_acts_for_an_installation_or_an_invocation(run: Run, own:
 
 
 @needs("permissions")
-def test_a_token_has_its_claims_and_permissions(run: Run, own: Emulator, tmp_path: Path) -> None:
+def test_token_has_claims_and_permissions(run: Run, own: Emulator, tmp_path: Path) -> None:
     (tmp_path / "claims").write_text('{"team": "red"}')
     options = ["--claims-file", str(tmp_path / "claims"), "--permission", "subscribe", "--installation", "i-1"]
     result = run("sign-token", "c", *options, "--json")
@@ -128,7 +124,7 @@ def test_a_token_has_its_claims_and_permissions(run: Run, own: Emulator, tmp_pat
     assert (result.exit_code, "MISSING_PERMISSION" in result.stderr) == (2, True)
 
 
-def test_a_token_whose_end_is_not_said(run_at: Run) -> None:
+def test_token_without_expiry(run_at: Run) -> None:
     with FaultServer(then=answer(200, {"token": "t"})) as server:
         result = run_at(server.url, "sign-token", "c", "--claims", "{}", *INVOCATION)
         assert (result.stdout, result.stderr) == ("t\n", "")
@@ -143,7 +139,7 @@ def test_a_token_whose_end_is_not_said(run_at: Run) -> None:
         (["publish", "c", "x", "--payload-file", "-", *INVOCATION], "Give the payload once"),
         (["publish", "c", "x", "y", *INVOCATION], "put it in quotes"),
         (["publish", "c", "x"], "Missing option '--invocation'"),
-        (["publish", "c", "x", "--invocation", "a,b"], "cannot stand in the header"),
+        (["publish", "c", "x", "--invocation", "a,b"], "cannot be sent in the header"),
         (
             ["publish", "c", "x", "--account", "a", *INVOCATION],
             "--account names the user to act as: give it together with --as user",
@@ -156,14 +152,14 @@ def test_a_token_whose_end_is_not_said(run_at: Run) -> None:
         (["publish-global", "c", "x"], "exactly one of --invocation ID and --installation ID"),
         (["publish-global", "c", "x", "--installation", "i", *INVOCATION], "exactly one of --invocation ID"),
         (["sign-token", "c", *INVOCATION], "Give the claims once"),
-        (["sign-token", "c", "--claims", "[]", *INVOCATION], "The claims are no JSON object"),
-        (["sign-token", "c", "--claims", "{", *INVOCATION], "The claims are no JSON object"),
+        (["sign-token", "c", "--claims", "[]", *INVOCATION], "The claims must be a JSON object"),
+        (["sign-token", "c", "--claims", "{", *INVOCATION], "The claims must be a JSON object"),
         (["sign-token", "c", "--claims", '{"n": NaN}', *INVOCATION], "cannot be encoded as JSON"),
         (["sign-token", "c", "--claims", "{}", "--permission", "all", *INVOCATION], "is not one of"),
         (["publish", "c", "x", *INVOCATION, "--url", "localhost:7072"], "--url must be an http:// or https:// address"),
     ],
 )
-def test_wrong_usage_ends_with_2_and_nothing_is_sent(
+def test_wrong_usage_exits_with_2_and_sends_nothing(
     run: Run, own: Emulator, arguments: list[str], problem: str
 ) -> None:
     result = run(*arguments, stdin=b"\xff")
@@ -172,7 +168,7 @@ def test_wrong_usage_ends_with_2_and_nothing_is_sent(
     assert own.requests == []
 
 
-def test_without_an_address_it_says_how_to_get_one(run_at: Run) -> None:
+def test_error_for_missing_address_says_how_to_get_one(run_at: Run) -> None:
     result = run_at(None, "publish", "c", "x", *INVOCATION)
     assert result.exit_code == 2
     assert "FORGE_EGRESS_PROXY_URL is not set" in result.stderr
@@ -190,7 +186,7 @@ FAILURES: dict[str, tuple[Behaviour | None, int, str]] = {
 
 
 @pytest.mark.parametrize("failure", FAILURES)
-def test_the_exit_code_says_whether_it_may_have_arrived(run_at: Run, failure: str) -> None:
+def test_exit_code_says_whether_event_may_have_arrived(run_at: Run, failure: str) -> None:
     behaviour, code, known = FAILURES[failure]
     with FaultServer(then=behaviour or stall) as server:
         url = refused_url() if behaviour is None else server.url
@@ -209,16 +205,16 @@ def test_the_exit_code_says_whether_it_may_have_arrived(run_at: Run, failure: st
     assert (signing.exit_code, signing.stdout) == (1, "")
 
 
-def test_what_the_platform_answered_is_printed_on_request(run_at: Run) -> None:
+def test_response_is_printed_on_request(run_at: Run) -> None:
     body = {"code": "INVALID_REQUEST", "message": "no such channel \x1b[31m"}
     with FaultServer(then=answer(400, body, {"Retry-After": "7"})) as server:
         silent = run_at(server.url, "publish", "c", "x", *INVOCATION)
-        shown = run_at(server.url, "publish", "c", "x", *INVOCATION, "--show-answer", "--json")
+        shown = run_at(server.url, "publish", "c", "x", *INVOCATION, "--show-response", "--json")
     assert "no such channel" not in silent.output
-    assert "(--show-answer prints it)" in silent.stderr
+    assert "(--show-response prints the response)" in silent.stderr
     assert '"no such channel \\u001b[31m"' in shown.stderr
     printed = json.loads(shown.stdout)
-    assert json.loads(printed["answer"]) == body
+    assert json.loads(printed["response"]) == body
     assert (printed["error"], printed["status"], printed["code"]) == ("RejectedError", 400, "INVALID_REQUEST")
     assert printed["retryAfter"] == 7
 
@@ -235,7 +231,7 @@ def echo(status: int) -> Behaviour:
 
 @pytest.mark.parametrize("status", [200, 201, 400, 429, 500])
 @pytest.mark.parametrize("form", [[], ["--json"]])
-def test_no_secret_is_printed_when_a_call_fails(run_at: Run, status: int, form: list[str]) -> None:
+def test_failed_call_prints_no_secrets(run_at: Run, status: int, form: list[str]) -> None:
     signed = token("c", claims={"team": SECRET})
     secrets = {
         "FORGE_REALTIME_ACCOUNT": f"account-{SECRET}",
@@ -261,21 +257,11 @@ def test_no_secret_is_printed_when_a_call_fails(run_at: Run, status: int, form: 
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGINT cannot be sent to one process")
-def test_an_interrupt_says_that_it_may_have_arrived() -> None:
+def test_interrupted_call_may_have_been_carried_out() -> None:
     environment: dict[str, Any] = {name: value for name, value in os.environ.items() if name not in VARIABLES}
     with FaultServer(then=stall) as server:
-        command = [
-            sys.executable,
-            "-m",
-            "forge_realtime",
-            "publish",
-            "c",
-            "x",
-            *INVOCATION,
-            "--url",
-            server.url,
-            "--json",
-        ]
+        arguments = ["publish", "c", "x", *INVOCATION, "--url", server.url, "--json"]
+        command = [sys.executable, "-m", "forge_realtime", *arguments]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
         deadline = time.monotonic() + 30
         while not server.received:

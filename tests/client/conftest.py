@@ -8,8 +8,8 @@ from forge_realtime._quota import limiter as _quota
 
 
 @pytest.fixture(autouse=True)
-def nothing_used() -> Iterator[None]:
-    """The quota of a test is its own: another one's server may have had the same port, and refused everything."""
+def fresh_quota() -> Iterator[None]:
+    """Each test starts with unused quotas: an earlier server may have had the same port, and refused everything."""
     _quota._state.reset_after_fork()
     yield
     _quota._state.reset_after_fork()

@@ -1,7 +1,8 @@
-"""`python -m forge_realtime.vendor`: a copy inside an app, and what can be said about it later."""
+"""`python -m forge_realtime.vendor`: make, update and check a copy inside an app."""
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -9,7 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,9 @@ from forge_realtime_emulator import Emulator
 from tests.support.bare import make_environment
 
 INSTALLED = Path(forge_realtime.__file__ or "").parent
+RELEASE = f"forge-realtime {__version__}, document version {__document__.version}, SHA-256 {__document__.sha256[:12]}"
 
-# Runs in a folder that holds app/, with the package installed too: both publish, before and after a fork.
+# Runs in the folder that holds app/, with the package installed too. Both publish, before and after a fork.
 BOTH = """
 import asyncio, logging, os, pickle, sys
 import forge_realtime as installed
@@ -38,7 +40,7 @@ for name in ("forge_realtime", "app"):
     logging.getLogger(name).addHandler(Keep())
     logging.getLogger(name).setLevel(logging.DEBUG)
 
-# The machine may have more to do.
+# The machine may be busy.
 patient = [package.RetryPolicy(deadline=30, attempt_timeout=20) for package in (installed, vendored)]
 packages = list(zip((installed, vendored), patient))
 clients = [(package, package.RealtimeClient(sys.argv[1], retry=retry)) for package, retry in packages]
@@ -87,12 +89,12 @@ def run(*arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[s
 
 
 def elsewhere(packages: str | Path) -> dict[str, str]:
-    """An environment that finds the package there."""
+    """Return an environment that imports packages from a folder or archive."""
     return os.environ | {"PYTHONPATH": str(packages)}
 
 
 def older_release(folder: Path) -> Path:
-    """The package as it would be installed in another version."""
+    """Install an older version of the package, made from another document, into a folder."""
     shutil.copytree(INSTALLED, folder / "forge_realtime", ignore=shutil.ignore_patterns("__pycache__"))
     (folder / "forge_realtime/_version.py").write_text('__version__ = "0.0.9"\n', encoding="utf-8")
     document = folder / "forge_realtime/_document.py"
@@ -117,7 +119,7 @@ def hashes(folder: Path) -> dict[str, str]:
 
 @pytest.fixture
 def destination(tmp_path: Path) -> Path:
-    """A folder with a copy."""
+    """Return a folder with a fresh copy."""
     vendor(tmp_path / "app/_vendor")
     return tmp_path / "app/_vendor"
 
@@ -127,20 +129,31 @@ def copy(destination: Path) -> Path:
     return destination / "forge_realtime"
 
 
-def test_the_copy_is_the_package_and_a_manifest(tmp_path: Path) -> None:
-    before = datetime.now(UTC).replace(microsecond=0)
+def test_copy_is_package_and_manifest(tmp_path: Path) -> None:
+    before = datetime.now(UTC).date()
     said = vendor(tmp_path / "app/_vendor")
     copy = tmp_path / "app/_vendor/forge_realtime"
     installed = hashes(INSTALLED)
-    assert said == f"{copy}: forge-realtime {__version__}, {len(installed)} files."
-    assert hashes(copy) == installed | {"vendored.json": hashes(copy)["vendored.json"]}
+    assert said == f"{copy}: {RELEASE}, {len(installed)} files."
+    assert hashes(copy) == installed | {"SHA256SUMS": hashes(copy)["SHA256SUMS"]}
     assert {"py.typed", "_api/client.py", "asgi.py", "vendor.py", "redis.py", "frontend/streams.js"} <= set(installed)
-    manifest = json.loads((copy / "vendored.json").read_text(encoding="utf-8"))
-    made = datetime.fromisoformat(manifest.pop("vendored"))
-    assert before <= made <= datetime.now(UTC)
-    document = {"version": __document__.version, "sha256": __document__.sha256}
-    assert manifest == {"version": __version__, "document": document, "files": installed}
+    release, copied, *sums = (copy / "SHA256SUMS").read_text(encoding="utf-8").splitlines()
+    assert release == f"# {RELEASE}"
+    assert before <= date.fromisoformat(copied.removeprefix("# copied ")) <= datetime.now(UTC).date()
+    assert sums == [f"{sha256}  {name}" for name, sha256 in sorted(installed.items(), key=lambda item: Path(item[0]))]
     assert [path.name for path in copy.parent.iterdir()] == ["forge_realtime"]
+
+
+@pytest.mark.skipif(shutil.which("sha256sum") is None, reason="sha256sum is not installed")
+def test_sha256sum_checks_copy(copy: Path) -> None:
+    command = ["sha256sum", "--check", "--strict", "SHA256SUMS"]
+    unchanged = subprocess.run(command, check=False, capture_output=True, text=True, cwd=copy)
+    assert (unchanged.returncode, unchanged.stderr) == (0, "")
+    assert sorted(unchanged.stdout.splitlines()) == sorted(f"{name}: OK" for name in hashes(INSTALLED))
+    modify(copy)
+    modified = subprocess.run(command, check=False, capture_output=True, text=True, cwd=copy)
+    assert modified.returncode == 1
+    assert "_api/client.py: FAILED\n" in modified.stdout
 
 
 def test_two_versions_work_in_one_process_and_share_nothing(tmp_path: Path) -> None:
@@ -161,67 +174,65 @@ def test_two_versions_work_in_one_process_and_share_nothing(tmp_path: Path) -> N
     assert both.stdout == "app._vendor.forge_realtime forge_realtime\n"
 
 
-def test_with_the_core_alone_it_makes_and_checks_a_copy(tmp_path: Path) -> None:
+def test_only_core_dependencies_are_needed(tmp_path: Path) -> None:
     python = make_environment(tmp_path / "bare")
     older_release(next((tmp_path / "bare").glob("lib/python*/site-packages")))
     for arguments in (["app/_vendor"], ["--check", "app/_vendor"]):
         command = [str(python), "-W", "error", "-m", "forge_realtime.vendor", *arguments]
         done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
-    assert "app/_vendor/forge_realtime is untouched: " in done.stdout
+    assert "app/_vendor/forge_realtime is unchanged: " in done.stdout
 
 
-def test_a_copy_can_be_checked_without_an_installed_package_but_is_no_source(destination: Path) -> None:
+def test_copy_checks_itself_but_is_no_source(destination: Path) -> None:
     folder = destination.parent.parent
     own = run("-m", "app._vendor.forge_realtime.vendor", "--check", "app/_vendor", cwd=folder)
     assert own.returncode == 0, own.stderr
-    assert own.stdout.endswith("To compare it with the installed package, run that one's command.\n")
+    assert own.stdout.endswith("To compare it with the installed package, run the command of that one.\n")
     onwards = run("-m", "app._vendor.forge_realtime.vendor", "other", cwd=folder)
     assert onwards.returncode == 1
     assert "is itself a copy, which may be edited. Copy from an installed wheel." in onwards.stderr
     assert not (folder / "other").exists()
 
 
-def test_what_is_copied_decides_and_not_where_the_command_runs(
+def test_source_decides_not_the_working_directory(
     destination: Path, copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("forge_realtime.vendor._SOURCE", copy)
-    assert check(destination).endswith("run that one's command.")
+    assert check(destination).endswith("run the command of that one.")
     with pytest.raises(VendorError, match="is itself a copy"):
         vendor(destination.parent / "other")
     monkeypatch.setattr("forge_realtime.vendor._SOURCE", copy.parent / "archive.zip/forge_realtime")
-    with pytest.raises(VendorError, match="is no folder"):
+    with pytest.raises(VendorError, match="is not a folder"):
         vendor(destination.parent / "other")
 
 
-def test_check_says_how_old_an_untouched_copy_is(destination: Path, copy: Path) -> None:
-    manifest = json.loads((copy / "vendored.json").read_text(encoding="utf-8"))
-    three_days_ago = datetime.now(UTC) - timedelta(days=3, minutes=1)
-    manifest["vendored"] = three_days_ago.isoformat()
-    (copy / "vendored.json").write_text(json.dumps(manifest), encoding="utf-8")
+def test_check_reports_release_and_age(destination: Path, copy: Path) -> None:
+    release, _, sums = (copy / "SHA256SUMS").read_text(encoding="utf-8").split("\n", 2)
+    three_days_ago = datetime.now(UTC).date() - timedelta(days=3)
+    (copy / "SHA256SUMS").write_text(f"{release}\n# copied {three_days_ago}\n{sums}", encoding="utf-8")
     assert check(destination) == (
-        f"{copy} is untouched: {len(manifest['files'])} files.\n"
-        f"Copied: {three_days_ago:%Y-%m-%d}, 3 days ago. Version: {__version__}. "
-        f"Document: version {__document__.version}, SHA-256 {__document__.sha256[:12]}.\n"
+        f"{copy} is unchanged: {sums.count(chr(10))} files.\n"
+        f"It is {RELEASE}; copied {three_days_ago}, 3 days ago.\n"
         "The installed package is the same."
     )
 
 
-def test_check_compares_with_the_installed_package(tmp_path: Path) -> None:
+def test_check_compares_with_installed_package(tmp_path: Path) -> None:
     vendor_older_release(tmp_path / "app/_vendor", tmp_path / "older")
     lines = check(tmp_path / "app/_vendor").splitlines()
-    assert "Version: 0.0.9. Document: version unknown, SHA-256 000000000000." in lines[1]
-    assert lines[2] == f"The installed package differs: version {__version__}, document {__document__.sha256[:12]}."
+    assert "forge-realtime 0.0.9, document version unknown, SHA-256 000000000000; copied" in lines[1]
+    assert lines[2] == f"The installed package differs: {RELEASE}."
 
 
-def test_check_sees_another_package_of_the_same_version(tmp_path: Path) -> None:
+def test_check_detects_other_files_in_same_version(tmp_path: Path) -> None:
     release = older_release(tmp_path / "other")
     for name in ("_version.py", "_document.py"):
         shutil.copy(INSTALLED / name, release / "forge_realtime" / name)
     (release / "forge_realtime/asgi.py").write_text("# another\n", encoding="utf-8")
     made = run("-m", "forge_realtime.vendor", tmp_path / "app", env=elsewhere(release))
     assert made.returncode == 0, made.stderr
-    assert check(tmp_path / "app").endswith("The installed package differs: the same version, document the same.")
+    assert check(tmp_path / "app").endswith("The installed package differs: same version and document.")
 
 
 def modify(copy: Path) -> None:
@@ -247,7 +258,7 @@ def link_to_nowhere(copy: Path) -> None:
 
 def remove_all(copy: Path) -> None:
     for path in copy.iterdir():
-        if path.name != "vendored.json":
+        if path.name != "SHA256SUMS":
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
@@ -261,21 +272,21 @@ EDITS: dict[str, Callable[[Path], None]] = {
 
 
 @pytest.mark.parametrize("named", EDITS)
-def test_every_edit_is_named_and_not_overwritten_without_force(destination: Path, copy: Path, named: str) -> None:
+def test_edits_are_named_and_kept_without_force(destination: Path, copy: Path, named: str) -> None:
     EDITS[named](copy)
     edited = hashes(copy)
     with pytest.raises(VendorError) as failure:
         check(destination)
-    assert str(failure.value).startswith(f"{copy} is not as it was copied:\n  {named}\nCopied: ")
+    assert str(failure.value).startswith(f"{copy} was edited since it was copied:\n  {named}\nIt is ")
     with pytest.raises(VendorError) as failure:
         vendor(destination)
-    assert str(failure.value).startswith(f"{copy} was edited since it was copied:\n  {named}\nKeep what you need")
+    assert str(failure.value).startswith(f"{copy} was edited since it was copied:\n  {named}\nSave what you need")
     assert hashes(copy) == edited
-    assert vendor(destination, force=True).endswith(f" It was {__version__}. Discarded:\n  {named}")
-    assert "is untouched" in check(destination)
+    assert vendor(destination, force=True).endswith(f" It was {RELEASE}. Discarded:\n  {named}")
+    assert "is unchanged" in check(destination)
 
 
-def test_of_many_edits_the_first_are_shown(destination: Path, copy: Path) -> None:
+def test_first_20_edits_are_shown(destination: Path, copy: Path) -> None:
     remove_all(copy)
     with pytest.raises(VendorError, match=r"missing: _api/__init__\.py") as failure:
         vendor(destination)
@@ -284,43 +295,43 @@ def test_of_many_edits_the_first_are_shown(destination: Path, copy: Path) -> Non
     assert f"\n  and {missing - 20} more\n" in str(failure.value)
 
 
-def test_a_second_run_changes_nothing_until_there_is_something_new(destination: Path, copy: Path) -> None:
-    before = (copy / "vendored.json").stat()
+def test_second_run_changes_nothing_without_news(destination: Path, copy: Path) -> None:
+    before = (copy / "SHA256SUMS").stat()
     for force in (False, True):
-        assert vendor(destination, force=force) == f"{copy} is up to date: forge-realtime {__version__}."
-    assert (copy / "vendored.json").stat() == before
+        assert vendor(destination, force=force) == f"{copy} is up to date: {RELEASE}."
+    assert (copy / "SHA256SUMS").stat() == before
 
 
-def test_a_second_run_brings_the_copy_up_to_date(tmp_path: Path) -> None:
+def test_second_run_updates_copy(tmp_path: Path) -> None:
     destination = tmp_path / "app/_vendor"
     vendor_older_release(destination, tmp_path / "older")
-    assert vendor(destination).endswith(" It was 0.0.9.")
+    assert " It was forge-realtime 0.0.9, " in vendor(destination)
     assert check(destination).endswith("The installed package is the same.")
     assert "0.0.9" not in (destination / "forge_realtime/_version.py").read_text(encoding="utf-8")
 
 
-def test_what_python_writes_there_does_not_matter(destination: Path, copy: Path) -> None:
+def test_bytecode_in_copy_is_ignored(destination: Path, copy: Path) -> None:
     environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": ""}
     imported = run("-c", "import app._vendor.forge_realtime", cwd=destination.parent.parent, env=environment)
     assert imported.returncode == 0, imported.stderr
     assert list(copy.rglob("*.pyc"))
-    assert "is untouched" in check(destination)
+    assert "is unchanged" in check(destination)
     shutil.rmtree(copy)
     (copy / "__pycache__").mkdir(parents=True)
     (copy / "__pycache__/left.pyc").touch()
     vendor(destination)
-    assert "is untouched" in check(destination)
+    assert "is unchanged" in check(destination)
 
 
-def test_a_linked_folder_is_followed(tmp_path: Path) -> None:
+def test_linked_destination_is_followed(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "real")
     vendor(tmp_path / "link")
     assert (tmp_path / "link").is_symlink()
-    assert (tmp_path / "real/forge_realtime/vendored.json").is_file()
+    assert (tmp_path / "real/forge_realtime/SHA256SUMS").is_file()
 
 
-def test_something_else_is_never_replaced(tmp_path: Path) -> None:
+def test_other_files_are_never_replaced(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder/forge_realtime").write_text("mine")
@@ -330,66 +341,73 @@ def test_something_else_is_never_replaced(tmp_path: Path) -> None:
     for place, says in (
         ("file", f"{tmp_path}/file is a file. Name a folder for the copy"),
         ("folder", f"{tmp_path}/folder/forge_realtime is a file. Name a folder for the copy"),
-        ("other", f"{tmp_path}/other/forge_realtime holds something else than a copy made by this command"),
+        ("other", f"{tmp_path}/other/forge_realtime was not made by this command"),
     ):
-        for attempt in (lambda p: vendor(p), lambda p: vendor(p, force=True), check):
+        for attempt in (vendor, functools.partial(vendor, force=True), check):
             with pytest.raises(VendorError) as failure:
                 attempt(tmp_path / place)
             assert str(failure.value).startswith(says)
     assert hashes(tmp_path) == before
 
 
-def test_the_installed_package_is_no_place_for_a_copy() -> None:
+def test_installed_package_is_no_destination() -> None:
     before = hashes(INSTALLED)
-    with pytest.raises(VendorError, match=r"holds something else than a copy"):
+    with pytest.raises(VendorError, match=r"was not made by this command"):
         vendor(INSTALLED.parent, force=True)
     for place in (INSTALLED, INSTALLED / "new"):
-        with pytest.raises(
-            VendorError, match=r"is inside the package that is to be copied\. Name a folder of the app\."
-        ):
+        with pytest.raises(VendorError, match=r"is inside the package to copy\. Name a folder of the app\."):
             vendor(place)
     assert hashes(INSTALLED) == before
 
 
-def test_the_copy_itself_is_not_the_folder_to_name(destination: Path, copy: Path) -> None:
+def test_copy_itself_is_no_destination(destination: Path, copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(copy)
     for attempt in (vendor, check):
-        with pytest.raises(VendorError, match=r"is the copy itself\. Name the folder that holds it: ") as failure:
-            attempt(copy)
-        assert str(failure.value).endswith(f": {destination}.")
+        for place in (copy, Path()):
+            with pytest.raises(VendorError, match=r"is the copy itself\. Name the folder that holds it: ") as failure:
+                attempt(place)
+            assert str(failure.value).endswith(f": {destination}.")
 
 
-def test_a_copy_that_is_not_there_is_made_by_the_command_that_the_error_names(tmp_path: Path) -> None:
+def test_other_manifest_beside_copy_is_ignored(tmp_path: Path) -> None:
+    (tmp_path / "SHA256SUMS").write_text("of something else\n")
+    vendor(tmp_path)
+    assert "is unchanged" in check(tmp_path)
+
+
+def test_error_for_missing_copy_names_the_command(tmp_path: Path) -> None:
     with pytest.raises(VendorError) as failure:
         check(tmp_path)
     copy = tmp_path / "forge_realtime"
-    assert str(failure.value) == f"{copy} is not there. Make it: python -m forge_realtime.vendor {tmp_path}."
+    assert str(failure.value) == f"{copy} does not exist. Make it: python -m forge_realtime.vendor {tmp_path}."
 
 
 @pytest.mark.parametrize(
     "text",
     [
         "",
-        "{",
-        "[]",
-        "{}",
-        '{"version": "1", "document": {"version": "1", "sha256": "0"}, "vendored": "2026-11-24", "files": {}}',
-        '{"version": "1", "document": {"version": "1", "sha256": "0"}, "vendored": "then", "files": {}}',
-        '{"version": "1", "document": {"version": "1", "sha256": "0"}, "vendored": "2026-11-24T00:00:00Z", "files": []}',
-        '{"version": 1, "document": {"version": "1", "sha256": "0"}, "vendored": "2026-11-24T00:00:00Z", "files": {}}',
+        "# release\n# copied 2026-11-24\n",
+        f"{'0' * 64}  asgi.py\n",
+        f"# release\n{'0' * 64}  asgi.py\n",
+        f"# release\n# copied then\n{'0' * 64}  asgi.py\n",
+        f"# release\n# copied 2026-13-24\n{'0' * 64}  asgi.py\n",
+        f"# release\n# copied 2026-11-24\n{'0' * 64}  asgi.py",
+        f"# release\n# copied 2026-11-24\n{'0' * 63}  asgi.py\n",
+        f"# release\n# copied 2026-11-24\n{'0' * 64}  asgi.py\n<<<<<<< ours\n",
     ],
 )
-def test_a_manifest_that_is_none_is_refused(destination: Path, copy: Path, text: str) -> None:
-    (copy / "vendored.json").write_text(text, encoding="utf-8")
+def test_unreadable_manifest_is_refused(destination: Path, copy: Path, text: str) -> None:
+    (copy / "SHA256SUMS").write_text(text, encoding="utf-8")
     before = hashes(copy)
     for attempt in (vendor, check):
-        with pytest.raises(VendorError, match=r"vendored.json cannot be read. Restore it from version control"):
+        with pytest.raises(VendorError, match=r"SHA256SUMS cannot be read. Restore it from version control"):
             attempt(destination)
     assert hashes(copy) == before
 
 
 @pytest.mark.parametrize("problem", [OSError("no space"), KeyboardInterrupt()])
 @pytest.mark.parametrize("move", [1, 2])
-def test_a_run_that_fails_leaves_the_copy_as_it_was(
+def test_failed_run_leaves_copy_unchanged(
     destination: Path, copy: Path, move: int, problem: BaseException, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     modify(copy)
@@ -411,20 +429,20 @@ def test_a_run_that_fails_leaves_the_copy_as_it_was(
     assert [path.name for path in destination.iterdir()] == ["forge_realtime"]
 
 
-def test_a_package_in_an_archive_is_no_source(tmp_path: Path) -> None:
+def test_archive_is_no_source(tmp_path: Path) -> None:
     archive = shutil.make_archive(str(tmp_path / "packages"), "zip", INSTALLED.parent, "forge_realtime")
     failed = run("-m", "forge_realtime.vendor", tmp_path / "app", env=elsewhere(archive))
     assert failed.returncode == 1
-    assert "is no folder, so nothing can be copied from it. Install the wheel with pip." in failed.stderr
+    assert "is not a folder, so it cannot be copied. Install the wheel with pip." in failed.stderr
     assert not (tmp_path / "app").exists()
 
 
-def test_the_command_line_ends_with_a_code_and_an_error_without_a_traceback(
+def test_exit_codes_and_errors_without_traceback(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     app = str(tmp_path / "app")
     assert main(["--check", app]) == 1
-    assert capsys.readouterr().err.startswith(f"error: {app}/forge_realtime is not there.")
+    assert capsys.readouterr().err.startswith(f"error: {app}/forge_realtime does not exist.")
     assert main([app]) == 0
     assert capsys.readouterr().out.startswith(f"{app}/forge_realtime: forge-realtime {__version__}, ")
     assert run("-m", "forge_realtime.vendor", "--check", app).returncode == 0
@@ -434,7 +452,7 @@ def test_the_command_line_ends_with_a_code_and_an_error_without_a_traceback(
     (tmp_path / "file").touch()
     capsys.readouterr()
     assert main([str(tmp_path / "file/app")]) == 1
-    assert "Check the path, its permissions and the space on the disk." in capsys.readouterr().err
+    assert "Check the path, its permissions and the free disk space." in capsys.readouterr().err
     for wrong in ([], [""], ["--check", "--force", app]):
         with pytest.raises(SystemExit, match="2"):
             main(wrong)

@@ -1,4 +1,4 @@
-"""10,000 updates through random faults, and blocks that are interrupted: what readers assemble is what was sent."""
+"""10,000 updates through random faults, and interrupted blocks: readers assemble exactly what was sent."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Any, Literal
 import pytest
 
 from forge_realtime import AsyncRealtimeClient, Quota, RealtimeClient, RetryPolicy, StreamReport
-from forge_realtime._streams.buffer import Buffer, StreamSettings
+from forge_realtime._streams.buffer import Buffer, StreamOptions
 from tests.faults.matrix import watched_for_leaks
 from tests.faults.phases import Interrupts
 from tests.faults.test_ten_thousand import PUBLISHING, REFUSING, Chaos, echo, seed
@@ -34,7 +34,7 @@ __all__ = ["seed"]
 
 
 def weights() -> dict[Any, float]:
-    """All faults but those that no further attempt helps against, which end a stream."""
+    """Weights of all faults but the two that end a stream, because no retry helps."""
     final = list(REFUSING)[-2:]
     passing = {fault: often for fault, often in {**PUBLISHING, **REFUSING}.items() if fault not in final}
     return {**passing, echo: 1000 - sum(passing.values())}
@@ -42,7 +42,9 @@ def weights() -> dict[Any, float]:
 
 @pytest.mark.parametrize("kind", ["sync", "async"])
 @pytest.mark.parametrize("merge", ["append", "batch"])
-def test_ten_thousand_updates(kind: Literal["sync", "async"], merge: Literal["append", "batch"], seed: int) -> None:
+def test_readers_assemble_ten_thousand_updates_through_random_faults(
+    kind: Literal["sync", "async"], merge: Literal["append", "batch"], seed: int
+) -> None:
     chance = random.Random(seed)
     sent = [chance.choices(["a", "é\n", '"\\', "", "token ", "\u2028"], k=chance.randrange(4)) for _ in range(UPDATES)]
     updates = [f"{number}:{''.join(parts)};" for number, parts in enumerate(sent)]
@@ -68,9 +70,9 @@ def test_ten_thousand_updates(kind: Literal["sync", "async"], merge: Literal["ap
     assert sum(report.merged for report in reports) == UPDATES - sum(
         "data" in envelope for envelopes in reader.envelopes.values() for envelope in envelopes
     )
-    # Some did not arrive completely.
+    # Some requests did not arrive completely.
     assert publishes < len(server.received) <= sum(report.operations for report in reports)
-    # Else nothing was put to the test.
+    # Otherwise the faults were too few to test anything.
     assert publishes > 500
     assert reader.duplicates > 20
     print(f"{kind} {merge}: {publishes} publishes, {len(server.received)} operations, {reader.duplicates} duplicates")
@@ -107,7 +109,7 @@ def send_in_tasks(url: str, streams: list[list[str]], merge: Any) -> list[Stream
 
 @pytest.mark.timeout(60)
 @pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
-def test_the_keyboard_interrupts_at_any_moment_in_a_block() -> None:
+def test_a_keyboard_interrupt_in_a_block_loses_no_update() -> None:
     interrupted = 0
     taken: dict[str, int] = {}
     with FaultServer(then=echo) as server, RealtimeClient(server.url, quota=UNLIMITED) as client:
@@ -125,11 +127,11 @@ def test_the_keyboard_interrupts_at_any_moment_in_a_block() -> None:
                         interrupts.inside = False
                 except KeyboardInterrupt:
                     interrupted += 1
-                # The one that was interrupted may have been taken in.
+                # The interrupted update may have been taken.
                 report = stream.report
                 assert report.updates == report.sent
                 assert report.pending == 0
-                taken[stream._stream._pending._id] = report.sent
+                taken[stream._publisher.buffer.stream_id] = report.sent
                 assert report.sent in (number, number + 1)
     for worker in threading.enumerate():
         if worker.name == "forge-realtime-streams":
@@ -145,17 +147,17 @@ def test_the_keyboard_interrupts_at_any_moment_in_a_block() -> None:
 
 @pytest.mark.parametrize("overflow", ["merge", "drop_oldest"])
 @pytest.mark.parametrize("merge", ["batch", "latest", "reduce"])
-def test_an_interrupt_at_any_line_of_taking_an_update_in_loses_none(merge: str, overflow: Any) -> None:
-    """What the test above meets by chance, line by line."""
+def test_an_interrupt_at_any_line_of_offer_loses_no_update(merge: str, overflow: Any) -> None:
+    """The test above interrupts by chance; this one interrupts at each line."""
     how: Any = (lambda one, other: one + other) if merge == "reduce" else merge
-    settings = StreamSettings(how, 0.0, 10, 3, overflow, 1.0)
+    options = StreamOptions(merge=how, interval=0.0, max_bytes=10, max_pending=3, overflow=overflow, deadline=1.0)
     trace, line = sys.gettrace(), 0
     for line in itertools.count():
-        pending = Buffer(settings)
-        pending.open(bool)
+        buffer = Buffer(options)
+        buffer.open(bool)
         for number in range(3):
-            pending.offer(pending.item([number]))
-        item = pending.item([3])
+            buffer.offer(buffer.encode([number]))
+        update = buffer.encode([3])
         left = [line]
 
         def interrupt(frame: Any, event: str, _: object, left: list[int] = left) -> Any:
@@ -169,15 +171,15 @@ def test_an_interrupt_at_any_line_of_taking_an_update_in_loses_none(merge: str, 
         interrupted = False
         sys.settrace(interrupt)
         try:
-            pending.offer(item)
+            buffer.offer(update)
         except KeyboardInterrupt:
             interrupted = True
         finally:
             sys.settrace(trace)
-        report = pending.report()
+        report = buffer.report
         arrived: list[int] = []
-        while pending.waiting:
-            envelope = json.loads(pending.take(end=False, error=None).payload)
+        while not buffer.is_empty:
+            envelope = json.loads(buffer.take(end=False, error=None).payload)
             arrived += (
                 envelope["data"]
                 if merge == "reduce"

@@ -1,6 +1,6 @@
-"""The table of the change classes: what is done to a document, and what has to come of it.
+"""Cases of changes: mutations of a document, and their expected results.
 
-Each case starts from the derived document. `before` prepares the old side, `after` makes the new one of it.
+Each case starts from the derived document. `before` prepares the old side, `after` turns it into the new side.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from generator.pipeline.open_enums import tolerate
+from generator.pipeline.open_enums import open_response_enums
 
 Document = dict[str, Any]
 Mutation = Callable[[Document], object]
@@ -30,13 +30,13 @@ class Case:
     """One change.
 
     Attributes:
-        after: Makes the new document.
-        changes: Kind, class and Python names of each change that is to be reported.
-        griffe: What griffe is to say.
+        after: Turns the old document into the new one.
+        changes: Kind, effect and Python names of each change in the report.
+        griffe: Effect according to griffe.
         before: Prepares the old document.
-        code: Names of the surface, with their annotation in the old and in the new code; None where they are not.
-        calls: Method, path, body, and the statuses of the emulator with the old and with the new document.
-        header: The header that authorizes, on the new side.
+        code: Public names with their annotations in the old and the new code; `None` if they do not exist there.
+        calls: Method, path, body, and the status of the emulator with the old and with the new document.
+        header: The header with the credentials, on the new side.
     """
 
     after: Mutation
@@ -74,7 +74,7 @@ def options(document: Document) -> Document:
     return schema
 
 
-def answer(document: Document, path: str = PUBLISH) -> Document:
+def response(document: Document, path: str = PUBLISH) -> Document:
     schema: Document = operation(document, path)["responses"]["200"]["content"]["application/json"]["schema"]
     return schema
 
@@ -93,13 +93,13 @@ def in_request(name: str, schema: Document, required: bool = False) -> Mutation:
     return put
 
 
-def in_answer(name: str, schema: Document, required: bool = False, tolerant: bool = False) -> Mutation:
+def in_response(name: str, schema: Document, required: bool = False, open_enums: bool = False) -> Mutation:
     def put(document: Document) -> None:
-        answer(document)["properties"][name] = copy.deepcopy(schema)
-        if tolerant:  # As generate makes it.
-            document.update(tolerate(document))
+        response(document)["properties"][name] = copy.deepcopy(schema)
+        if open_enums:  # As `generate` does.
+            document.update(open_response_enums(document))
         if required:
-            answer(document).setdefault("required", []).append(name)
+            response(document).setdefault("required", []).append(name)
 
     return put
 
@@ -157,7 +157,7 @@ def _move_method(document: Document) -> None:
 
 
 def _without_name(document: Document) -> None:
-    """As the published document has it: the name comes of the address."""
+    """As in the published document, where the name derives from the address."""
     _move_path(document)
     del operation(document, "/forge/realtime/v2/publish")["operationId"]
 
@@ -180,8 +180,8 @@ def _accepted(title: str) -> Mutation:
     return put
 
 
-def _shared_answer(document: Document) -> None:
-    schema = answer(document)
+def _shared_response(document: Document) -> None:
+    schema = response(document)
     document["components"]["schemas"] = {"PublishResponse": copy.deepcopy(schema)}
     reference = {"$ref": "#/components/schemas/PublishResponse"}
     operation(document)["responses"]["200"]["content"]["application/json"]["schema"] = reference
@@ -195,7 +195,7 @@ def _move_status(document: Document) -> None:
     operation(document)["responses"]["201"] = operation(document)["responses"].pop("200")
 
 
-def _words_before(document: Document) -> None:
+def _text_before(document: Document) -> None:
     content = operation(document)["responses"]["200"]["content"]
     operation(document)["responses"]["200"]["content"] = {"text/plain": {"schema": STRING}, **content}
 
@@ -205,7 +205,7 @@ def _no_body(document: Document) -> None:
 
 
 def _shared_options(document: Document) -> None:
-    """Both requests with the same options, as a component in `allOf`."""
+    """Both requests share their options, a component in `allOf`."""
     shared = {"type": "object", "properties": {"token": {"type": "string"}}, "title": "SharedOptions"}
     document["components"]["schemas"] = {"SharedOptions": shared}
     for path in (PUBLISH, GLOBAL):
@@ -352,10 +352,10 @@ CASES: dict[str, Case] = {
         changes=[("became optional", "additive", ("publish(limit)",))],
         griffe="cosmetic",
     ),
-    "parameter retyped": Case(
+    "parameter type changed": Case(
         before=parameter("limit"),
         after=parameter("limit", schema=INTEGER),
-        changes=[("retyped", "breaking", ("publish(limit)",))],
+        changes=[("type changed", "breaking", ("publish(limit)",))],
         griffe="cosmetic",
         code={
             f"{API}.publish": (
@@ -471,8 +471,8 @@ CASES: dict[str, Case] = {
         griffe="cosmetic",
         code={f"{API}.publish": same("(*, body: PublishRequest) -> PublishResponse")},
     ),
-    # Answers
-    "answer of another content type": Case(
+    # Responses
+    "response of another content type": Case(
         after=lambda document: _rename_media(operation(document)["responses"]["200"]),
         changes=[("content type renamed", "cosmetic", (f"{API}.publish",))],
         griffe="none",
@@ -490,10 +490,10 @@ CASES: dict[str, Case] = {
         },
         calls=[(POST, PUBLISH, EVENT, 200, 200)],
     ),
-    "status added, of the same type": Case(
-        before=_shared_answer,
+    "status added, same type": Case(
+        before=_shared_response,
         after=_also_202,
-        changes=[("status added, of the same type", "additive", (f"{API}.publish",))],
+        changes=[("status added, same type", "additive", (f"{API}.publish",))],
         griffe="cosmetic",
         code={f"{API}.publish": same("(*, body: PublishRequest) -> PublishResponse")},
         calls=[(POST, PUBLISH, EVENT, 200, 200)],
@@ -553,7 +553,7 @@ CASES: dict[str, Case] = {
         code={"PublishRequest.options": ("PublishOptions | Unset = UNSET", "PublishOptions")},
         calls=[(POST, PUBLISH, EVENT, 200, 400), (POST, PUBLISH, {**EVENT, "options": {}}, 200, 200)],
     ),
-    # The order of the constructor's arguments is that of the required ones and then the others: griffe sees it.
+    # Required arguments of a constructor come first, so griffe sees a changed order.
     "property optional": Case(
         before=in_request("region", STRING, required=True),
         after=lambda document: request(document)["required"].remove("region"),
@@ -562,39 +562,39 @@ CASES: dict[str, Case] = {
         code={"PublishRequest.region": ("str", "str | Unset = UNSET")},
         calls=[(POST, PUBLISH, EVENT, 400, 200)],
     ),
-    "property retyped": Case(
+    "property type changed": Case(
         after=in_request("payload", {"type": "object", "title": "Payload"}),
-        changes=[("retyped", "breaking", ("PublishRequest.payload",))],
+        changes=[("type changed", "breaking", ("PublishRequest.payload",))],
         griffe="additive",
         code={"PublishRequest.payload": ("str", "Payload")},
         calls=[(POST, PUBLISH, EVENT, 200, 400)],
     ),
-    "property widened": Case(
+    "property type widened": Case(
         after=in_request("payload", {"anyOf": [STRING, NUMBER]}),
-        changes=[("widened", "additive", ("PublishRequest.payload",))],
+        changes=[("type widened", "additive", ("PublishRequest.payload",))],
         griffe="cosmetic",
         code={"PublishRequest.payload": ("str", "float | str")},
         calls=[(POST, PUBLISH, EVENT, 200, 200), (POST, PUBLISH, {**EVENT, "payload": 1}, 400, 200)],
     ),
-    "property narrowed": Case(
+    "property type narrowed": Case(
         before=in_request("size", NUMBER),
         after=in_request("size", INTEGER),
-        changes=[("narrowed", "breaking", ("PublishRequest.size",))],
+        changes=[("type narrowed", "breaking", ("PublishRequest.size",))],
         griffe="cosmetic",
         code={"PublishRequest.size": ("float | Unset = UNSET", "int | Unset = UNSET")},
         calls=[(POST, PUBLISH, {**EVENT, "size": 1.5}, 200, 400)],
     ),
-    "property narrowed to an enumeration": Case(
+    "property type narrowed to an enumeration": Case(
         before=in_request("state", STRING),
         after=in_request("state", STATES),
-        changes=[("narrowed", "breaking", ("PublishRequest.state",))],
+        changes=[("type narrowed", "breaking", ("PublishRequest.state",))],
         griffe="additive",
         code={"PublishRequest.state": ("str | Unset = UNSET", "PublishRequestState | Unset = UNSET")},
         calls=[(POST, PUBLISH, {**EVENT, "state": "ajar"}, 200, 400)],
     ),
-    "items of a property retyped": Case(
+    "items of a property type changed": Case(
         after=lambda document: options(document)["properties"]["contextOverrides"].update(items=INTEGER),
-        changes=[("retyped", "breaking", ("PublishOptions.context_overrides",))],
+        changes=[("type changed", "breaking", ("PublishOptions.context_overrides",))],
         griffe="cosmetic",
         code={"PublishOptions.context_overrides": ("list[str] | Unset = UNSET", "list[int] | Unset = UNSET")},
         calls=[(POST, PUBLISH, {**EVENT, "options": {"contextOverrides": ["issue"]}}, 200, 400)],
@@ -699,115 +699,117 @@ CASES: dict[str, Case] = {
         griffe="breaking",
         calls=[(POST, PUBLISH, EVENT, 200, 200)],
     ),
-    # Properties of answers
-    "property added to an answer": Case(
-        after=in_answer("shard", STRING, required=True),
+    # Properties of responses
+    "property added to a response": Case(
+        after=in_response("shard", STRING, required=True),
         changes=[("property added, required", "additive", ("PublishResponse.shard",))],
         griffe="additive",
         code={"PublishResponse.shard": (None, "str")},
         calls=[(POST, PUBLISH, EVENT, 200, 200)],
     ),
-    "property removed from an answer": Case(
-        after=lambda document: answer(document)["properties"].pop("errors"),
+    "property removed from a response": Case(
+        after=lambda document: response(document)["properties"].pop("errors"),
         changes=[("property removed", "breaking", ("PublishResponse.errors",))],
         griffe="breaking",
         code={"PublishResponse.errors": ("Any | Unset = UNSET", None)},
         calls=[(POST, PUBLISH, EVENT, 200, 200)],
     ),
-    "property renamed in an answer": Case(
-        before=in_answer("shard", STRING),
-        after=lambda document: answer(document)["properties"].update(part=answer(document)["properties"].pop("shard")),
+    "property renamed in a response": Case(
+        before=in_response("shard", STRING),
+        after=lambda document: response(document)["properties"].update(
+            part=response(document)["properties"].pop("shard")
+        ),
         changes=[("property renamed", "breaking", ("PublishResponse.shard", "PublishResponse.part"))],
         griffe="breaking",
     ),
-    "property required in an answer": Case(
-        before=in_answer("shard", STRING),
-        after=lambda document: answer(document).update(required=["shard"]),
+    "property required in a response": Case(
+        before=in_response("shard", STRING),
+        after=lambda document: response(document).update(required=["shard"]),
         changes=[("became required", "additive", ("PublishResponse.shard",))],
         griffe="cosmetic",
         code={"PublishResponse.shard": ("str | Unset = UNSET", "str")},
         calls=[(POST, PUBLISH, EVENT, 200, 200)],
     ),
-    "property optional in an answer": Case(
-        before=in_answer("shard", STRING, required=True),
-        after=lambda document: answer(document).pop("required"),
+    "property optional in a response": Case(
+        before=in_response("shard", STRING, required=True),
+        after=lambda document: response(document).pop("required"),
         changes=[("became optional", "breaking", ("PublishResponse.shard",))],
         griffe="cosmetic",
         code={"PublishResponse.shard": ("str", "str | Unset = UNSET")},
         calls=[(POST, PUBLISH, EVENT, 200, 200)],
     ),
-    "property widened in an answer": Case(
-        before=in_answer("shard", INTEGER),
-        after=in_answer("shard", NUMBER),
-        changes=[("widened", "breaking", ("PublishResponse.shard",))],
+    "property type widened in a response": Case(
+        before=in_response("shard", INTEGER),
+        after=in_response("shard", NUMBER),
+        changes=[("type widened", "breaking", ("PublishResponse.shard",))],
         griffe="cosmetic",
         code={"PublishResponse.shard": ("int | Unset = UNSET", "float | Unset = UNSET")},
     ),
-    "property narrowed in an answer": Case(
-        after=lambda document: answer(document)["properties"]["eventTimestamp"].update(anyOf=[STRING]),
-        changes=[("narrowed", "additive", ("PublishResponse.event_timestamp",))],
+    "property type narrowed in a response": Case(
+        after=lambda document: response(document)["properties"]["eventTimestamp"].update(anyOf=[STRING]),
+        changes=[("type narrowed", "additive", ("PublishResponse.event_timestamp",))],
         griffe="cosmetic",
         code={"PublishResponse.event_timestamp": ("float | None | str | Unset = UNSET", "None | str | Unset = UNSET")},
         calls=[(POST, PUBLISH, EVENT, 200, 200)],
     ),
-    "property retyped in an answer": Case(
-        before=in_answer("at", STRING),
-        after=in_answer("at", {"type": "string", "format": "date-time"}),
-        changes=[("retyped", "breaking", ("PublishResponse.at",))],
+    "property type changed in a response": Case(
+        before=in_response("at", STRING),
+        after=in_response("at", {"type": "string", "format": "date-time"}),
+        changes=[("type changed", "breaking", ("PublishResponse.at",))],
         griffe="cosmetic",
         code={"PublishResponse.at": ("str | Unset = UNSET", "datetime.datetime | Unset = UNSET")},
     ),
-    "property nullable in an answer": Case(
-        before=in_answer("shard", STRING),
-        after=in_answer("shard", {"type": "string", "nullable": True}),
+    "property nullable in a response": Case(
+        before=in_response("shard", STRING),
+        after=in_response("shard", {"type": "string", "nullable": True}),
         changes=[("became nullable", "breaking", ("PublishResponse.shard",))],
         griffe="cosmetic",
         code={"PublishResponse.shard": ("str | Unset = UNSET", "None | str | Unset = UNSET")},
     ),
-    "property no longer nullable in an answer": Case(
-        after=lambda document: answer(document)["properties"]["eventId"].pop("nullable"),
+    "property no longer nullable in a response": Case(
+        after=lambda document: response(document)["properties"]["eventId"].pop("nullable"),
         changes=[("no longer nullable", "additive", ("PublishResponse.event_id",))],
         griffe="cosmetic",
         code={"PublishResponse.event_id": ("None | str | Unset = UNSET", "str | Unset = UNSET")},
         calls=[(POST, PUBLISH, EVENT, 200, 200)],
     ),
-    "enum value added in an answer": Case(
-        before=in_answer("state", STATES),
-        after=in_answer("state", MORE_STATES),
+    "enum value added in a response": Case(
+        before=in_response("state", STATES),
+        after=in_response("state", MORE_STATES),
         changes=[("enum value added", "breaking", ("PublishResponse.state",))],
         griffe="cosmetic",
-        code={"PublishAnswerState": ("Literal['closed', 'open']", "Literal['closed', 'gone', 'open']")},
+        code={"PublishResponseState": ("Literal['closed', 'open']", "Literal['closed', 'gone', 'open']")},
     ),
-    "enum value removed in an answer": Case(
-        before=in_answer("state", MORE_STATES),
-        after=in_answer("state", STATES),
+    "enum value removed in a response": Case(
+        before=in_response("state", MORE_STATES),
+        after=in_response("state", STATES),
         changes=[("enum value removed", "additive", ("PublishResponse.state",))],
         griffe="cosmetic",
-        code={"PublishAnswerState": ("Literal['closed', 'gone', 'open']", "Literal['closed', 'open']")},
+        code={"PublishResponseState": ("Literal['closed', 'gone', 'open']", "Literal['closed', 'open']")},
     ),
-    "known value added in an answer": Case(
-        before=in_answer("state", STATES, tolerant=True),
-        after=in_answer("state", MORE_STATES, tolerant=True),
+    "known value added in a response": Case(
+        before=in_response("state", STATES, open_enums=True),
+        after=in_response("state", MORE_STATES, open_enums=True),
         changes=[("known value added", "additive", ("PublishResponse.state",))],
         griffe="cosmetic",
         code={
-            "PublishResponse.state": same("PublishAnswerStateType0 | str | Unset = UNSET"),
-            "PublishAnswerStateType0": ("Literal['closed', 'open']", "Literal['closed', 'gone', 'open']"),
+            "PublishResponse.state": same("PublishResponseStateType0 | str | Unset = UNSET"),
+            "PublishResponseStateType0": ("Literal['closed', 'open']", "Literal['closed', 'gone', 'open']"),
         },
         calls=[(POST, PUBLISH, EVENT, 200, 200)],
     ),
-    "known value removed from an answer": Case(
-        before=in_answer("state", MORE_STATES, tolerant=True),
-        after=in_answer("state", STATES, tolerant=True),
+    "known value removed from a response": Case(
+        before=in_response("state", MORE_STATES, open_enums=True),
+        after=in_response("state", STATES, open_enums=True),
         changes=[("known value removed", "cosmetic", ("PublishResponse.state",))],
         griffe="cosmetic",
-        code={"PublishAnswerStateType0": ("Literal['closed', 'gone', 'open']", "Literal['closed', 'open']")},
+        code={"PublishResponseStateType0": ("Literal['closed', 'gone', 'open']", "Literal['closed', 'open']")},
     ),
-    "answer of another type": Case(
+    "response of another type": Case(
         after=lambda document: operation(document)["responses"]["200"]["content"]["application/json"].update(
             schema={"type": "string"}
         ),
-        changes=[("retyped", "breaking", (f"{API}.publish",))],
+        changes=[("type changed", "breaking", (f"{API}.publish",))],
         griffe="breaking",
         code={
             f"{API}.publish": (
@@ -817,17 +819,17 @@ CASES: dict[str, Case] = {
         },
         calls=[(POST, PUBLISH, EVENT, 200, 200)],
     ),
-    "constraint tightened in an answer": Case(
-        before=in_answer("shard", STRING),
-        after=in_answer("shard", {"type": "string", "pattern": "^[a-z]$"}),
+    "constraint tightened in a response": Case(
+        before=in_response("shard", STRING),
+        after=in_response("shard", {"type": "string", "pattern": "^[a-z]$"}),
         changes=[("constraint tightened", "cosmetic", ("PublishResponse.shard",))],
         griffe="none",
     ),
-    "answer without a body": Case(
+    "response without a body": Case(
         after=_no_body,
         changes=[
             ("content type removed", "cosmetic", (f"{API}.publish",)),
-            ("body of an answer removed", "breaking", (f"{API}.publish",)),
+            ("response body removed", "breaking", (f"{API}.publish",)),
         ],
         griffe="breaking",
         code={
@@ -838,58 +840,58 @@ CASES: dict[str, Case] = {
         },
         calls=[(POST, PUBLISH, EVENT, 200, 200)],
     ),
-    "body added to an answer": Case(
+    "body added to a response": Case(
         before=_no_body,
         after=lambda document: operation(document)["responses"]["200"].update(
             content={"application/json": {"schema": STRING}}
         ),
         changes=[
             ("content type added", "cosmetic", (f"{API}.publish",)),
-            ("body of an answer added", "additive", (f"{API}.publish",)),
+            ("response body added", "additive", (f"{API}.publish",)),
         ],
         griffe="cosmetic",
         code={f"{API}.publish": ("(*, body: PublishRequest) -> Any", "(*, body: PublishRequest) -> str")},
         calls=[(POST, PUBLISH, EVENT, 200, 200)],
     ),
-    "another content type of an answer that the client reads first": Case(
-        after=_words_before,
+    "content type before the one that the client read": Case(
+        after=_text_before,
         changes=[
             ("content type added", "cosmetic", (f"{API}.publish",)),
-            ("retyped", "breaking", (f"{API}.publish",)),
+            ("type changed", "breaking", (f"{API}.publish",)),
         ],
         griffe="breaking",
         code={f"{API}.publish": ("(*, body: PublishRequest) -> PublishResponse", "(*, body: PublishRequest) -> str")},
     ),
-    "errors of an answer described": Case(
-        after=lambda document: answer(document)["properties"]["errors"].update(
+    "errors of a response described": Case(
+        after=lambda document: response(document)["properties"]["errors"].update(
             {"type": "array", "items": {"type": "object", "properties": {"code": STRING}}}
         ),
-        changes=[("retyped", "breaking", ("PublishResponse.errors",))],
+        changes=[("type changed", "breaking", ("PublishResponse.errors",))],
         griffe="additive",
-        code={"PublishResponse.errors": ("Any | Unset = UNSET", "list[PublishAnswerErrorsItem] | Unset = UNSET")},
+        code={"PublishResponse.errors": ("Any | Unset = UNSET", "list[PublishResponseErrorsItem] | Unset = UNSET")},
         calls=[(POST, PUBLISH, EVENT, 200, 200)],
     ),
-    "values of an answer named": Case(
-        before=in_answer("state", STRING),
-        after=in_answer("state", STATES, tolerant=True),
-        changes=[("enumeration added", "additive", ("PublishResponse.state", "PublishAnswerStateType0"))],
+    "values of a response named": Case(
+        before=in_response("state", STRING),
+        after=in_response("state", STATES, open_enums=True),
+        changes=[("enumeration added", "additive", ("PublishResponse.state", "PublishResponseStateType0"))],
         griffe="additive",
         code={
-            "PublishResponse.state": ("str | Unset = UNSET", "PublishAnswerStateType0 | str | Unset = UNSET"),
-            "PublishAnswerStateType0": (None, "Literal['closed', 'open']"),
+            "PublishResponse.state": ("str | Unset = UNSET", "PublishResponseStateType0 | str | Unset = UNSET"),
+            "PublishResponseStateType0": (None, "Literal['closed', 'open']"),
         },
         calls=[(POST, PUBLISH, EVENT, 200, 200)],
     ),
-    "values of an answer no longer named": Case(
-        before=in_answer("state", STATES, tolerant=True),
-        after=in_answer("state", STRING),
-        changes=[("enumeration removed", "breaking", ("PublishResponse.state", "PublishAnswerStateType0"))],
+    "values of a response no longer named": Case(
+        before=in_response("state", STATES, open_enums=True),
+        after=in_response("state", STRING),
+        changes=[("enumeration removed", "breaking", ("PublishResponse.state", "PublishResponseStateType0"))],
         griffe="breaking",
     ),
     "values of a request no longer listed": Case(
         after=lambda document: permissions(document).update(items=STRING),
         changes=[
-            ("widened", "additive", ("SignRealtimeTokenRequest.permissions",)),
+            ("type widened", "additive", ("SignRealtimeTokenRequest.permissions",)),
             ("enumeration removed", "breaking", ("SignRealtimeTokenRequestPermissionsItem",)),
         ],
         griffe="breaking",
@@ -902,13 +904,13 @@ CASES: dict[str, Case] = {
         griffe="none",
         calls=[(POST, PUBLISH, EVENT, 200, 400)],
     ),
-    "parameter written otherwise": Case(
+    "parameter serialization changed": Case(
         before=parameter("scope", schema={"type": "array", "items": {"type": "string"}}),
         after=parameter("scope", schema={"type": "array", "items": {"type": "string"}}, explode=False),
-        changes=[("written otherwise", "breaking", ("publish(scope)",))],
+        changes=[("serialization changed", "breaking", ("publish(scope)",))],
         griffe="none",
     ),
-    # Words
+    # Descriptions
     "example and description": Case(
         after=lambda document: (
             operation(document).update(description="Other words."),
@@ -917,15 +919,15 @@ CASES: dict[str, Case] = {
             document["info"].update(version="2"),
         ),
         changes=[
-            ("described otherwise", "cosmetic", (f"{API}.publish",)),
-            ("described otherwise", "cosmetic", ("publish(body)",)),
-            ("described otherwise", "cosmetic", ("PublishOptions.token",)),
-            ("described otherwise", "cosmetic", ()),
+            ("description changed", "cosmetic", (f"{API}.publish",)),
+            ("description changed", "cosmetic", ("publish(body)",)),
+            ("description changed", "cosmetic", ("PublishOptions.token",)),
+            ("description changed", "cosmetic", ()),
         ],
         griffe="cosmetic",
         calls=[(POST, PUBLISH, EVENT, 200, 200)],
     ),
-    "name of the security scheme and the words about it": Case(
+    "name and description of the security scheme": Case(
         after=lambda document: (
             document["components"]["securitySchemes"].update(
                 forge={**document["components"]["securitySchemes"].pop("forgeProxyAuthorization"), "description": "x"}

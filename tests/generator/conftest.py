@@ -1,3 +1,5 @@
+"""Fixtures of the generator's tests."""
+
 from __future__ import annotations
 
 import copy
@@ -39,18 +41,18 @@ Snapshot = dict[str, tuple[bytes, int]]
 
 @pytest.fixture(scope="session")
 def repository() -> Path:
-    """The real repository. Tests read it and never write to it."""
+    """The real repository, which tests only read."""
     return REPOSITORY
 
 
 @pytest.fixture
 def repo(tmp_path: Path) -> Path:
-    """A copy of what the generator reads and writes."""
+    """A copy of the files that the generator reads and writes."""
     return copy_repository(tmp_path)
 
 
 def copy_repository(folder: Path) -> Path:
-    """Copies into a new folder `repo` what the generator reads and writes."""
+    """Copy the files that the generator reads and writes into a new folder `repo`."""
     root = folder / "repo"
     leave_out = shutil.ignore_patterns("__pycache__")
     for room in ("spec", "overlays", "generated", "generator"):
@@ -66,13 +68,13 @@ def git(root: Path, *arguments: str) -> str:
 
 @pytest.fixture(scope="session")
 def mypy_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What mypy remembers, of the libraries above all."""
+    """A shared cache of mypy, mostly for libraries."""
     return tmp_path_factory.mktemp("mypy")
 
 
 @pytest.fixture(scope="session")
 def history(repository: Path, mypy_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A git repository, at the last known revision and version 0.1.0, with one commit; what mypy remembers is shared."""
+    """A git repository with one commit: the last known revision, version 0.1.0, and the shared cache of mypy."""
     root = tmp_path_factory.mktemp("history")
     leave_out = shutil.ignore_patterns("__pycache__")
     for folder in ("spec", "overlays", "generated", "emulator", "generator", "tests/typing"):
@@ -94,12 +96,12 @@ def history(repository: Path, mypy_cache: Path, tmp_path_factory: pytest.TempPat
 
 @pytest.fixture
 def git_repo(history: Path, tmp_path: Path) -> Path:
-    """A copy of `history` to be changed."""
+    """A writable copy of `history`."""
     return Path(shutil.copytree(history, tmp_path / "repo", symlinks=True))
 
 
 def repin(repo: Path, document: dict[str, Any]) -> None:
-    """Pins another document."""
+    """Pin another document."""
     path, source = repo / "spec/forge-containers-api.json", repo / "spec/source.toml"
     old = hashlib.sha256(path.read_bytes()).hexdigest()
     path.write_text(canonical_json(document), encoding="utf-8")
@@ -120,7 +122,7 @@ def _compile_once(environment: jinja2.Environment, source: str, name: str, filen
 
 @replaced.object(jinja2.Environment, "compile", _compile_once)
 def render_unformatted(document: dict[str, Any], config: Path, output: Path) -> None:
-    """Render like `render`, but much quicker: in this process, without ruff."""
+    """Render in this process and without ruff, which is much faster than `render`."""
     output.parent.mkdir(parents=True, exist_ok=True)
     source = output.with_name("document.json")
     source.write_text(canonical_json(document), encoding="utf-8")
@@ -142,7 +144,7 @@ def render_unformatted(document: dict[str, Any], config: Path, output: Path) -> 
 
 @pytest.fixture(scope="session")
 def render_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[dict[str, Any], Path, Path], None]:
-    """`render`, which copies what it has made of the same document before."""
+    """`render` with a cache by document."""
     made: dict[str, Path] = {}
 
     def render_once(document: dict[str, Any], config: Path, output: Path) -> None:
@@ -158,7 +160,7 @@ def render_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[dict[str,
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs `python -m generator …` in this process."""
+    """Run `python -m generator …` in this process."""
 
     def run(*arguments: str | Path) -> Result:
         code = main([str(argument) for argument in arguments])
@@ -170,7 +172,7 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
 
 @pytest.fixture(scope="session")
 def snapshot() -> Callable[[Path], Snapshot]:
-    """The bytes and the time of every file under a folder."""
+    """Return the content and time of every file in a folder."""
 
     def snapshot(folder: Path) -> Snapshot:
         return {
@@ -184,7 +186,7 @@ def snapshot() -> Callable[[Path], Snapshot]:
 
 @pytest.fixture
 def derived() -> dict[str, Any]:
-    """The derived document of the last known revision, to be changed by a test."""
+    """A writable copy of the derived document of the last known revision."""
     return copy.deepcopy(_last_derived())
 
 
@@ -194,6 +196,6 @@ def _last_derived() -> dict[str, Any]:
 
 
 def last_revision() -> dict[str, Any]:
-    """The pinned document with the Realtime part of the last known revision."""
+    """Return the pinned document with the Realtime part of the last known revision."""
     document = json.loads((REPOSITORY / "spec/forge-containers-api.json").read_text(encoding="utf-8"))
     return revision(document, REVISIONS[-1])

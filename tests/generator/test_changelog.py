@@ -1,4 +1,4 @@
-"""The changelog: what is unreleased, and how it is released."""
+"""Changelog: its unreleased lines, and how they are released."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ DAY = date(2026, 3, 1)
 FIRST = "# Changelog\n\nWords.\n\n## Unreleased\n\n### Added\n\n- One.\n"
 
 
-def test_the_first_release() -> None:
+def test_first_release_moves_unreleased_lines() -> None:
     text = parse_changelog(FIRST).release("0.1.0", DAY)
     assert text == "# Changelog\n\nWords.\n\n## Unreleased\n\n## 0.1.0 - 2026-03-01\n\n### Added\n\n- One.\n"
     released = parse_changelog(text)
     assert (released.is_empty, released.last_version) == (True, "0.1.0")
 
 
-def test_the_links_follow() -> None:
+def test_release_updates_links() -> None:
     text = (
         "# Changelog\n\n## [Unreleased]\n\n- Two.\n\n## [0.1.0] - 2026-01-01\n\n- One.\n\n"
         "[unreleased]: https://example.com/forge/compare/v0.1.0...HEAD\n"
@@ -37,20 +37,20 @@ def test_the_links_follow() -> None:
     )
 
 
-def test_a_link_that_compares_nothing_is_refused() -> None:
+def test_link_of_unknown_form_is_refused() -> None:
     changelog = parse_changelog(FIRST + "\n[unreleased]: https://example.com/forge/commits/main\n")
-    with pytest.raises(GeneratorError, match=re.escape("Let it end with `/compare/vX.Y.Z...HEAD`")):
+    with pytest.raises(GeneratorError, match=re.escape("Make it end with `/compare/vX.Y.Z...HEAD`")):
         changelog.release("0.1.0", DAY)
 
 
 @pytest.mark.parametrize("text", ["# Changelog\n", "## Unreleased\n\n## Unreleased\n", "### Unreleased\n", ""])
-def test_there_is_one_heading_for_what_is_unreleased(text: str) -> None:
+def test_changelog_needs_one_unreleased_heading(text: str) -> None:
     with pytest.raises(GeneratorError, match="headings `## Unreleased`, expected one"):
         parse_changelog(text)
 
 
 @pytest.mark.parametrize("lines", ["", "\n\n", "### Added\n", "### Added\n\n### Fixed\n"])
-def test_headings_alone_are_nothing(lines: str) -> None:
+def test_headings_without_lines_are_empty(lines: str) -> None:
     assert parse_changelog(f"## Unreleased\n{lines}\n## 0.1.0 - 2026-01-01\n\n- One.\n").is_empty
 
 
@@ -62,7 +62,7 @@ LINES = st.lists(
 
 
 @given(st.lists(LINES.filter(any), min_size=1, max_size=4))
-def test_nothing_is_lost_by_releases_one_after_another(releases: list[list[str]]) -> None:
+def test_successive_releases_keep_every_line(releases: list[list[str]]) -> None:
     text = "# Changelog\n\n## Unreleased\n"
     for number, lines in enumerate(releases):
         written = text.replace("## Unreleased\n", "## Unreleased\n\n" + "\n".join(lines) + "\n", 1)

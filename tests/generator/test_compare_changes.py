@@ -1,4 +1,4 @@
-"""Each class of change: what is reported, what becomes of the generated code, and what the emulator does."""
+"""Each kind of change: the report, the generated code, and the behavior of the emulator."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 from forge_realtime_emulator import Emulator, Settings
 from generator.compare.documents import compare
-from generator.compare.python_api import compare_surfaces, surface
+from generator.compare.python_api import compare_apis, public_api
 from generator.compare.rules import RULES, next_version, strongest
 from generator.document import canonical_json
 from tests.generator.changes import CASES, Case
@@ -21,7 +21,7 @@ from tests.generator.conftest import render_unformatted
 
 Lay = Callable[[dict[str, Any]], Path]
 # Most cases start from the same client.
-surface_once = cache(surface)
+public_api_of = cache(public_api)
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def client() -> Iterator[httpx.Client]:
 
 @pytest.fixture(scope="module")
 def lay(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Lay:
-    """Makes the generated half of a client."""
+    """Make the generated half of a client."""
     made: dict[str, Path] = {}
 
     def lay(document: dict[str, Any]) -> Path:
@@ -48,12 +48,12 @@ def lay(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Lay:
     return lay
 
 
-def test_every_kind_of_change_is_in_the_table() -> None:
+def test_cases_cover_every_rule() -> None:
     assert {kind for case in CASES.values() for kind, _, _ in case.changes} == set(RULES)
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_change_is_reported(name: str, derived: dict[str, Any]) -> None:
+def test_change_is_reported(name: str, derived: dict[str, Any]) -> None:
     case = CASES[name]
     old, new = case.documents(derived)
     before = copy.deepcopy((old, new))
@@ -65,25 +65,25 @@ def test_a_change_is_reported(name: str, derived: dict[str, Any]) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
-def test_a_change_arrives_in_the_code(name: str, derived: dict[str, Any], lay: Lay) -> None:
+def test_change_reaches_generated_code(name: str, derived: dict[str, Any], lay: Lay) -> None:
     case = CASES[name]
     old, new = case.documents(derived)
     folders = lay(old), lay(new)
-    surfaces = [surface_once(folder) for folder in folders]
-    assert {name: (surfaces[0].get(name), surfaces[1].get(name)) for name in case.code} == case.code
+    old_api, new_api = (public_api_of(folder) for folder in folders)
+    assert {name: (old_api.get(name), new_api.get(name)) for name in case.code} == case.code
 
     comparison = compare(old, new)
-    judged = compare_surfaces(*folders, comparison.read_only)
+    judged = compare_apis(*folders, comparison.read_only)
     assert str(judged.effect) == case.griffe, (judged.breakages, judged.files)
-    # The names in the report are names of the code.
-    known = {"RealtimeClient", "AsyncRealtimeClient"} | surfaces[0].keys() | surfaces[1].keys()
+    # Names in the report exist in the code.
+    known = {"RealtimeClient", "AsyncRealtimeClient"} | old_api.keys() | new_api.keys()
     known |= {name.rsplit(".", 1)[-1] for name in known if name.startswith("forge_realtime.")}
     for change in comparison.changes:
         assert {name.split("(")[0] for name in change.python} <= known
 
 
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.calls])
-def test_the_emulator_follows_a_change(name: str, derived: dict[str, Any], client: httpx.Client) -> None:
+def test_emulator_follows_change(name: str, derived: dict[str, Any], client: httpx.Client) -> None:
     case = CASES[name]
     for side, document in enumerate(case.documents(derived)):
         header = case.header if side else "forge-proxy-authorization"
@@ -97,9 +97,7 @@ def test_the_emulator_follows_a_change(name: str, derived: dict[str, Any], clien
         assert statuses == [call[3 + side] for call in case.calls]
 
 
-def test_a_header_that_changed_its_name_is_what_the_emulator_asks_for(
-    derived: dict[str, Any], client: httpx.Client
-) -> None:
+def test_emulator_requires_renamed_header(derived: dict[str, Any], client: httpx.Client) -> None:
     case = CASES["security changed"]
     method, path, body, *_ = case.calls[0]
     with Emulator(document=case.documents(derived)[1]) as emulator:
@@ -108,7 +106,7 @@ def test_a_header_that_changed_its_name_is_what_the_emulator_asks_for(
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_call_that_is_not_taken_any_more_is_said_to_fail_deployed_clients(name: str, derived: dict[str, Any]) -> None:
+def test_rejected_old_call_is_reported_to_break_deployed_clients(name: str, derived: dict[str, Any]) -> None:
     case = CASES[name]
     old, new = case.documents(derived)
     known = {name for path in old["paths"].values() for operation in path.values() for name in _properties(operation)}
@@ -117,13 +115,13 @@ def test_a_call_that_is_not_taken_any_more_is_said_to_fail_deployed_clients(name
 
 
 @pytest.mark.parametrize(
-    ("like_another", "status", "deployed"),
+    ("same_type", "status", "deployed"),
     [(False, "202", True), (True, "202", True), (False, "404", False), (True, "404", False)],
 )
-def test_a_success_that_deployed_clients_do_not_know_fails_them_and_an_error_is_one_anyway(
-    like_another: bool, status: str, deployed: bool, derived: dict[str, Any]
+def test_added_success_status_breaks_deployed_clients_and_added_error_status_does_not(
+    same_type: bool, status: str, deployed: bool, derived: dict[str, Any]
 ) -> None:
-    old, new = CASES["status added, of the same type" if like_another else "status added"].documents(derived)
+    old, new = CASES["status added, same type" if same_type else "status added"].documents(derived)
     responses = new["paths"]["/forge/realtime/v1/publish"]["post"]["responses"]
     responses[status] = responses.pop("202")
     assert [change.rule.deployed for change in compare(old, new).changes] == [deployed]
@@ -147,12 +145,12 @@ def _properties(operation: dict[str, Any]) -> list[str]:
         ("0.4.3.dev1", "none", ("none", "0.4.3.dev1")),
     ],
 )
-def test_the_version_that_follows(version: str, effect: str, expected: tuple[str, str]) -> None:
+def test_effect_determines_next_version(version: str, effect: str, expected: tuple[str, str]) -> None:
     rules = [rule for rules in RULES.values() for rule in rules.values() if str(rule.effect) == effect]
     assert next_version(version, strongest(rule.effect for rule in rules)) == expected
     assert next_version("1.2.3", strongest([])) == ("none", "1.2.3")
 
 
-def test_case_documents_start_from_what_is_committed(derived: dict[str, Any]) -> None:
+def test_case_starts_from_derived_document(derived: dict[str, Any]) -> None:
     case = Case(after=lambda document: document.clear(), changes=[], griffe="none")
     assert case.documents(derived) == (derived, {})

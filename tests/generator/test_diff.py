@@ -1,4 +1,4 @@
-"""`python -m generator diff`: documents, revisions, releases, and the three verdicts together."""
+"""`python -m generator diff`: documents, revisions and releases, with all three comparisons."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def revisions(pinned: Document, write: Callable[[str, Document], Path]) -> dict[
         ("r2", "r1", "breaking", "0.2.0", ["PublishOptions.context_overrides"]),
     ],
 )
-def test_the_published_revisions_forwards_and_backwards(
+def test_published_revisions_forwards_and_backwards(
     history: Path,
     run: Run,
     revisions: dict[str, Path],
@@ -72,21 +72,21 @@ def test_the_published_revisions_forwards_and_backwards(
     assert (result.code, result.err) == (0, "")
     report = json.loads(result.out)
     assert (report["verdict"], report["next_version"]) == (verdict, version)
-    assert report["schema"]["verdict"] == report["surface"]["verdict"] == verdict
+    assert report["schema"]["verdict"] == report["python_api"]["verdict"] == verdict
     assert [change["python"] for change in report["schema"]["changes"]] == [names]
     assert report["breaks_deployed"] is (verdict == "breaking")
     argument = {
         "PublishOptions.context_overrides": "publish(context_overrides=...)",
         "SignRealtimeTokenRequest.permissions": "sign_realtime_token(permissions=...)",
     }[names[0]]
-    gone, come = ([argument], []) if verdict == "breaking" else ([], [argument])
-    assert report["arguments"] == {"gone": gone, "come": come}
-    # The hand-written package fits them all, and its typing tests use neither.
-    assert (report["typing"]["run"], report["typing"]["errors"], report["typing"]["to_mend"]) == (True, [], [])
+    removed, added = ([argument], []) if verdict == "breaking" else ([], [argument])
+    assert report["arguments"] == {"removed": removed, "added": added}
+    # The hand-written package fits every revision, and the typing tests use neither argument.
+    assert (report["typing"]["run"], report["typing"]["errors"], report["typing"]["to_fix"]) == (True, [], [])
     assert report["outside"] == {}
 
 
-def test_after_a_pull_it_says_what_the_pull_changed_and_changes_nothing(
+def test_diff_after_pull_reports_changes_and_writes_nothing(
     git_repo: Path, run: Run, pinned: Document, snapshot: Snapshot
 ) -> None:
     document = git_repo / "spec/forge-containers-api.json"
@@ -99,7 +99,7 @@ def test_after_a_pull_it_says_what_the_pull_changed_and_changes_nothing(
     result = run("--root", git_repo, "diff")
     assert (result.code, result.err) == (0, "")
     assert result.out.startswith("# Realtime client: HEAD (")
-    assert "→ the working tree\n\n**Additive**: all code goes on" in result.out
+    assert "→ the working tree\n\n**Additive**: all code still works" in result.out
     assert "Version: 0.1.0 → 0.1.1 (patch, as additive changes below 1.0.0 do; from 1.0.0 on: minor)." in result.out
     assert (
         "- `PublishRequest.ttl`: property added, optional, `int` (POST /forge/realtime/v1/publish, body, ttl)"
@@ -108,7 +108,7 @@ def test_after_a_pull_it_says_what_the_pull_changed_and_changes_nothing(
     assert "- added `PublishRequest.ttl`: `int | Unset = UNSET`" in result.out
     assert "since there is no release yet | passed |" in result.out
     assert result.out.splitlines()[-1] == (
-        "Outside of the Realtime part 3 operations changed. "
+        "Outside of the Realtime part, 3 operations changed. "
         "App Installations: 1 added, 1 removed; Forge Context: 1 changed."
     )
     assert {name: state for name, state in snapshot(git_repo).items() if ".mypy_cache" not in name} == before
@@ -118,7 +118,7 @@ def test_after_a_pull_it_says_what_the_pull_changed_and_changes_nothing(
     assert report.read_text(encoding="utf-8") == result.out
 
 
-def test_a_reference_that_leads_nowhere_outside_of_the_realtime_part_stops_nothing(pinned: Document) -> None:
+def test_missing_reference_target_outside_of_realtime_part_is_accepted(pinned: Document) -> None:
     new = json.loads(json.dumps(pinned))
     operation(new, "/v1/installations")["responses"]["200"]["content"] = {
         "application/json": {"schema": {"$ref": "#/components/schemas/Gone"}}
@@ -127,14 +127,14 @@ def test_a_reference_that_leads_nowhere_outside_of_the_realtime_part_stops_nothi
     assert compare_outside(pinned, new) == compare_outside(new, pinned) == expected
 
 
-def test_nothing_changed(history: Path, run: Run) -> None:
+def test_diff_without_change(history: Path, run: Run) -> None:
     report = json.loads(run("--root", history, "diff", "--json").out)
     assert (report["verdict"], report["bump"], report["next_version"]) == ("none", "none", report["old"]["version"])
     assert report["typing"]["run"] is False
     assert report["format"] == 1
 
 
-def test_a_new_file_that_was_not_committed_is_named(git_repo: Path, run: Run, revisions: dict[str, Path]) -> None:
+def test_uncommitted_generated_file_is_named(git_repo: Path, run: Run, revisions: dict[str, Path]) -> None:
     item = "sign_realtime_token_request_permissions_item"
     git(git_repo, "rm", "--quiet", "--cached", f"generated/forge_realtime/_api/models/{item}.py")
     git(git_repo, "commit", "--quiet", "--message", "two")
@@ -144,7 +144,7 @@ def test_a_new_file_that_was_not_committed_is_named(git_repo: Path, run: Run, re
     assert "git add generated" in result.err
 
 
-def test_the_typing_tests_are_those_of_the_last_release(git_repo: Path, run: Run, revisions: dict[str, Path]) -> None:
+def test_typing_tests_come_from_last_release(git_repo: Path, run: Run, revisions: dict[str, Path]) -> None:
     tests = git_repo / "tests/typing"
     shutil.rmtree(tests)
     tests.mkdir()
@@ -164,7 +164,7 @@ def test_the_typing_tests_are_those_of_the_last_release(git_repo: Path, run: Run
     assert report["disagreements"] == []
     assert report["old"]["label"].startswith("v0.1.0 (")
 
-    # What failed before the change as well is not of the change.
+    # Errors of the old client do not count.
     report = json.loads(run("--root", git_repo, "diff", revisions["r1"], revisions["r2"], "--json").out)
     assert (report["typing"]["errors"], report["verdict"]) == ([], "additive")
     text = run("--root", git_repo, "diff", revisions["r2"], revisions["r1"]).out
@@ -172,7 +172,7 @@ def test_the_typing_tests_are_those_of_the_last_release(git_repo: Path, run: Run
     assert "- `released.py:3`: Unexpected keyword argument" in text
 
 
-def test_the_hand_written_package_of_two_revisions_is_compared_too(git_repo: Path, run: Run) -> None:
+def test_hand_written_packages_of_two_revisions_are_compared(git_repo: Path, run: Run) -> None:
     package = git_repo / "overlays/forge_realtime"
     policy, version = package / "_core/retry.py", package / "_version.py"
     policy.write_text(policy.read_text(encoding="utf-8").replace("    budget: float = 0.2\n", ""), encoding="utf-8")
@@ -180,17 +180,17 @@ def test_the_hand_written_package_of_two_revisions_is_compared_too(git_repo: Pat
     git(git_repo, "commit", "--quiet", "--all", "--message", "two")
     report = json.loads(run("--root", git_repo, "diff", "HEAD~1", "HEAD", "--json").out)
     assert (report["old"]["version"], report["new"]["version"]) == ("0.1.0", "1.2.3")
-    assert (report["schema"]["verdict"], report["surface"]["verdict"]) == ("none", "breaking")
-    assert [breakage["python"] for breakage in report["surface"]["breakages"]] == [
+    assert (report["schema"]["verdict"], report["python_api"]["verdict"]) == ("none", "breaking")
+    assert [breakage["python"] for breakage in report["python_api"]["breakages"]] == [
         "RetryPolicy.budget",
         "RetryPolicy(budget)",
     ]
     assert report["verdict"] == "breaking"
     (sentence,) = report["disagreements"]
-    assert sentence.startswith("Breaking by griffe, not by the documents and the typing tests.")
+    assert sentence.startswith("Breaking according to griffe, not the documents and the typing tests.")
 
 
-def test_a_new_order_of_arguments_is_seen_by_griffe_alone(
+def test_only_griffe_sees_new_order_of_arguments(
     history: Path, run: Run, derived: Document, write: Callable[[str, Document], Path]
 ) -> None:
     old = write("old", derived)
@@ -199,12 +199,12 @@ def test_a_new_order_of_arguments_is_seen_by_griffe_alone(
     result = run("--root", history, "diff", old, write("new", derived))
     assert "**Breaking**" in result.out
     assert "| documents, after selection and patching | none |" in result.out
-    assert "- Breaking by griffe, not by the documents" in result.out
+    assert "- Breaking according to griffe, not the documents" in result.out
     assert "`PublishOptions(token)`: Positional parameter was moved" in result.out
-    assert result.out.endswith("Outside of the Realtime part: not known, since a side is a derived document.\n")
+    assert result.out.endswith("Outside of the Realtime part: unknown, since one side is a derived document.\n")
 
 
-def test_a_document_that_the_overlay_does_not_fit_is_explained(
+def test_changes_are_listed_if_overlays_do_not_fit(
     git_repo: Path, run: Run, pinned: Document, snapshot: Snapshot
 ) -> None:
     document = git_repo / "spec/forge-containers-api.json"
@@ -217,16 +217,13 @@ def test_a_document_that_the_overlay_does_not_fit_is_explained(
     assert "overlays/openapi/20-realtime.yaml" in result.err
     assert "target $.paths['/forge/realtime/v1/publish'].post" in result.err
     moved = "operation moved, `POST /forge/realtime/v1/publish` → `POST /forge/realtime/v2/publish`"
-    assert (
-        f"\n  {moved} (POST /forge/realtime/v2/publish): cosmetic, and clients that are deployed already can fail by it\n"
-        in result.err
-    )
-    assert re.search("\n  described otherwise.*: cosmetic\n", result.err)
-    assert "Bring overlays/openapi in line with it" in result.err
+    assert f"\n  {moved} (POST /forge/realtime/v2/publish): cosmetic, and deployed clients can fail\n" in result.err
+    assert re.search("\n  description changed.*: cosmetic\n", result.err)
+    assert "Adapt overlays/openapi" in result.err
     assert snapshot(git_repo) == before
 
 
-def test_what_cannot_be_compared(repo: Path, history: Path, run: Run, tmp_path: Path) -> None:
+def test_invalid_side_is_refused(repo: Path, history: Path, run: Run, tmp_path: Path) -> None:
     document = history / "spec/forge-containers-api.json"
     page = tmp_path / "page.json"
     page.write_text("<html>", encoding="utf-8")

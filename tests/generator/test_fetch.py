@@ -1,4 +1,4 @@
-"""TLS, proxies and conditions of `generator.spec.fetch`, on loopback."""
+"""TLS, proxies and conditional requests of `generator.spec.fetch`, on loopback."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 import trustme
 
 from generator.document import GeneratorError
-from generator.spec.fetch import _permitted, fetch
+from generator.spec.fetch import _check_address, fetch
 from tests.support.document_server import Published, Reply, publishing
 
 
@@ -43,15 +43,15 @@ def trusted(authority: trustme.CA, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.usefixtures("trusted")
-def test_https_by_an_authority_named_in_the_environment(authority: trustme.CA, server: Published) -> None:
+def test_certificate_authority_of_environment_is_trusted(authority: trustme.CA, server: Published) -> None:
     with publishing(_context(authority, "localhost")) as secure:
         secure.put("/a", Reply(b"{}", headers={"ETag": "caf\xe9", "Content-Type": "Application/JSON; charset=utf-8"}))
-        answer = fetch(server.put("/", Reply(status=308, headers={"Location": f"{secure.url}/a"})))
-    assert answer
-    assert (answer.content, answer.media_type, answer.etag) == (b"{}", "application/json", None)
+        fetched = fetch(server.put("/", Reply(status=308, headers={"Location": f"{secure.url}/a"})))
+    assert fetched
+    assert (fetched.content, fetched.media_type, fetched.etag) == (b"{}", "application/json", None)
 
 
-def test_a_certificate_that_is_not_trusted(authority: trustme.CA) -> None:
+def test_untrusted_certificate_is_refused(authority: trustme.CA) -> None:
     with (
         publishing(_context(authority, "localhost")) as secure,
         pytest.raises(GeneratorError, match=r"no trusted connection: .*CERTIFICATE_VERIFY_FAILED.*SSL_CERT_FILE"),
@@ -61,7 +61,7 @@ def test_a_certificate_that_is_not_trusted(authority: trustme.CA) -> None:
 
 
 @pytest.mark.usefixtures("trusted")
-def test_the_certificate_of_another_host(authority: trustme.CA) -> None:
+def test_certificate_of_another_host_is_refused(authority: trustme.CA) -> None:
     with (
         publishing(_context(authority, "example.com")) as secure,
         pytest.raises(GeneratorError, match=r"no trusted connection: .*localhost"),
@@ -69,14 +69,12 @@ def test_the_certificate_of_another_host(authority: trustme.CA) -> None:
         fetch(secure.put("/", Reply(b"{}")))
 
 
-def test_https_where_http_is_spoken(server: Published) -> None:
+def test_https_to_plain_http_server_is_refused(server: Published) -> None:
     with pytest.raises(GeneratorError, match="no trusted connection: "):
         fetch(server.url.replace("http", "https"))
 
 
-def test_a_proxy_of_the_environment_is_asked_but_not_for_loopback(
-    server: Published, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_proxy_is_used_except_for_loopback(server: Published, monkeypatch: pytest.MonkeyPatch) -> None:
     address = server.put("/", Reply(b"{}"))
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
@@ -87,20 +85,20 @@ def test_a_proxy_of_the_environment_is_asked_but_not_for_loopback(
     with pytest.raises(GeneratorError, match=r"https://forge\.invalid/: no connection: "):
         fetch("https://forge.invalid/")
 
-    with publishing() as proxy:  # It does not know CONNECT.
+    with publishing() as proxy:  # It does not support CONNECT.
         monkeypatch.setenv("HTTPS_PROXY", proxy.url)
-        with pytest.raises(GeneratorError, match=r"the proxy that the environment names refuses: 501"):
+        with pytest.raises(GeneratorError, match=r"the proxy of the environment refused the connection: 501"):
             fetch("https://forge.invalid/")
 
 
 @pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:9", "gopher://127.0.0.1:9", "http://127.0.0.1:port"])
-def test_a_proxy_that_cannot_be_used(monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
+def test_unusable_proxy_is_refused(monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
     monkeypatch.setenv("HTTPS_PROXY", proxy)
-    with pytest.raises(GeneratorError, match=r"The proxy that the environment names cannot be used: .*HTTPS_PROXY"):
+    with pytest.raises(GeneratorError, match=r"the proxy of the environment is unusable: .*HTTPS_PROXY"):
         fetch("https://forge.invalid/")
 
 
-def test_the_condition_is_sent_after_a_redirect_too(server: Published) -> None:
+def test_redirect_keeps_condition(server: Published) -> None:
     server.put("/b", Reply(status=304))
     address = server.put("/a", Reply(status=307, headers={"Location": "/b"}))
     assert fetch(address, '"abc"', "Fri, 24 Jul 2026 10:00:00 GMT") is None
@@ -109,9 +107,7 @@ def test_the_condition_is_sent_after_a_redirect_too(server: Published) -> None:
 
 
 @pytest.mark.parametrize("value", ["soon", "-5", "Fri, 99 Jul", "1.5", "Fri, 24 Jul 2020 10:00:00 GMT", "٣"])
-def test_a_retry_after_that_says_nothing_is_passed_over(
-    server: Published, monkeypatch: pytest.MonkeyPatch, value: str
-) -> None:
+def test_invalid_retry_after_is_ignored(server: Published, monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     waited: list[float] = []
 
     async def sleep(seconds: float) -> None:
@@ -124,8 +120,8 @@ def test_a_retry_after_that_says_nothing_is_passed_over(
     assert waited == [0.25]
 
 
-def test_a_redirect_from_the_net_to_loopback_is_refused() -> None:
-    origin = _permitted("https://developer.atlassian.com/", None)
-    assert str(_permitted("/a?b=c", origin)) == "https://developer.atlassian.com/a?b=c"
+def test_redirect_to_loopback_is_refused() -> None:
+    origin = _check_address("https://developer.atlassian.com/", None)
+    assert str(_check_address("/a?b=c", origin)) == "https://developer.atlassian.com/a?b=c"
     with pytest.raises(GeneratorError, match="redirects to http://localhost/: is not an https address"):
-        _permitted("http://localhost/", origin)
+        _check_address("http://localhost/", origin)

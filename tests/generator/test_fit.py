@@ -1,4 +1,4 @@
-"""A document that the hand-written package does not fit any more stops the run, and the line to look at is named."""
+"""`generate` fails if the hand-written package does not fit the document, and names the line to change."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def rendering(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def repo(repo: Path) -> Path:
-    """With the last known revision pinned."""
+    """A repository with the last known revision pinned."""
     repin(repo, last_revision())
     return repo
 
@@ -89,7 +89,7 @@ PARAMETER = {"in": "query", "required": True, "schema": {"type": "string"}}
             _update(f"{PUBLISH}{SCHEMA}.properties.payload", {"maxLength": 3}),
             "_realtime/operations.py",
             "def publish_request(",
-            "publish sends what the document refuses: the body.payload: 'payload' is too long",
+            "publish sends an invalid request: body.payload: 'payload' is too long",
         ),
         (
             _update(f"{TOKEN}{SCHEMA}.properties.claims", {"additionalProperties": {"type": "object"}}),
@@ -99,7 +99,7 @@ PARAMETER = {"in": "query", "required": True, "schema": {"type": "string"}}
         ),
     ],
 )
-def test_the_line_to_look_at_is_named(
+def test_line_to_change_is_named(
     repo: Path,
     run: Run,
     snapshot: Snapshot,
@@ -113,17 +113,17 @@ def test_the_line_to_look_at_is_named(
     result = run("--root", repo, "generate")
     assert result.code == 1
     assert problem in result.err
-    # The scratch copy, which is gone, is not.
+    # Not in the scratch copy, which is deleted.
     assert tempfile.gettempdir() not in result.err.replace(str(repo), "")
     [number] = re.findall(
-        rf"overlays/forge_realtime/{file}, line (\d+): the hand-written package does not fit", result.err
+        rf"overlays/forge_realtime/{file}, line (\d+): the hand-written package no longer fits", result.err
     )
     lines = (repo / "overlays/forge_realtime" / file).read_text(encoding="utf-8").splitlines()
     assert line in lines[int(number) - 1]
     assert snapshot(repo) == before
 
 
-def test_what_the_package_does_not_need_to_know_goes_on(repo: Path, run: Run) -> None:
+def test_additions_to_document_fit(repo: Path, run: Run) -> None:
     _overlay(
         repo,
         _update(f"{TOKEN}{SCHEMA}.properties.permissions.items.enum", "all"),
@@ -135,7 +135,7 @@ def test_what_the_package_does_not_need_to_know_goes_on(repo: Path, run: Run) ->
     assert run("--root", repo, "generate").code == 0
 
 
-def test_what_the_document_lacks_is_said(repo: Path, run: Run) -> None:
+def test_unsupported_arguments_are_listed(repo: Path, run: Run) -> None:
     _overlay(
         repo,
         {"target": f"{PUBLISH}{SCHEMA}.properties.options.properties.contextOverrides", "remove": True},
@@ -143,13 +143,13 @@ def test_what_the_document_lacks_is_said(repo: Path, run: Run) -> None:
     )
     result = run("--root", repo, "generate")
     assert result.code == 0, result.err
-    lacking = "publish(context_overrides=...), sign_realtime_token(permissions=...)"
-    assert f"fit: notice: the document has no property for {lacking}\n" in result.out
+    unsupported = "publish(context_overrides=...), sign_realtime_token(permissions=...)"
+    assert f"fit: notice: the document has no property for {unsupported}\n" in result.out
 
 
-def test_a_package_that_cannot_be_probed_is_an_error(repo: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("generator.pipeline.overlay_fit._PROBE", repo / "gone.py")
+def test_failing_smoke_calls_program_is_error(repo: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("generator.pipeline.overlay_fit._SMOKE_CALLS", repo / "gone.py")
     (repo / "generated.lock").unlink()
     result = run("--root", repo, "generate")
     assert result.code == 1
-    assert "gone.py could not be run" in result.err
+    assert "gone.py failed:" in result.err

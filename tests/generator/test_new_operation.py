@@ -1,4 +1,4 @@
-"""A document that has grown: what is new is callable and emulated, with no hand-written line."""
+"""A document with a new operation: it can be called and emulated without a hand-written line."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ with RealtimeClient(sys.argv[1], retry=RetryPolicy(backoff_initial=0.001)) as re
 
 @pytest.fixture(scope="module")
 def grown(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A repository whose document has grown, generated anew."""
+    """A repository generated from a document with a new operation."""
     repo = copy_repository(tmp_path_factory.mktemp("grown"))
     document = json.loads((repo / "spec/forge-containers-api.json").read_text(encoding="utf-8"))
     document["paths"]["/forge/realtime/v1/presence"] = PRESENCE
@@ -109,7 +109,7 @@ def grown(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def program(grown: Path) -> Path:
-    """The package of that repository, in a folder of its own, and a program beside it."""
+    """The package of that repository, in another folder with a program."""
     folder = grown.parent / "laid"
     for room in ("generated", "overlays"):
         shutil.copytree(grown / room / "forge_realtime", folder / "forge_realtime", dirs_exist_ok=True)
@@ -124,7 +124,7 @@ def call(program: Path, url: str) -> str:
     return done.stdout.strip()
 
 
-def test_a_new_operation_is_called_with_header_retries_and_errors_and_emulated(grown: Path, program: Path) -> None:
+def test_new_operation_has_header_retries_and_errors(grown: Path, program: Path) -> None:
     document = json.loads((grown / "spec/realtime.json").read_text(encoding="utf-8"))
     with Emulator(document=document) as emulator:
         emulator.fail_next(status=429)
@@ -141,7 +141,7 @@ def test_a_new_operation_is_called_with_header_retries_and_errors_and_emulated(g
     assert request.body == {"name": "board-42", "mood": "calm"}
 
 
-def test_it_is_typed(program: Path, mypy_cache: Path) -> None:
+def test_new_operation_is_typed(program: Path, mypy_cache: Path) -> None:
     check = subprocess.run(
         [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(mypy_cache), "program.py", "forge_realtime"],
         cwd=program.parent,
@@ -161,12 +161,12 @@ def test_it_is_typed(program: Path, mypy_cache: Path) -> None:
         {"mood": "calm", "state": None, "who": {"anyone": ["a"]}},
     ],
 )
-def test_an_answer_may_say_more_than_the_document_knows(program: Path, body: Document) -> None:
+def test_response_may_contain_unknown_values(program: Path, body: Document) -> None:
     with FaultServer(then=answer(200, body)) as server:
         assert ast.literal_eval(call(program, server.url)) == body
 
 
-def test_enumerations_of_requests_stay_as_they_are() -> None:
+def test_request_enumerations_stay_closed() -> None:
     def document(mood: Document, state: Document) -> Document:
         content = {"application/json": {"schema": {"properties": {"mood": mood, "one": {"enum": ["only"]}}}}}
         return {
@@ -187,13 +187,13 @@ def test_enumerations_of_requests_stay_as_they_are() -> None:
     mood = {"type": "string", "enum": ["calm", "wild"]}
     state = {"type": "string", "title": "State", "enum": ["open", "closed", None], "nullable": True, "description": "d"}
     known = {"type": "string", "title": "State", "enum": ["open", "closed"]}
-    tolerant = {"nullable": True, "description": "d", "anyOf": [known, {"type": "string"}]}
+    opened = {"nullable": True, "description": "d", "anyOf": [known, {"type": "string"}]}
     given = document(mood, state)
-    assert patch(given, []) == document(mood, tolerant)
+    assert patch(given, []) == document(mood, opened)
     assert given == document(mood, state)
 
 
-def test_what_tells_the_members_of_a_union_apart_stays_as_it_is() -> None:
+def test_union_selectors_stay_closed() -> None:
     def member(kind: Document, **more: Document) -> Document:
         return {"type": "object", "properties": {"kind": kind, **more}}
 

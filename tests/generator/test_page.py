@@ -1,4 +1,4 @@
-"""Which link of a page leads to the document."""
+"""Address of the document on the reference page."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ STATIC = "https://dac-static.atlassian.com/cloud/confluence/openapi-v2.v3.json?_
         ('</svg></a></p><a href="/s">OpenAPI</a>', "https://developer.atlassian.com/s"),
     ],
 )
-def test_the_link_is_found_by_its_text(html: str, address: str) -> None:
+def test_link_is_found_by_text(html: str, address: str) -> None:
     assert document_address(PAGE, f"<!DOCTYPE html><html><body>é {html}</body></html>".encode()) == address
 
 
@@ -52,30 +52,30 @@ def test_the_link_is_found_by_its_text(html: str, address: str) -> None:
         '<script>"<a href=/s>OpenAPI</a>"</script>',
     ],
 )
-def test_no_such_link(html: str) -> None:
+def test_page_without_link_is_refused(html: str) -> None:
     with pytest.raises(GeneratorError, match=r"has no link with the text 'OpenAPI'.*make pull SOURCE="):
         document_address(PAGE, html.encode())
 
 
-def test_links_to_different_addresses() -> None:
+def test_links_to_different_addresses_are_refused() -> None:
     html = b'<a href="/s">OpenAPI</a><a href="/t">OpenAPI</a>'
     with pytest.raises(GeneratorError, match=r"(?s)different addresses:\n  https://.*/s\n  https://.*/t\n"):
         document_address(PAGE, html)
 
 
 @pytest.mark.parametrize("html", ['<a href="//[">OpenAPI</a>', '<base href="//["><a href="/s">OpenAPI</a>'])
-def test_a_malformed_address(html: str) -> None:
+def test_malformed_address_is_refused(html: str) -> None:
     with pytest.raises(GeneratorError, match=r"cannot be read as a web page: Invalid IPv6 URL\. Open"):
         document_address(PAGE, html.encode())
 
 
 @given(st.binary() | st.text(alphabet="<>a/ href='\"=!-&#;[]svg").map(str.encode))
-def test_any_page_gives_an_address_or_the_error(content: bytes) -> None:
+def test_any_page_gives_address_or_generator_error(content: bytes) -> None:
     with suppress(GeneratorError):
         assert document_address(PAGE, content)
 
 
-def test_what_a_web_page_is() -> None:
+def test_web_page_is_detected_by_media_type_or_content() -> None:
     assert is_html(b"", "text/html")
     assert is_html(b"\xef\xbb\xbf\r\n <!doctype html>", "application/json")
     assert not is_html(b'{"a": "<html>"}', "text/plain")

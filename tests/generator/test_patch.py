@@ -1,4 +1,4 @@
-"""https://spec.openapis.org/overlay/v1.0.0.html"""
+"""Overlays, as https://spec.openapis.org/overlay/v1.0.0.html specifies them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def overlay(folder: Path, *actions: Any, name: str = "overlay.json", **fields: A
     return path
 
 
-def test_pinned_document_becomes_the_derived_one(repository: Path, tmp_path: Path, run: Run) -> None:
+def test_pinned_document_becomes_derived_document(repository: Path, tmp_path: Path, run: Run) -> None:
     selected, patched = tmp_path / "selected.json", tmp_path / "patched.json"
     assert run("select", "--output", selected).code == 0
     assert run("patch", selected, "--output", patched).code == 0
@@ -49,12 +49,12 @@ def test_objects_merge_arrays_append_primitives_replace(tmp_path: Path) -> None:
     }
 
 
-def test_an_array_target_takes_an_entry_or_a_list_of_entries(tmp_path: Path) -> None:
+def test_array_target_accepts_entry_or_list(tmp_path: Path) -> None:
     append = overlay(tmp_path, {"target": "$.a", "update": {"x": 1}}, {"target": "$.a", "update": ["y", "z"]})
     assert patch({"a": [0]}, [append]) == {"a": [0, {"x": 1}, "y", "z"]}
 
 
-def test_actions_apply_in_order_each_to_the_result_of_the_one_before(tmp_path: Path) -> None:
+def test_actions_apply_in_order(tmp_path: Path) -> None:
     actions = [
         {"target": "$.a", "remove": True},
         {"target": "$", "update": {"a": {"fresh": True}}},
@@ -63,7 +63,7 @@ def test_actions_apply_in_order_each_to_the_result_of_the_one_before(tmp_path: P
     assert patch({"a": {"stale": True}}, [overlay(tmp_path, *actions)]) == {"a": {"fresh": True, "more": True}}
 
 
-def test_overlays_apply_by_name(tmp_path: Path) -> None:
+def test_overlays_apply_in_order_of_names(tmp_path: Path) -> None:
     for name in ("20.yaml", "10.json", "30.yml"):
         overlay(tmp_path, {"target": "$", "update": {"by": [name], "last": name}}, name=name)
     (tmp_path / "README.md").write_text("not an overlay", encoding="utf-8")
@@ -81,23 +81,23 @@ def test_overlays_apply_by_name(tmp_path: Path) -> None:
         ("$.a[*]", []),
     ],
 )
-def test_removing_several_members_of_a_list(tmp_path: Path, target: str, left: list[Any]) -> None:
+def test_several_members_of_list_are_removed(tmp_path: Path, target: str, left: list[Any]) -> None:
     document = {"a": [{"n": n} for n in range(4)]}
     assert patch(document, [overlay(tmp_path, {"target": target, "remove": True})]) == {"a": left}
 
 
-def test_nested_matches(tmp_path: Path) -> None:
+def test_nested_matches_are_all_changed(tmp_path: Path) -> None:
     document: Document = {"a": {"hit": {"hit": {"x": []}}}}
     update = overlay(tmp_path, {"target": "$..hit", "update": {"x": [1]}})
     assert patch(document, [update]) == {"a": {"hit": {"hit": {"x": [1]}, "x": [1]}}}
     assert patch(document, [overlay(tmp_path, {"target": "$..hit", "remove": True})]) == {"a": {}}
 
 
-def test_a_target_selected_twice_is_updated_once(tmp_path: Path) -> None:
+def test_target_selected_twice_is_updated_once(tmp_path: Path) -> None:
     assert patch({"a": []}, [overlay(tmp_path, {"target": "$['a', 'a']", "update": 1})]) == {"a": [1]}
 
 
-def test_matches_do_not_share_what_was_put_into_them(tmp_path: Path) -> None:
+def test_matches_do_not_share_added_values(tmp_path: Path) -> None:
     objects = {"target": "$['a', 'b']", "update": {"new": {"list": []}}}
     lists = {"target": "$['c', 'd']", "update": {"list": []}}
     one = {"target": "$.a.new.list", "update": 1}
@@ -126,14 +126,14 @@ def test_matches_do_not_share_what_was_put_into_them(tmp_path: Path) -> None:
         ({"update": {}}, "either `update` or `remove: true`"),
         ({"target": 3, "update": {}}, "either `update` or `remove: true`"),
         ({"target": "$.a", "updates": {}}, "has the unknown field 'updates'"),
-        ({"target": "$.text", "update": "x"}, "selects a value"),
-        ({"target": "$.text", "remove": True}, "selects a value"),
+        ({"target": "$.text", "update": "x"}, "selects a single value"),
+        ({"target": "$.text", "remove": True}, "selects a single value"),
         ({"target": "$", "update": "x"}, "selects an object, so `update` must be an object"),
         ({"target": "$", "update": {"a": {}}}, "another type for 'a'"),
         ({"target": "$", "update": {"o": "x"}}, "another type for 'o'"),
     ],
 )
-def test_bad_action_names_file_line_number_and_target(tmp_path: Path, action: Document, message: str) -> None:
+def test_invalid_action_is_refused_with_file_line_and_target(tmp_path: Path, action: Document, message: str) -> None:
     document = {"a": [{"n": 1}], "o": {}, "text": "t"}
     before = copy.deepcopy(document)
     good = {"target": "$", "update": {"touched": True}}
@@ -157,7 +157,7 @@ def test_bad_action_names_file_line_number_and_target(tmp_path: Path, action: Do
         ({"actions": ["remove"]}, "`actions` must be a list"),
     ],
 )
-def test_bad_overlay(tmp_path: Path, fields: Document, message: str) -> None:
+def test_invalid_overlay_is_refused(tmp_path: Path, fields: Document, message: str) -> None:
     path = overlay(tmp_path, {"target": "$", "update": {}}, **fields)
     with pytest.raises(GeneratorError) as caught:
         patch({}, [path])
@@ -165,14 +165,14 @@ def test_bad_overlay(tmp_path: Path, fields: Document, message: str) -> None:
     assert message in str(caught.value)
 
 
-def test_a_folder_without_overlays_is_an_error(tmp_path: Path, repository: Path, run: Run) -> None:
+def test_folder_without_overlays_is_refused(tmp_path: Path, repository: Path, run: Run) -> None:
     for folder in (tmp_path, tmp_path / "missing"):
         result = run("patch", repository / "spec/realtime.json", "--overlays", folder)
         assert result.code == 1
-        assert result.err.startswith(f"error: {folder}: holds no overlay document")
+        assert result.err.startswith(f"error: {folder}: contains no overlay document")
 
 
-# The first letter of a key says what it holds, so that any two of these objects have compatible types.
+# The first letter of a key determines the type of its value, so any two of these objects can be merged.
 _primitives = st.none() | st.booleans() | st.integers() | st.text(max_size=3)
 
 
@@ -202,7 +202,7 @@ def _assert_merged(old: Document, update: Document, new: Document) -> None:
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(old=_objects, update=_objects)
-def test_merge_laws(tmp_path: Path, old: Document, update: Document) -> None:
+def test_merge_keeps_appends_or_replaces_each_key(tmp_path: Path, old: Document, update: Document) -> None:
     before = copy.deepcopy(old)
     document = {"one": old, "two": old}
     patched = patch(document, [overlay(tmp_path, {"target": "$.one", "update": update})])
@@ -214,7 +214,7 @@ def test_merge_laws(tmp_path: Path, old: Document, update: Document) -> None:
     assert patch(document, [both]) == {"one": patched["one"], "two": patched["one"]}
 
 
-def test_the_line_is_where_the_action_begins(tmp_path: Path) -> None:
+def test_error_names_first_line_of_action(tmp_path: Path) -> None:
     path = tmp_path / "overlay.yaml"
     path.write_text(
         "# Why\noverlay: 1.0.0\nactions:\n  - target: $\n    update: {a: 1}\n\n  # And this\n"

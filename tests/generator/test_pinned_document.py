@@ -1,4 +1,4 @@
-"""The pinned document; and if it is the transcription, that it says what the reference page and its known revisions say."""
+"""The pinned document. If it was transcribed by hand, it must match the reference page."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def transcribed(repository: Path, source: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", ["forge-containers-api.json", "realtime.json"])
-def test_committed_documents_are_valid_and_canonical(repository: Path, name: str) -> None:
+def test_committed_document_is_valid_and_canonical(repository: Path, name: str) -> None:
     text = (repository / "spec" / name).read_text(encoding="utf-8")
     document = json.loads(text)
     validate(document)
     assert text == json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
 
-def test_source_names_the_document_and_where_it_comes_from(repository: Path, source: dict[str, Any]) -> None:
+def test_source_records_document_and_origin(repository: Path, source: dict[str, Any]) -> None:
     content = (repository / "spec" / source["document"]).read_bytes()
     assert source["document"] == "forge-containers-api.json"
     assert source["sha256"] == hashlib.sha256(content).hexdigest()
@@ -47,7 +47,7 @@ def test_source_names_the_document_and_where_it_comes_from(repository: Path, sou
     assert "not downloaded" in source.get("how", "not downloaded")
 
 
-def test_groups(transcribed: dict[str, Any]) -> None:
+def test_groups_match_reference_page(transcribed: dict[str, Any]) -> None:
     assert transcribed["openapi"].startswith("3.0.")
     assert transcribed["info"]["title"] == "Forge Containers API"
     assert "FORGE_EGRESS_PROXY_URL" in transcribed["info"]["description"]
@@ -76,11 +76,11 @@ def test_groups(transcribed: dict[str, Any]) -> None:
             PUBLISH,
             "Publish an event to a realtime channel",
             (
-                "Proxies POST requests to Forge realtime services for publishing events. All clients in the same context as "
-                "the sender and subscribed to this realtime channel will receive the event. "
+                "Proxies POST requests to Forge realtime services for publishing events. All clients in the same "
+                "context as the sender and subscribed to this realtime channel will receive the event. "
                 '"Publish" requests only work when the request originated from a UI context invocation. In the '
-                "forge-proxy-authorization header you must specify the id of the invocation; you can't perform operations on "
-                "behalf of an installationId."
+                "forge-proxy-authorization header you must specify the id of the invocation; you can't perform "
+                "operations on behalf of an installationId."
             ),
             "Realtime message published successfully",
         ),
@@ -88,8 +88,8 @@ def test_groups(transcribed: dict[str, Any]) -> None:
             PUBLISH_GLOBAL,
             "Publish an event to a global realtime channel",
             (
-                "Proxies POST requests to Forge realtime services for publishing events. All clients subscribed to this "
-                "global realtime channel will receive the event."
+                "Proxies POST requests to Forge realtime services for publishing events. All clients subscribed to "
+                "this global realtime channel will receive the event."
             ),
             "Global realtime message published successfully",
         ),
@@ -101,7 +101,7 @@ def test_groups(transcribed: dict[str, Any]) -> None:
         ),
     ],
 )
-def test_realtime_operation(
+def test_operation_matches_reference_page(
     transcribed: dict[str, Any], path: str, summary: str, description: str, success: str
 ) -> None:
     assert list(transcribed["paths"][path]) == ["post"]
@@ -123,13 +123,13 @@ def test_realtime_operation(
     }
 
 
-def test_statuses(transcribed: dict[str, Any]) -> None:
+def test_statuses_match_reference_page(transcribed: dict[str, Any]) -> None:
     assert list(transcribed["paths"][PUBLISH]["post"]["responses"]) == ["200", "400", "500"]
     assert list(transcribed["paths"][PUBLISH_GLOBAL]["post"]["responses"]) == ["200"]
     assert list(transcribed["paths"][TOKEN]["post"]["responses"]) == ["200"]
 
 
-def test_request_bodies_at_revision_3(transcribed: dict[str, Any]) -> None:
+def test_request_bodies_match_revision_3(transcribed: dict[str, Any]) -> None:
     def body(path: str) -> dict[str, Any]:
         media_type: dict[str, Any] = transcribed["paths"][path]["post"]["requestBody"]["content"]["application/json"]
         return media_type
@@ -183,7 +183,7 @@ def test_request_bodies_at_revision_3(transcribed: dict[str, Any]) -> None:
     }
 
 
-def test_derived_document_names_the_operations_and_their_security(repository: Path) -> None:
+def test_derived_document_has_operation_ids_and_security(repository: Path) -> None:
     derived = json.loads((repository / "spec/realtime.json").read_text(encoding="utf-8"))
     operations = {path: item["post"] for path, item in derived["paths"].items() if "post" in item}
     names = {PUBLISH: "publish", PUBLISH_GLOBAL: "publish_global", TOKEN: "sign_realtime_token"}

@@ -1,4 +1,4 @@
-"""`python -m generator propose`, with a real remote and a `gh` that remembers what it was asked for."""
+"""`python -m generator propose`, with a real remote and a `gh` that records its calls."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 
 Document = dict[str, Any]
 
-# It keeps its pull requests in one file, and what it was called with in another.
+# Keeps pull requests in one file and records its calls in another.
 GH = """#!{python}
 import json, pathlib, subprocess, sys
 
@@ -60,7 +60,7 @@ kept.write_text(json.dumps(pulls))
 
 
 class GitHub:
-    """The other side: a bare repository and pull requests."""
+    """A stand-in for GitHub: a bare repository and pull requests."""
 
     def __init__(self, folder: Path) -> None:
         self.remote, self._bin = folder / "remote.git", folder / "bin"
@@ -116,16 +116,16 @@ def pinned() -> Document:
 
 @pytest.fixture
 def publish(pinned: Document, tmp_path: Path) -> Callable[..., Path]:
-    """Writes a document, of another description or as changed by hand.
+    """Write a document, with another description or as given.
 
-    One of another description is one that the overlays do not fit: no client is made of it, which is quick.
+    The overlays do not fit the one with another description. So no client is made, which is fast.
     """
 
-    def publish(words: str = "", document: Document | None = None) -> Path:
+    def publish(description: str = "", document: Document | None = None) -> Path:
         document = pinned if document is None else document
-        if words:
+        if description:
             document = revision(document, 3)
-            document["info"]["description"] = words
+            document["info"]["description"] = description
             del document["components"]["securitySchemes"]["bearerAuth"]
             document.pop("security", None)
         path = tmp_path / "published.json"
@@ -135,11 +135,11 @@ def publish(pinned: Document, tmp_path: Path) -> Callable[..., Path]:
     return publish
 
 
-def test_a_changed_document_opens_a_pull_request_with_the_report(
+def test_changed_document_opens_pull_request_with_report(
     git_repo: Path, github: GitHub, run: Run, publish: Callable[..., Path], pinned: Document
 ) -> None:
     main = git(github.remote, "rev-parse", "main")
-    (git_repo / "notes.txt").write_text("Somebody is at work here.\n", encoding="utf-8")
+    (git_repo / "notes.txt").write_text("Uncommitted work.\n", encoding="utf-8")
     here = git(git_repo, "for-each-ref", "refs/heads", "refs/tags"), git(git_repo, "status", "--porcelain")
     published = publish(document=revision(pinned, 2))
     result = run("--root", git_repo, "propose", published)
@@ -149,8 +149,8 @@ def test_a_changed_document_opens_a_pull_request_with_the_report(
     assert (pull["base"], pull["title"]) == ("main", "The API document changed: breaking for the client")
     assert pull["text"].startswith(f"# Realtime client: {main[:12]} → spec/forge-containers-api.json\n\n**Breaking**")
     assert "`SignRealtimeTokenRequest.permissions`: property removed" in pull["text"]
-    assert pull["text"].endswith("before it is merged: “Regenerate the client” in README.md.\n")
-    # One commit on the main branch, whose client is that of the document.
+    assert pull["text"].endswith("Before you merge it, follow “Regenerate the client” in README.md.\n")
+    # One commit on the main branch, with the client for the document.
     assert git(github.remote, "rev-parse", f"{BRANCH}~1") == git(github.remote, "rev-parse", "main") == main
     changed = git(github.remote, "diff", "--name-only", "main", BRANCH).split()
     assert {"generated.lock", "spec/source.toml", "spec/realtime.json"} < set(changed)
@@ -163,15 +163,15 @@ def test_a_changed_document_opens_a_pull_request_with_the_report(
     assert len(git(git_repo, "worktree", "list").splitlines()) == 1
 
 
-def test_the_same_document_is_proposed_once_and_another_one_on_top(
+def test_same_document_is_proposed_once_and_next_one_on_top(
     git_repo: Path, github: GitHub, run: Run, publish: Callable[..., Path], tmp_path: Path
 ) -> None:
-    # What failed at GitHub is made good by the next run.
+    # The next run completes what failed at GitHub.
     github.break_down(True)
     result = run("--root", git_repo, "propose", publish("one"))
     assert result.code == 1
     assert "`gh pr` failed: HTTP 403: GitHub Actions is not permitted" in result.err
-    assert "run it again: nothing is lost." in result.err
+    assert "run it again. Nothing is lost." in result.err
     github.break_down(False)
     result = run("--root", git_repo, "propose", publish("one"))
     assert result.out.endswith("opened: https://github.example/forge/pull/1\n")
@@ -180,7 +180,7 @@ def test_the_same_document_is_proposed_once_and_another_one_on_top(
     assert result.out.endswith("nothing to propose: https://github.example/forge/pull/1 has this document\n")
     assert github.head() == first
 
-    # Somebody goes on there; the document goes on, too.
+    # A colleague pushes to the branch, and the document changes again.
     git(tmp_path, "clone", "--quiet", "--branch", BRANCH, str(github.remote), "colleague")
     (tmp_path / "colleague/README.md").write_text("By hand.\n", encoding="utf-8")
     git(tmp_path / "colleague", "add", "--all")
@@ -201,7 +201,7 @@ def test_the_same_document_is_proposed_once_and_another_one_on_top(
     assert github.branches() == [BRANCH, "main"]
 
 
-def test_nothing_is_opened_where_nothing_changed(
+def test_unchanged_document_opens_nothing(
     git_repo: Path, github: GitHub, run: Run, publish: Callable[..., Path]
 ) -> None:
     result = run("--root", git_repo, "propose", publish())
@@ -211,31 +211,31 @@ def test_nothing_is_opened_where_nothing_changed(
     assert [call.split()[:2] for call in github.calls()] == [["pr", "list"]]
 
 
-def test_what_was_merged_or_closed_is_not_proposed_again(
+def test_merged_or_closed_document_is_not_proposed_again(
     git_repo: Path, github: GitHub, run: Run, publish: Callable[..., Path]
 ) -> None:
     assert run("--root", git_repo, "propose", publish("one")).code == 0
     github.change(state="CLOSED", headRefOid=github.head())
     closed = github.head()
     result = run("--root", git_repo, "propose", publish("one"))
-    assert "nothing to propose: https://github.example/forge/pull/1 had this document, and was closed" in result.out
+    assert "nothing to propose: https://github.example/forge/pull/1 had this document and was closed" in result.out
     assert (github.head(), len(github.pulls())) == (closed, 1)
     git(github.remote, "update-ref", "-d", f"refs/heads/{BRANCH}")
     result = run("--root", git_repo, "propose", publish("one"))
-    assert "nothing to propose: https://github.example/forge/pull/1 had this document, and was closed" in result.out
+    assert "nothing to propose: https://github.example/forge/pull/1 had this document and was closed" in result.out
     assert (github.branches(), len(github.pulls())) == (["main"], 1)
 
-    # Another document is another question, from the main branch.
+    # Another document starts again from the main branch.
     assert run("--root", git_repo, "propose", publish("two")).out.endswith("/pull/2\n")
     assert git(github.remote, "rev-parse", f"{BRANCH}~1") == git(github.remote, "rev-parse", "main")
 
-    # Merged, and the branch left there.
+    # Merged, without deleting the branch.
     git(github.remote, "update-ref", "refs/heads/main", github.head())
     github.change(state="MERGED", headRefOid=github.head())
     assert run("--root", git_repo, "propose", publish("two")).out.endswith("main has this document\n")
 
 
-def test_the_checks_are_started_for_what_a_workflow_pushed_and_a_fork_is_none_of_ours(
+def test_workflow_starts_checks_and_ignores_forks(
     git_repo: Path, github: GitHub, run: Run, publish: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fork = {"number": 1, "url": "https://github.example/forge/pull/1", "isCrossRepository": True}
@@ -246,7 +246,7 @@ def test_the_checks_are_started_for_what_a_workflow_pushed_and_a_fork_is_none_of
     assert github.calls()[-1] == f"workflow run ci.yml --ref {BRANCH}"
 
 
-def test_a_document_that_the_overlays_do_not_fit_is_proposed_with_what_to_mend(
+def test_document_that_overlays_do_not_fit_is_proposed_with_errors(
     git_repo: Path, github: GitHub, run: Run, publish: Callable[..., Path], pinned: Document
 ) -> None:
     body = pinned["paths"]["/forge/realtime/v1/publish"]["post"]["requestBody"]["content"]["application/json"]
@@ -255,13 +255,13 @@ def test_a_document_that_the_overlays_do_not_fit_is_proposed_with_what_to_mend(
     assert (result.code, result.err) == (0, "")
     (pull,) = github.pulls()
     assert pull["title"] == "The API document changed, and the overlays do not fit it"
-    assert "`make diff` stops:\n\n```text\nspec/forge-containers-api.json: overlays/openapi/" in pull["text"]
-    assert "`make generate` stops, so `generated/` is still the old client:\n\n```text\nerror: " in pull["text"]
+    assert "`make diff` fails:\n\n```text\nspec/forge-containers-api.json: overlays/openapi/" in pull["text"]
+    assert "`make generate` fails, so `generated/` is still the old client:\n\n```text\nerror: " in pull["text"]
     changed = git(github.remote, "diff", "--name-only", "main", BRANCH).split()
     assert changed == ["spec/forge-containers-api.json", "spec/source.toml"]
 
 
-def test_nothing_is_pushed_of_a_document_that_is_refused(
+def test_refused_document_pushes_nothing(
     git_repo: Path, github: GitHub, run: Run, publish: Callable[..., Path], pinned: Document
 ) -> None:
     del pinned["paths"]["/forge/realtime/v1/publish"]
@@ -272,7 +272,7 @@ def test_nothing_is_pushed_of_a_document_that_is_refused(
     assert len(git(git_repo, "worktree", "list").splitlines()) == 1
 
 
-def test_without_gh_nothing_is_begun(
+def test_missing_gh_is_error_before_anything_else(
     git_repo: Path,
     github: GitHub,
     run: Run,

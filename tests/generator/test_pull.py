@@ -1,4 +1,4 @@
-"""`python -m generator pull` against real servers on loopback: what is pinned, and what is refused."""
+"""`python -m generator pull` from real servers on loopback: what is pinned, and what is refused."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import errno
 import gzip
 import hashlib
 import json
-import os
 import socket
 import tomllib
 from collections.abc import Callable, Iterator
@@ -41,7 +40,7 @@ def server() -> Iterator[Published]:
 
 @pytest.fixture(autouse=True)
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The waits before further attempts, which take no time."""
+    """The waits before retries, which take no time."""
     waited: list[float] = []
 
     async def sleep(seconds: float) -> None:
@@ -53,16 +52,16 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 @pytest.fixture
 def document(repository: Path) -> Document:
-    """The Realtime part of the pinned document, whatever else that holds, with one operation of another group."""
+    """The Realtime part of the pinned document, with one operation of another group."""
     document = select(read_document(repository / "spec/forge-containers-api.json"))
-    document["paths"]["/jira"] = {"get": {"tags": ["Jira"], "responses": {"200": {"description": "An answer"}}}}
+    document["paths"]["/jira"] = {"get": {"tags": ["Jira"], "responses": {"200": {"description": "A response"}}}}
     document["info"]["version"] = "test"
     return document
 
 
 @pytest.fixture(autouse=True)
 def repo(repo: Path, document: Document) -> Path:
-    """Before the first pull: a document that was transcribed, and is another than `document`."""
+    """A repository before the first pull: its transcribed document differs from `document`."""
     text = canonical(document | {"info": {"title": "Transcribed", "version": "unknown"}})
     (repo / "spec/forge-containers-api.json").write_text(text, encoding="utf-8")
     (repo / "spec/source.toml").write_text(
@@ -79,7 +78,7 @@ how = "Transcribed by hand, not downloaded."
 
 @pytest.fixture
 def refused(repo: Path, run: Run, snapshot: Snapshot) -> Callable[..., str]:
-    """Pulls, which must fail and leave everything as it was; returns what was said."""
+    """Run a pull that must fail and change nothing, and return its message."""
 
     def refused(*arguments: str | Path) -> str:
         before, top = snapshot(repo), sorted(repo.iterdir())
@@ -96,7 +95,7 @@ def refused(repo: Path, run: Run, snapshot: Snapshot) -> Callable[..., str]:
 
 
 def encoded(document: Document) -> bytes:
-    """As a server might write it: compact, everything beyond ASCII escaped."""
+    """Encode a document like a server: compact, with only ASCII."""
     return json.dumps(document, separators=(",", ":")).encode()
 
 
@@ -120,9 +119,7 @@ def link(address: str) -> bytes:
     return f'<!DOCTYPE html><a href="{address}"><span> OpenAPI\n</span></a>'.encode()
 
 
-def test_from_the_recorded_page_to_the_pinned_document(
-    repo: Path, run: Run, server: Published, document: Document
-) -> None:
+def test_recorded_page_leads_to_pinned_document(repo: Path, run: Run, server: Published, document: Document) -> None:
     page = server.put(PAGE, Reply(link(PATH.replace("&", "&amp;")), headers=HTML))
     validators = {"ETag": 'W/"abc"', "Last-Modified": "Fri, 24 Jul 2026 10:00:00 GMT"}
     address = server.put(PATH, Reply(encoded(document), headers=JSON | validators))
@@ -138,7 +135,7 @@ def test_from_the_recorded_page_to_the_pinned_document(
     assert result.out.splitlines() == [
         f"pulled: {address} as spec/forge-containers-api.json",
         f"  {len(document['paths']) - 1} of {len(document['paths'])} operations are tagged 'Forge Realtime'",
-        "next: `make diff` says what changed for users of the client, `make generate` makes the client anew",
+        "next: `make diff` shows what changed for users of the client, `make generate` makes the client",
     ]
     assert pinned(repo) == canonical(document)
     record = source(repo)
@@ -159,14 +156,14 @@ def test_from_the_recorded_page_to_the_pinned_document(
     assert [path for path in repo.iterdir() if path.name.startswith(".")] == []
 
 
-def test_what_was_pulled_can_be_generated(repo: Path, run: Run, server: Published, document: Document) -> None:
+def test_pulled_document_can_be_generated(repo: Path, run: Run, server: Published, document: Document) -> None:
     assert run("--root", repo, "pull", server.put(PATH, Reply(encoded(document), headers=JSON))).code == 0
     result = run("--root", repo, "generate")
     assert result.code == 0
     assert json.loads((repo / "spec/realtime.json").read_text(encoding="utf-8"))["info"]["version"] == "test"
 
 
-def test_a_second_pull_asks_whether_it_changed_and_touches_nothing(
+def test_second_pull_is_conditional_and_touches_nothing(
     repo: Path, run: Run, server: Published, document: Document, snapshot: Snapshot
 ) -> None:
     page = server.put(PAGE, Reply(link(PATH), headers=HTML | {"ETag": '"page"'}))
@@ -176,14 +173,14 @@ def test_a_second_pull_asks_whether_it_changed_and_touches_nothing(
     before = snapshot(repo)
     result = run("--root", repo, "pull")
     assert (result.code, result.err) == (0, "")
-    assert result.out.startswith(f"nothing changed: {address} is still what spec/source.toml says (304 at 20")
+    assert result.out.startswith(f"nothing changed: {address} is as recorded in spec/source.toml (304 at 20")
     assert snapshot(repo) == before
 
     asked = [(headers.get("if-none-match"), headers.get("if-modified-since")) for _, headers in server.requests]
     assert asked == [(None, None), (None, None), (None, None), ('"abc"', "Fri, 24 Jul 2026 10:00:00 GMT")]
 
 
-def test_a_changed_pinned_file_is_fetched_without_condition_and_replaced(
+def test_edited_pinned_file_is_replaced_without_condition(
     repo: Path, run: Run, server: Published, document: Document
 ) -> None:
     address = server.put(PATH, Reply(encoded(document), headers=JSON | {"ETag": '"abc"'}))
@@ -194,18 +191,18 @@ def test_a_changed_pinned_file_is_fetched_without_condition_and_replaced(
     assert "if-none-match" not in server.requests[1][1]
 
 
-def test_the_same_content_at_another_address_in_another_format_touches_nothing(
+def test_same_content_at_another_address_touches_nothing(
     repo: Path, run: Run, server: Published, document: Document, snapshot: Snapshot
 ) -> None:
     assert run("--root", repo, "pull", server.put(PATH, Reply(encoded(document), headers=JSON))).code == 0
     before = snapshot(repo)
     other = server.put("/other?_v=2", Reply(canonical(document).encode(), headers=JSON | {"ETag": '"new"'}))
     result = run("--root", repo, "pull", other)
-    assert result.out.startswith(f"nothing changed: {other} says the same as spec/forge-containers-api.json (at 20")
+    assert result.out.startswith(f"nothing changed: {other} is the same as spec/forge-containers-api.json (at 20")
     assert snapshot(repo) == before
 
 
-def test_the_transcribed_content_at_an_address_is_recorded_as_pulled(repo: Path, run: Run, server: Published) -> None:
+def test_transcribed_content_at_address_is_recorded_as_pulled(repo: Path, run: Run, server: Published) -> None:
     text = pinned(repo)
     address = server.put(PATH, Reply(text.encode(), headers=JSON))
     assert run("--root", repo, "pull", address).code == 0
@@ -213,7 +210,7 @@ def test_the_transcribed_content_at_an_address_is_recorded_as_pulled(repo: Path,
     assert source(repo)["page"] == "https://developer.atlassian.com/platform/forge/rest/v2/api-group-forge-realtime/"
 
 
-def test_a_file_is_recorded_without_its_folder(
+def test_file_is_recorded_without_folder(
     repo: Path, run: Run, tmp_path: Path, document: Document, snapshot: Snapshot
 ) -> None:
     path = tmp_path / "saved.json"
@@ -232,7 +229,7 @@ def test_a_file_is_recorded_without_its_folder(
 
 
 @pytest.mark.parametrize("media_type", ["application/yaml", "text/plain", "application/octet-stream"])
-def test_yaml_is_pinned_as_the_json_it_means(
+def test_yaml_is_pinned_as_equivalent_json(
     repo: Path, run: Run, server: Published, document: Document, media_type: str, tmp_path: Path
 ) -> None:
     document["info"]["x-numbers"] = [1, 1.0, 2**70, 1e300, -0.5]
@@ -256,21 +253,21 @@ def test_yaml_is_pinned_as_the_json_it_means(
         {"Content-Type": "application/vnd.oai.openapi+json;version=3.0"},
     ],
 )
-def test_json_under_another_media_type_is_taken(
+def test_json_with_other_media_type_is_accepted(
     repo: Path, run: Run, server: Published, document: Document, headers: dict[str, str]
 ) -> None:
     assert run("--root", repo, "pull", server.put(PATH, Reply(encoded(document), headers=headers))).code == 0
     assert pinned(repo) == canonical(document)
 
 
-def test_gzip_is_unpacked(repo: Path, run: Run, server: Published, document: Document) -> None:
+def test_gzip_is_decompressed(repo: Path, run: Run, server: Published, document: Document) -> None:
     packed = Reply(gzip.compress(encoded(document)), headers=JSON | {"Content-Encoding": "gzip"})
     assert run("--root", repo, "pull", server.put(PATH, packed)).code == 0
     assert source(repo)["published_sha256"] == sha256(encoded(document))
     assert server.requests[0][1]["accept-encoding"] == "gzip"
 
 
-def test_redirects_are_followed_and_the_first_address_is_recorded(
+def test_redirects_are_followed_and_first_address_is_recorded(
     repo: Path, run: Run, server: Published, document: Document
 ) -> None:
     server.put("/b/c", Reply(encoded(document), headers=JSON))
@@ -281,7 +278,7 @@ def test_redirects_are_followed_and_the_first_address_is_recorded(
     assert server.paths == [PATH, "/b/a", "/b/c"]
 
 
-def test_what_may_pass_is_tried_again(
+def test_transient_failures_are_retried(
     repo: Path, run: Run, server: Published, document: Document, waits: list[float]
 ) -> None:
     soon = (datetime.now(UTC) + timedelta(seconds=30)).strftime("%a, %d %b %Y %H:%M:%S GMT")
@@ -298,19 +295,17 @@ def test_what_may_pass_is_tried_again(
     assert waits[1:] == [7.0, 2.0]
 
 
-def test_a_wait_beyond_the_total_is_not_begun(
-    server: Published, refused: Callable[..., str], waits: list[float]
-) -> None:
+def test_wait_beyond_total_is_not_started(server: Published, refused: Callable[..., str], waits: list[float]) -> None:
     address = server.put(PATH, Reply(status=429, headers={"Retry-After": "3600"}))
     message = refused(address)
-    assert f"{address}: answered 429 Too Many Requests. It asks to wait for 3600 s. Try again later." in message
+    assert f"{address}: status 429 Too Many Requests. Retry after 3600 s." in message
     assert (waits, server.paths) == ([], [PATH])
 
 
 @pytest.mark.parametrize(
     ("reply", "message"),
     [
-        (Reply(b"<html>Log in</html>", headers=HTML), "has no link with the text 'OpenAPI': the page has changed"),
+        (Reply(b"<html>Log in</html>", headers=HTML), "has no link with the text 'OpenAPI'. The page changed"),
         (Reply(b"\n <!DOCTYPE html>", headers=JSON), "has no link with the text 'OpenAPI'"),
         (Reply(b"{}", headers=HTML), "has no link with the text 'OpenAPI'"),
         (Reply(b"PNG", headers={"Content-Type": "image/png"}), "is served as 'image/png', expected JSON or YAML"),
@@ -318,28 +313,28 @@ def test_a_wait_beyond_the_total_is_not_begun(
         (Reply(b"", headers=JSON), "has nothing at its root"),
         (Reply(b"[]", headers=JSON), "has a list at its root"),
         (Reply(b"\xff\xfe{\x00}\x00", headers=JSON), "cannot be read as UTF-8 text"),
-        (Reply(b'{"openapi": "3.0.1", "openapi": "3.0.2"}', headers=JSON), "the key 'openapi' is there twice"),
-        (Reply(b'{"a": 0.12345678901234567890}', headers=JSON), "0.12345678901234567890 is not kept exactly"),
-        (Reply(b'{"a": 1e999}', headers=JSON), "the number 1e999 is not kept exactly"),
-        (Reply(b'{"a": "\\ud800"}', headers=JSON), r"/a: holds '\ud800', half of a surrogate pair"),
+        (Reply(b'{"openapi": "3.0.1", "openapi": "3.0.2"}', headers=JSON), "has the key 'openapi' twice"),
+        (Reply(b'{"a": 0.12345678901234567890}', headers=JSON), "0.12345678901234567890 has no exact float"),
+        (Reply(b'{"a": 1e999}', headers=JSON), "the number 1e999 has no exact float"),
+        (Reply(b'{"a": "\\ud800"}', headers=JSON), r"/a: contains '\ud800', half of a surrogate pair"),
         (Reply(b'{"swagger": "2.0"}', headers=JSON), "is not an OpenAPI 3.0 or 3.1 document: found swagger 2.0"),
         (Reply(b'{"message": "hello"}', headers=JSON), "is not an OpenAPI 3.0 or 3.1 document: found openapi None"),
         (Reply(b'{"openapi": "3.2.0", "paths": {}}', headers=JSON), "is not an OpenAPI 3.0 or 3.1 document"),
         (Reply(b'{"openapi": "3.1.0", "paths": {}}', headers=JSON), "no operation is tagged 'Forge Realtime'"),
-        (Reply(status=404), "answered 404 Not Found. Has it moved"),
-        (Reply(status=403), "answered 403 Forbidden. Has it moved, or is it closed to this machine?"),
-        (Reply(status=304), "answered 304 Not Modified"),
-        (Reply(status=302), "answered 302 Found"),
-        (Reply(status=206, body=b"{}", headers=JSON), "answered 206"),
-        (Reply(status=500), "answered 500 Internal Server Error. Try again later."),
-        (Reply(b"{}", headers=JSON | {"Content-Encoding": "br"}), "is packed as 'br'"),
+        (Reply(status=404), "status 404 Not Found. Did it move"),
+        (Reply(status=403), "status 403 Forbidden. Did it move, or is this machine not allowed to read it?"),
+        (Reply(status=304), "status 304 Not Modified"),
+        (Reply(status=302), "status 302 Found"),
+        (Reply(status=206, body=b"{}", headers=JSON), "status 206"),
+        (Reply(status=500), "status 500 Internal Server Error. Retry later."),
+        (Reply(b"{}", headers=JSON | {"Content-Encoding": "br"}), "is encoded as 'br'"),
         (Reply(b"{}", headers=JSON | {"Content-Encoding": "gzip"}), "is damaged: "),
         (Reply(gzip.compress(b"{}")[:-9], headers=JSON | {"Content-Encoding": "gzip"}), "is truncated or damaged gzip"),
         (Reply(gzip.compress(b"{}") * 2, headers=JSON | {"Content-Encoding": "gzip"}), "is truncated or damaged gzip"),
-        (Reply(b"openapi: 3.0.1\n", length=100), "the answer is broken off or damaged: peer closed connection"),
+        (Reply(b"openapi: 3.0.1\n", length=100), "the response is incomplete or invalid: peer closed connection"),
         (
             Reply(b"5\r\nopena", headers={"Transfer-Encoding": "chunked"}),
-            "the answer is broken off or damaged: peer closed connection",
+            "the response is incomplete or invalid: peer closed connection",
         ),
         (Reply(status=302, headers={"Location": PATH}), "redirects in a circle, or more than 5 times"),
         (
@@ -352,26 +347,26 @@ def test_a_wait_beyond_the_total_is_not_begun(
         ),
         (
             Reply(status=302, headers={"Location": "https://[::1"}),
-            "the answer is broken off or damaged: Invalid URL in location header",
+            "the response is incomplete or invalid: Invalid URL in location header",
         ),
     ],
 )
-def test_a_bad_answer_is_explained_and_changes_nothing(
+def test_invalid_response_is_explained_and_changes_nothing(
     server: Published, refused: Callable[..., str], reply: Reply, message: str
 ) -> None:
     address = server.put(PATH, reply)
-    said = refused(address)
-    assert said.startswith(f"error: {address}: ")
-    assert message in said
+    error = refused(address)
+    assert error.startswith(f"error: {address}: ")
+    assert message in error
 
 
-def test_failures_that_do_not_pass_are_not_tried_again(server: Published, refused: Callable[..., str]) -> None:
+def test_permanent_failures_are_not_retried(server: Published, refused: Callable[..., str]) -> None:
     refused(server.put(PATH, Reply(status=404)))
     assert server.paths == [PATH]
 
 
 @pytest.mark.parametrize("packed", [False, True])
-def test_too_large_is_refused_before_it_is_all_in_memory(
+def test_too_large_document_is_refused_while_reading(
     server: Published, refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch, packed: bool, tmp_path: Path
 ) -> None:
     monkeypatch.setattr("generator.spec.fetch.LIMIT", 10_000)
@@ -383,26 +378,28 @@ def test_too_large_is_refused_before_it_is_all_in_memory(
     assert "is larger than 10000 bytes" in refused(tmp_path / "large.json")
 
 
-def test_timeouts(server: Published, refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_timeouts_are_explained(
+    server: Published, refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("generator.spec.fetch.TIMEOUT", httpx.Timeout(0.05, connect=5))
-    assert "nothing came for 0.05 s. Try again later." in refused(server.put("/hang", Reply(then="hang")))
+    assert "no data for 0.05 s. Retry later." in refused(server.put("/hang", Reply(then="hang")))
     assert server.paths == ["/hang"] * 4
     monkeypatch.setattr("generator.spec.fetch.TOTAL", 0.3)
     trickle = server.put("/trickle", Reply(b"{", length=10**6, then="trickle"))
-    assert f"error: {trickle}: was not answered completely within 0.3 s." in refused(trickle)
+    assert f"error: {trickle}: no complete response within 0.3 s." in refused(trickle)
     assert server.paths[4:] == ["/trickle"]
 
 
-def test_no_server_and_no_name(server: Published, refused: Callable[..., str], waits: list[float]) -> None:
+def test_missing_server_and_unknown_host_are_explained(
+    server: Published, refused: Callable[..., str], waits: list[float]
+) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         message = refused(f"http://127.0.0.1:{taken.getsockname()[1]}/")
     assert f"no connection: [Errno {errno.ECONNREFUSED}]" in message
     assert "Is this machine offline, or is a proxy needed (HTTPS_PROXY)?" in message
     assert waits == [0.5, 1.0, 2.0]
-    assert "there is no address for the host forge.invalid. Is this machine offline" in refused(
-        "https://forge.invalid/"
-    )
+    assert "the host forge.invalid has no address. Is this machine offline" in refused("https://forge.invalid/")
 
 
 @pytest.mark.parametrize(
@@ -410,38 +407,38 @@ def test_no_server_and_no_name(server: Published, refused: Callable[..., str], w
     [
         ("http://example.com/openapi.json", "is not an https address"),
         ("ftp://example.com/openapi.json", "is not an https address"),
-        ("https://user:secret@example.com/openapi.json", "holds a user name or password"),
-        ("https://[::1/openapi.json", "is not an address"),
+        ("https://user:secret@example.com/openapi.json", "contains a user name or password"),
+        ("https://[::1/openapi.json", "is not a valid address"),
         (
             "developer.atlassian.com/platform",
-            "cannot be read: No such file or directory. Check the path; an address begins",
+            "cannot be read: No such file or directory. Check the path. An address begins",
         ),
         (".", "cannot be read: Is a directory"),
     ],
 )
-def test_a_bad_source_is_refused(refused: Callable[..., str], address: str, message: str) -> None:
-    said = refused(address)
-    assert message in said
-    assert "secret" not in said
+def test_invalid_source_is_refused(refused: Callable[..., str], address: str, message: str) -> None:
+    error = refused(address)
+    assert message in error
+    assert "secret" not in error
 
 
-def test_a_file_that_is_a_web_page_is_refused(refused: Callable[..., str], tmp_path: Path) -> None:
+def test_saved_web_page_is_refused(refused: Callable[..., str], tmp_path: Path) -> None:
     (tmp_path / "page.json").write_text("<html></html>", encoding="utf-8")
     assert "is HTML or XML, not a document" in refused(tmp_path / "page.json")
 
 
-def test_a_page_behind_the_link_is_refused(server: Published, refused: Callable[..., str]) -> None:
+def test_link_to_web_page_is_refused(server: Published, refused: Callable[..., str]) -> None:
     page = server.put(PAGE, Reply(link(PATH), headers=HTML))
     address = server.put(PATH, Reply(link("/another"), headers=HTML))
     assert f"error: {address}: is a web page, expected a document." in refused(page)
 
 
-def test_several_links_are_listed(server: Published, refused: Callable[..., str]) -> None:
+def test_ambiguous_links_are_listed(server: Published, refused: Callable[..., str]) -> None:
     page = server.put(PAGE, Reply(link("/a.json") + link("/b.json") + link("/a.json"), headers=HTML))
     assert f"to different addresses:\n  {server.url}/a.json\n  {server.url}/b.json\n" in refused(page)
 
 
-def test_an_unencrypted_link_is_refused(server: Published, refused: Callable[..., str]) -> None:
+def test_unencrypted_link_is_refused(server: Published, refused: Callable[..., str]) -> None:
     page = server.put(PAGE, Reply(link("http://example.com/a.json"), headers=HTML))
     assert "http://example.com/a.json: is not an https address" in refused(page)
 
@@ -459,12 +456,12 @@ def _invalid_operation(document: Document) -> None:
     [
         (
             _without_token,
-            "has no POST /forge/realtime/v1/token, which overlays/openapi uses. Tagged 'Forge Realtime' are: POST /",
+            "has no POST /forge/realtime/v1/token, which overlays/openapi uses. Operations tagged 'Forge Realtime': ",
         ),
         (_invalid_operation, "is not a valid OpenAPI document:\n"),
     ],
 )
-def test_an_unfit_document_is_pinned_only_by_force(
+def test_unusable_document_is_pinned_only_with_force(
     repo: Path,
     run: Run,
     server: Published,
@@ -475,20 +472,20 @@ def test_an_unfit_document_is_pinned_only_by_force(
 ) -> None:
     change(document)
     address = server.put(PATH, Reply(encoded(document), headers=JSON))
-    said = refused(address)
-    assert message in said
-    assert "the same make pull with FORCE=yes" in said
-    assert (", POST /forge/realtime/v2/token. It may be an old revision" in said) == (change is _without_token)
+    error = refused(address)
+    assert message in error
+    assert "the same make pull with FORCE=1" in error
+    assert (", POST /forge/realtime/v2/token. An old revision may be served" in error) == (change is _without_token)
 
     result = run("--root", repo, "pull", "--force", address)
     assert (result.code, result.err) == (0, "")
     assert f"notice: {message}" in result.out
     assert pinned(repo) == canonical(document)
-    # What was forced once is no news.
+    # A second pull finds no change.
     assert run("--root", repo, "pull", address).out.startswith("nothing changed: ")
 
 
-def test_the_tag_cannot_be_forced(
+def test_document_without_tag_cannot_be_forced(
     repo: Path, run: Run, server: Published, document: Document, snapshot: Snapshot
 ) -> None:
     for path in [path for path in document["paths"] if "realtime" in path]:
@@ -499,14 +496,12 @@ def test_the_tag_cannot_be_forced(
     assert snapshot(repo) == before
 
 
-def test_an_overlay_that_no_longer_fits_is_told_but_not_refused(
-    repo: Path, run: Run, server: Published, document: Document
-) -> None:
+def test_overlay_that_no_longer_fits_is_notice(repo: Path, run: Run, server: Published, document: Document) -> None:
     overlay = {"overlay": "1.0.0", "actions": [{"target": "$.no", "remove": True}]}
     (repo / "overlays/openapi/99.json").write_text(json.dumps(overlay), encoding="utf-8")
     result = run("--root", repo, "pull", server.put(PATH, Reply(encoded(document), headers=JSON)))
     assert result.code == 0
-    assert "notice: `make generate` will stop, until this overlay fits the document: " in result.out
+    assert "notice: `make generate` will fail until this overlay fits the document: " in result.out
     assert "overlays/openapi/99.json" in result.out
     assert "action 1, target $.no: matches nothing" in result.out
     assert run("--root", repo, "generate").code == 1
@@ -518,25 +513,25 @@ def test_an_overlay_that_no_longer_fits_is_told_but_not_refused(
         ({"get": {"tags": ["Jira"]}}, "'responses' is a required property"),
         (
             {"get": {"tags": ["Jira"], "responses": {"200": {"$ref": "#/components/responses/No"}}}},
-            "'#/components/responses/No' leads nowhere",
+            "'#/components/responses/No' has no target",
         ),
         (
             {"get": {"tags": ["Jira"], "responses": {"200": {"$ref": "http://localhost/responses.json"}}}},
-            "leads out of #/components",
+            "points outside of #/components",
         ),
     ],
 )
-def test_what_is_invalid_in_another_group_is_told_but_not_refused(
+def test_error_in_another_group_is_notice(
     repo: Path, run: Run, server: Published, document: Document, damage: Document, first: str
 ) -> None:
     document["paths"]["/jira"] = damage
     result = run("--root", repo, "pull", server.put(PATH, Reply(encoded(document), headers=JSON)))
     assert (result.code, result.err) == (0, "")
-    assert "notice: it is not valid OpenAPI in 1 places, none of them in the part for 'Forge Realtime'; " in result.out
+    assert "notice: it has 1 OpenAPI errors, none of them in the part for 'Forge Realtime'. " in result.out
     assert first in result.out
 
 
-def test_schemas_in_a_chain_too_long_to_be_checked_are_told(
+def test_chain_of_schemas_too_long_to_check_is_notice(
     repo: Path, run: Run, server: Published, document: Document
 ) -> None:
     schemas = {
@@ -548,11 +543,11 @@ def test_schemas_in_a_chain_too_long_to_be_checked_are_told(
     document["paths"]["/jira"] = {"get": {"responses": {"200": {"description": "", "content": content}}}}
     result = run("--root", repo, "pull", server.put(PATH, Reply(encoded(document), headers=JSON)))
     assert (result.code, result.err) == (0, "")
-    assert "the first: hundreds of schemas, each referring to the next" in result.out
+    assert "The first: hundreds of schemas that each refer to the next" in result.out
 
 
 @pytest.mark.parametrize("call", [1, 2, 3, 4])
-def test_document_and_source_are_placed_together_or_not_at_all(
+def test_document_and_source_are_replaced_together_or_not_at_all(
     server: Published, refused: Callable[..., str], document: Document, monkeypatch: pytest.MonkeyPatch, call: int
 ) -> None:
     calls = 0
@@ -562,13 +557,13 @@ def test_document_and_source_are_placed_together_or_not_at_all(
         calls += 1
         if calls == call:
             raise OSError("disk full")
-        os.rename(source, target)
+        source.rename(target)
 
-    monkeypatch.setattr("generator.pipeline.atomic_replace.os.replace", replace)
+    monkeypatch.setattr(Path, "replace", replace)
     assert "disk full" in refused(server.put(PATH, Reply(encoded(document), headers=JSON)))
 
 
-def test_a_damaged_source_toml_stops_everything(repo: Path, refused: Callable[..., str]) -> None:
+def test_invalid_source_toml_is_refused(repo: Path, refused: Callable[..., str]) -> None:
     (repo / "spec/source.toml").write_text("not toml", encoding="utf-8")
     assert "spec/source.toml: cannot be read as TOML" in refused()
     (repo / "spec/source.toml").write_text("", encoding="utf-8")

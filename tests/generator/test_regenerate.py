@@ -1,8 +1,9 @@
+"""`python -m generator generate`, `check` and `lock`."""
+
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import shutil
 import signal
@@ -17,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from generator.pipeline.atomic_replace import put_in_place
+from generator.pipeline.atomic_replace import replace_atomically
 from generator.pipeline.lock import lock_text
 from tests.generator.conftest import repin
 
@@ -29,7 +30,7 @@ Snapshot = Callable[[Path], dict[str, tuple[bytes, int]]]
 
 @pytest.fixture
 def fake_render(monkeypatch: pytest.MonkeyPatch, repository: Path) -> None:
-    """Takes the committed code for what rendering makes, where rendering itself is not the subject."""
+    """Replace rendering by a copy of the committed code."""
 
     def render(document: Any, config: Path, output: Path) -> None:
         source = repository / "generated/forge_realtime/_api"
@@ -40,14 +41,14 @@ def fake_render(monkeypatch: pytest.MonkeyPatch, repository: Path) -> None:
 
 @pytest.fixture
 def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where the system's temporary files go."""
+    """The folder of temporary files."""
     folder = tmp_path / "tmp"
     folder.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
     return folder
 
 
-def test_generate_from_nothing_makes_what_is_committed_and_again_changes_nothing(
+def test_generate_makes_committed_files_and_then_changes_nothing(
     repository: Path, repo: Path, run: Run, snapshot: Snapshot, scratch: Path
 ) -> None:
     committed = {name: content for name, (content, _) in snapshot(repo).items()}
@@ -83,7 +84,7 @@ def _folders(base: Path) -> dict[str, int]:
     return {str(path.relative_to(base)): path.stat().st_mtime_ns for path in [base, *base.rglob("*")] if path.is_dir()}
 
 
-def test_generate_mends_an_edit_by_hand(repo: Path, run: Run, fake_render: None) -> None:
+def test_generate_reverts_manual_edit(repo: Path, run: Run, fake_render: None) -> None:
     committed = (repo / "generated/forge_realtime/_api/client.py").read_bytes()
     (repo / "generated/forge_realtime/_api/client.py").write_text("edited", encoding="utf-8")
     result = run("--root", repo, "generate")
@@ -91,13 +92,13 @@ def test_generate_mends_an_edit_by_hand(repo: Path, run: Run, fake_render: None)
     assert (repo / "generated/forge_realtime/_api/client.py").read_bytes() == committed
 
 
-def test_a_changed_overlay_changes_document_code_and_lock(repo: Path, run: Run) -> None:
+def test_changed_overlay_changes_document_code_and_lock(repo: Path, run: Run) -> None:
     overlay = repo / "overlays/openapi/90-more.yaml"
     overlay.write_text(
         "overlay: 1.0.0\n"
         "info: {title: t, version: '1'}\n"
         "actions:\n"
-        "  - target: $.paths['/forge/realtime/v1/publish'].post.requestBody.content['application/json'].schema.properties\n"
+        "  - target: $.paths['/forge/realtime/v1/publish'].post.requestBody.content[*].schema.properties\n"
         "    update: {urgent: {type: object, title: Urgency}}\n",
         encoding="utf-8",
     )
@@ -119,7 +120,7 @@ def test_a_changed_overlay_changes_document_code_and_lock(repo: Path, run: Run) 
     )
 
 
-def test_check_passes_on_what_is_committed_and_names_each_file_that_is_not(
+def test_check_names_each_file_that_differs(
     repo: Path, run: Run, fake_render: None, snapshot: Snapshot, scratch: Path
 ) -> None:
     api = repo / "generated/forge_realtime/_api"
@@ -144,12 +145,12 @@ def test_check_passes_on_what_is_committed_and_names_each_file_that_is_not(
         "  generated/forge_realtime/_api/types.py: is missing",
         "  spec/realtime.json: differs",
     ]
-    assert result.err.splitlines()[-1] == "Run `make generate`, and commit what it changes."
+    assert result.err.splitlines()[-1] == "Run `make generate`, and commit the changes."
     assert snapshot(repo) == before
     assert list(scratch.iterdir()) == []
 
 
-def test_what_make_generate_takes_for_done_has_to_be_unlocked_first(repo: Path, run: Run, fake_render: None) -> None:
+def test_edited_lock_must_be_removed(repo: Path, run: Run, fake_render: None) -> None:
     with (repo / "generated/forge_realtime/_api/client.py").open("a", encoding="utf-8") as file:
         file.write("# edited\n")
     (repo / "generated.lock").write_text(lock_text(repo, repo), encoding="utf-8")
@@ -158,14 +159,14 @@ def test_what_make_generate_takes_for_done_has_to_be_unlocked_first(repo: Path, 
     assert result.err.splitlines()[1:] == [
         "  generated.lock: differs",
         "  generated/forge_realtime/_api/client.py: differs",
-        "generated.lock was edited by hand and says what is there: remove it, run `make generate`, and commit what it changes.",
+        "generated.lock was edited to match these files: remove it, run `make generate`, and commit the changes.",
     ]
     (repo / "generated.lock").unlink()
     assert run("--root", repo, "generate").code == 0
     assert run("--root", repo, "check").code == 0
 
 
-def test_check_of_the_real_repository_runs_the_real_renderer(repo: Path, run: Run) -> None:
+def test_check_renders_for_real(repo: Path, run: Run) -> None:
     lock = repo / "generated.lock"
     lock.write_text(lock.read_text(encoding="utf-8").replace('"ruff": "', '"ruff": "9'), encoding="utf-8")
     result = run("--root", repo, "check")
@@ -173,7 +174,7 @@ def test_check_of_the_real_repository_runs_the_real_renderer(repo: Path, run: Ru
     assert result.err.splitlines()[1:-1] == ["  generated.lock: differs"]
 
 
-def test_lock_holds_the_hash_of_everything(repo: Path, run: Run, snapshot: Snapshot) -> None:
+def test_lock_contains_hash_of_every_input_and_output(repo: Path, run: Run, snapshot: Snapshot) -> None:
     committed = (repo / "generated.lock").read_bytes()
     before = snapshot(repo)
     assert run("--root", repo, "lock") == (0, "", "")
@@ -186,7 +187,7 @@ def test_lock_holds_the_hash_of_everything(repo: Path, run: Run, snapshot: Snaps
     assert hashes == {name: hashlib.sha256((repo / name).read_bytes()).hexdigest() for name in hashes}
     assert {name for name in hashes if name.startswith("generator/")} == {
         "generator/openapi-python-client.yaml",
-        # Pull, comparison and release decide nothing of what is made.
+        # Pull, comparison and release do not affect the output.
         *(name for name in before if re.fullmatch(r"generator/(pipeline/)?[a-z_]+\.py", name)),
     }
     assert {name for name in hashes if not name.startswith("generator/")} == {
@@ -243,8 +244,8 @@ def _no_configuration(repo: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "messages"),
     [
-        (_change_document, ["spec/forge-containers-api.json: its SHA-256 is", "otherwise restore the document"]),
-        (_bad_reference, ["spec/forge-containers-api.json: the reference '#/components/schemas/Gone' leads nowhere"]),
+        (_change_document, ["spec/forge-containers-api.json: its SHA-256 is", "Restore the document."]),
+        (_bad_reference, ["spec/forge-containers-api.json: the reference '#/components/schemas/Gone' has no target"]),
         (_without_tag, ["spec/forge-containers-api.json: no operation is tagged 'Forge Realtime'", "'Forge Context'"]),
         (_overlay("$.no"), ["overlays/openapi/99.json: line 1: action 1, target $.no: matches nothing"]),
         (_overlay("$.info"), ["spec/realtime.json: is not a valid OpenAPI document", "'info' is a required property"]),
@@ -253,7 +254,7 @@ def _no_configuration(repo: Path) -> None:
         (_no_configuration, ["openapi-python-client", "exit code 2"]),
     ],
 )
-def test_a_failed_step_changes_nothing(
+def test_failed_step_changes_nothing(
     repo: Path,
     run: Run,
     snapshot: Snapshot,
@@ -275,7 +276,7 @@ def test_a_failed_step_changes_nothing(
 
 
 @pytest.mark.parametrize(("failure", "code"), [(OSError("disk full"), 1), (KeyboardInterrupt(), 130)])
-def test_a_failure_while_rendering_leaves_no_scratch_folder(
+def test_failure_while_rendering_leaves_no_scratch_folder(
     repo: Path,
     run: Run,
     snapshot: Snapshot,
@@ -297,7 +298,7 @@ def test_a_failure_while_rendering_leaves_no_scratch_folder(
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_leaves_everything_as_it_was(repo: Path, repository: Path, snapshot: Snapshot, number: int) -> None:
+def test_signal_changes_nothing(repo: Path, repository: Path, snapshot: Snapshot, number: int) -> None:
     (repo / "generated.lock").unlink()
     before, top = snapshot(repo), sorted(repo.iterdir())
     process = subprocess.Popen(
@@ -305,7 +306,7 @@ def test_a_signal_leaves_everything_as_it_was(repo: Path, repository: Path, snap
     )
     assert process.stdout is not None
     with process.stdout as output:
-        # Printed before it renders.
+        # Printed before rendering.
         while not output.readline().startswith(b"patch:"):
             assert process.poll() is None
         process.send_signal(number)
@@ -315,7 +316,7 @@ def test_a_signal_leaves_everything_as_it_was(repo: Path, repository: Path, snap
 
 
 def _failing_replace(monkeypatch: pytest.MonkeyPatch, call: int, failure: BaseException, after: bool) -> None:
-    """Lets `os.replace` fail at its nth call, before or after it has done its work."""
+    """Make the nth `Path.replace` fail, before or after the replacement."""
     calls = 0
 
     def replace(source: Path, target: Path) -> None:
@@ -323,32 +324,38 @@ def _failing_replace(monkeypatch: pytest.MonkeyPatch, call: int, failure: BaseEx
         calls += 1
         if calls == call and not after:
             raise failure
-        os.rename(source, target)
+        source.rename(target)
         if calls == call:
             raise failure
 
-    monkeypatch.setattr("generator.pipeline.atomic_replace.os.replace", replace)
+    monkeypatch.setattr(Path, "replace", replace)
 
 
 @pytest.mark.parametrize("after", [False, True])
 @pytest.mark.parametrize("call", range(1, 6))
 @pytest.mark.parametrize("failure", [OSError("refused"), KeyboardInterrupt()])
-def test_an_interrupted_swap_is_undone(
+def test_interrupted_replacement_is_undone(
     tmp_path: Path, snapshot: Snapshot, monkeypatch: pytest.MonkeyPatch, call: int, failure: BaseException, after: bool
 ) -> None:
-    place, scratch = tmp_path / "place", tmp_path / "scratch"
-    for path in (place / "a.txt", place / "tree/b.txt", scratch / "a.txt", scratch / "tree/b.txt", scratch / "new.txt"):
+    target, scratch = tmp_path / "target", tmp_path / "scratch"
+    for path in (
+        target / "a.txt",
+        target / "tree/b.txt",
+        scratch / "a.txt",
+        scratch / "tree/b.txt",
+        scratch / "new.txt",
+    ):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(str(path), encoding="utf-8")
-    before = snapshot(place)
+    before = snapshot(target)
     _failing_replace(monkeypatch, call, failure, after)
     with pytest.raises(type(failure)):
-        put_in_place({scratch / name: place / name for name in ("a.txt", "tree", "new.txt")}, scratch)
-    assert snapshot(place) == before
+        replace_atomically({scratch / name: target / name for name in ("a.txt", "tree", "new.txt")}, scratch)
+    assert snapshot(target) == before
 
 
 @pytest.mark.parametrize("call", [1, 2, 4, 6])
-def test_generate_that_fails_in_the_swap_changes_nothing(
+def test_failed_replacement_changes_nothing(
     repo: Path, run: Run, fake_render: None, snapshot: Snapshot, monkeypatch: pytest.MonkeyPatch, call: int
 ) -> None:
     for name in ("spec/realtime.json", "generated/forge_realtime/_api/client.py", "generated.lock"):
@@ -361,7 +368,7 @@ def test_generate_that_fails_in_the_swap_changes_nothing(
     assert sorted(repo.iterdir()) == top
 
 
-def test_a_missing_program_is_an_error(repo: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_program_is_error(repo: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def version(name: str) -> str:
         raise metadata.PackageNotFoundError(name)
 

@@ -70,7 +70,7 @@ def state(root: Path) -> tuple[object, ...]:
 
 @pytest.fixture
 def unreleased(git_repo: Path) -> Path:
-    """Nothing was released yet, and the changelog has a line."""
+    """A repository without a release, with a line in the changelog."""
     note(git_repo, UNRELEASED)
     commit(git_repo)
     return git_repo
@@ -78,26 +78,26 @@ def unreleased(git_repo: Path) -> Path:
 
 @pytest.fixture
 def released(git_repo: Path) -> Path:
-    """0.1.0 was released, and nothing has changed since."""
+    """A repository with the release 0.1.0 and no change since."""
     note(git_repo, RELEASED)
     commit(git_repo)
     git(git_repo, "tag", "--annotate", "--message", "0.1.0", "v0.1.0")
     return git_repo
 
 
-# Hand-written changes of what is shipped
+# Changes of files in the wheel
 
 
 def nothing(root: Path) -> None:
     (root / "spec/notes.md").write_text("Not shipped.\n", encoding="utf-8")
 
 
-def words(root: Path) -> None:
-    edit(root / PACKAGE / "_core/retry.py", '"""', '"""Words. ')
+def docstring(root: Path) -> None:
+    edit(root / PACKAGE / "_core/retry.py", '"""', '"""More. ')
 
 
 def no_code(root: Path) -> None:
-    words(root)
+    docstring(root)
     edit(root / "emulator/forge_realtime_emulator/static/console.html", "<title>", "<title>The ")
     edit(root / "pyproject.toml", '"attrs>=22.2,<27"', '"attrs>=23.1,<27"')
 
@@ -122,12 +122,13 @@ def page_of_the_emulator(root: Path) -> None:
     edit(root / "emulator/forge_realtime_emulator/static/console.html", "<title>", "<title>The ")
 
 
-def test_the_first_release_is_the_version_that_is_there(unreleased: Path, run: Run) -> None:
+def test_first_release_keeps_version(unreleased: Path, run: Run) -> None:
     before = git(unreleased, "rev-parse", "HEAD")
     result = run("--root", unreleased, "release")
     assert (result.code, result.err) == (0, "")
     assert (
-        "first release: there is no tag v… to compare with. Version: 0.1.0, the version that is there\n" in result.out
+        "first release: no tag v… to compare with. Version: 0.1.0 (as in overlays/forge_realtime/_version.py)\n"
+        in result.out
     )
     assert "Nothing was pushed\nnext: `make push` pushes both, `make publish INDEX=https://…`" in result.out
     assert git(unreleased, "rev-parse", "HEAD~1") == before
@@ -137,17 +138,17 @@ def test_the_first_release_is_the_version_that_is_there(unreleased: Path, run: R
     assert (unreleased / "CHANGELOG.md").read_text(encoding="utf-8") == (
         f"# Changelog\n\n## Unreleased\n\n## 0.1.0 - {today()}\n\n### Changed\n\n- Something.\n"
     )
-    # And there is nothing more to release.
+    # Then there is nothing to release.
     after = state(unreleased)
     result = run("--root", unreleased, "release")
     assert result.code == 1
-    assert "nothing that is shipped changed since v0.1.0, so there is nothing to release." in result.err
+    assert "nothing to release: nothing in the wheel changed since v0.1.0." in result.err
     assert state(unreleased) == after
 
 
-def test_a_first_release_of_another_version(unreleased: Path, run: Run) -> None:
+def test_first_release_with_bump(unreleased: Path, run: Run) -> None:
     result = run("--root", unreleased, "release", "--bump", "major")
-    assert "Version: 1.0.0, as BUMP=major asks for\n" in result.out
+    assert "Version: 1.0.0 (BUMP=major)\n" in result.out
     assert git(unreleased, "tag") == "v1.0.0"
     assert git(unreleased, "show", "--format=", "--name-only", "HEAD").split() == [
         "CHANGELOG.md",
@@ -163,7 +164,7 @@ def test_a_first_release_of_another_version(unreleased: Path, run: Run) -> None:
             no_code,
             "0.1.1",
             "cosmetic",
-            "forge_realtime_emulator/static/console.html: another text\n  pyproject.toml: another dependencies",
+            "forge_realtime_emulator/static/console.html: changed\n  pyproject.toml: dependencies changed",
         ),
         (new_method, "0.1.1", "additive", "Invocation.is_new: added"),
         (removed_method, "0.2.0", "breaking", "Invocation.to_text: Public object was removed"),
@@ -175,7 +176,7 @@ def test_a_first_release_of_another_version(unreleased: Path, run: Run) -> None:
         ),
     ],
 )
-def test_the_version_follows_what_changed_by_hand_in_the_wheel(
+def test_change_in_wheel_determines_version(
     released: Path, run: Run, change: Change, version: str, verdict: str, reason: str
 ) -> None:
     change(released)
@@ -185,7 +186,7 @@ def test_the_version_follows_what_changed_by_hand_in_the_wheel(
     assert (result.code, result.err) == (0, "")
     assert f"since v0.1.0: {verdict}\n" in result.out
     assert f"\n  {reason}\n" in result.out
-    assert f"version: 0.1.0 → {version}, as BUMP=auto asks for" in result.out
+    assert f"version: 0.1.0 → {version} (BUMP=auto)" in result.out
     assert git(released, "tag").split() == ["v0.1.0", f"v{version}"]
     assert f'__version__ = "{version}"' in (released / PACKAGE / "_version.py").read_text(encoding="utf-8")
 
@@ -194,34 +195,34 @@ def test_the_version_follows_what_changed_by_hand_in_the_wheel(
     ("change", "effect", "reason"),
     [
         ({}, Effect.NONE, None),
-        ({"description": "Other words"}, Effect.COSMETIC, "another description"),
-        ({"dependencies": ["attrs"]}, Effect.COSMETIC, "another dependencies"),
-        ({"optional-dependencies": {}}, Effect.BREAKING, "the extra aiohttp removed"),
+        ({"description": "Other words"}, Effect.COSMETIC, "description changed"),
+        ({"dependencies": ["attrs"]}, Effect.COSMETIC, "dependencies changed"),
+        ({"optional-dependencies": {}}, Effect.BREAKING, "extra aiohttp removed"),
         (
             {"optional-dependencies": {**PROJECT["optional-dependencies"], "more": []}},
             Effect.ADDITIVE,
-            "the extra more added",
+            "extra more added",
         ),
-        ({"scripts": {"forge": "forge_realtime"}}, Effect.BREAKING, "the command forge-realtime removed"),
-        ({"entry-points": {}}, Effect.BREAKING, "the pytest plugin forge_realtime removed"),
+        ({"scripts": {"forge": "forge_realtime"}}, Effect.BREAKING, "command forge-realtime removed"),
+        ({"entry-points": {}}, Effect.BREAKING, "pytest plugin forge_realtime removed"),
         ({"requires-python": ">=3.12"}, Effect.BREAKING, "Python 3.11 no longer allowed"),
         ({"requires-python": ">=3.10"}, Effect.ADDITIVE, "Python 3.10 allowed"),
-        ({"requires-python": ">=3.11.0"}, Effect.COSMETIC, "another requires-python"),
+        ({"requires-python": ">=3.11.0"}, Effect.COSMETIC, "requires-python changed"),
     ],
 )
-def test_what_became_of_the_metadata(change: dict[str, Any], effect: Effect, reason: str | None) -> None:
+def test_metadata_changes_have_effects(change: dict[str, Any], effect: Effect, reason: str | None) -> None:
     found = compare_metadata(PROJECT, {**PROJECT, **change})
     assert max(found.values(), default=Effect.NONE) is effect
     assert (reason is None and not found) or found[f"pyproject.toml: {reason}"] is effect
 
 
-def test_a_bump_smaller_than_the_verdict_is_refused_and_names_the_changes(released: Path, run: Run) -> None:
+def test_too_small_bump_is_refused_with_changes(released: Path, run: Run) -> None:
     removed_method(released)
     commit(released)
     before = state(released)
     result = run("--root", released, "release")
     assert (result.code, result.out) == (1, "")
-    assert "CHANGELOG.md says nothing under Unreleased, but since v0.1.0 there is something breaking:" in result.err
+    assert "CHANGELOG.md has no lines under Unreleased, but the changes since v0.1.0 are breaking:" in result.err
     assert "\n  Invocation.to_text: Public object was removed\n" in result.err
     assert state(released) == before
 
@@ -230,32 +231,30 @@ def test_a_bump_smaller_than_the_verdict_is_refused_and_names_the_changes(releas
     before = state(released)
     result = run("--root", released, "release", "--bump", "patch")
     assert (result.code, result.out) == (1, "")
-    assert (
-        "BUMP=patch would make 0.1.1, but since v0.1.0 there is something breaking, which asks for 0.2.0:" in result.err
-    )
+    assert "BUMP=patch is too small: the changes since v0.1.0 are breaking and require a minor release:" in result.err
     assert "\n  Invocation.to_text: Public object was removed\n" in result.err
-    assert "Use BUMP=auto or BUMP=minor, or undo the change." in result.err
+    assert "Use BUMP=auto or BUMP=minor, or undo the changes." in result.err
     assert state(released) == before
 
-    # A greater one is nobody's harm.
+    # A larger bump is allowed.
     assert run("--root", released, "release", "--bump", "major").code == 0
     assert git(released, "tag").split() == ["v0.1.0", "v1.0.0"]
 
 
-def test_lines_without_a_change_are_released_only_when_asked_for(released: Path, run: Run) -> None:
+def test_changelog_lines_alone_need_explicit_bump(released: Path, run: Run) -> None:
     nothing(released)
     note(released, BOTH)
     commit(released)
     before = state(released)
     result = run("--root", released, "release")
     assert result.code == 1
-    assert "CHANGELOG.md has lines under Unreleased: if they are worth it, BUMP=patch." in result.err
+    assert "To release the lines under Unreleased in CHANGELOG.md: BUMP=patch." in result.err
     assert state(released) == before
     assert run("--root", released, "release", "--bump", "patch").code == 0
     assert git(released, "tag").split() == ["v0.1.0", "v0.1.1"]
 
 
-def test_a_document_that_changed_elsewhere_is_told_from_nothing(released: Path, run: Run) -> None:
+def test_change_outside_of_realtime_part_is_named(released: Path, run: Run) -> None:
     document = json.loads((released / "spec/forge-containers-api.json").read_text(encoding="utf-8"))
     document["components"]["schemas"]["App"]["properties"]["name"] = {"type": "string"}
     repin(released, document)
@@ -266,13 +265,13 @@ def test_a_document_that_changed_elsewhere_is_told_from_nothing(released: Path, 
     result = run("--root", released, "release")
     assert result.code == 1
     assert (
-        "of what is shipped only the document's hash and version in generated/forge_realtime/_document.py changed since "
-        "v0.1.0, so there is nothing to release. CHANGELOG.md has lines under Unreleased: if they are worth it, BUMP=patch."
+        "nothing to release: nothing in the wheel changed since v0.1.0 except the hash and version of the document in "
+        "generated/forge_realtime/_document.py. To release the lines under Unreleased in CHANGELOG.md: BUMP=patch."
     ) in result.err
     assert state(released) == before
 
 
-def test_releases_after_changed_documents(unreleased: Path, run: Run) -> None:
+def test_changed_document_is_released(unreleased: Path, run: Run) -> None:
     assert run("--root", unreleased, "release").code == 0
     document = json.loads((unreleased / "spec/forge-containers-api.json").read_text(encoding="utf-8"))
     repin(unreleased, revision(document, 2))
@@ -295,11 +294,11 @@ def test_releases_after_changed_documents(unreleased: Path, run: Run) -> None:
     assert headings == ["## Unreleased", f"## 0.2.0 - {today()}", f"## 0.1.0 - {today()}"]
 
 
-# What is refused before anything is compared
+# Reasons for a refusal
 
 
 def dirty(root: Path) -> None:
-    words(root)
+    docstring(root)
 
 
 def untracked(root: Path) -> None:
@@ -307,7 +306,7 @@ def untracked(root: Path) -> None:
 
 
 def staged(root: Path) -> None:
-    words(root)
+    docstring(root)
     git(root, "add", "--all")
 
 
@@ -354,23 +353,23 @@ def no_release_of_that_name(root: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (dirty, "the tree is dirty:\n M overlays/forge_realtime/_core/retry.py\nCommit or remove that first"),
+        (dirty, "the tree is dirty:\n M overlays/forge_realtime/_core/retry.py\nCommit or remove these first"),
         (untracked, "the tree is dirty:\n?? notes.txt\n"),
         (staged, "the tree is dirty:\nM  overlays/forge_realtime/_core/retry.py\n"),
         (detached, "no branch is checked out. A release is a commit on a branch: git switch main"),
-        (not_as_locked, "generated/ is not what generated.lock says. Run `make generate`"),
-        (tag_elsewhere, "the tag v0.1.0 is there already, outside of this branch."),
-        (tags_left_behind, "CHANGELOG.md has the release 0.1.0, but this branch holds no tag v0.1.0"),
-        (empty, "CHANGELOG.md says nothing under Unreleased. Write what the first release holds."),
+        (not_as_locked, "generated/ does not match generated.lock. Run `make generate`"),
+        (tag_elsewhere, "the tag v0.1.0 already exists on another branch."),
+        (tags_left_behind, "CHANGELOG.md contains the release 0.1.0, but this branch has no tag v0.1.0"),
+        (empty, "CHANGELOG.md has no lines under Unreleased. Describe the first release there."),
         (no_heading, "CHANGELOG.md: has 0 headings `## Unreleased`, expected one."),
         (
             version_by_hand,
-            "the last tag is v0.1.0, overlays/forge_realtime/_version.py says 0.1.1 and CHANGELOG.md 0.1.0.",
+            "the last tag is v0.1.0, but overlays/forge_realtime/_version.py says 0.1.1 and CHANGELOG.md 0.1.0.",
         ),
         (no_release_of_that_name, "the last tag is v2-experiment, "),
     ],
 )
-def test_what_is_refused_and_leaves_all_as_it_was(unreleased: Path, run: Run, change: Change, message: str) -> None:
+def test_refusal_changes_nothing(unreleased: Path, run: Run, change: Change, message: str) -> None:
     change(unreleased)
     before = state(unreleased)
     result = run("--root", unreleased, "release")
@@ -378,7 +377,7 @@ def test_what_is_refused_and_leaves_all_as_it_was(unreleased: Path, run: Run, ch
     assert state(unreleased) == before
 
 
-def test_a_shallow_clone_is_refused(unreleased: Path, run: Run, tmp_path: Path) -> None:
+def test_shallow_clone_is_refused(unreleased: Path, run: Run, tmp_path: Path) -> None:
     git(tmp_path, "clone", "--quiet", "--depth", "1", unreleased.as_uri(), "shallow")
     result = run("--root", tmp_path / "shallow", "release")
     assert result.code == 1
@@ -404,7 +403,7 @@ def hook(root: Path, name: str, text: str) -> None:
         (lambda root: hook(root, "pre-commit", "echo not today >&2; exit 1"), "`git commit` failed: not today"),
     ],
 )
-def test_a_failure_on_the_way_undoes_what_was_done(unreleased: Path, run: Run, change: Change, message: str) -> None:
+def test_failure_is_undone(unreleased: Path, run: Run, change: Change, message: str) -> None:
     change(unreleased)
     before = state(unreleased)
     result = run("--root", unreleased, "release", "--bump", "minor")
@@ -413,8 +412,8 @@ def test_a_failure_on_the_way_undoes_what_was_done(unreleased: Path, run: Run, c
     assert state(unreleased) == before
 
 
-def test_an_interrupted_release_undoes_what_was_done(unreleased: Path, tmp_path: Path) -> None:
-    # The tag was made when the interrupt comes.
+def test_interrupt_is_undone(unreleased: Path, tmp_path: Path) -> None:
+    # The interrupt comes after the tag was made.
     wrapper = tmp_path / "bin/git"
     wrapper.parent.mkdir()
     interrupt = 'if [ "$3 $4" = "tag --annotate" ]; then kill -INT $PPID; fi'
@@ -443,7 +442,7 @@ def test_an_interrupted_release_undoes_what_was_done(unreleased: Path, tmp_path:
         ("1.2.3", "minor", "1.3.0"),
     ],
 )
-def test_the_version_that_follows(version: str, part: str, expected: str) -> None:
+def test_raised_version(version: str, part: str, expected: str) -> None:
     assert raised(version, part) == expected
 
 
@@ -458,5 +457,5 @@ def test_the_version_that_follows(version: str, part: str, expected: str) -> Non
         ("1.2.3", Effect.BREAKING, ("major", "2.0.0")),
     ],
 )
-def test_below_1_all_is_shifted_by_one(version: str, effect: Effect, expected: tuple[str, str]) -> None:
+def test_below_1_0_0_effects_raise_smaller_parts(version: str, effect: Effect, expected: tuple[str, str]) -> None:
     assert next_version(version, effect) == expected

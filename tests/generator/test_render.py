@@ -1,4 +1,4 @@
-"""These run the real openapi-python-client."""
+"""Rendering with the real openapi-python-client."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def config(repository: Path) -> Path:
 
 @pytest.fixture
 def python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Runs the subprocess with this Python under more options, from a folder without ruff."""
+    """Run the subprocess with additional options for Python, from a folder without ruff."""
 
     def python(options: str) -> None:
         script = tmp_path / "bin" / "python"
@@ -42,8 +42,8 @@ def python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], N
     return python
 
 
-def test_the_machine_does_not_show_in_the_output(repository: Path, tmp_path: Path) -> None:
-    """Rendering again, under everything that could make a difference, gives the committed bytes."""
+def test_output_does_not_depend_on_machine(repository: Path, tmp_path: Path) -> None:
+    """Rendering gives the committed bytes even in a hostile environment."""
     home, work = tmp_path / "höme", tmp_path / "wörk"
     hostile = 'line-length = 40\nindent-width = 2\nexclude = ["*.py"]\n[format]\nquote-style = "single"\n'
     for path, content in {
@@ -99,7 +99,7 @@ def test_the_machine_does_not_show_in_the_output(repository: Path, tmp_path: Pat
     ]
 
 
-def test_rendering_the_same_again_touches_nothing(
+def test_rendering_again_touches_nothing(
     repository: Path, repo: Path, run: Run, snapshot: Callable[[Path], Any]
 ) -> None:
     output = repo / "generated/forge_realtime/_api"
@@ -152,20 +152,20 @@ def _not_3(document: Document) -> None:
     ("change", "message"),
     [
         (_duplicate_titles, 'Attempted to generate duplicate models with name "Same"'),
-        (_titles_alike, " schemas: some have names too much alike"),
-        (_operations_alike, " operations: some have names too much alike"),
+        (_titles_alike, " schemas: some names are too similar"),
+        (_operations_alike, " operations: some names are too similar"),
         (
             _no_description,
             "$.paths['/forge/realtime/v1/token'].post.responses['200']: 'description' is a required property",
         ),
         (_bad_type, ".properties.claims.type: 'objekt' is not one of"),
         (_malformed, "$.paths['/a'].get.responses: 3 is not of type 'object'"),
-        (_bad_reference, f"the reference '{SCHEMA}Missing' leads nowhere"),
-        (_external_reference, "the reference 'file:///etc/hostname' leads out of #/components"),
+        (_bad_reference, f"the reference '{SCHEMA}Missing' has no target"),
+        (_external_reference, "the reference 'file:///etc/hostname' points outside of #/components"),
         (_not_3, "is not an OpenAPI 3.0 or 3.1 document: found openapi '2.0'"),
     ],
 )
-def test_what_cannot_be_rendered_whole_is_an_error_and_changes_nothing(
+def test_incomplete_rendering_is_error_and_changes_nothing(
     derived: Document,
     repo: Path,
     run: Run,
@@ -185,25 +185,25 @@ def test_what_cannot_be_rendered_whole_is_an_error_and_changes_nothing(
     assert snapshot(repo) == before
 
 
-def test_a_dropped_schema_is_an_error_even_where_only_the_tool_warns(
+def test_warning_about_dropped_schema_is_error(
     derived: Document, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """openapi-python-client drops a schema with a bad $ref and calls that a success, unless told otherwise."""
+    """By default, openapi-python-client drops a schema with an invalid $ref and succeeds."""
     monkeypatch.setattr(render_module, "_require_valid", lambda document: None)
     _bad_reference(derived)
-    with pytest.raises(GeneratorError, match=r"(?s)exit code 1 and said:.*Could not find reference.*schemas/A"):
+    with pytest.raises(GeneratorError, match=r"(?s)exit code 1:.*Could not find reference.*schemas/A"):
         render(derived, config, tmp_path / "out")
 
 
-def test_a_missing_formatter_is_an_error(
+def test_missing_formatter_is_error(
     derived: Document, config: Path, tmp_path: Path, python: Callable[[str], None]
 ) -> None:
     python("")
-    with pytest.raises(GeneratorError, match=r"(?s)exit code 1 and said:.*ruff is not in PATH.*make setup"):
+    with pytest.raises(GeneratorError, match=r"(?s)exit code 1:.*ruff is not in PATH.*make setup"):
         render(derived, config, tmp_path / "out")
 
 
-def test_a_missing_openapi_python_client_is_an_error(
+def test_missing_openapi_python_client_is_error(
     repo: Path, run: Run, python: Callable[[str], None], snapshot: Callable[[Path], Any]
 ) -> None:
     python("-S")
@@ -215,15 +215,15 @@ def test_a_missing_openapi_python_client_is_an_error(
     assert snapshot(repo) == before
 
 
-def test_a_missing_configuration_is_an_error(derived: Document, tmp_path: Path) -> None:
-    with pytest.raises(GeneratorError, match="exit code 2 and said:"):
+def test_missing_configuration_is_error(derived: Document, tmp_path: Path) -> None:
+    with pytest.raises(GeneratorError, match="exit code 2:"):
         render(derived, tmp_path / "missing.yaml", tmp_path / "out")
 
 
-def test_a_folder_that_holds_something_else_is_not_replaced(repository: Path, tmp_path: Path, run: Run) -> None:
+def test_folder_with_other_content_is_not_replaced(repository: Path, tmp_path: Path, run: Run) -> None:
     (tmp_path / "notes.txt").write_text("precious", encoding="utf-8")
     for output in (tmp_path, tmp_path / "notes.txt"):
         result = run("render", repository / "spec/realtime.json", "--output", output)
         assert result.code == 1
-        assert "holds something else than a rendered client" in result.err
+        assert "is not a rendered client" in result.err
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]

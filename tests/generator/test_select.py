@@ -1,3 +1,5 @@
+"""Selection of operations by tag, and of the components that they use."""
+
 from __future__ import annotations
 
 import copy
@@ -21,7 +23,7 @@ SECTIONS = ("schemas", "parameters", "headers", "responses", "requestBodies", "s
 
 
 def document(*operations: Document, **components: Any) -> Document:
-    """Each operation, tagged T unless it says otherwise, on a path of its own; beside them one tagged `Other`."""
+    """Return a document with one path per operation, tagged T by default, and one operation tagged `Other`."""
     paths: Document = {f"/p{i}": {"post": {"tags": ["T"], **operation}} for i, operation in enumerate(operations)}
     paths["/other"] = {"get": {"tags": ["Other"], "responses": {"200": {"$ref": "#/components/responses/Unused"}}}}
     return {
@@ -44,7 +46,7 @@ def names(*names: str) -> Document:
     return {name: {"type": "object"} for name in names}
 
 
-def test_pinned_document(repository: Path, run: Run) -> None:
+def test_realtime_part_of_pinned_document(repository: Path, run: Run) -> None:
     result = run("select")
     pinned = json.loads((repository / "spec/forge-containers-api.json").read_text(encoding="utf-8"))
     selected = json.loads(result.out)
@@ -55,7 +57,7 @@ def test_pinned_document(repository: Path, run: Run) -> None:
     assert [tag["name"] for tag in selected["tags"]] == ["Forge Realtime"]
 
 
-def test_several_tags_and_an_output_file(repository: Path, tmp_path: Path, run: Run) -> None:
+def test_several_tags_are_selected_into_file(repository: Path, tmp_path: Path, run: Run) -> None:
     pinned = repository / "spec/forge-containers-api.json"
     output = tmp_path / "selected.json"
     result = run("select", pinned, "--tag", "Forge Context", "--tag", "App Installations", "--output", output)
@@ -77,12 +79,12 @@ def test_several_tags_and_an_output_file(repository: Path, tmp_path: Path, run: 
         ({"properties": {"x": {"patternProperties": {"y": {"if": {"$ref": SCHEMA + "A"}}}}}}, {"A"}),
         ({"discriminator": {"propertyName": "k", "mapping": {"a": "A", "b": SCHEMA + "B"}}}, {*"AB"}),
         ({"$ref": SCHEMA + "A", "properties": {"b": {"$ref": SCHEMA + "B"}}}, {*"AB"}),
-        # Properties whose names are keywords are schemas like any other …
+        # Properties can have the names of keywords …
         ({"properties": {"$ref": {"$ref": SCHEMA + "A"}, "example": {"$ref": SCHEMA + "B"}}}, {*"AB"}),
         ({"properties": {"default": {"$ref": SCHEMA + "A"}, "enum": {"$ref": SCHEMA + "B"}}}, {*"AB"}),
         ({"properties": {"mapping": {"$ref": SCHEMA + "A"}, "propertyName": {"$ref": SCHEMA + "B"}}}, {*"AB"}),
         ({"properties": {"security": {"$ref": SCHEMA + "A"}, "x-y": {"$ref": SCHEMA + "B"}}}, {*"AB"}),
-        # … and what only looks like a reference is none.
+        # … and not everything that looks like a reference is one.
         ({"example": {"$ref": SCHEMA + "A"}, "default": {"$ref": "nowhere"}, "enum": [{"$ref": SCHEMA + "B"}]}, set()),
         ({"const": {"$ref": SCHEMA + "A"}, "examples": [{"$ref": SCHEMA + "B"}], "x-y": {"$ref": SCHEMA + "C"}}, set()),
         ({"required": ["$ref", "mapping"], "mapping": {"a": "A"}, "security": [{"A": []}]}, set()),
@@ -90,13 +92,13 @@ def test_several_tags_and_an_output_file(repository: Path, tmp_path: Path, run: 
         (True, set()),
     ],
 )
-def test_schemas_reached(schema: Any, reached: set[str]) -> None:
+def test_referenced_schemas_are_kept(schema: Any, reached: set[str]) -> None:
     assert kept(select(document(body(schema), schemas=names(*"ABCD")), ["T"])) == {
         f"schemas/{name}" for name in reached
     }
 
 
-def test_everything_an_operation_can_refer_to() -> None:
+def test_every_kind_of_reference_is_followed() -> None:
     operation = {
         "parameters": [{"$ref": "#/components/parameters/P"}],
         "requestBody": {"$ref": "#/components/requestBodies/B"},
@@ -125,13 +127,13 @@ def test_everything_an_operation_can_refer_to() -> None:
     assert kept(select(document(operation, **components), ["T"])) == expected
 
 
-def test_a_pointer_into_a_component_keeps_the_whole_component() -> None:
+def test_pointer_into_component_keeps_whole_component() -> None:
     schemas = {"A b": {"properties": {"x/y": {"type": "string"}}}, "B": {}}
     selected = select(document(body({"$ref": "#/components/schemas/A%20b/properties/x~1y"}), schemas=schemas), ["T"])
     assert selected["components"] == {"schemas": {"A b": schemas["A b"]}}
 
 
-def test_root_security_goes_with_the_operations_that_do_not_override_it() -> None:
+def test_root_security_is_kept_unless_all_operations_override_it() -> None:
     plain: Document = {}
     overriding: Document = {"security": [{"own": []}]}
     open_to_all: Document = {"security": []}
@@ -146,7 +148,7 @@ def test_root_security_goes_with_the_operations_that_do_not_override_it() -> Non
     assert kept(selected(open_to_all)) == set()
 
 
-def test_path_level_fields_stay_and_sibling_methods_go() -> None:
+def test_path_fields_are_kept_without_other_methods() -> None:
     given = document({})
     given["paths"]["/p0"] = {
         "summary": "s",
@@ -164,7 +166,7 @@ def test_path_level_fields_stay_and_sibling_methods_go() -> None:
     assert "webhooks" not in selected
 
 
-def test_recursive_schemas_end() -> None:
+def test_recursive_schemas_are_kept() -> None:
     schemas = {
         "A": {"properties": {"b": {"$ref": SCHEMA + "B"}, "a": {"$ref": SCHEMA + "A"}}},
         "B": {"allOf": [{"$ref": SCHEMA + "A"}]},
@@ -187,43 +189,48 @@ def _with(**changes: Any) -> Document:
         (_with(openapi=3.0), "found openapi 3.0"),
         ({"openapi": "3.0.1"}, "has no `paths` object"),
         (_with(paths=[]), "has no `paths` object"),
-        (_with(paths={}), "no operation is tagged 'T'; the tags are none"),
-        (_with(paths={"/p": {"get": {"tags": ["t", "Two"]}}}), "no operation is tagged 'T'; the tags are 't', 'Two'"),
+        (_with(paths={}), "no operation is tagged 'T'. Tags of this document: none"),
+        (
+            _with(paths={"/p": {"get": {"tags": ["t", "Two"]}}}),
+            "no operation is tagged 'T'. Tags of this document: 't', 'Two'",
+        ),
         (_with(paths={"/p": "x"}), "the path /p is not an object"),
         (_with(paths={"/p": {"$ref": "#/components/pathItems/P"}}), r"the path /p is a \$ref"),
         (_with(paths={"/p": {"post": ["x"]}}), "POST /p is not an object"),
         (_with(paths={"/p": {"post": {"tags": "T"}}}), "the `tags` of POST /p are not a list of strings"),
-        (document(body({"$ref": SCHEMA + "No"})), "'#/components/schemas/No' leads nowhere"),
-        (document(body({"$ref": SCHEMA + "A/properties/x"}), schemas=names("A")), "leads nowhere"),
-        (document({"security": [{"no": []}]}), "'#/components/securitySchemes/no' leads nowhere"),
-        (document(body({"discriminator": {"mapping": {"a": "No"}}})), "'#/components/schemas/No' leads nowhere"),
-        (document(body({"$ref": "other.json#/components/schemas/A"})), "leads out of #/components"),
-        (document(body({"$ref": "https://example.com/a.json"})), "leads out of #/components"),
-        (document(body({"$ref": "#/paths/~1other/get"})), "leads out of #/components"),
+        (document(body({"$ref": SCHEMA + "No"})), "'#/components/schemas/No' has no target"),
+        (document(body({"$ref": SCHEMA + "A/properties/x"}), schemas=names("A")), "has no target"),
+        (document({"security": [{"no": []}]}), "'#/components/securitySchemes/no' has no target"),
+        (document(body({"discriminator": {"mapping": {"a": "No"}}})), "'#/components/schemas/No' has no target"),
+        (document(body({"$ref": "other.json#/components/schemas/A"})), "points outside of #/components"),
+        (document(body({"$ref": "https://example.com/a.json"})), "points outside of #/components"),
+        (document(body({"$ref": "#/paths/~1other/get"})), "points outside of #/components"),
         (
             _with(components=None, paths={"/p": {"get": {"tags": ["T"], **body({"$ref": SCHEMA + "A"})}}}),
-            "leads nowhere",
+            "has no target",
         ),
     ],
 )
-def test_bad_document(given: Document, message: str) -> None:
+def test_invalid_document_is_refused(given: Document, message: str) -> None:
     with pytest.raises(GeneratorError, match=message):
         select(given, ["T"])
 
 
-def test_error_names_the_file_and_leaves_the_output_alone(tmp_path: Path, run: Run) -> None:
+def test_error_names_file_and_keeps_output(tmp_path: Path, run: Run) -> None:
     path, output = tmp_path / "given.json", tmp_path / "out.json"
     path.write_text(json.dumps(document({})), encoding="utf-8")
     output.write_text("before", encoding="utf-8")
     result = run("select", path, "--output", output)
     assert result.code == 1
-    assert result.err.startswith(f"error: {path}: no operation is tagged 'Forge Realtime'; the tags are 'T', 'Other'.")
+    assert result.err.startswith(
+        f"error: {path}: no operation is tagged 'Forge Realtime'. Tags of this document: 'T', 'Other'."
+    )
     assert output.read_text(encoding="utf-8") == "before"
 
 
 @st.composite
 def documents(draw: st.DrawFn) -> Document:
-    """Documents whose every `$ref` is a real one, so that a naive search for references is an oracle."""
+    """Generate documents in which every `$ref` is a reference, so that a naive search is an oracle."""
     schema_names = [f"S{i}" for i in range(draw(st.integers(1, 6)))]
     reference = st.sampled_from(schema_names).map(lambda name: {"$ref": SCHEMA + name})
     schemas = st.recursive(
@@ -291,7 +298,7 @@ def _closure(given: Document, node: Any) -> set[str]:
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(documents())
-def test_selection_is_closed_minimal_and_in_order(given: Document) -> None:
+def test_selection_is_closed_minimal_and_ordered(given: Document) -> None:
     before = copy.deepcopy(given)
     selected = select(given, ["T"])
     assert given == before

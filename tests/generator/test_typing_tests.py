@@ -1,4 +1,4 @@
-"""The typing tests are checked against the one client that is meant, whatever is installed and was checked before."""
+"""Typing tests are checked against the given client, whatever is installed or cached."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Check = Callable[..., list[TypingError]]
 
 @pytest.fixture(scope="module")
 def client(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that holds the client."""
+    """A folder with the client."""
     folder = tmp_path_factory.mktemp("client")
     for room in ("generated", "overlays"):
         shutil.copytree(repository / room / "forge_realtime", folder / "forge_realtime", dirs_exist_ok=True)
@@ -32,9 +32,7 @@ def check(repository: Path, mypy_cache: Path) -> Check:
     return check
 
 
-def test_modules_that_the_client_lacks_are_not_taken_from_the_installed_one(
-    client: Path, check: Check, tmp_path: Path
-) -> None:
+def test_missing_modules_are_not_taken_from_installed_client(client: Path, check: Check, tmp_path: Path) -> None:
     assert check(client) == []
     package = shutil.copytree(client, tmp_path / "package")
     api = package / "forge_realtime/_api/api"
@@ -45,7 +43,7 @@ def test_modules_that_the_client_lacks_are_not_taken_from_the_installed_one(
     assert check(client) == []
 
 
-def test_what_was_wrong_in_one_client_is_said_of_no_other(client: Path, check: Check, tmp_path: Path) -> None:
+def test_cached_errors_do_not_leak_into_another_client(client: Path, check: Check, tmp_path: Path) -> None:
     package = shutil.copytree(client, tmp_path / "first")
     version = package / "forge_realtime/_version.py"
     right = version.read_text(encoding="utf-8")
@@ -53,9 +51,9 @@ def test_what_was_wrong_in_one_client_is_said_of_no_other(client: Path, check: C
     version.write_text(wrong, encoding="utf-8")
     expected = [("forge_realtime/_version.py", wrong.count("\n"))]
     assert [(error.file, error.line) for error in check(package)] == expected
-    # Found again in a folder of another name, where mypy has nothing but its memory.
+    # Found again in another folder, from mypy's cache.
     moved = package.rename(tmp_path / "second")
     assert [(error.file, error.line) for error in check(moved)] == expected
-    # As long as before, and as old.
+    # Another file with the same size and time.
     (moved / "forge_realtime/_version.py").write_text(f'{right}\nWRONG: str = "x"\n', encoding="utf-8")
     assert check(moved) == []

@@ -1,4 +1,4 @@
-"""A document with hundreds of operations: what is kept of it, and clients for its other groups."""
+"""A document with hundreds of operations: selection, and clients for its other groups."""
 
 from __future__ import annotations
 
@@ -43,9 +43,7 @@ def operations(document: Document) -> int:
     return sum(len(METHODS & item.keys()) for item in document["paths"].values())
 
 
-def test_the_realtime_part_of_it_is_that_of_the_pinned_document(
-    repository: Path, pinned: Document, whole: Document
-) -> None:
+def test_realtime_part_equals_that_of_pinned_document(repository: Path, pinned: Document, whole: Document) -> None:
     assert operations(whole) == operations(pinned) + len(GROUPS) * OPERATIONS > 600
     before = copy.deepcopy(whole)
     selected = select(whole)
@@ -56,7 +54,7 @@ def test_the_realtime_part_of_it_is_that_of_the_pinned_document(
 
 
 @pytest.mark.parametrize("groups", [GROUPS[:1], GROUPS[3:5], GROUPS])
-def test_exactly_what_some_groups_reach_is_kept(whole: Document, groups: tuple[str, ...]) -> None:
+def test_selection_keeps_exactly_what_groups_use(whole: Document, groups: tuple[str, ...]) -> None:
     selected = select(whole, groups)
     assert operations(selected) == len(groups) * OPERATIONS
     assert selected["components"]["schemas"].keys() == set().union(*map(schemas_of, groups))
@@ -65,7 +63,7 @@ def test_exactly_what_some_groups_reach_is_kept(whole: Document, groups: tuple[s
     assert selected["components"]["responses"].keys() == {"Failed"}
 
 
-def test_the_order_of_the_tags_asked_for_is_nothing(whole: Document) -> None:
+def test_order_of_tags_does_not_matter(whole: Document) -> None:
     tags = [*GROUPS, "Forge Realtime"]
     shuffled = random.Random(7).sample(tags, len(tags))
     assert json.dumps(select(whole, tags)) == json.dumps(select(whole, shuffled))
@@ -73,7 +71,7 @@ def test_the_order_of_the_tags_asked_for_is_nothing(whole: Document) -> None:
 
 CALLS = """
 import sys
-from forge_groups import ResponseError, Delivery, ForgeClient, RetryPolicy
+from forge_groups import Delivery, ForgeClient, ResponseError, RetryPolicy
 from forge_groups._api.api.{module} import get_group_a_thing_3, put_group_a_thing_3
 from forge_groups._api.models import GroupADog, GroupAThing3
 import forge_realtime
@@ -81,8 +79,8 @@ import forge_realtime
 with ForgeClient(sys.argv[1], retry=RetryPolicy(backoff_initial=0.001)) as client:
     live = client.for_installation("installation-1")
     thing = GroupAThing3(name="a", mood="calm", pet=GroupADog(kind="dog", barks=True))
-    answer = live.call(put_group_a_thing_3, "thing-1", body=thing, limit=3)
-    print(type(answer).__name__, bool(answer.things))
+    things = live.call(put_group_a_thing_3, "thing-1", body=thing, limit=3)
+    print(type(things).__name__, bool(things.things))
     try:
         live.call(get_group_a_thing_3, "thing-1")
     except ResponseError as error:
@@ -91,7 +89,7 @@ print(issubclass(ResponseError, forge_realtime.ResponseError))
 """
 
 
-def test_a_client_for_two_other_groups(repo: Path, whole: Document, run: Run, tmp_path: Path, mypy_cache: Path) -> None:
+def test_client_for_two_other_groups(repo: Path, whole: Document, run: Run, tmp_path: Path, mypy_cache: Path) -> None:
     repin(repo, whole)
     command = ("client", "--tag", "Group A", "--tag", "Group B", "--package", "forge_groups", "--output", tmp_path)
     result = run("--root", repo, *command)
@@ -110,7 +108,7 @@ def test_a_client_for_two_other_groups(repo: Path, whole: Document, run: Run, tm
 
     overlays = overlays_for(["Group A"], repo / "overlays/openapi")
     assert [path.name for path in overlays] == ["10-header.yaml", "30-failures.yaml"]
-    document = patch(select(whole, ["Group A", "Group B"]), overlays, remove_what_is_there=True)
+    document = patch(select(whole, ["Group A", "Group B"]), overlays, allow_missing=True)
     with Emulator(document=document) as emulator:
         emulator.fail_next(status=503)
         emulator.fail_next(status=403, operation="getGroupAThing3")
@@ -129,7 +127,7 @@ def test_a_client_for_two_other_groups(repo: Path, whole: Document, run: Run, tm
     assert second.body == {"name": "a", "mood": "calm", "pet": {"kind": "dog", "barks": True}}
 
 
-def test_a_second_run_replaces_the_first(repo: Path, run: Run, tmp_path: Path, snapshot: Snapshot) -> None:
+def test_second_run_replaces_unedited_client(repo: Path, run: Run, tmp_path: Path, snapshot: Snapshot) -> None:
     def make(*tags: str) -> Any:
         chosen = [argument for tag in tags for argument in ("--tag", tag)]
         return run("--root", repo, "client", *chosen, "--package", "forge_more", "--output", tmp_path / "made")
@@ -171,15 +169,15 @@ def test_a_second_run_replaces_the_first(repo: Path, run: Run, tmp_path: Path, s
     (tmp_path / "made/forge_more/client.lock").unlink()
     mine = snapshot(tmp_path / "made")
     result = make("Forge Context")
-    assert (result.code, "holds something else" in result.err) == (1, True)
+    assert (result.code, "was not made by this command" in result.err) == (1, True)
     assert snapshot(tmp_path / "made") == mine
 
 
 @pytest.mark.parametrize("package", ["", "Forge", "forge-kvs", "1kvs", "a.b", "class", "json", "forge_realtime"])
-def test_what_is_no_name_for_a_package_is_refused(repo: Path, run: Run, tmp_path: Path, package: str) -> None:
+def test_invalid_package_name_is_refused(repo: Path, run: Run, tmp_path: Path, package: str) -> None:
     result = run(
         "--root", repo, "client", "--tag", "Forge Context", "--package", package, "--output", tmp_path / "made"
     )
     assert result.code == 1
-    assert "is no name for a package" in result.err or "is the name of the client for Realtime" in result.err
+    assert "is not a valid package name" in result.err or "is the name of the Realtime client" in result.err
     assert not (tmp_path / "made").exists()

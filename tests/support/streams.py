@@ -14,11 +14,6 @@ from unittest.mock import patch
 T = TypeVar("T")
 
 
-def as_a_stream(live: Any) -> Any:
-    """A client whose next call asks the quota as a stream's does."""
-    return live._sibling(_reserved=live._stream_limiter())
-
-
 class Reader:
     """Assembles the streams of a channel as a front end does, without duplicates."""
 

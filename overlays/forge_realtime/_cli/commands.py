@@ -1,9 +1,9 @@
-"""The command line `forge-realtime`: the commands that need nothing but the client. It needs the extra `cli`.
+"""The commands that need only the client and the extra `cli`.
 
-Packages that are installed beside the client add commands by entry points of the group `forge_realtime.commands`, each a
-`click.Command`; so the emulator's join without either package importing the other. Their modules are imported for `--help` and
-for completion too, and should be light.
+Other packages, such as the emulator, add commands by entry points of the group `forge_realtime.commands`. Each is a
+`click.Command` in a module that is cheap to import, as `--help` and completion import all of them.
 """
+# ruff: noqa: D301 -- click looks for the character \b, so the docstrings cannot be raw strings
 
 from __future__ import annotations
 
@@ -24,15 +24,16 @@ from .._core.errors import Attempt, Delivery, ForgeRealtimeError, ResponseError,
 from .._core.invocation import Invocation
 from .._realtime.client import RealtimeClient
 from .._realtime.operations import Permission
-from .._realtime.results import PublishResult
+from .._realtime.results import PublishResult, RealtimeToken
 from .._version import __version__
-from .doctor import examine, in_options
+from .doctor import Target, examine
+from .options import VARIABLE, check_account, open_client
 
-_COMMANDS: Final = "forge_realtime.commands"
+_ENTRY_POINTS: Final = "forge_realtime.commands"
 
 _FAILED: Final = 1
-_USAGE: Final = 2
-_MAY_HAVE_ARRIVED: Final = 3
+_WRONG_USAGE: Final = 2
+_UNKNOWN: Final = 3
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -41,50 +42,44 @@ class _Commands(click.Group):
     """The commands of this module and those that other packages add."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted({*super().list_commands(ctx), *entry_points(group=_COMMANDS).names})
+        return sorted({*super().list_commands(ctx), *entry_points(group=_ENTRY_POINTS).names})
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if (command := super().get_command(ctx, cmd_name)) is not None:
             return command
-        for entry in entry_points(group=_COMMANDS, name=cmd_name):
-            try:
-                loaded: click.Command = entry.load()
-            except ImportError as error:
-                # The other commands, --help and completion go on without it.
-                return _broken(cmd_name, str(error))
-            return loaded
-        return None
+        try:
+            return next((entry.load() for entry in entry_points(group=_ENTRY_POINTS, name=cmd_name)), None)
+        except ImportError as error:
+            # The other commands, --help and completion still work.
+            return _broken(cmd_name, str(error))
 
 
 def _broken(name: str, problem: str) -> click.Command:
-    def say_so() -> None:
+    def fail() -> None:
         raise click.ClickException(
-            f"{name} cannot be loaded: {problem}. Install it anew: pip install --force-reinstall 'forge-realtime[emulator]'"
+            f"{name} cannot be loaded: {problem}. Reinstall it:"
+            " pip install --force-reinstall 'forge-realtime[emulator]'"
         )
 
-    # Whatever follows its name.
-    return click.Command(
-        name,
-        callback=say_so,
-        short_help="(cannot be loaded)",
-        add_help_option=False,
-        context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
-    )
+    # Any arguments may follow the name.
+    settings = {"ignore_unknown_options": True, "allow_extra_args": True}
+    short_help = "(cannot be loaded)"
+    return click.Command(name, settings, fail, short_help=short_help, add_help_option=False)
 
 
 @click.group(cls=_Commands)
 @click.version_option(__version__)
 def cli() -> None:
-    """Publish and receive Forge Realtime events, sign tokens, and find out what is wrong.
+    """Publish and receive Forge Realtime events, sign tokens, and diagnose problems.
 
-    The sidecar's or emulator's address is taken from FORGE_EGRESS_PROXY_URL, or from --url.
+    The address of the sidecar or emulator comes from FORGE_EGRESS_PROXY_URL or --url.
 
     \b
     Exit codes:
       0  done
       1  failed; an event that was to be published did not arrive
       2  wrong usage; nothing was sent
-      3  an event may have arrived, but there was no clear answer
+      3  an event may have arrived, but there was no clear response
     """
 
 
@@ -97,14 +92,38 @@ def _together(*options: Callable[[F], F]) -> Callable[[F], F]:
     return decorate
 
 
-_url = click.option(
-    "--url", metavar="URL", help="Address of the sidecar or emulator.  [default: FORGE_EGRESS_PROXY_URL]"
+_payload = _together(
+    # Any number: click's own message about a second argument would show a payload without quotes.
+    click.argument("payload", nargs=-1, metavar="[PAYLOAD]"),
+    click.option("--payload-file", metavar="FILE", type=click.File("rb"), help="File with the payload, in UTF-8."),
 )
-_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object, also when the call fails.")
-_answer = click.option(
-    "--show-answer", is_flag=True, help="Print what a failed call was answered. It may repeat what was sent."
+_token = _together(
+    click.option(
+        "--token",
+        metavar="TOKEN",
+        envvar="FORGE_REALTIME_TOKEN",
+        show_envvar=True,
+        help="Token printed by sign-token, with the claims of the subscribers.",
+    ),
+    click.option(
+        "--token-file", metavar="FILE", type=click.File("rb"), help="File with the token; - is standard input."
+    ),
 )
-_acting_as = _together(
+
+
+def _invocation(*, required: bool = False) -> Callable[[F], F]:
+    return click.option(
+        "--invocation",
+        metavar="ID",
+        required=required,
+        envvar="FORGE_REALTIME_INVOCATION",
+        show_envvar=True,
+        help="Invocation to act for: x-forge-invocation-id of the request. The emulator accepts any id.",
+    )
+
+
+_installation = click.option("--installation", metavar="ID", help="Installation to act for instead of an invocation.")
+_common = _together(
     click.option(
         "--as",
         "as_",
@@ -118,40 +137,14 @@ _acting_as = _together(
         metavar="ID",
         envvar="FORGE_REALTIME_ACCOUNT",
         show_envvar=True,
-        help="Account of the user; with --as user.",
+        help="Account of the user; only with --as user.",
     ),
+    click.option("--url", metavar="URL", envvar=VARIABLE, show_envvar=True, help="Address of the sidecar or emulator."),
+    click.option("--json", "as_json", is_flag=True, help="Print one JSON object, even on failure."),
 )
-_token = _together(
-    click.option(
-        "--token",
-        metavar="TOKEN",
-        envvar="FORGE_REALTIME_TOKEN",
-        show_envvar=True,
-        help="Token that sign-token printed, with the claims of the subscribers.",
-    ),
-    click.option(
-        "--token-file", metavar="FILE", type=click.File("rb"), help="File with the token; - is standard input."
-    ),
+_show_response = click.option(
+    "--show-response", is_flag=True, help="Print the response of a failed call. It may repeat what was sent."
 )
-_payload = _together(
-    # Any number, so that a payload without quotes is not repeated in click's complaint.
-    click.argument("payload", nargs=-1, metavar="[PAYLOAD]"),
-    click.option("--payload-file", metavar="FILE", type=click.File("rb"), help="File with the payload, UTF-8."),
-)
-
-
-def _invocation(*, required: bool = False) -> Callable[[F], F]:
-    return click.option(
-        "--invocation",
-        metavar="ID",
-        required=required,
-        envvar="FORGE_REALTIME_INVOCATION",
-        show_envvar=True,
-        help="Invocation to act for: x-forge-invocation-id of the request. The emulator takes any.",
-    )
-
-
-_installation = click.option("--installation", metavar="ID", help="Installation to act for, in place of an invocation.")
 
 
 @cli.command()
@@ -166,27 +159,22 @@ _installation = click.option("--installation", metavar="ID", help="Installation 
     help="Part of the context that replaces the default scope; can be given several times.",
 )
 @_token
-@_acting_as
-@_url
-@_json
-@_answer
+@_common
+@_show_response
 def publish(
+    *,
     channel: str,
     payload: tuple[str, ...],
     payload_file: BinaryIO | None,
-    invocation: str,
     context_overrides: tuple[str, ...],
     token: str | None,
     token_file: BinaryIO | None,
-    as_: Literal["app", "user"],
-    account: str | None,
-    url: str | None,
     as_json: bool,
-    show_answer: bool,
+    **call: Any,
 ) -> None:
     """Publish an event in the context of an invocation.
 
-    PAYLOAD travels exactly as it is, a line break at its end included; - reads it from standard input. Prints the event's
+    PAYLOAD is sent unchanged, including a line break at its end; - reads it from standard input. Prints the event's
     id, or that nobody was subscribed.
 
     \b
@@ -194,8 +182,7 @@ def publish(
     """
     text = _payload_text(payload, payload_file)
     signed = _token_text(token, token_file)
-    with _reported(as_json, show_answer), RealtimeClient(url) as realtime:
-        live = realtime.for_invocation(Invocation(invocation), as_=as_, account_id=account)
+    with _calling(as_json, **call) as live:
         _print_result(live.publish(channel, text, token=signed, context_overrides=context_overrides or None), as_json)
 
 
@@ -205,27 +192,21 @@ def publish(
 @_invocation()
 @_installation
 @_token
-@_acting_as
-@_url
-@_json
-@_answer
+@_common
+@_show_response
 def publish_global(
+    *,
     channel: str,
     payload: tuple[str, ...],
     payload_file: BinaryIO | None,
-    invocation: str | None,
-    installation: str | None,
     token: str | None,
     token_file: BinaryIO | None,
-    as_: Literal["app", "user"],
-    account: str | None,
-    url: str | None,
     as_json: bool,
-    show_answer: bool,
+    **call: Any,
 ) -> None:
     """Publish an event to the whole installation.
 
-    PAYLOAD travels exactly as it is, a line break at its end included; - reads it from standard input. Prints the event's
+    PAYLOAD is sent unchanged, including a line break at its end; - reads it from standard input. Prints the event's
     id, or that nobody was subscribed.
 
     \b
@@ -233,8 +214,7 @@ def publish_global(
     """
     text = _payload_text(payload, payload_file)
     signed = _token_text(token, token_file)
-    with _reported(as_json, show_answer), RealtimeClient(url) as realtime:
-        live = _live(realtime, invocation, installation, as_, account)
+    with _calling(as_json, **call) as live:
         _print_result(live.publish_global(channel, text, token=signed), as_json)
 
 
@@ -251,24 +231,17 @@ def publish_global(
 )
 @_invocation()
 @_installation
-@_acting_as
-@_url
-@_json
-@_answer
+@_common
+@_show_response
 def sign_token(
     channel: str,
     claims: str | None,
     claims_file: BinaryIO | None,
     permissions: tuple[Permission, ...],
-    invocation: str | None,
-    installation: str | None,
-    as_: Literal["app", "user"],
-    account: str | None,
-    url: str | None,
     as_json: bool,
-    show_answer: bool,
+    **call: Any,
 ) -> None:
-    """Have a token signed, and print it.
+    """Sign a token and print it.
 
     Publishers and subscribers whose tokens have the same claims reach each other.
 
@@ -276,46 +249,33 @@ def sign_token(
       export FORGE_REALTIME_TOKEN="$(forge-realtime sign-token board-42 --claims '{"team":"red"}' --invocation i-1)"
     """
     if (claims is None) == (claims_file is None):
-        raise click.UsageError("Give the claims once: by --claims JSON, or by --claims-file FILE.")
-    text = claims if claims_file is None else _decoded(claims_file, "The file of claims")
+        raise click.UsageError("Give the claims once: by --claims JSON or by --claims-file FILE.")
+    text = claims if claims_file is None else _decode(claims_file, "The file of claims")
     try:
         value = json.loads(text or "")
     except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
-        raise click.UsageError("""The claims are no JSON object. Give one, such as '{"team":"red"}'.""")
-    with _reported(as_json, show_answer, unknown=_FAILED), RealtimeClient(url) as realtime:
-        live = _live(realtime, invocation, installation, as_, account)
-        signed = live.sign_realtime_token(channel, value, permissions or None)
-        expires_at = signed.expires_at
-        if as_json:
-            seconds = None if expires_at is None else int(expires_at.timestamp())
-            click.echo(
-                json.dumps({"token": signed.token, "expiresAt": seconds, "attempts": _attempts(signed.attempts)})
-            )
-        else:
-            click.echo(signed.token)
-            if expires_at is not None:
-                click.echo(f"It expires at {expires_at:%Y-%m-%d %H:%M:%S} UTC.", err=True)
+        raise click.UsageError("""The claims must be a JSON object, such as '{"team":"red"}'.""")
+    with _calling(as_json, **call, unknown=_FAILED) as live:
+        _print_token(live.sign_realtime_token(channel, value, permissions or None), as_json)
 
 
 @cli.command()
 @_invocation()
-@_acting_as
-@_url
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@_common
 def doctor(
     invocation: str | None, as_: Literal["app", "user"], account: str | None, url: str | None, as_json: bool
 ) -> None:
-    """Check the way to the sidecar, and say what is wrong.
+    """Check the connection to the sidecar.
 
-    Looks at the environment, the address, the header, the connection, the other side and a round trip.
+    The checks are the environment, the address, the header, the connection, the sidecar and a round trip.
 
-    On the emulator, an event is published and received on a channel of its own. On a sidecar of the platform nothing is
-    published: with --invocation its context is asked for. Ends with exit code 1 when something is wrong.
+    On the emulator, the round trip publishes an event on a channel of its own and receives it. On the platform nothing
+    is published: with --invocation, its context is requested. The exit code is 1 if a check finds a problem.
     """
     findings = []
-    for finding in examine(url, invocation, as_, account):
+    for finding in examine(Target(url, invocation, as_, account)):
         findings.append(finding)
         if not as_json:
             click.echo(f"{finding.outcome:<8} {finding.check:<11} {_printable(finding.message)}")
@@ -329,7 +289,7 @@ def doctor(
 @cli.command()
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
-    """Print the script for completion in a shell.
+    """Print the completion script for a shell.
 
     \b
       bash, in ~/.bashrc:   eval "$(forge-realtime completion bash)"
@@ -342,27 +302,41 @@ def completion(shell: str) -> None:
 
 
 @contextmanager
-def _reported(as_json: bool, show_answer: bool, *, unknown: int = _MAY_HAVE_ARRIVED) -> Iterator[None]:
-    """Says how a call failed, and ends with the exit code for it.
-
-    Args:
-        as_json: Whether to print it as JSON as well.
-        show_answer: Whether to print the answer too.
-        unknown: The exit code when it may have been carried out.
-    """
+def _calling(
+    as_json: bool,
+    *,
+    as_: Literal["app", "user"],
+    account: str | None,
+    url: str | None,
+    show_response: bool,
+    invocation: str | None,
+    installation: str | None = None,
+    unknown: int = _UNKNOWN,
+) -> Iterator[RealtimeClient]:
+    """Provide the client for a call. If it fails, print why and exit, with `unknown` after an unclear result."""
     try:
-        yield
-    except ForgeRealtimeError as error:
-        message = in_options(error).replace("base_url", "--url")
-        described = {**_described(error), "message": message}
-        if isinstance(error, ResponseError) and error.body:
-            if show_answer:
-                described["answer"] = error.body.decode("utf-8", "replace")
-                message += f"\nThe answer: {_printable(described['answer'])}"
+        with open_client(url) as realtime:
+            check_account(as_, account)
+            if installation is None and invocation is not None:
+                yield realtime.for_invocation(Invocation(invocation), as_=as_, account_id=account)
+            elif installation is not None and (invocation is None or _is_from_environment("invocation")):
+                yield realtime.for_installation(installation, as_=as_, account_id=account)
             else:
-                message += " (--show-answer prints it)"
+                raise click.UsageError("Give exactly one of --invocation ID and --installation ID.")
+    except ForgeRealtimeError as error:
+        message = str(error)
+        described: dict[str, Any] = {"error": type(error).__name__, "message": message}
+        described.update(delivery=error.delivery.value, attempts=_attempts(error.attempts))
+        if isinstance(error, ResponseError):
+            described.update(status=error.status, code=error.code, retryAfter=error.retry_after)
+            response = error.body.decode("utf-8", "replace")
+            if response and show_response:
+                described["response"] = response
+                message += f"\nThe response: {_printable(response)}"
+            elif response:
+                message += " (--show-response prints the response)"
         code = unknown if error.delivery is Delivery.UNKNOWN else _FAILED
-        exit_code = _USAGE if isinstance(error, UsageError) else code
+        exit_code = _WRONG_USAGE if isinstance(error, UsageError) else code
     except KeyboardInterrupt:
         message, exit_code = "Interrupted; it may have been carried out.", unknown
         described = {"message": message, "delivery": Delivery.UNKNOWN.value}
@@ -372,13 +346,6 @@ def _reported(as_json: bool, show_answer: bool, *, unknown: int = _MAY_HAVE_ARRI
         click.echo(json.dumps(described))
     click.echo(f"Error: {message}", err=True)
     sys.exit(exit_code)
-
-
-def _described(error: ForgeRealtimeError) -> dict[str, Any]:
-    described: dict[str, Any] = {"error": type(error).__name__, "delivery": error.delivery.value}
-    if isinstance(error, ResponseError):
-        described.update(status=error.status, code=error.code, retryAfter=error.retry_after)
-    return {**described, "attempts": _attempts(error.attempts)}
 
 
 def _print_result(result: PublishResult, as_json: bool) -> None:
@@ -393,7 +360,18 @@ def _print_result(result: PublishResult, as_json: bool) -> None:
         return
     click.echo("nobody was subscribed" if result.event_id is None else _printable(result.event_id))
     if any(attempt.delivery is Delivery.UNKNOWN for attempt in result.attempts):
-        click.echo("It was sent more than once without a clear answer: subscribers may see it twice.", err=True)
+        click.echo("It was sent more than once without a clear response: subscribers may see it twice.", err=True)
+
+
+def _print_token(signed: RealtimeToken, as_json: bool) -> None:
+    expires_at = signed.expires_at
+    if as_json:
+        seconds = None if expires_at is None else int(expires_at.timestamp())
+        click.echo(json.dumps({"token": signed.token, "expiresAt": seconds, "attempts": _attempts(signed.attempts)}))
+        return
+    click.echo(signed.token)
+    if expires_at is not None:
+        click.echo(f"It expires at {expires_at:%Y-%m-%d %H:%M:%S} UTC.", err=True)
 
 
 def _attempts(attempts: tuple[Attempt, ...]) -> list[dict[str, Any]]:
@@ -403,22 +381,8 @@ def _attempts(attempts: tuple[Attempt, ...]) -> list[dict[str, Any]]:
     ]
 
 
-def _live(
-    realtime: RealtimeClient,
-    invocation: str | None,
-    installation: str | None,
-    as_: Literal["app", "user"],
-    account: str | None,
-) -> RealtimeClient:
-    given = click.get_current_context().get_parameter_source("invocation")
-    if installation is not None and given is ParameterSource.ENVIRONMENT:
-        # What is on the command line goes before what is in the environment.
-        invocation = None
-    if installation is not None and invocation is None:
-        return realtime.for_installation(installation, as_=as_, account_id=account)
-    if invocation is not None and installation is None:
-        return realtime.for_invocation(Invocation(invocation), as_=as_, account_id=account)
-    raise click.UsageError("Give exactly one of --invocation ID and --installation ID.")
+def _is_from_environment(parameter: str) -> bool:
+    return click.get_current_context().get_parameter_source(parameter) is ParameterSource.ENVIRONMENT
 
 
 def _payload_text(given: tuple[str, ...], file: BinaryIO | None) -> str:
@@ -428,26 +392,26 @@ def _payload_text(given: tuple[str, ...], file: BinaryIO | None) -> str:
         raise click.UsageError("Give the payload once: as PAYLOAD, as - for standard input, or by --payload-file FILE.")
     if given == ("-",):
         file = sys.stdin.buffer
-    return _decoded(file, "The payload") if file is not None else "".join(given)
+    return _decode(file, "The payload") if file is not None else "".join(given)
 
 
 def _token_text(token: str | None, file: BinaryIO | None) -> str | None:
     if file is None:
         return token
-    if click.get_current_context().get_parameter_source("token") is ParameterSource.COMMANDLINE:
+    if token is not None and not _is_from_environment("token"):
         raise click.UsageError("Give the token once: by --token or by --token-file.")
-    return _decoded(file, "The file of the token").strip()
+    return _decode(file, "The file of the token").strip()
 
 
-def _decoded(file: BinaryIO, what: str) -> str:
+def _decode(file: BinaryIO, what: str) -> str:
     try:
         return file.read().decode("utf-8")
     except UnicodeDecodeError:
-        # Raised outside of the handler: that error holds what was read.
+        # Raise outside the handler: this error holds the secret text.
         pass
     raise click.UsageError(f"{what} is not UTF-8.")
 
 
 def _printable(text: str) -> str:
-    """With escapes for what could control a terminal."""
+    """Escape what could control a terminal."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)

@@ -1,4 +1,4 @@
-"""What `forge-realtime doctor` looks at: one check after the other, each resting on those before it."""
+"""The checks of `forge-realtime doctor`."""
 
 from __future__ import annotations
 
@@ -7,245 +7,229 @@ import os
 import socket
 import time
 import uuid
-from collections.abc import Iterator
-from typing import Any, Final, Literal
+from collections.abc import Callable, Iterator
+from typing import Any, Final, Literal, TypeAlias
 
 import httpx
-from attrs import frozen
+from attrs import define, frozen
 
 from .._core.authorization import HEADER, Authorization
 from .._core.errors import ForgeRealtimeError, ResponseError, UsageError
 from .._core.invocation import Invocation
-from .._realtime.client import RealtimeClient
-from .._transports.pool import ConnectionPool
+from .options import START_EMULATOR, VARIABLE, check_account, open_client
 
-CHECKS: Final = ("environment", "address", "header", "connection", "sidecar", "round trip")
+Outcome: TypeAlias = Literal["ok", "problem", "skipped"]
 
 _TIMEOUT: Final = 5.0
-"""Seconds that connecting, each answer and the event may take."""
+"""Seconds to wait for a connection, for a response and for the event."""
 
+# The emulator accepts any invocation unless it is strict.
+_MADE_UP: Final = "forge-realtime-doctor"
 _CONTAINER: Final = ("SERVER_PORT", "FORGE_APP_ARI", "FORGE_CONTAINER_KEY", "FORGE_ENV_ARI", "FORGE_SERVICE_KEY")
-_START: Final = "start `forge-realtime emulate` and export the address that it prints"
 
 
 @frozen
 class Finding:
-    """What came of a check.
-
-    Attributes:
-        check: One of `CHECKS`.
-        outcome: Whether it is well, or wrong, or could not be looked at.
-        message: What was found, and, when something is wrong, what to do.
-    """
+    """The outcome of a check. For a problem, the message says what to do."""
 
     check: str
-    outcome: Literal["ok", "problem", "skipped"]
+    outcome: Outcome
     message: str
 
 
-_Found = tuple[Literal["ok", "problem", "skipped"], str]
+@define
+class Target:
+    """The address to check and the identity to act as, as given by the options."""
+
+    url: str | None
+    invocation: str | None
+    as_: Literal["app", "user"]
+    account: str | None
+    is_emulator: bool = False
+    """Set by the check of the sidecar."""
+
+    @property
+    def address(self) -> str:
+        """The address, without a slash at its end."""
+        return (self.url or "").rstrip("/")
+
+    @property
+    def authorization(self) -> Authorization:
+        """The identity, as the header carries it."""
+        return Authorization(invocation_id=self.invocation or _MADE_UP, as_=self.as_, account_id=self.account)
 
 
-def examine(
-    url: str | None, invocation: str | None, as_: Literal["app", "user"], account: str | None
-) -> Iterator[Finding]:
-    """Makes the checks, in the order of `CHECKS`. After one that the others rest on, those are skipped.
-
-    Args:
-        url: The address, or None for that of the environment.
-        invocation: The invocation to act for, if one is at hand.
-        as_: Whether to act as the app or as a user.
-        account: The account of the user.
-    """
-    found = _examine(url, invocation, as_, account)
-    for check in CHECKS:
-        outcome, message = next(found, ("skipped", "not looked at: it needs what is wrong above"))
-        yield Finding(check, outcome, message)
+def examine(target: Target) -> Iterator[Finding]:
+    """Run the checks in order. Each one needs those before it: after a problem, the others are skipped."""
+    found_problem = False
+    for name, check in CHECKS:
+        outcome: Outcome = "skipped"
+        message = "needs the check that failed"
+        if not found_problem:
+            try:
+                outcome, message = check(target)
+            except UsageError as error:
+                outcome, message = "problem", str(error)
+        found_problem = found_problem or outcome == "problem"
+        yield Finding(name, outcome, message)
 
 
-def _examine(
-    url: str | None, invocation: str | None, as_: Literal["app", "user"], account: str | None
-) -> Iterator[_Found]:
-    text = os.environ.get("FORGE_EGRESS_PROXY_URL", "") if url is None else url
-    yield (environment := _environment(url))
-    if environment[0] == "problem":
-        return
+def _check_environment(target: Target) -> tuple[Outcome, str]:
+    variables = _container_variables()
+    where = f"in a Forge Container ({', '.join(variables)} are set)" if variables else "outside a Forge Container"
+    if target.url and target.url != os.environ.get(VARIABLE):
+        return "ok", f"--url is given, so {VARIABLE} is ignored; {where}"
+    if target.url:
+        return "ok", f"{VARIABLE} is set; {where}"
+    if variables:
+        return "problem", f"{VARIABLE} is not set {where}. The platform sets it: does your code clear it?"
+    return "problem", f"{VARIABLE} is not set. The platform sets it in the container; elsewhere {START_EMULATOR}."
+
+
+def _check_address(target: Target) -> tuple[Outcome, str]:
+    open_client(target.url).close()
+    # Safe to print: a valid address has no user and no query.
+    return "ok", target.address
+
+
+def _check_header(target: Target) -> tuple[Outcome, str]:
+    check_account(target.as_, target.account)
+    # Building it checks the values.
+    authorization = target.authorization
+    account = "accountId=…," if authorization.account_id else ""
+    made_up = "" if target.invocation else "; the id is made up: no --invocation is given"
+    return "ok", f"{HEADER}: Forge as={authorization.as_},{account}id=…{made_up}"
+
+
+def _check_connection(target: Target) -> tuple[Outcome, str]:
+    url = httpx.URL(target.address)
+    port = url.port or {"http": 80, "https": 443}[url.scheme]
+    began = time.perf_counter()
     try:
-        realtime = RealtimeClient(text)
-    except UsageError as error:
-        yield "problem", str(error).replace("base_url", "the address")
-        return
-    with realtime:
-        # Safe to show: it has neither a user nor a query.
-        yield "ok", text
+        with socket.create_connection((url.host, port), timeout=_TIMEOUT) as connection:
+            peer = connection.getpeername()[0]
+    except socket.gaierror as error:
+        return "problem", f"The name {url.host} cannot be resolved ({error.strerror or error}). Check its spelling."
+    except OSError as error:
+        return "problem", (
+            f"Nothing accepts connections at {url.host} port {port} ({error.strerror or error})."
+            f" In a container, wait until the sidecar is up; elsewhere {START_EMULATOR}."
+        )
+    return "ok", f"connected to {peer} port {port} in {(time.perf_counter() - began) * 1000:.1f} ms"
+
+
+def _check_sidecar(target: Target) -> tuple[Outcome, str]:
+    try:
+        with _http_client() as client:
+            # A sidecar has no such path, and the request has no authorization: it cannot change anything there.
+            response = client.get(f"{target.address}/_emulator/state")
+    except httpx.RequestError as error:
+        return "problem", (
+            f"{target.address} accepts connections but gives no HTTP response ({type(error).__name__})."
+            " Check the port, and whether it is http:// or https://."
+        )
+    status, state = response.status_code, _json_object(response.text)
+    target.is_emulator = status == 200 and state.get("kind") == "state"
+    if target.is_emulator and (faults := len(state.get("faults", ()))):
+        return "problem", (
+            f"The emulator has {faults} fault(s) waiting, so the next calls fail."
+            " To drop the faults: forge-realtime fail --clear"
+        )
+    if target.is_emulator:
+        return "ok", "the emulator"
+    if _container_variables():
+        return "ok", f"not the emulator (status {status}), so assumed to be the platform's sidecar"
+    return "problem", (
+        f"{target.address} is not the emulator (status {status}). Is this your own service's port?"
+        f" If so, {START_EMULATOR}. The platform's sidecar exists in a Forge Container only."
+    )
+
+
+def _check_round_trip(target: Target) -> tuple[Outcome, str]:
+    try:
+        if target.is_emulator:
+            return _publish_and_receive(target)
+        if target.invocation is not None:
+            return _get_context(target)
+    except httpx.TimeoutException:
+        return "problem", f"Nothing came within {_TIMEOUT:g} s. Is the other side busy? Try again."
+    except httpx.RequestError as error:
+        return "problem", f"The connection broke ({type(error).__name__}). Is the other side still running?"
+    return "skipped", "To request its context, give the --invocation of a request in progress. Nothing is published."
+
+
+CHECKS: Final[tuple[tuple[str, Callable[[Target], tuple[Outcome, str]]], ...]] = (
+    ("environment", _check_environment),
+    ("address", _check_address),
+    ("header", _check_header),
+    ("connection", _check_connection),
+    ("sidecar", _check_sidecar),
+    ("round trip", _check_round_trip),
+)
+"""The checks and their names, in order."""
+
+
+def _get_context(target: Target) -> tuple[Outcome, str]:
+    with _http_client() as client:
+        headers = {HEADER: target.authorization.header}
+        response = client.get(f"{target.address}/invocation/context", headers=headers)
+    status = response.status_code
+    if status == 200 and isinstance(_json_object(response.text).get("app"), dict):
+        return "ok", "GET /invocation/context returned the context of the invocation; nothing was published"
+    if status in (401, 403):
+        return "problem", (
+            f"GET /invocation/context was refused ({status}). Give the x-forge-invocation-id of a request in progress,"
+            " exactly as received."
+        )
+    return "problem", (
+        f"GET /invocation/context did not respond as documented (status {status})."
+        f" Is {target.address} the egress sidecar's address?"
+    )
+
+
+def _publish_and_receive(target: Target) -> tuple[Outcome, str]:
+    channel, payload = f"forge-realtime-doctor-{uuid.uuid4()}", f"ping-{uuid.uuid4()}"
+    query = {"channel": channel, "invocation": target.invocation or _MADE_UP}
+    with (
+        _http_client() as client,
+        client.stream("GET", f"{target.address}/_emulator/subscribe", params=query) as stream,
+        open_client(target.url) as realtime,
+    ):
+        if stream.status_code != 200:
+            stream.read()
+            if stream.status_code == 401 and target.invocation is None:
+                return "problem", "The emulator is strict: give an --invocation that is registered in it."
+            return "problem", f"The emulator refused the subscription: {_message(stream.text)}"
+        messages = (_json_object(line[6:]) for line in stream.iter_lines() if line.startswith("data: "))
+        next(messages, None)
+        began = time.perf_counter()
         try:
-            acting = Authorization(invocation_id=invocation or f"doctor-{uuid.uuid4()}", as_=as_, account_id=account)
-        except UsageError as error:
-            yield "problem", in_options(error)
-            return
-        live = realtime.for_invocation(Invocation(acting.invocation_id or ""), as_=as_, account_id=account)
-        made_up = "" if invocation else "; no --invocation is given, so its id is one made up for this"
-        yield "ok", f"{HEADER}: Forge as={as_},{'accountId=…,' if account else ''}id=…{made_up}"
-        base = httpx.URL(text.rstrip("/"))
-        yield (connection := _connection(base))
-        if connection[0] == "problem":
-            return
-        yield from _other_side(live, base, acting, is_given=invocation is not None)
+            invocation = Invocation(target.invocation or _MADE_UP)
+            live = realtime.for_invocation(invocation, as_=target.as_, account_id=target.account)
+            result = live.publish(channel, payload)
+        except ResponseError as error:
+            return "problem", f"{error}. The emulator says: {_message(error.body.decode('utf-8', 'replace'))}"
+        except ForgeRealtimeError as error:
+            return "problem", str(error)
+        event = next(messages, {})
+        elapsed = (time.perf_counter() - began) * 1000
+    if (event.get("payload"), event.get("eventId")) != (payload, result.event_id):
+        return "problem", "An event was published, but its subscriber received something else."
+    return "ok", f"published an event and received it unchanged after {elapsed:.1f} ms"
 
 
-def in_options(error: ForgeRealtimeError) -> str:
-    """What is wrong, with the names of the command line's options in place of the client's arguments."""
-    return str(error).replace("account_id", "--account").replace("as_='user'", "--as user")
-
-
-def _container() -> list[str]:
-    """The variables that say that this is a Forge Container; none elsewhere, where one of them can be set by chance."""
+def _container_variables() -> list[str]:
+    """Find the variables of a Forge Container. A single one may be set by chance, and does not count."""
     names = [name for name in _CONTAINER if os.environ.get(name)]
     return names if len(names) > 1 else []
 
 
-def _environment(url: str | None) -> _Found:
-    container = _container()
-    where = f"in a Forge Container, as {', '.join(container)} say" if container else "outside of a Forge Container"
-    if url is not None:
-        return "ok", f"--url is given, and FORGE_EGRESS_PROXY_URL not looked at; {where}"
-    if os.environ.get("FORGE_EGRESS_PROXY_URL"):
-        return "ok", f"FORGE_EGRESS_PROXY_URL is set; {where}"
-    if container:
-        return "problem", f"FORGE_EGRESS_PROXY_URL is not set, {where}. The platform sets it: does your code clear it?"
-    return "problem", f"FORGE_EGRESS_PROXY_URL is not set. The platform sets it in the container; elsewhere {_START}."
+def _http_client() -> httpx.Client:
+    # As the Realtime client connects: without proxies, but with the authorities in SSL_CERT_FILE.
+    return httpx.Client(trust_env=False, verify=httpx.create_ssl_context(), timeout=_TIMEOUT)
 
 
-def _connection(base: httpx.URL) -> _Found:
-    host, port = base.host, base.port or {"http": 80, "https": 443}[base.scheme]
-    try:
-        socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except OSError as error:
-        return "problem", f"The name {host} cannot be resolved ({error.strerror or error}). Is it spelt right?"
-    began = time.perf_counter()
-    try:
-        with socket.create_connection((host, port), timeout=_TIMEOUT) as connection:
-            reached = connection.getpeername()[0]
-    except OSError as error:
-        reason = error.strerror or str(error)
-        return "problem", (
-            f"Nothing takes connections at {host} port {port} ({reason}). In a container, wait until the sidecar is up;"
-            f" elsewhere {_START}."
-        )
-    return "ok", f"connected to {reached} port {port} in {(time.perf_counter() - began) * 1000:.1f} ms"
-
-
-def _other_side(live: RealtimeClient, base: httpx.URL, acting: Authorization, *, is_given: bool) -> Iterator[_Found]:
-    try:
-        # A path that a sidecar does not have, without authorization: nothing can come of it.
-        answer = live._pool.send(httpx.Request("GET", f"{base}/_emulator/state"), _TIMEOUT)
-    except (httpx.RequestError, OSError) as error:
-        yield (
-            "problem",
-            (
-                f"It takes connections and gives no HTTP answer ({type(error).__name__}). Is it the right port, and {base.scheme}"
-                " the right scheme?"
-            ),
-        )
-        return
-    state = _json_object(answer.text)
-    is_emulator = answer.status_code == 200 and state.get("kind") == "state"
-    if not is_emulator and not _container():
-        yield (
-            "problem",
-            (
-                f"Something answers at {base} that is not the emulator (with {answer.status_code}). Is this your own service's"
-                f" port? If so, {_START}. The platform's sidecar is in the Forge Container only."
-            ),
-        )
-    elif not is_emulator:
-        yield "ok", f"not the emulator (it answered {answer.status_code}), so taken for the platform's sidecar"
-        yield (
-            _context(live._pool, base, acting)
-            if is_given
-            else (
-                "skipped",
-                "Give --invocation ID of a request that is being answered, to have its context asked for. Nothing is published.",
-            )
-        )
-    elif waiting := len(state.get("faults", ())):
-        yield (
-            "problem",
-            (
-                f"The emulator, in which {waiting} fault(s) wait: the next calls fail on request. If that is not what you want:"
-                " forge-realtime fail --clear"
-            ),
-        )
-    else:
-        yield "ok", "the emulator"
-        try:
-            yield _round_trip(live, base, acting, is_given=is_given)
-        except httpx.TimeoutException:
-            yield "problem", f"The event did not come within {_TIMEOUT:g} s. Is the emulator busy? Try again."
-        except (httpx.RequestError, OSError) as error:
-            yield "problem", f"The subscription broke ({type(error).__name__}). Does the emulator still run?"
-
-
-def _context(connections: ConnectionPool, base: httpx.URL, acting: Authorization) -> _Found:
-    request = httpx.Request("GET", f"{base}/invocation/context", headers={HEADER: acting.header})
-    try:
-        answer = connections.send(request, _TIMEOUT)
-    except (httpx.RequestError, OSError) as error:
-        return "problem", f"GET /invocation/context got no answer ({type(error).__name__})."
-    status = answer.status_code
-    if status == 200 and isinstance(_json_object(answer.text).get("app"), dict):
-        return "ok", "GET /invocation/context answered with the context of the invocation; nothing was published"
-    if status in (401, 403):
-        return "problem", (
-            f"GET /invocation/context was refused ({status}). Is the invocation that of a request which is being answered?"
-            " Pass its x-forge-invocation-id as it came."
-        )
-    return "problem", (
-        f"GET /invocation/context was answered {status}, and not as documented. Is {base} the egress sidecar's address?"
-    )
-
-
-def _round_trip(live: RealtimeClient, base: httpx.URL, acting: Authorization, *, is_given: bool) -> _Found:
-    channel, payload = f"forge-realtime-doctor-{uuid.uuid4()}", f"ping-{uuid.uuid4()}"
-    query = {"channel": channel, "invocation": acting.invocation_id or ""}
-    with (
-        httpx.Client(trust_env=False, timeout=_TIMEOUT) as client,
-        client.stream("GET", f"{base}/_emulator/subscribe", params=query) as stream,
-    ):
-        if stream.status_code != 200:
-            stream.read()
-            if stream.status_code == 401 and not is_given:
-                return (
-                    "problem",
-                    "The emulator is strict. Give --invocation ID of an invocation that is registered in it.",
-                )
-            return "problem", f"The emulator refused a subscription: {_said(stream.text)}"
-        messages = _messages(stream)
-        next(messages, None)
-        began = time.perf_counter()
-        try:
-            result = live.publish(channel, payload)
-        except ForgeRealtimeError as error:
-            said = (
-                f" The emulator says: {_said(error.body.decode('utf-8', 'replace'))}"
-                if isinstance(error, ResponseError)
-                else ""
-            )
-            return "problem", f"{error}.{said}"
-        event = next(messages, {})
-        elapsed = (time.perf_counter() - began) * 1000
-    if (event.get("payload"), event.get("eventId")) != (payload, result.event_id):
-        return "problem", "An event was published, and what came to its subscriber is not that event."
-    return "ok", f"an event was published, and received as it was sent, after {elapsed:.1f} ms"
-
-
-def _messages(stream: httpx.Response) -> Iterator[dict[str, Any]]:
-    for line in stream.iter_lines():
-        if line.startswith("data: "):
-            yield _json_object(line.removeprefix("data: "))
-
-
-def _said(text: str) -> str:
+def _message(text: str) -> str:
     return str(_json_object(text).get("message", "nothing"))
 
 

@@ -1,37 +1,43 @@
-"""The client with asyncio for the operations behind the egress sidecar."""
+"""The asyncio client for any operation behind the egress sidecar."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
 from types import TracebackType
-from typing import Literal, Self, TypeAlias, cast
+from typing import Any, Literal, Self, TypeAlias, cast
 
 import httpx
 
-from .._core.call import FAILURES, Failure, Flow, Operation, P, Response, Sleep, T
+from .._core.call import Flow, Sleep
 from .._core.errors import UsageError
+from .._core.responses import TRANSPORT_ERRORS, Operation, P, Response, T, TransportError
 from .._core.retry import RetryPolicy
 from .._transports.async_pool import AsyncConnectionPool
 from .._transports.http_client import AsyncClientTransport
-from .forge import BaseClient
+from .forge import BaseClient, ClientSettings
 
 AsyncTransport: TypeAlias = httpx.AsyncBaseTransport | Literal["aiohttp", "httpx"]
 
 
 class AsyncForgeClient(BaseClient[AsyncConnectionPool]):
-    """A client with asyncio. Names and meaning are those of `ForgeClient`; it is safe to use from many tasks.
+    """A client with asyncio.
+
+    Make one for the life of the process, and a sibling of it for each invocation or installation. Safe to use from many
+    tasks and event loops.
 
     Args:
-        base_url: The address of the egress sidecar; by default what the environment variable `FORGE_EGRESS_PROXY_URL`,
-            which the platform sets in the container, says at each call.
-        retry: When a call is tried again; by default `RetryPolicy()`.
-        transport: `"aiohttp"` or `"httpx"`: whose connections are used; by default those of aiohttp, which take a third
-            less time, where it is installed (`forge-realtime[aiohttp]`). Or any asynchronous httpx transport in their place.
-        http_client: An asynchronous httpx client to send with: its event hooks, headers, authentication and proxies take
-            part. It stays its owner's to close.
+        base_url: Address of the egress sidecar. By default, the environment variable `FORGE_EGRESS_PROXY_URL` at each
+            call, which the platform sets in the container.
+        retry: When calls are retried; by default `RetryPolicy()`.
+        transport: `"aiohttp"` or `"httpx"`: whose connections to use. By default aiohttp's, which take a third less
+            time, if it is installed (`forge-realtime[aiohttp]`). Or any asynchronous httpx transport to use instead of
+            them.
+        http_client: An asynchronous httpx client to send with, including its event hooks, headers, authentication and
+            proxies. It stays open when this client is closed.
 
     Raises:
-        UsageError: The address is not an http(s) URL, or an argument is of another type.
+        UsageError: The address is no http(s) URL, or an argument has the wrong type.
     """
 
     def __init__(
@@ -42,28 +48,47 @@ class AsyncForgeClient(BaseClient[AsyncConnectionPool]):
         transport: AsyncTransport | None = None,
         http_client: httpx.AsyncClient | None = None,
     ) -> None:
-        super().__init__(base_url, retry)
+        settings = ClientSettings(base_url=base_url, retry=RetryPolicy() if retry is None else retry)
+        self._set_up(settings, transport, http_client)
+
+    def _set_up(
+        self, settings: ClientSettings, transport: AsyncTransport | None, http_client: httpx.AsyncClient | None
+    ) -> None:
         if not isinstance(transport, httpx.AsyncBaseTransport) and transport not in (None, "aiohttp", "httpx"):
             raise UsageError(
-                "transport takes an httpx.AsyncBaseTransport, such as httpx.AsyncHTTPTransport(), or 'aiohttp' or 'httpx'."
+                "transport takes 'aiohttp', 'httpx' or an httpx.AsyncBaseTransport, such as httpx.AsyncHTTPTransport()."
             )
         if http_client is not None:
             if transport is not None or not isinstance(http_client, httpx.AsyncClient):
                 raise UsageError(
-                    "http_client takes an httpx.AsyncClient, which brings its own transport: give no other one."
+                    "http_client takes an httpx.AsyncClient, which has a transport: do not pass another one."
                 )
             transport = AsyncClientTransport(http_client)
+        self._settings = settings
         if isinstance(transport, httpx.AsyncBaseTransport):
             self._pool = AsyncConnectionPool(transport)
         else:
             self._pool = AsyncConnectionPool(None, aiohttp=None if transport is None else transport == "aiohttp")
 
     async def call(self, operation: Operation[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """As `ForgeClient.call`."""
+        """Call any generated operation, with the header, retries and errors of the named ones.
+
+        Args:
+            operation: A generated module, such as `forge_realtime._api.api.forge_realtime.publish`.
+            *args: Arguments of the operation.
+            **kwargs: Arguments of the operation.
+
+        Returns:
+            The parsed response.
+
+        Raises:
+            UsageError: It is no such module, or the call was refused before it was sent.
+            ForgeRealtimeError: The call failed; `delivery` says whether it may have been carried out.
+        """
         return await self._run(self._call_flow(operation, *args, **kwargs))
 
     async def aclose(self) -> None:
-        """Closes the client and all its siblings. Calls in flight, in other tasks, go on to their end."""
+        """Close the client and all its siblings. Calls in flight in other tasks run to their end."""
         await self._pool.aclose()
 
     async def __aenter__(self) -> Self:
@@ -74,22 +99,27 @@ class AsyncForgeClient(BaseClient[AsyncConnectionPool]):
     ) -> None:
         await self.aclose()
 
-    async def _run(self, flow: Flow[T]) -> T:
-        outcome: Response | Failure | None = None
-        while True:
-            try:
-                step = flow.send(outcome)
-            except StopIteration as end:
-                return cast(T, end.value)
-            try:
-                if isinstance(step, Sleep):
-                    await asyncio.sleep(step.seconds)
-                    outcome = None
-                else:
-                    try:
-                        outcome = await self._pool.send(step.request, step.timeout)
-                    except FAILURES as error:
-                        outcome = error
-            except BaseException:
-                flow.close()
-                raise
+    def _run(self, flow: Flow[T]) -> Coroutine[Any, Any, T]:
+        return run_flow(flow, self._pool.send)
+
+
+async def run_flow(flow: Flow[T], send: Callable[[httpx.Request, float], Awaitable[Response]]) -> T:
+    """Carry out a flow, with `send` for its requests."""
+    outcome: Response | TransportError | None = None
+    while True:
+        try:
+            step = flow.send(outcome)
+        except StopIteration as end:
+            return cast("T", end.value)
+        try:
+            if isinstance(step, Sleep):
+                await asyncio.sleep(step.seconds)
+                outcome = None
+            else:
+                try:
+                    outcome = await send(step.request, step.timeout)
+                except TRANSPORT_ERRORS as error:
+                    outcome = error
+        except BaseException:
+            flow.close()
+            raise

@@ -1,1 +1,1 @@
-"""Header construction and retries: what the overlay adds to every generated operation."""
+"""Header construction and retries, the overlay that every generated operation gets. Imports no other room."""

@@ -1,22 +1,22 @@
-"""What can go wrong, and what is then known of the event.
+"""The errors of this package, and what each one says about the event.
 
 * ForgeRealtimeError
-  x UsageError                 refused by the client's own checks; nothing was sent
+  x UsageError                 the client's own checks refused the call; nothing was sent
     + NoInvocationError        no invocation to act for
     + InvalidTokenError        a token that the platform would refuse
-  x NoResponseError              no connection, or it broke before the answer was complete
+  x NoResponseError            no connection, or it broke before the response was complete
     + TimedOutError            not in time
-      - OverQuotaError         not begun: the client's own quota was in use up to the deadline
-  x ResponseError                an answer, but not one of success
+      - OverQuotaError         not started: the client's own quota was used up until the deadline
+  x ResponseError              a response other than success
     + RejectedError            the platform refused: 4xx, 503 with Retry-After, or `errors` in a 200
       - RateLimitedError       429: more than 50 operations per second for the installation
-    + ServerError        any other 5xx
-    + UnexpectedResponseError    not JSON, not the documented shape, or a status outside the document
-  x StreamError                a stream ended before all of it was published
+    + ServerError              any other 5xx
+    + UnexpectedResponseError  not JSON, not the documented shape, or an undocumented status
+  x StreamError                a stream ended before everything was published
     + StreamFullError          more updates than may be pending
 
-Every one carries `delivery`, which is what decides whether to send again. Messages show neither payload, token, claims,
-ids nor any text of the answer: that is in `body`.
+Every error carries `delivery`, which decides whether to send again. Messages show no payload, token, claim or id, and
+no text of the response: that is in `body`.
 """
 
 from __future__ import annotations
@@ -24,21 +24,22 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import Any
 
 from attrs import frozen
 
 
 class Delivery(enum.Enum):
-    """What is known of an event after an attempt to send it."""
+    """What is known about an event after an attempt to send it."""
 
     ACCEPTED = "accepted"
-    """The platform answered with success."""
+    """The platform responded with success."""
     NOT_SENT = "not sent"
     """The request never left completely: the event cannot have arrived."""
     REJECTED = "rejected"
     """The platform refused the request: the event was not published."""
     UNKNOWN = "unknown"
-    """The request left, but no clear answer came back: the event may have been published."""
+    """The request left, but no clear response came back: the event may have been published."""
 
 
 @frozen
@@ -47,11 +48,11 @@ class Attempt:
 
     Attributes:
         number: Counts from 1.
-        delivery: What is known of the event after this attempt.
-        status: The status of the answer; None when there was none.
-        error: The class name of what went wrong; None when the attempt succeeded.
-        elapsed: Seconds that the attempt took.
-        wait: Seconds to wait before the next attempt; None when this was the last one.
+        delivery: What is known about the event after this attempt.
+        status: Status of the response; None if there was none.
+        error: Class name of the failure; None if the attempt succeeded.
+        elapsed: Duration of the attempt in seconds.
+        wait: Seconds until the next attempt; None if this was the last one.
     """
 
     number: int
@@ -64,17 +65,17 @@ class Attempt:
 
 @frozen(kw_only=True)
 class StreamReport:
-    """What became of the updates of a stream: `updates` is `sent + dropped + rejected + unknown + pending`.
+    """Counts of a stream's updates: `updates` is `sent + dropped + rejected + unknown + pending`.
 
     Attributes:
-        updates: Those that `send` took.
-        sent: In events that the platform accepted.
-        merged: That went out in one event with an earlier update, whatever became of it.
+        updates: Taken by `send`.
+        sent: Published in events that the platform accepted.
+        merged: Published in one event with an earlier update, whatever became of that event.
         dropped: Never published: they made room for newer ones (`overflow="drop_oldest"`), or the stream ended before.
-        rejected: In an event that the platform refused.
-        unknown: In an event that may have been published, without a clear answer.
+        rejected: Published in an event that the platform refused.
+        unknown: In an event that may have been published, without a clear response.
         pending: Not settled yet; 0 when the stream has ended.
-        operations: Attempts to publish that reached the platform, or may have, the end mark's included.
+        operations: Attempts to publish that reached the platform or may have, including the end mark's.
     """
 
     updates: int = 0
@@ -88,18 +89,23 @@ class StreamReport:
 
 
 class ForgeRealtimeError(Exception):
-    """The base of all errors of this package.
+    """Base of all errors of this package.
 
     Attributes:
-        delivery: What is known of the event: NOT_SENT, REJECTED or UNKNOWN. When an earlier attempt ended UNKNOWN and a
-            later one was refused, it stays UNKNOWN: the earlier one may have arrived.
-        attempts: Every attempt made, in order; empty when nothing was tried.
+        delivery: What is known about the event: NOT_SENT, REJECTED or UNKNOWN. If an earlier attempt ended UNKNOWN and
+            a later one was refused, it stays UNKNOWN: the earlier one may have arrived.
+        attempts: Every attempt, in order; empty if nothing was tried.
+        retryable: Whether a later call may succeed, as far as the kind of failure tells.
     """
 
     delivery: Delivery = Delivery.NOT_SENT
     attempts: tuple[Attempt, ...] = ()
-    # Whether another attempt may help, as far as the kind of the failure tells.
-    _retryable: bool = False
+    retryable: bool = False
+
+    def __init__(self, message: str, **details: Any) -> None:
+        super().__init__(message)
+        # Complete from the start: the other attributes of the class by their names.
+        vars(self).update(details)
 
 
 class UsageError(ForgeRealtimeError, ValueError):
@@ -111,7 +117,7 @@ class NoInvocationError(UsageError):
 
 
 class InvalidTokenError(UsageError):
-    """A token that the platform would refuse; found before sending, as the official JavaScript SDK does.
+    """A token that the platform would refuse; found before sending, as by the official JavaScript SDK.
 
     Attributes:
         code: `INVALID_TOKEN`, `TOKEN_EXPIRED`, `CHANNEL_NAME_MISMATCH` or `MISSING_PERMISSION`.
@@ -121,34 +127,34 @@ class InvalidTokenError(UsageError):
 
 
 class NoResponseError(ForgeRealtimeError):
-    """No connection was made (NOT_SENT), or it broke before the answer was complete (UNKNOWN).
+    """No connection was made (NOT_SENT), or it broke before the response was complete (UNKNOWN).
 
     `__cause__` is the error of httpx.
     """
 
 
 class TimedOutError(NoResponseError, TimeoutError):
-    """Connecting (NOT_SENT) or answering (UNKNOWN) took longer than the policy allows."""
+    """Connecting (NOT_SENT) or responding (UNKNOWN) took longer than the policy allows."""
 
 
 class OverQuotaError(TimedOutError):
-    """The client's own quota would have let the call begin only after its deadline. Nothing was sent.
+    """The client's own quota would have let the call start only after its deadline. Nothing was sent.
 
-    `__cause__` is None. Where an earlier attempt of the call was made, that one's error is raised instead.
+    `__cause__` is None. If an earlier attempt of the call was made, that attempt's error is raised instead.
     """
 
 
 class ResponseError(ForgeRealtimeError):
-    """There was an answer, but not one of success.
+    """A response other than success.
 
     Attributes:
-        status: The status of the answer.
-        headers: Its headers, the names in lower case.
-        body: The first 64 KiB of its body, as received. May hold what was sent: think before you log it.
-        code: The platform's code for the failure (`RATE_LIMIT_EXCEEDED`, `TOKEN_EXPIRED`, ...), from the body or from the
-            header `forge-proxy-error`, or its documented message where it has no code (`Unauthorized request`, `Error
-            publishing event to channel`, `Error signing realtime token`); None when it gave neither.
-        retry_after: Seconds that the server asks to wait; None when it does not say.
+        status: Status of the response.
+        headers: Its headers, names in lower case.
+        body: The first 64 KiB of its body, as received. It may repeat what was sent: think before you log it.
+        code: The platform's code for the failure (`RATE_LIMIT_EXCEEDED`, `TOKEN_EXPIRED`, ...), from the body or the
+            header `forge-proxy-error`, or its documented message where there is no code (`Unauthorized request`, `Error
+            publishing event to channel`, `Error signing realtime token`); None if it gave neither.
+        retry_after: Seconds that the server asks to wait; None if it does not say.
     """
 
     status: int = 0
@@ -175,10 +181,12 @@ class UnexpectedResponseError(ResponseError):
 
 
 class StreamError(ForgeRealtimeError):
-    """A stream ended, or a wait in it (`flush`), before all of it was published. `__cause__` is what the last attempt ended with.
+    """A stream, or a wait in it (`flush`), ended before everything was published.
+
+    `__cause__` is the error of the last attempt.
 
     Attributes:
-        report: What became of the updates so far.
+        report: Counts of the updates so far.
     """
 
     report: StreamReport = StreamReport()

@@ -1,4 +1,4 @@
-"""The invocation that a container answers: read from the inbound request, current in its context, carried elsewhere."""
+"""The invocation that a container is answering: read from the request, current in its context, carried to workers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _current: ContextVar[Invocation | None] = ContextVar("forge_realtime.current_inv
 class Invocation:
     """One invocation of the app.
 
-    Source: the documented headers of requests to a Forge Container. How long an id stays valid is not documented.
+    Source: the documented headers of requests to a Forge Container. It is not documented how long an id stays valid.
 
     Attributes:
         id: `x-forge-invocation-id`.
@@ -39,16 +39,16 @@ class Invocation:
 
     @classmethod
     def from_headers(cls, headers: Headers) -> Invocation:
-        """Reads the invocation from the headers of an inbound request.
+        """Read the invocation from the headers of an inbound request.
 
         Args:
-            headers: A mapping or pairs of names and values, as text or bytes (ASGI), the names in any case.
+            headers: A mapping, or pairs of names and values, as str or bytes (ASGI); names in any case.
 
         Raises:
-            UsageError: These are no headers.
-            NoInvocationError: There is no `x-forge-invocation-id` in them.
+            UsageError: The argument is no mapping or pairs.
+            NoInvocationError: The headers carry no `x-forge-invocation-id`.
         """
-        # Not every framework's headers are a Mapping, but all that are not pairs have items().
+        # Not every framework's headers are a Mapping, but they all have items() or are pairs.
         items: Callable[[], Any] = getattr(headers, "items", lambda: headers)
         try:
             found = {_text(name).lower(): _text(value) for name, value in items()}
@@ -56,8 +56,8 @@ class Invocation:
             raise UsageError("Expected the headers of a request: a mapping, or pairs of names and values.") from None
         if not (id_ := found.get("x-forge-invocation-id")):
             raise NoInvocationError(
-                "These headers carry no x-forge-invocation-id. Pass the headers of the request that the platform sent to "
-                "the container; outside of one, use for_installation(...) with publish_global."
+                "These headers carry no x-forge-invocation-id. Pass the headers of the request that the platform sent"
+                " to the container; outside of a request, use for_installation(...) with publish_global."
             )
         return cls(
             id_,
@@ -68,10 +68,10 @@ class Invocation:
 
     @classmethod
     def from_text(cls, text: str) -> Invocation:
-        """Reads what `to_text` wrote.
+        """Read the text that `to_text` wrote.
 
         Raises:
-            UsageError: It is no such text.
+            UsageError: The text is something else.
         """
         names = [attribute.name for attribute in fields(cls)]
         try:
@@ -79,26 +79,26 @@ class Invocation:
             values = {name: found[name] for name in names if name in found}
         except (TypeError, ValueError, RecursionError):
             values = {}
-        # Raised outside of the handler: the error of the decoder holds the text.
+        # Raised outside of the handler, because the decoder's error holds the text.
         if not (values.get("id") and all(isinstance(value, str) for value in values.values())):
             raise UsageError(
-                "This is not the text of an invocation. Pass what Invocation.to_text() returned, unchanged."
+                "This is not the text of an invocation. Pass the result of Invocation.to_text() unchanged."
             )
         return cls(values.pop("id"), **values)
 
     def to_text(self) -> str:
-        """Writes it as one line of printable ASCII, to be carried in a message, a header or an environment variable.
+        """Return one line of printable ASCII, to carry the invocation in a message, header or environment variable.
 
-        The text holds the id: who has it can act for the invocation as long as that is valid.
+        The text holds the id: anyone who has it can act for the invocation while that is valid.
         """
         values = asdict(self, filter=lambda _, value: value is not None)
         return json.dumps(values, separators=(",", ":"))
 
     def active(self) -> AbstractContextManager[None]:
-        """Makes it the current invocation of the block, as the middleware does for a request.
+        """Make this the current invocation in a `with` block, as the middleware does for a request.
 
-        Blocks can be nested, and used in threads and tasks: each sees its own. The former invocation is current again
-        after the block.
+        Blocks can be nested, and each thread and task has its own. After the block, the former invocation is current
+        again.
 
             with Invocation.from_text(message["invocation"]).active():
                 realtime.publish("board-42", {"moved": 7})
@@ -107,29 +107,29 @@ class Invocation:
 
 
 def current_invocation() -> Invocation | None:
-    """Returns the invocation that this code runs for; None outside of one.
+    """Return the invocation that this code runs for, or None.
 
-    It is set by the middleware (`forge_realtime.asgi`, `forge_realtime.wsgi`) and by `Invocation.active()`. Tasks and
-    `asyncio.to_thread` inherit it. To other threads, to executors and to queues it is carried by hand: give them the
-    `Invocation`, or its `to_text()`, and enter `active()` there.
+    The middleware (`forge_realtime.asgi`, `forge_realtime.wsgi`) and `Invocation.active()` set it. Tasks and
+    `asyncio.to_thread` inherit it. Other threads, executors and queues do not: hand them the `Invocation`, or its
+    `to_text()`, and enter `active()` there.
     """
     return _current.get()
 
 
 @contextmanager
 def activated(invocation: Invocation | None) -> Iterator[None]:
-    """Makes `invocation` the current one of the block, or makes sure that there is none."""
+    """Make `invocation` the current one in a `with` block; None for no invocation."""
     former = _current.get()
     _current.set(invocation)
     try:
         yield
     finally:
-        # Not by a token: that raises where the block ends in another context, as an abandoned async generator's does.
+        # Not by a token, which raises if the block ends in another context, as an abandoned async generator's does.
         _current.set(former)
 
 
 def find_invocation(headers: Headers) -> Invocation | None:
-    """As `Invocation.from_headers`, but None where there is no invocation."""
+    """Read the invocation as `Invocation.from_headers` does; None if there is none."""
     try:
         return Invocation.from_headers(headers)
     except NoInvocationError:

@@ -1,4 +1,4 @@
-"""When a call is tried again: the settings, and the budget that keeps an outage from being multiplied."""
+"""Retries: the policy, and the budget that keeps an outage from being multiplied."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ _DAY = 86_400.0
 
 @frozen(kw_only=True)
 class RetryPolicy:
-    """How often, how fast and in which cases a call is tried again. All times are in seconds.
+    """When and how often a call is retried. All times are in seconds.
 
-    What is known not to have been published (no connection, 429, 503 with `Retry-After`) is tried again. What may have
-    been published (reset, read timeout, other 5xx, an unreadable answer) is tried again only where a duplicate is
-    harmless: always for tokens and reading operations, for everything else as `delivery` says.
+    A request that was certainly not carried out (no connection, 429, 503 with `Retry-After`) is retried. One that may
+    have been carried out (reset, read timeout, other 5xx, unreadable response) is retried only if a duplicate is
+    harmless: always for tokens and reading operations, otherwise as `delivery` says.
 
     Attributes:
-        delivery: `"at_least_once"` sends an event again when it is unknown whether it arrived, and may so publish it
-            twice; `"at_most_once"` raises instead.
-        deadline: For a whole call, all attempts and waits together.
-        attempt_timeout: For one attempt.
-        max_attempts: Attempts of a call, the first included.
+        delivery: `"at_least_once"` sends an event again if it is unknown whether it arrived, and may publish it twice;
+            `"at_most_once"` raises instead.
+        deadline: Limit for a whole call, all attempts and waits together.
+        attempt_timeout: Limit for one attempt.
+        max_attempts: Attempts of a call, including the first.
         backoff_initial: The wait before the second attempt is random between 0 and this; the bound doubles with each
             further attempt ("full jitter"). A `Retry-After` of the server takes its place.
-        backoff_max: The highest bound of such a wait.
-        budget: Retries that each call adds to those the client may still make, all its siblings together; it starts
-            with, and never holds more than, 100. `math.inf`: no bound.
-        on_attempt: A plain function, called after each attempt in the thread or task of the call. What it raises is
-            logged, and changes nothing.
+        backoff_max: Highest bound of such a wait.
+        budget: Retries that each call earns for the client and its siblings. They start with 100, and never hold more.
+            `math.inf` disables the limit.
+        on_attempt: Plain function, called after each attempt in the thread or task of the call. An exception that it
+            raises is logged and changes nothing.
 
     Raises:
-        UsageError: A value makes no sense.
+        UsageError: A value is out of range.
     """
 
     delivery: Literal["at_least_once", "at_most_once"] = "at_least_once"
@@ -70,28 +70,28 @@ class RetryPolicy:
             raise UsageError("RetryPolicy: on_attempt must be a plain function (not async) of one Attempt.")
 
     def backoff(self, attempt: int) -> float:
-        """A random wait in seconds after the attempt with this number (from 1)."""
-        # 2.0 ** 1024 overflows; by then any bound has long been reached.
+        """Choose a random wait in seconds after the attempt with this number (from 1)."""
+        # 2.0 ** 1024 overflows, long after any bound is reached.
         return random.uniform(0, min(self.backoff_max, self.backoff_initial * 2.0 ** min(attempt - 1, 1000)))
 
 
 class RetryBudget:
-    """Counts the retries that a client and its siblings may still make. Thread-safe."""
+    """Retries that a client and its siblings may still make. Thread-safe."""
 
     _MOST = 100.0
 
     def __init__(self) -> None:
         self._left = self._MOST
-        # Reentrant: a signal handler may make a call in the midst of it.
+        # Reentrant, because a signal handler may make a call while it is held.
         self._lock = threading.RLock()
 
     def deposit(self, retries: float) -> None:
-        """Adds what one call earns."""
+        """Add the retries that one call earns."""
         with self._lock:
             self._left = min(self._MOST, self._left + retries)
 
     def withdraw(self) -> bool:
-        """Takes one retry; False when there is none left."""
+        """Take one retry. Returns False if none is left."""
         with self._lock:
             if self._left < 1:
                 return False
@@ -100,10 +100,10 @@ class RetryBudget:
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds to wait as `Retry-After` says, as a number or a date; None when it is absent or cannot be read.
+    """Read `Retry-After`, a number or a date, as seconds to wait; None if it is absent or unreadable.
 
-    A date is compared with the answer's own `Date`, where it has one, so that the two clocks need not agree.
-    https://www.rfc-editor.org/rfc/rfc9110#name-retry-after
+    A date is compared with the response's own `Date`, if it has one, so that the two clocks need not agree.
+    Source: https://www.rfc-editor.org/rfc/rfc9110#name-retry-after
     """
     value = headers.get("retry-after", "").strip()
     if re.fullmatch(r"[0-9]+(\.[0-9]+)?", value, re.ASCII):
@@ -115,22 +115,24 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
 
 
 def _date(text: str) -> datetime | None:
-    # dateutil takes almost any text for a date ("10", "may"): only what starts as an HTTP date does is given to it.
+    # dateutil takes almost any text for a date ("10", "may"), so it only gets text that starts like an HTTP date.
     if not re.match(r"(Mon|Tue|Wed|Thu|Fri|Sat|Sun)[a-z]*,? ", text):
         return None
-    # Rare, and it takes longer to load than half of this package.
+    # Rarely needed, and slow to load.
     import dateutil.parser
 
     try:
-        # HTTP dates are in GMT. For other zones dateutil warns, or returns dates that cannot be subtracted.
+        # HTTP dates are in GMT. For other zones, dateutil warns or returns dates that cannot be subtracted.
         return dateutil.parser.parse(text, ignoretz=True).replace(tzinfo=UTC)
     except (ValueError, OverflowError):
         return None
 
 
 def is_plain_function(value: object) -> bool:
+    """Tell whether this can be called without await."""
     return callable(value) and not iscoroutinefunction(value)
 
 
 def is_number(value: object) -> bool:
+    """Tell whether this is a number other than NaN."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and not math.isnan(value)

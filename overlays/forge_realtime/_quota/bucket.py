@@ -1,7 +1,7 @@
-"""How many operations of an installation may begin, and whose turn it is: arithmetic of time, and no I/O.
+"""Token buckets: when the next operation of an installation may begin, and whose it is. They do no I/O.
 
-A bucket is asked, and asked again after the wait that it names. So the same bucket serves threads and event loops, and a lock
-is all that it needs.
+A caller requests an operation, waits as long as the bucket says, and requests it again. So the same bucket serves
+threads and event loops, and needs only a lock.
 """
 
 from __future__ import annotations
@@ -13,17 +13,18 @@ from typing import Final, Protocol
 
 from attrs import define
 
-_SHORTEST_WAIT: Final = 0.001
-_MOST_RETRY_AFTER: Final = 60.0
-# The platform counts by the second: refusals within one have one cause.
-_WINDOW: Final = 1.0
-# Of the full rate, in each second: from half of it back in five.
-_RECOVERY: Final = 0.1
-# A store answers sooner, but not at once.
+# Seconds.
+_MIN_WAIT: Final = 0.001
+_MAX_RETRY_AFTER: Final = 60.0
+# The platform counts by the second: several refusals within one second have the same cause.
+_REFUSAL_WINDOW: Final = 1.0
+# How long a store takes to reserve permits.
 _STORE_WAIT: Final = 0.003
+# The part of the full rate that returns each second: from half to full in five seconds.
+_RECOVERY: Final = 0.1
 
 SLOT: Final = 0.1
-"""Seconds that a reserved permit is good for."""
+"""Length of a slot in seconds. A reserved permit is valid for one slot."""
 
 
 @define(eq=False)
@@ -31,8 +32,8 @@ class Waiter:
     """A place in the queue of a bucket.
 
     Attributes:
-        stream: Whether it is a stream's: those wait behind all others.
-        until: When nobody asks with it any more, in seconds of `time.monotonic()`; it is passed over from then on.
+        stream: Whether it belongs to a stream. Streams wait behind all other calls.
+        until: When the place expires, in seconds of `time.monotonic()`. Expired places are skipped.
     """
 
     stream: bool
@@ -40,69 +41,75 @@ class Waiter:
 
 
 class Bucket:
-    """Lets operations of one installation begin: in any second, `per_second + burst` at most.
+    """A token bucket for the operations of one installation. Thread-safe.
 
-    Thread-safe. All times are seconds of `time.monotonic()`.
+    In any second, at most `per_second + burst` operations begin. All times are seconds of `time.monotonic()`.
+
+    Args:
+        per_second: Operations per second, on average.
+        burst: Operations that may begin at once after a pause.
+        now: The current time.
     """
 
-    def __init__(self, per_second: float, burst: int, now: float, tokens: float | None = None) -> None:
+    def __init__(self, per_second: float, burst: int, now: float) -> None:
         self._per_second = per_second
         self._burst = burst
-        # What it is now: lower than that for a while after the platform has refused something.
+        # The current rate. It is lower than `per_second` for a while after a 429.
         self._rate = per_second
-        self._tokens = float(burst) if tokens is None else tokens
-        # Up to when it has been filled.
+        self._tokens = float(burst)
+        # The time up to which tokens were added. It lies in the future while a `Retry-After` holds.
         self._filled = now
-        self._lowered = -_WINDOW
-        # Reentrant: in the midst of it, a signal handler may publish, and a call that was abandoned be collected.
+        self._slowed = -math.inf
+        # Reentrant: while a thread holds it, its signal handler may publish, or an abandoned call be collected.
         self._lock = threading.RLock()
+        # Ordered sets.
         self._calls: dict[Waiter, None] = {}
         self._streams: dict[Waiter, None] = {}
 
-    def limit(self, per_second: float, burst: int) -> None:
-        """Lowers what it lets begin to this, where it is more."""
+    def lower_limits(self, per_second: float, burst: int) -> None:
+        """Lower `per_second` and `burst` to these values. Higher values change nothing."""
         if per_second < self._per_second or burst < self._burst:
             with self._lock:
                 self._per_second = min(self._per_second, per_second)
                 self._rate = min(self._rate, per_second)
                 self._burst = min(self._burst, burst)
 
-    def ask(self, waiter: Waiter, now: float) -> float:
-        """Asks for one operation. The first time, the waiter gets its place in the queue.
+    def request(self, waiter: Waiter, now: float) -> float:
+        """Request one operation. The first request puts the waiter at the end of the queue.
 
         Returns:
-            0: granted, and the waiter has left the queue. Otherwise seconds until it is worth asking again.
+            0 if the operation may begin; the waiter has then left the queue. Otherwise seconds until the next request.
         """
         with self._lock:
             (self._streams if waiter.stream else self._calls).setdefault(waiter)
-            wait = self._wait(1 + self._ahead(waiter, now), now)
+            wait = self._wait(1 + self._count_ahead(waiter, now), now)
             if wait > 0:
-                return max(_SHORTEST_WAIT, wait)
+                return max(_MIN_WAIT, wait)
             self._take()
             self._remove(waiter)
             return 0.0
 
-    def leave(self, waiter: Waiter) -> None:
-        """Takes a waiter out of the queue, if it is in there."""
+    def cancel(self, waiter: Waiter) -> None:
+        """Remove a waiter from the queue, if it is still there."""
         with self._lock:
             self._remove(waiter)
 
     def slow_down(self, retry_after: float | None, now: float) -> None:
-        """Learns of a 429: others than this process use the installation's limit, too.
+        """Slow down after a 429: something else uses the limit of the installation, too.
 
-        Nothing begins until the time that the platform names has passed, a minute at most; then half as much as before, and
-        each second somewhat more.
+        No operation begins until `retry_after` seconds have passed, 60 at most. Then the rate is half of what it was,
+        and recovers within seconds.
         """
         with self._lock:
             self._fill(now)
             self._tokens = 0.0
-            self._filled = max(self._filled, now + min(retry_after or 0.0, _MOST_RETRY_AFTER))
-            if now - self._lowered >= _WINDOW:
+            self._filled = max(self._filled, now + min(retry_after or 0.0, _MAX_RETRY_AFTER))
+            if now - self._slowed >= _REFUSAL_WINDOW:
                 self._rate = max(self._rate / 2, min(1.0, self._per_second))
-            self._lowered = self._filled
+            self._slowed = self._filled
 
-    def idle(self, now: float) -> bool:
-        """Whether a new one would do the same."""
+    def is_idle(self, now: float) -> bool:
+        """Whether a new bucket would behave the same, so that this one can be dropped."""
         with self._lock:
             self._fill(now)
             return (
@@ -112,14 +119,14 @@ class Bucket:
                 and self._filled <= now
             )
 
-    def _ahead(self, waiter: Waiter, now: float) -> int:
+    def _count_ahead(self, waiter: Waiter, now: float) -> int:
         ahead = 0
         for queue in (self._calls, self._streams):
             for other in list(queue):
                 if other is waiter:
                     return ahead
                 if other.until < now:
-                    # Whoever had it has not been heard of since: a loop that was stopped, say.
+                    # Its owner never came back: an event loop was stopped, for example.
                     queue.pop(other, None)
                 else:
                     ahead += 1
@@ -129,12 +136,12 @@ class Bucket:
         self._calls.pop(waiter, None)
         self._streams.pop(waiter, None)
 
-    def _wait(self, needed: int, now: float) -> float:
-        """Seconds until so many operations may begin."""
+    def _wait(self, operations: int, now: float) -> float:
+        """Return the seconds until so many operations may begin."""
         self._fill(now)
-        if self._filled <= now and self._tokens >= needed:
+        if self._filled <= now and self._tokens >= operations:
             return 0.0
-        return (needed - self._tokens) / self._rate + self._filled - now
+        return (operations - self._tokens) / self._rate + self._filled - now
 
     def _take(self) -> None:
         self._tokens -= 1
@@ -147,106 +154,116 @@ class Bucket:
             self._filled = now
 
 
-class Reservations(Protocol):
-    """What is common to the processes that share a quota, as this one sees it."""
+class Reserver(Protocol):
+    """Reserves permits in a store that processes share. It never blocks the bucket that asks."""
 
-    def is_up(self, now: float) -> bool:
-        """Whether permits can be reserved."""
+    def is_available(self, now: float) -> bool:
+        """Whether permits can be reserved now."""
         ...
 
     def is_settled(self, now: float) -> bool:
-        """Whether it has been up for so long that no process can still be on its own."""
+        """Whether the store has been available for so long that all processes use it again."""
         ...
 
-    def want(self, bucket: SharedBucket) -> None:
-        """Has permits reserved for a bucket, which gets them by `put`. Returns at once."""
+    def request(self, bucket: SharedBucket) -> None:
+        """Reserve permits for a bucket soon, as many as `count_missing` says, and give them to `add_reserved`."""
         ...
+
+
+@define(eq=False)
+class _Reserved:
+    """Permits that are valid from `start` to `end`."""
+
+    start: float
+    end: float
+    permits: int
 
 
 class SharedBucket(Bucket):
-    """A bucket whose permits are reserved with other processes, several at a time, each for a slot of time.
+    """A bucket that shares its quota with other processes: each operation needs a permit that was reserved in a store.
 
-    When none can be reserved, it lets this process's share of the quota begin.
+    Permits are reserved several at a time, each for one slot. While the store is not available, the bucket uses this
+    process's share of the quota, `per_second / replicas`, without a burst.
 
     Args:
-        key: What the permits are reserved under.
-        per_second: Of all processes together.
-        replicas: How many processes share it.
-        reservations: Where they are reserved.
-        now: In seconds of `time.monotonic()`.
+        key: The name of the quota in the store.
+        per_second: Operations per second, of all processes together.
+        replicas: How many processes share the quota.
+        reserver: Reserves the permits.
+        now: The current time, in seconds of `time.monotonic()`.
     """
 
-    def __init__(self, key: str, per_second: float, replicas: int, reservations: Reservations, now: float) -> None:
-        # No burst: what this process lets begin on its own comes on top of what it had reserved.
-        super().__init__(per_second / replicas, 1, now, tokens=0.0)
+    def __init__(self, key: str, per_second: float, replicas: int, reserver: Reserver, now: float) -> None:
+        super().__init__(per_second / replicas, 1, now)
+        # What a process begins on its own comes on top of what it has reserved: start with nothing.
+        self._tokens = 0.0
         self.key = key
         self._replicas = replicas
-        self._reservations = reservations
-        # Start, end and permits left.
-        self._slots: deque[tuple[float, float, int]] = deque()
-        self._next_look = now
-        # For the thread that reserves: the first slot that is not known to be full; whether this bucket waits for it.
-        self.next_slot = 0
-        self.wanted = False
+        self._reserver = reserver
+        self._reserved: deque[_Reserved] = deque()
+        self._exhausted_until = now
 
     @property
     def rate(self) -> float:
         """Operations per second, of all processes together."""
         return self._rate * self._replicas
 
-    def limit(self, per_second: float, burst: int) -> None:
-        super().limit(per_second / self._replicas, 1)
+    def lower_limits(self, per_second: float, burst: int) -> None:
+        """Do as `Bucket.lower_limits`. `per_second` is that of all processes together."""
+        super().lower_limits(per_second / self._replicas, burst)
 
-    def missing(self, now: float) -> int:
-        """How many permits those who wait lack."""
+    def count_missing(self, now: float) -> int:
+        """Count the permits that the waiters still need. Not positive if there are enough."""
         with self._lock:
-            self._drop_slots(now)
+            self._drop_expired(now)
             waiting = sum(waiter.until >= now for waiter in [*self._calls, *self._streams])
-            if not self._reservations.is_settled(now):
-                # What it may not use yet is left to the others.
+            if not self._reserver.is_settled(now):
+                # Until then this process uses only its share: more permits would be lost to the others.
                 waiting = min(waiting, math.ceil(self._rate * SLOT))
-            return waiting - sum(left for _, _, left in self._slots)
+            return waiting - sum(reserved.permits for reserved in self._reserved)
 
-    def put(self, start: float, end: float, permits: int) -> None:
-        """Takes permits that were reserved for the time from `start` to `end`."""
+    def add_reserved(self, start: float, end: float, permits: int) -> None:
+        """Add permits that are valid from `start` to `end`."""
         with self._lock:
-            self._slots.append((start, end, permits))
+            self._reserved.append(_Reserved(start, end, permits))
 
-    def looked(self, next_look: float) -> None:
-        """Learns that there are no more permits to be reserved before that time."""
-        self._next_look = next_look
+    def mark_exhausted(self, until: float) -> None:
+        """Note that no more permits can be reserved until then."""
+        with self._lock:
+            self._exhausted_until = until
 
-    def _wait(self, needed: int, now: float) -> float:
-        alone = super()._wait(needed, now)
+    def _wait(self, operations: int, now: float) -> float:
+        own = super()._wait(operations, now)
         if self._filled > now:
-            return alone
-        if not self._reservations.is_up(now):
-            # So that it is tried again.
-            self._reservations.want(self)
-            return alone
-        settled = self._reservations.is_settled(now)
+            return own
+        if not self._reserver.is_available(now):
+            # Makes sure that its thread runs, which tries the store again.
+            self._reserver.request(self)
+            return own
+        settled = self._reserver.is_settled(now)
         if settled:
-            # So that it begins with nothing when it comes to be on its own.
+            # When the store fails, this process's own share begins with nothing.
             self._tokens = 0.0
-        self._drop_slots(now)
-        reserved = 0
-        for start, _, left in list(self._slots):
-            reserved += left
-            if reserved >= needed:
-                shared = max(0.0, start - now)
+        self._drop_expired(now)
+        permits = 0
+        for reserved in list(self._reserved):
+            permits += reserved.permits
+            if permits >= operations:
+                shared = max(0.0, reserved.start - now)
                 break
         else:
-            self._reservations.want(self)
-            shared = max(_STORE_WAIT, self._next_look - now, (needed - reserved) / self.rate - 2 * SLOT)
-        return shared if settled else max(shared, alone)
+            self._reserver.request(self)
+            shared = max(_STORE_WAIT, self._exhausted_until - now, (operations - permits) / self.rate - 2 * SLOT)
+        return shared if settled else max(shared, own)
 
     def _take(self) -> None:
         self._tokens = max(0.0, self._tokens - 1)
-        if self._slots:
-            start, end, left = self._slots.popleft()
-            if left > 1:
-                self._slots.appendleft((start, end, left - 1))
+        if self._reserved:
+            first = self._reserved[0]
+            first.permits -= 1
+            if first.permits == 0:
+                self._reserved.popleft()
 
-    def _drop_slots(self, now: float) -> None:
-        while self._slots and self._slots[0][1] <= now:
-            self._slots.popleft()
+    def _drop_expired(self, now: float) -> None:
+        while self._reserved and self._reserved[0].end <= now:
+            self._reserved.popleft()

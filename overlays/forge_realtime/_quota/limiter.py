@@ -1,6 +1,6 @@
-"""The quota: how fast a process calls the platform, for each installation.
+"""The quota: how many operations a process begins for each installation.
 
-Its settings are a `Quota`. Its state is one for the whole process, whatever clients, threads and event loops there are.
+`Quota` holds the settings. The state belongs to the process: all clients, threads and event loops share it.
 """
 
 from __future__ import annotations
@@ -10,67 +10,66 @@ import math
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Generator
-from typing import Final, Protocol, TypeAlias
+from typing import Final, Protocol
 
 import httpx
 from attrs import field, frozen
 
 from .._core.authorization import HEADER, Authorization
-from .._core.call import Failure, Response, Send, Sleep
+from .._core.call import Flow, Send, Sleep
 from .._core.errors import UsageError
-from .._core.fork import register_fork_reset
+from .._core.fork import register_fork_reset, reset_if_forked
 from .._core.log import logger
+from .._core.responses import Response, TransportError
 from .._core.retry import is_number
-from .bucket import Bucket, Reservations, SharedBucket, Waiter
+from .bucket import Bucket, Reserver, SharedBucket, Waiter
 
-# Those who wait may get their turn sooner than expected, when others leave.
-_LONGEST_WAIT: Final = 0.5
-_MOST_BUCKETS: Final = 1_000
-_MOST_INVOCATIONS: Final = 10_000
-_LOOKUP_SECONDS: Final = 1.0
-_LOOK_AGAIN: Final = 10.0
-_LOOKING_WAIT: Final = 0.01
-
-Asking: TypeAlias = Generator[Send | Sleep, Response | Failure | None, bool]
-_Looking: TypeAlias = Generator[Send | Sleep, Response | Failure | None, str | None]
+_MAX_BUCKETS: Final = 1_000
+_MAX_INVOCATIONS: Final = 10_000
+# Seconds. Waiters may get their turn sooner than expected, when others leave the queue.
+_MAX_WAIT: Final = 0.5
+_LOOKUP_TIMEOUT: Final = 1.0
+_LOOKUP_POLL: Final = 0.01
+_LOOKUP_RETRY: Final = 10.0
 
 
 class Store(Protocol):
-    """Where processes share a quota, for example `forge_realtime.redis.RedisStore`."""
+    """A store through which processes share a quota, for example `forge_realtime.redis.RedisStore`."""
 
     @property
     def replicas(self) -> int:
-        """How many processes share it."""
+        """How many processes share the quota."""
         ...
 
-    def reservations(self) -> Reservations:
-        """The state of this process."""
+    def reserver(self) -> Reserver:
+        """Return what reserves permits for the buckets of this process."""
         ...
 
 
 @frozen(kw_only=True)
 class Quota:
-    """How many operations of an installation may begin. Those that are too many wait, within the deadline of their call.
+    """How many operations of an installation may begin. Other calls wait, within their deadline.
 
-    The platform allows 50 operations per second and installation: publishing, signing and subscribing, of all replicas
-    together. The defaults leave room for subscriptions, which front ends make by themselves.
+    The platform allows 50 operations per second and installation: publishing, signing and subscribing, all replicas
+    together. The defaults leave room for subscriptions, which front ends make on their own.
 
-    In any second, `per_second + burst` operations begin at most. Plain calls go before streams, and otherwise who came
-    first. After a 429 nothing begins until its `Retry-After` has passed (a minute at most), then half as much as before,
-    and each second somewhat more. All clients of a process share what they use of an installation, if their `store` is the
-    same; where the other settings differ, the lowest hold.
+    In any second, at most `per_second + burst` operations begin. Plain calls go before streams; otherwise calls begin
+    in the order of their arrival. After a 429 no operation begins until its `Retry-After` has passed, 60 seconds at
+    most. Then the rate is halved, and recovers within seconds.
+
+    All clients of a process share the quota of an installation if they use the same sidecar and `store`. Where their
+    other settings differ, the lowest values apply.
 
     Attributes:
-        per_second: Operations that begin per second, on average.
-        burst: So many more may begin at once, after a pause. With a store there is no burst.
-        installation_id: The installation that the calls are made for, where an invocation does not say it and the app
-            knows it. By default it is looked up once for each invocation, by `GET /invocation/context`.
-        store: Where processes share it, such as `forge_realtime.redis.RedisStore`. By default each process counts by
-            itself.
+        per_second: Operations per second, on average.
+        burst: How many more operations may begin at once after a pause. With a `store` there is no burst.
+        installation_id: The installation of the app's invocations, if the app knows it. By default it is looked up once
+            for each invocation, with `GET /invocation/context`.
+        store: A store through which processes share the quota, for example `forge_realtime.redis.RedisStore`. By
+            default each process counts on its own.
 
     Raises:
-        UsageError: A value makes no sense.
+        UsageError: A value is not valid.
     """
 
     per_second: float = 40.0
@@ -85,74 +84,79 @@ class Quota:
             raise UsageError("Quota: burst must be a whole number of operations, at least 1.")
         if self.installation_id is not None:
             Authorization(installation_id=self.installation_id)
-        if self.store is not None and not hasattr(self.store, "reservations"):
-            raise UsageError("Quota: store takes a store such as forge_realtime.redis.RedisStore(...), or None.")
+        if self.store is not None and not hasattr(self.store, "reserver"):
+            raise UsageError("Quota: store must be a store such as forge_realtime.redis.RedisStore(...), or None.")
 
 
 class QuotaLimiter:
-    """Asks the quota on behalf of one call.
+    """The rate limiter of one call.
 
     Args:
         quota: The settings.
-        address: Of the sidecar.
+        address: The base URL of the sidecar.
         acting: On whose behalf the call is made.
-        stream: Whether it is a stream's.
+        stream: Whether the call belongs to a stream.
     """
 
     def __init__(self, quota: Quota, address: str, acting: Authorization, *, stream: bool) -> None:
-        self.quota = quota
+        self._quota = quota
         self._address = address
         self._acting = acting
         self._stream = stream
         self._bucket: Bucket | None = None
-        self._in_hand = False
+        self._reserved = False
 
-    def acquire(self, until: float) -> Asking:
-        """Waits until one operation may begin.
+    def acquire(self, until: float) -> Flow[bool]:
+        """Wait until one operation may begin.
 
         Args:
             until: The deadline of the call, in seconds of `time.monotonic()`.
 
         Returns:
-            Whether it may; False: it may not before the deadline.
+            Whether it may begin. False if it would have to wait past the deadline.
         """
-        if self._in_hand:
-            self._in_hand = False
+        if self._reserved:
+            self._reserved = False
             return True
+        reset_if_forked()
         bucket = self._bucket
         if bucket is None:
-            installation = self._acting.installation_id or self.quota.installation_id
+            installation = self._acting.installation_id or self._quota.installation_id
             if installation is None:
                 installation = yield from self._look_up(until)
-            bucket = self._bucket = _state.bucket(self.quota, self._address, installation)
+            bucket = self._bucket = _state.bucket(self._quota, self._address, installation)
         waiter = Waiter(self._stream, until)
         try:
             while (now := time.monotonic()) < until:
-                wait = bucket.ask(waiter, now)
+                wait = bucket.request(waiter, now)
                 if wait == 0:
                     return True
                 if wait >= until - now:
                     return False
-                yield Sleep(min(wait, _LONGEST_WAIT))
+                yield Sleep(min(wait, _MAX_WAIT))
             return False
         finally:
-            bucket.leave(waiter)
+            bucket.cancel(waiter)
 
-    def reserve(self, until: float) -> Asking:
-        """As `acquire`, for what is only then made ready: the next `acquire` returns at once."""
-        self._in_hand = yield from self.acquire(until)
-        return self._in_hand
+    def reserve(self, until: float) -> Flow[bool]:
+        """Acquire one operation in advance: the next `acquire` returns at once. A stream collects updates meanwhile."""
+        self._reserved = yield from self.acquire(until)
+        return self._reserved
 
     def slow_down(self, retry_after: float | None) -> None:
-        """Learns of a 429."""
+        """Slow down all calls of the installation after a 429.
+
+        Args:
+            retry_after: Seconds that the platform asks to wait, if it does.
+        """
         if self._bucket is not None:
             self._bucket.slow_down(retry_after, time.monotonic())
 
-    def _look_up(self, until: float) -> _Looking:
-        """The installation of the invocation; None when it cannot be known now."""
-        id_ = self._acting.invocation_id
-        assert id_ is not None
-        key = (self._address, id_)
+    def _look_up(self, until: float) -> Flow[str | None]:
+        """Return the installation of the invocation, or None while it cannot be looked up."""
+        invocation = self._acting.invocation_id
+        assert invocation is not None
+        key = (self._address, invocation)
         while True:
             now = time.monotonic()
             known, installation = _state.installation(key, now)
@@ -160,92 +164,94 @@ class QuotaLimiter:
                 return installation
             if _state.begin_lookup(key, now):
                 break
-            # Another call looks it up.
+            # Another call is looking it up.
             if now >= until:
                 return None
-            yield Sleep(_LOOKING_WAIT)
+            yield Sleep(_LOOKUP_POLL)
         try:
-            # Without `as`: that is how it is documented.
-            header = Authorization(invocation_id=id_, as_=None).header
+            # Without `as`, as documented.
+            header = Authorization(invocation_id=invocation, as_=None).header
             request = httpx.Request("GET", f"{self._address}/invocation/context", headers={HEADER: header})
-            answer = yield Send(request, max(0.001, min(_LOOKUP_SECONDS, until - now)))
-            _state.keep(key, answer, time.monotonic())
+            outcome = yield Send(request, max(0.001, min(_LOOKUP_TIMEOUT, until - now)))
+            _state.remember(key, outcome, time.monotonic())
         finally:
             _state.end_lookup(key)
         return _state.installation(key, time.monotonic())[1]
 
 
-class _State:
-    """The buckets of this process, and which installations its invocations belong to."""
+class _ProcessState:
+    """The buckets of this process, and the installations of its invocations. Thread-safe."""
 
     def __init__(self) -> None:
         self.reset_after_fork()
         register_fork_reset(self)
 
     def reset_after_fork(self) -> None:
-        """Starts anew, in a forked process: locks and those who wait are the parent's."""
-        # Reentrant, as that of a bucket.
+        """Start empty: a child must not use its parent's locks, nor queue behind its parent's calls."""
+        # Reentrant, as the lock of a bucket.
         self._lock = threading.RLock()
+        # By address, installation and store.
         self._buckets: OrderedDict[tuple[str, str | None, Store | None], Bucket] = OrderedDict()
-        # What is not known has a time from when to look again; so has all of an address, under None.
+        # By address and invocation: the installation, or None and when to look it up again. The invocation None stands
+        # for all invocations of an address.
         self._installations: OrderedDict[tuple[str, str | None], tuple[str | None, float]] = OrderedDict()
-        # When the lookup began.
+        # When each lookup began.
         self._lookups: dict[tuple[str, str | None], float] = {}
 
     def bucket(self, quota: Quota, address: str, installation: str | None) -> Bucket:
-        """The bucket of an installation, or that of all whose installation is not known."""
-        # Another store, other processes to share it with.
+        """Return the bucket of an installation. All calls whose installation is unknown share one."""
         key = (address, installation, quota.store)
         with self._lock:
             bucket = self._buckets.get(key)
             if bucket is None:
                 now = time.monotonic()
-                if len(self._buckets) >= _MOST_BUCKETS:
-                    for other in [key for key, bucket in self._buckets.items() if bucket.idle(now)]:
+                if len(self._buckets) >= _MAX_BUCKETS:
+                    for other in [key for key, bucket in self._buckets.items() if bucket.is_idle(now)]:
                         del self._buckets[other]
                 bucket = self._buckets[key] = _new_bucket(quota, installation, now)
             self._buckets.move_to_end(key)
-        bucket.limit(quota.per_second, quota.burst)
+        bucket.lower_limits(quota.per_second, quota.burst)
         return bucket
 
     def installation(self, key: tuple[str, str | None], now: float) -> tuple[bool, str | None]:
-        """Whether it is known, or known that it cannot be known now; and the installation."""
+        """Return whether no lookup is needed now, and the installation if it is known."""
         with self._lock:
-            installation, again = self._installations.get(key) or (None, -math.inf)
+            installation, retry_at = self._installations.get(key) or (None, -math.inf)
             if installation is not None:
                 self._installations.move_to_end(key)
                 return True, installation
-            _, all_again = self._installations.get((key[0], None)) or (None, -math.inf)
-            return now < max(again, all_again), None
+            _, retry_all_at = self._installations.get((key[0], None)) or (None, -math.inf)
+            return now < max(retry_at, retry_all_at), None
 
     def begin_lookup(self, key: tuple[str, str | None], now: float) -> bool:
-        """Whether it is this call that looks it up."""
+        """Return whether the caller is the one to look it up."""
         with self._lock:
-            # One that nobody has heard of since was abandoned.
-            if now < self._lookups.get(key, -math.inf) + _LOOKUP_SECONDS:
+            # An older lookup was abandoned.
+            if now < self._lookups.get(key, -math.inf) + _LOOKUP_TIMEOUT:
                 return False
             self._lookups[key] = now
             return True
 
     def end_lookup(self, key: tuple[str, str | None]) -> None:
+        """Let other callers look it up again."""
         with self._lock:
             self._lookups.pop(key, None)
 
-    def keep(self, key: tuple[str, str | None], answer: Response | Failure | None, now: float) -> None:
-        """Keeps what `GET /invocation/context` gave."""
-        installation = _installation_in(answer)
+    def remember(self, key: tuple[str, str | None], outcome: Response | TransportError | None, now: float) -> None:
+        """Remember the installation, or when to retry the lookup."""
+        installation = _installation_in(outcome)
         if installation is None:
-            what = str(answer.status_code) if isinstance(answer, Response) else type(answer).__name__
+            cause = str(outcome.status_code) if isinstance(outcome, Response) else type(outcome).__name__
             logger.info(
-                "GET /invocation/context did not tell the installation (%s): one quota for all such calls", what
+                "GET /invocation/context did not return the installation (%s): such calls share one quota", cause
             )
-        if installation is None and not _is_refusal(answer):
-            # That is not due to the invocation.
-            key = (key[0], None)
+            if not _is_refused(outcome):
+                # Other invocations would fail in the same way.
+                key = (key[0], None)
         with self._lock:
-            self._installations[key] = (installation, now + _LOOK_AGAIN)
+            self._installations[key] = (installation, now + _LOOKUP_RETRY)
             self._installations.move_to_end(key)
-            if len(self._installations) > _MOST_INVOCATIONS:
+            if len(self._installations) > _MAX_INVOCATIONS:
                 self._installations.popitem(last=False)
 
 
@@ -254,24 +260,24 @@ def _new_bucket(quota: Quota, installation: str | None, now: float) -> Bucket:
     if store is None:
         return Bucket(quota.per_second, quota.burst, now)
     if installation is None:
-        # Nothing to share it under: this process's share.
+        # Processes cannot agree on a key: each uses its share.
         return Bucket(quota.per_second / store.replicas, 1, now)
     key = hashlib.sha256(installation.encode()).hexdigest()[:32]
-    return SharedBucket(key, quota.per_second, store.replicas, store.reservations(), now)
+    return SharedBucket(key, quota.per_second, store.replicas, store.reserver(), now)
 
 
-def _installation_in(answer: Response | Failure | None) -> str | None:
-    if not isinstance(answer, Response) or answer.status_code != 200:
+def _installation_in(outcome: Response | TransportError | None) -> str | None:
+    if not isinstance(outcome, Response) or outcome.status_code != 200:
         return None
     try:
-        installation = answer.json()["app"]["installationId"]
+        installation = outcome.json()["app"]["installationId"]
     except (ValueError, TypeError, KeyError, RecursionError):
         return None
     return installation if isinstance(installation, str) and installation else None
 
 
-def _is_refusal(answer: Response | Failure | None) -> bool:
-    return isinstance(answer, Response) and answer.status_code in (400, 401, 403)
+def _is_refused(outcome: Response | TransportError | None) -> bool:
+    return isinstance(outcome, Response) and outcome.status_code in (400, 401, 403)
 
 
-_state: Final = _State()
+_state: Final = _ProcessState()

@@ -1,4 +1,4 @@
-"""The client for Realtime with asyncio. Names and meaning are those of `RealtimeClient`."""
+"""The asyncio client for Realtime."""
 
 from __future__ import annotations
 
@@ -8,32 +8,39 @@ from typing import Any
 import httpx
 
 from .._client.async_forge import AsyncForgeClient, AsyncTransport
+from .._core.encoding import Payload
 from .._core.retry import RetryPolicy
 from .._quota.limiter import Quota
 from .._streams.async_stream import AsyncStream
-from .._streams.buffer import Merge, Overflow, StreamSettings
-from .client import BaseRealtimeClient, checked_quota
-from .operations import Payload, Permission
+from .._streams.buffer import Merge, Overflow, StreamOptions
+from .base import BaseRealtimeClient, RealtimeSettings
+from .operations import Permission
 from .results import PublishResult, RealtimeToken
 from .tokens import TokenCache
 
 
 class AsyncRealtimeClient(BaseRealtimeClient, AsyncForgeClient):
-    """A client with asyncio. Names and meaning are those of `RealtimeClient`; it is safe to use from many tasks.
+    """A client for Realtime with asyncio.
+
+    Make one for the life of the process, and a sibling of it for each invocation or installation. Safe to use from many
+    tasks and event loops.
 
     Args:
-        base_url: The address of the egress sidecar; by default what the environment variable `FORGE_EGRESS_PROXY_URL`,
-            which the platform sets in the container, says at each call.
-        retry: When a call is tried again; by default `RetryPolicy()`.
-        transport: `"aiohttp"` or `"httpx"`: whose connections are used; by default those of aiohttp, which take a third
-            less time, where it is installed (`forge-realtime[aiohttp]`). Or any asynchronous httpx transport in their place.
-        http_client: An asynchronous httpx client to send with: its event hooks, headers, authentication and proxies take
-            part. It stays its owner's to close.
-        cache_tokens: Whether `sign_realtime_token` keeps what it signed, as `RealtimeClient` describes it.
-        quota: How many operations of an installation may begin, as `RealtimeClient` describes it.
+        base_url: Address of the egress sidecar. By default, the environment variable `FORGE_EGRESS_PROXY_URL` at each
+            call, which the platform sets in the container.
+        retry: When calls are retried; by default `RetryPolicy()`.
+        transport: `"aiohttp"` or `"httpx"`: whose connections to use. By default aiohttp's, which take a third less
+            time, if it is installed (`forge-realtime[aiohttp]`). Or any asynchronous httpx transport to use instead of
+            them.
+        http_client: An asynchronous httpx client to send with, including its event hooks, headers, authentication and
+            proxies. It stays open when this client is closed.
+        cache_tokens: Keep signed tokens for the same invocation or installation, channel, claims and permissions, and
+            renew them when a tenth of their life is left.
+        quota: Rate limit for the operations of an installation; calls over it wait within their deadline. Disabled by
+            default.
 
     Raises:
-        UsageError: The address is not an http(s) URL, or an argument is of another type.
+        UsageError: The address is no http(s) URL, or an argument has the wrong type.
     """
 
     def __init__(
@@ -46,9 +53,10 @@ class AsyncRealtimeClient(BaseRealtimeClient, AsyncForgeClient):
         cache_tokens: bool = False,
         quota: Quota | None = None,
     ) -> None:
-        super().__init__(base_url, retry=retry, transport=transport, http_client=http_client)
+        retry = RetryPolicy() if retry is None else retry
+        settings = RealtimeSettings(base_url=base_url, retry=retry, quota=quota)
+        self._set_up(settings, transport, http_client)
         self._tokens = TokenCache() if cache_tokens else None
-        self._quota = checked_quota(quota)
 
     async def publish(
         self,
@@ -58,14 +66,64 @@ class AsyncRealtimeClient(BaseRealtimeClient, AsyncForgeClient):
         token: str | RealtimeToken | None = None,
         context_overrides: Sequence[str] | None = None,
     ) -> PublishResult:
-        """As `RealtimeClient.publish`."""
+        """Publish an event to the subscribers of a channel in the context of the invocation.
+
+        Args:
+            channel: Name of the channel; case-sensitive.
+            payload: A `str` is sent as it is; anything else is encoded as JSON.
+            token: A token with the same claims as the subscribers' tokens.
+            context_overrides: Parts of the context (such as `"issue"`, `"project"`) that replace the default scope;
+                they must be exactly those of the subscribers. `[]` is no context at all.
+
+        Returns:
+            Id and time of the event; both None if nobody was subscribed.
+
+        Raises:
+            UsageError: The call was refused before it was sent, for example because the payload cannot be JSON.
+            ForgeRealtimeError: The call failed; `delivery` says whether the event may have arrived.
+        """
         return await self._run(self._publish_flow(channel, payload, token, context_overrides))
 
     async def publish_global(
         self, channel: str, payload: Payload, *, token: str | RealtimeToken | None = None
     ) -> PublishResult:
-        """As `RealtimeClient.publish_global`."""
+        """Publish an event to the global subscribers of a channel, in the whole installation.
+
+        Args:
+            channel: Name of the channel; case-sensitive.
+            payload: A `str` is sent as it is; anything else is encoded as JSON.
+            token: A token with the same claims as the subscribers' tokens.
+
+        Returns:
+            Id and time of the event; both None if nobody was subscribed.
+
+        Raises:
+            UsageError: The call was refused before it was sent, for example because the payload cannot be JSON.
+            ForgeRealtimeError: The call failed; `delivery` says whether the event may have arrived.
+        """
         return await self._run(self._publish_global_flow(channel, payload, token))
+
+    async def sign_realtime_token(
+        self, channel: str, claims: Mapping[str, Any], permissions: Iterable[Permission] | None = None
+    ) -> RealtimeToken:
+        """Sign a token that restricts a channel to publishers and subscribers with the same claims.
+
+        Args:
+            channel: Name of the channel; case-sensitive.
+            claims: Must match exactly between publisher and subscriber.
+            permissions: `"subscribe"`, `"publish"` or both; both by default.
+
+        Returns:
+            The token and the time of its expiry.
+
+        Raises:
+            UsageError: The call was refused before it was sent, for example because the claims cannot be JSON.
+            ForgeRealtimeError: The call failed. Signing is retried whenever that may help, as a duplicate is harmless.
+        """
+        flow, key = self._sign_flow(channel, claims, permissions)
+        if self._tokens is None:
+            return await self._run(flow)
+        return await self._tokens.aget(key, lambda: self._run(flow), self._settings.retry.deadline)
 
     def stream(
         self,
@@ -80,9 +138,51 @@ class AsyncRealtimeClient(BaseRealtimeClient, AsyncForgeClient):
         token: str | RealtimeToken | None = None,
         context_overrides: Sequence[str] | None = None,
     ) -> AsyncStream:
-        """As `RealtimeClient.stream`."""
-        settings = StreamSettings(merge, interval, max_bytes, max_pending, overflow, deadline)
-        return AsyncStream(settings, self._stream_slots(channel, token, context_overrides), self._run, self._retry)
+        """Open a stream of updates to the subscribers of a channel in the context of the invocation.
+
+        Send updates as fast as they come: they are published merged, in order and numbered. The first one is published
+        at once, then all pending ones each `interval` seconds, in an envelope that the front end's `onStream` reads. A
+        publish that fails is retried under the same number for as long as the block runs. Without a quota of the
+        client, its streams keep to `Quota()`.
+
+        Args:
+            channel: Name of the channel; case-sensitive.
+            merge: How updates that are published together are combined: `"append"` concatenates strings, `"latest"`
+                keeps only the newest value, `"batch"` collects a list. Or a plain function that combines two updates;
+                it gets them as JSON has them (lists for tuples, say), and must not call the stream.
+            interval: Least time between two publishes, in seconds; with 0, each starts when the last one is done.
+            max_bytes: Pending bytes of JSON that are published without waiting. An event carries more only if it is a
+                single update.
+            max_pending: Most pending updates; their bytes may be 64 times `max_bytes`. With `"latest"` or a function
+                there is never more than one.
+            overflow: What `send` does when there is no room: `"wait"`; `"merge"` the pending updates into as few events
+                as `max_bytes` allows, and wait only if that is not enough; `"drop_oldest"`; or `"raise"` a
+                StreamFullError.
+            deadline: Limit in seconds for the end of the block, a flush, or a `send` that waits.
+            token: A token with the same claims as the subscribers' tokens.
+            context_overrides: As for `publish`.
+
+        Returns:
+            The stream, to be used once, with `async with`. The end of the block publishes the pending updates and an
+            end mark, which names the type of the exception if the block raised. If the block was interrupted or
+            cancelled, it tries for one second only.
+
+        Raises:
+            UsageError: The call was refused before anything was sent.
+            StreamError: From the end of the block: not everything was published; `report` counts what became of the
+                updates. It never replaces an exception of the block itself.
+        """
+        options = StreamOptions(
+            merge=merge,
+            interval=interval,
+            max_bytes=max_bytes,
+            max_pending=max_pending,
+            overflow=overflow,
+            deadline=deadline,
+        )
+        return AsyncStream(
+            options, self._stream_slots(channel, token, context_overrides), self._run, self._settings.retry
+        )
 
     def stream_global(
         self,
@@ -96,15 +196,33 @@ class AsyncRealtimeClient(BaseRealtimeClient, AsyncForgeClient):
         deadline: float = 10.0,
         token: str | RealtimeToken | None = None,
     ) -> AsyncStream:
-        """As `RealtimeClient.stream_global`."""
-        settings = StreamSettings(merge, interval, max_bytes, max_pending, overflow, deadline)
-        return AsyncStream(settings, self._global_stream_slots(channel, token), self._run, self._retry)
+        """Open a stream of updates to the global subscribers of a channel, in the whole installation.
 
-    async def sign_realtime_token(
-        self, channel: str, claims: Mapping[str, Any], permissions: Iterable[Permission] | None = None
-    ) -> RealtimeToken:
-        """As `RealtimeClient.sign_realtime_token`."""
-        flow, key = self._sign_flow(channel, claims, permissions)
-        if self._tokens is None:
-            return await self._run(flow)
-        return await self._tokens.aget(key, lambda: self._run(flow), self._retry.deadline)
+        It is `stream` without context overrides, and the only stream for an installation.
+
+        Args:
+            channel: Name of the channel; case-sensitive.
+            merge: As for `stream`, like the other options.
+            interval: Least time between two publishes, in seconds.
+            max_bytes: Pending bytes of JSON that are published without waiting.
+            max_pending: Most pending updates.
+            overflow: What `send` does when there is no room.
+            deadline: Limit in seconds for the end of the block, a flush, or a `send` that waits.
+            token: A token with the same claims as the subscribers' tokens.
+
+        Returns:
+            The stream, to be used once.
+
+        Raises:
+            UsageError: The call was refused before anything was sent.
+            StreamError: From the end of the block: not everything was published.
+        """
+        options = StreamOptions(
+            merge=merge,
+            interval=interval,
+            max_bytes=max_bytes,
+            max_pending=max_pending,
+            overflow=overflow,
+            deadline=deadline,
+        )
+        return AsyncStream(options, self._global_stream_slots(channel, token), self._run, self._settings.retry)

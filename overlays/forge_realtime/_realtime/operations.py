@@ -1,4 +1,4 @@
-"""The three named operations: from arguments to the generated request, from the generated answer to the result."""
+"""The named operations: arguments to generated requests, generated responses to results."""
 
 from __future__ import annotations
 
@@ -19,19 +19,18 @@ from .._api.models import (
     SignRealtimeTokenResponse,
 )
 from .._api.types import UNSET, Unset
-from .._core.encoding import encode_json
+from .._core.encoding import Payload, encode_json
 from .._core.errors import Attempt, UsageError
 from .results import PublishResult, RealtimeToken, epoch_or_iso
 from .tokens import check_token
 
-Payload: TypeAlias = str | int | float | bool | Mapping[str, Any] | Sequence[Any] | None
 Permission: TypeAlias = Literal["subscribe", "publish"]
 
 LATER: Final = {
     (PublishOptions, "context_overrides"): "publish(context_overrides=...)",
     (SignRealtimeTokenRequest, "permissions"): "sign_realtime_token(permissions=...)",
 }
-"""Properties that not every published revision of the document has, and the arguments that send them."""
+"""Properties that some published revisions of the document lack, and the arguments that send them."""
 
 
 def publish_request(
@@ -71,15 +70,15 @@ def sign_realtime_token_request(
 
 
 def lacking() -> list[str]:
-    """The arguments that the document, from which this client was generated, has no property for."""
+    """List the arguments for which the document that this client was generated from has no property."""
     return [argument for (model, name), argument in LATER.items() if name not in attrs.fields_dict(model)]
 
 
-def publish_result(answer: PublishResponse | PublishGlobalResponse, attempts: tuple[Attempt, ...]) -> PublishResult:
-    event_id = _known(answer.event_id)
+def publish_result(response: PublishResponse | PublishGlobalResponse, attempts: tuple[Attempt, ...]) -> PublishResult:
+    event_id = _known(response.event_id)
     if event_id is not None and not isinstance(event_id, str):
         raise TypeError("eventId")
-    timestamp = _time(answer.event_timestamp)
+    timestamp = _time(response.event_timestamp)
     return PublishResult(
         event_id=event_id,
         event_timestamp=epoch_or_iso(timestamp, per_second=1000),
@@ -88,11 +87,11 @@ def publish_result(answer: PublishResponse | PublishGlobalResponse, attempts: tu
     )
 
 
-def realtime_token(answer: SignRealtimeTokenResponse, attempts: tuple[Attempt, ...]) -> RealtimeToken:
-    token = _known(answer.token)
+def realtime_token(response: SignRealtimeTokenResponse, attempts: tuple[Attempt, ...]) -> RealtimeToken:
+    token = _known(response.token)
     if not (isinstance(token, str) and token):
         raise ValueError("token")
-    expires_at = epoch_or_iso(_time(answer.expires_at), per_second=1)
+    expires_at = epoch_or_iso(_time(response.expires_at), per_second=1)
     return RealtimeToken(token=token, expires_at=expires_at, attempts=attempts)
 
 
@@ -136,6 +135,6 @@ def _time(value: object) -> str | float | None:
 def _require(model: type, name: str) -> None:
     if name not in attrs.fields_dict(model):
         raise UsageError(
-            f"{LATER[model, name]}: the API document from which this client was generated has no such property: it came later, "
-            "or is gone. Leave it out, or use a release that was generated from a document that has it."
+            f"{LATER[model, name]}: the API document that this client was generated from has no such property. Leave "
+            "it out, or use a release that was generated from a document that has it."
         )

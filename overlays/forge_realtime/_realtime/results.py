@@ -1,4 +1,4 @@
-"""What the named operations return."""
+"""Results of the named operations."""
 
 from __future__ import annotations
 
@@ -15,11 +15,10 @@ class PublishResult:
     """An event that the platform accepted.
 
     Attributes:
-        event_id: The platform's id of the event; None when nobody was subscribed, which is not an error.
-        event_timestamp: When it was published, in UTC; None when nobody was subscribed or the platform's value cannot be
-            read.
-        raw_event_timestamp: `eventTimestamp` as received: documented as epoch milliseconds in a string, or null.
-        attempts: Every attempt that it took. After one that ended UNKNOWN, subscribers may see the event twice.
+        event_id: Id of the event; None if nobody was subscribed, which is no error.
+        event_timestamp: Time of publishing in UTC; None if nobody was subscribed or the platform's value is unreadable.
+        raw_event_timestamp: `eventTimestamp` as received. Documented as epoch milliseconds in a string, or null.
+        attempts: Every attempt, in order. After one that ended UNKNOWN, subscribers may see the event twice.
     """
 
     event_id: str | None
@@ -33,9 +32,9 @@ class RealtimeToken:
     """A signed Realtime token. `repr` and `str` hide it.
 
     Attributes:
-        token: What the front end subscribes with, and `publish(..., token=...)` takes.
-        expires_at: When it expires, in UTC; None when the platform does not say.
-        attempts: Every attempt that it took to have it signed.
+        token: Text of the token, for the front end's subscription and for `publish(..., token=...)`.
+        expires_at: Time of expiry in UTC; None if the platform does not say.
+        attempts: Every attempt to have it signed, in order.
     """
 
     token: str = field(repr=False)
@@ -44,14 +43,14 @@ class RealtimeToken:
 
 
 def epoch_or_iso(value: str | float | None, *, per_second: int) -> datetime | None:
-    """Reads a point in time from epoch units in a number or a string, or from ISO 8601 text.
+    """Read a point in time from epoch units, as a number or a string, or from ISO 8601 text.
 
     Args:
-        value: As received.
+        value: The value as received.
         per_second: Units per second: 1000 for `eventTimestamp`, 1 for `expiresAt`.
 
     Returns:
-        The time in UTC, or None when the value is null or cannot be read.
+        The time in UTC, or None if the value is null or unreadable.
     """
     if value is None:
         return None
@@ -60,7 +59,7 @@ def epoch_or_iso(value: str | float | None, *, per_second: int) -> datetime | No
     except OverflowError:
         return None
     except ValueError:
-        # Not the documented form, and it takes long to load.
+        # Not the documented form, and slow to load.
         import dateutil.parser
 
         try:

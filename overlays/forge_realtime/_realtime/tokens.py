@@ -1,4 +1,4 @@
-"""Realtime tokens: the check before they are sent, and the cache of those that were signed."""
+"""Realtime tokens: the check before one is sent, and a cache of signed tokens."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .._core.fork import register_fork_reset
 from .results import RealtimeToken
 
 _ADVICE: Final = {
-    "INVALID_TOKEN": "this is no token that sign_realtime_token returned",
+    "INVALID_TOKEN": "pass a token that sign_realtime_token returned",
     "TOKEN_EXPIRED": "sign another one",
     "CHANNEL_NAME_MISMATCH": "it was signed for another channel",
     "MISSING_PERMISSION": "it was signed without the permission to publish",
@@ -25,12 +25,16 @@ _ADVICE: Final = {
 
 
 def check_token(token: str, channel: str) -> None:
-    """Refuses a token that the platform would refuse, without a request.
+    """Refuse a token that the platform would refuse, without a request and without verifying its signature.
 
-    The same checks as the official JavaScript SDK, unverified and in the same order.
+    Source: the checks of the official JavaScript SDK, in its order.
+
+    Args:
+        token: Text of the token.
+        channel: Name of the channel to publish to.
 
     Raises:
-        InvalidTokenError: With the platform's code.
+        InvalidTokenError: The token would be refused; `code` is the platform's.
     """
     payload = _payload(token)
     if payload is None:
@@ -59,15 +63,13 @@ def _payload(token: str) -> dict[str, Any] | None:
 
 
 def _invalid(code: str) -> InvalidTokenError:
-    error = InvalidTokenError(f"Realtime token validation failed: {code} ({_ADVICE[code]})")
-    error.code = code
-    return error
+    return InvalidTokenError(f"Realtime token validation failed: {code} ({_ADVICE[code]})", code=code)
 
 
 class TokenCache:
-    """Tokens by what they were signed for. Each is signed by one call at a time, while the others wait for it.
+    """Signed tokens, by what they were signed for. One call at a time signs each; the others wait for it.
 
-    Thread-safe and task-safe. The lock is never held while a call is made.
+    Thread-safe and task-safe. The lock is never held during a call.
     """
 
     _MOST = 1000
@@ -77,20 +79,24 @@ class TokenCache:
         register_fork_reset(self)
 
     def reset_after_fork(self) -> None:
-        """Forgets everything; for a forked process, where the lock and those who sign are the parent's."""
-        # Reentrant: in the midst of it, a signal handler may sign, and a call that was abandoned be collected.
+        """Forget everything: the lock and the calls that sign belong to the parent."""
+        # Reentrant, because a signal handler may sign, or an abandoned call be collected, while it is held.
         self._lock = threading.RLock()
-        # With the time of the epoch after which to sign anew.
+        # Each with the epoch seconds after which to sign another.
         self._tokens: OrderedDict[Hashable, tuple[RealtimeToken, float]] = OrderedDict()
         self._signing: dict[Hashable, Future[RealtimeToken | None]] = {}
 
     def get(self, key: Hashable, sign: Callable[[], RealtimeToken], timeout: float) -> RealtimeToken:
-        """Returns the token, signing it if need be.
+        """Return the token, signing it if necessary.
 
         Args:
             key: All that makes the token what it is.
-            sign: Signs it.
-            timeout: Seconds to wait for other calls that are signing it.
+            sign: Signs the token.
+            timeout: Seconds to wait for another call that is signing it.
+
+        Raises:
+            TimedOutError: Another call was still signing it after `timeout` seconds.
+            ForgeRealtimeError: The error of the call that signed it.
         """
         until = time.monotonic() + timeout
         while (token := self._find(key)) is None:
@@ -112,9 +118,14 @@ class TokenCache:
                 return token
         return token
 
-    async def aget(self, key: Hashable, sign: Callable[[], Awaitable[RealtimeToken]], timeout: float) -> RealtimeToken:
-        """As `get`."""
-        # Not loaded where all is blocking.
+    async def aget(
+        self,
+        key: Hashable,
+        sign: Callable[[], Awaitable[RealtimeToken]],
+        timeout: float,  # noqa: ASYNC109 (it bounds one wait in here)
+    ) -> RealtimeToken:
+        """Return the token as `get` does, with an asynchronous `sign`."""
+        # Not loaded by programs with blocking I/O only.
         import asyncio
 
         until = time.monotonic() + timeout
@@ -147,8 +158,8 @@ class TokenCache:
             return token
 
     def _register(self, key: Hashable, ours: Future[RealtimeToken | None]) -> Future[RealtimeToken | None]:
-        """What this call is to wait for: what another one is signing, or else its own."""
-        # From now on nobody who waits for it can cancel it.
+        """Return the future of the call that is signing the token, or else ours."""
+        # Running, so that nobody who waits for it can cancel it.
         ours.set_running_or_notify_cancel()
         with self._lock:
             return self._signing.setdefault(key, ours)
@@ -157,14 +168,14 @@ class TokenCache:
         now = time.time()
         with self._lock:
             if token.expires_at is not None:
-                # Renewed when a tenth of its life is left.
+                # A tenth of its life before it expires.
                 self._tokens[key] = (token, now + 0.9 * (token.expires_at.timestamp() - now))
             if len(self._tokens) > self._MOST:
                 self._tokens.popitem(last=False)
             del self._signing[key]
 
     def _let_go(self, key: Hashable, ours: Future[RealtimeToken | None], error: BaseException) -> None:
-        """Has nobody wait for this call any longer."""
+        """Release the calls that wait for this one."""
         with self._lock:
             if self._signing.get(key) is ours:
                 del self._signing[key]
@@ -172,12 +183,12 @@ class TokenCache:
             if isinstance(error, Exception):
                 ours.set_exception(error)
             else:
-                # This call was interrupted, which is no business of the others: one of them signs it.
+                # This call was interrupted, which does not concern the others: one of them signs.
                 ours.set_result(None)
 
 
 def _still_signing(error: TimeoutError) -> TimedOutError:
     if isinstance(error, TimedOutError):
-        # That is what the other call ended with.
+        # The other call ended with it.
         return error
     return TimedOutError("sign_realtime_token: another call is still signing this token; try again later")

@@ -1,11 +1,11 @@
-"""What of a stream is not published yet: merged, bounded and counted. It does no I/O and never waits.
+"""Buffer of updates waiting to be published. Does no I/O and never waits.
 
 Each publish of a stream carries one envelope, a JSON text:
 
     {"forgeStream":1,"stream":"<32 hex digits>","seq":0,"merge":"append","data":"Hel","updates":3,"end":false}
 
-`seq` counts the publishes of the stream from 0. `data` is what the updates since the last one were merged to; an end mark
-alone has none. After a block that raised, the last one has `"error"` too: the name of the exception's type.
+`seq` counts the publishes of the stream from 0. `data` holds the updates since the last publish, merged; an envelope
+that only ends the stream has none. If the block raised, the last one also has `"error"`: the exception's type.
 """
 
 from __future__ import annotations
@@ -18,21 +18,20 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Final, Literal, TypeAlias
 
-from attrs import define, evolve, frozen
+from attrs import evolve, frozen
 
 from .._core.call import Flow
 from .._core.encoding import encode_json
 from .._core.errors import Delivery, StreamReport, UsageError
 from .._core.retry import RetryPolicy, is_number, is_plain_function
-from .._realtime.results import PublishResult
 
 Merge: TypeAlias = Literal["append", "latest", "batch"] | Callable[[Any, Any], Any]
 Overflow: TypeAlias = Literal["wait", "merge", "drop_oldest", "raise"]
 
-# So many times the size at which a publish does not wait for its time.
-_PENDING_EVENTS: Final = 64
 _DAY: Final = 86_400.0
-_AROUND: Final = {"append": ('"', '"'), "batch": ("[", "]")}
+# A buffer holds the bytes of this many full envelopes.
+_PENDING_ENVELOPES: Final = 64
+_BRACKETS: Final = {"append": ('"', '"'), "batch": ("[", "]")}
 _COUNTED: Final = {
     Delivery.ACCEPTED: "sent",
     Delivery.NOT_SENT: "dropped",
@@ -41,20 +40,20 @@ _COUNTED: Final = {
 }
 
 
-@frozen
-class StreamSettings:
-    """How a stream merges, paces and bounds its updates; as the clients' `stream` describes them.
+@frozen(kw_only=True)
+class StreamOptions:
+    """How a stream merges, paces and bounds its updates. `RealtimeClient.stream` describes each option.
 
     Raises:
         UsageError: A value makes no sense.
     """
 
-    merge: Merge
-    interval: float
-    max_bytes: int
-    max_pending: int
-    overflow: Overflow
-    deadline: float
+    merge: Merge = "append"
+    interval: float = 0.25
+    max_bytes: int = 16_384
+    max_pending: int = 1_000
+    overflow: Overflow = "wait"
+    deadline: float = 10.0
 
     def __attrs_post_init__(self) -> None:
         if self.merge not in ("append", "latest", "batch") and not is_plain_function(self.merge):
@@ -74,26 +73,29 @@ class StreamSettings:
 
 @frozen(eq=False)
 class PublishSlot:
-    """One publish of a stream, before it is known what it carries.
+    """Permission for one publish, asked for before its payload is known.
 
     Attributes:
-        reserve: Waits until it may begin, at most until then, in seconds of `time.monotonic()`.
-        publish: Publishes a payload; what has been reserved is used up by the first attempt.
+        reserve: Wait until the publish may start, at most until this time in seconds of `time.monotonic()`.
+        publish: Publish a payload. The first attempt uses the reservation.
     """
 
     reserve: Callable[[float], Flow[bool]]
-    publish: Callable[[str, RetryPolicy], Flow[PublishResult]]
+    publish: Callable[[str, RetryPolicy], Flow[object]]
+
+
+Slots: TypeAlias = Callable[[], PublishSlot]
 
 
 @frozen(eq=False, repr=False)
 class Update:
-    """One update, or some that were merged.
+    """One encoded update, or several merged ones.
 
     Attributes:
-        text: As JSON, without the quotes or brackets that the envelope puts around what is joined.
-        size: Bytes of it.
-        updates: How many.
-        value: What the caller's reducer is given.
+        text: JSON, without the quotes or brackets that the envelope puts around merged updates.
+        size: Size of the text in bytes.
+        updates: How many updates were merged.
+        value: Decoded JSON, for a merge function.
     """
 
     text: str
@@ -102,286 +104,248 @@ class Update:
     value: Any = None
 
 
-@define(eq=False, repr=False)
+@frozen(eq=False, repr=False)
 class Envelope:
-    """One publish.
+    """One publish of a stream.
 
     Attributes:
-        payload: The envelope, the same in every attempt.
-        updates: How many it carries.
-        last: Whether it says that the stream has ended.
-        delivery: What is known of it from the attempts so far.
-        body: Of the attempt that is being made: a `TrackedBody`, or what the quota sends to look up the installation.
+        payload: JSON text, the same in every attempt.
+        updates: How many updates it carries.
+        last: Whether it ends the stream.
     """
 
     payload: str
     updates: int
     last: bool
-    delivery: Delivery = Delivery.NOT_SENT
-    body: object = None
 
 
 class Buffer:
-    """The updates that wait, and what became of those that do not. Thread-safe."""
+    """Buffer of the updates of one stream, and counts of what became of them. Thread-safe."""
 
-    def __init__(self, settings: StreamSettings) -> None:
-        self._settings = settings
-        merge = settings.merge
-        self._merge: str = merge if isinstance(merge, str) else "reduce"
-        self._reduce = None if isinstance(merge, str) else merge
-        self._id = os.urandom(16).hex()
+    def __init__(self, options: StreamOptions) -> None:
+        self.stream_id = os.urandom(16).hex()
+        self._options = options
+        self._merge: str = options.merge if isinstance(options.merge, str) else "reduce"
+        self._reduce = None if isinstance(options.merge, str) else options.merge
         self._seq = 0
-        self._items: deque[Update] = deque()
+        self._pending: deque[Update] = deque()
         self._bytes = 0
-        # From so many bytes on, whoever adds to them wakes the publisher.
+        # The publisher is woken when this many bytes are pending.
         self._wake_from: float = 0
+        self._wake: Callable[[], object] = lambda: None
         self._taken = 0
         self._settled = StreamReport()
-        self._wake: Callable[[], object] = bool
-        self._refusal: Callable[[], Exception] | None = _not_open
+        self._refusal: Callable[[], Exception] | None = lambda: UsageError(
+            "This stream is not open: use it in a block, `with live.stream(...) as stream:` or `async with`."
+        )
         self.reset_after_fork()
 
     def reset_after_fork(self) -> None:
-        """Makes the locks anew; for a forked process."""
-        # Reentrant: a refusal asks for the report.
+        """Replace the locks: a thread that the child does not have may hold them."""
+        # Reentrant: a refusal reads the report.
         self._lock = threading.RLock()
-        # Apart, so that a slow reducer does not keep the publisher waiting.
+        # Apart, so that a slow merge function does not block the publisher.
         self._reducing = threading.Lock()
 
-    def item(self, update: object) -> Update:
-        """Checks and encodes an update.
+    def encode(self, update: object) -> Update:
+        """Check and encode an update.
 
         Raises:
-            UsageError: It is of another type than is merged, or cannot be JSON.
+            UsageError: It has the wrong type for `merge`, or cannot be JSON.
         """
         if self._merge == "append":
             if not isinstance(update, str):
                 raise UsageError(
-                    f"stream: merge='append' joins texts, and this update is of the type {type(update).__name__}. Send a str, "
-                    "or choose merge='batch' or 'latest'."
+                    f"stream: merge='append' takes strings, and this update is of type {type(update).__name__}. Send a "
+                    "str, or choose merge='batch' or 'latest'."
                 )
             encoded = encode_json(update, "the update")[1:-1]
         else:
             encoded = encode_json(update, "the update")
-        # With the comma.
+        # A batch needs a comma for each update.
         size = len(encoded) + (self._merge == "batch")
-        # Read anew: the caller may change the update, or send the same object again.
+        # Decoded again, because the caller may change the update or send the same object twice.
         return Update(encoded.decode(), size, value=json.loads(encoded) if self._reduce else None)
 
-    def offer(self, item: Update) -> bool:
-        """Takes it in; False when there is no room for it yet.
+    def offer(self, update: Update) -> bool:
+        """Take an update, and return True; return False if there is no room for it.
 
         Raises:
-            ForgeRealtimeError: Nothing is taken in, as the stream is not open, closed or refused.
+            ForgeRealtimeError: The stream is not open, has ended or has failed. The update was not taken.
         """
         if self._reduce is not None:
-            self._reduce_to(item, self._reduce)
+            self._reduce_to(update, self._reduce)
             return True
         with self._lock:
-            self._check()
-            if self._merge == "latest":
-                self._replace(item)
-            elif self._make_room(item):
-                self._append(item)
+            self.check()
+            if self._merge == "latest" and self._pending:
+                self._put([evolve(update, updates=self._pending[0].updates + 1)])
+            elif self._make_room(update):
+                self._append(update)
             else:
                 return False
         return True
 
-    def is_due(self, *, at_once: bool, end: bool) -> bool:
-        """Whether there is something to publish now; if not, the publisher is woken as soon as there is.
+    def is_due(self, *, on_time: bool, end: bool) -> bool:
+        """Return whether to publish now. If not, `wake` is called as soon as there is a reason to look again.
 
         Args:
-            at_once: Whether what waits may go out; else it may if it is enough.
-            end: Whether the block has ended, and that is to be published.
+            on_time: Whether the interval has passed. Before that, only `max_bytes` of updates are published.
+            end: Whether the block has ended, which is published even without updates.
         """
         with self._lock:
-            if end or (self._items and (at_once or self._bytes >= self._settings.max_bytes)):
+            if end or (self._pending and (on_time or self._bytes >= self._options.max_bytes)):
                 return True
-            self._wake_from = self._settings.max_bytes if self._items else 0
+            self._wake_from = self._options.max_bytes if self._pending else 0
             return False
 
     def take(self, *, end: bool, error: str | None) -> Envelope:
-        """Takes out what the next publish is to carry.
-
-        Args:
-            end: Whether the block has ended, and the last publish says so.
-            error: What the block raised.
-        """
+        """Take the next envelope. With `end`, it ends the stream (after an `error`) if nothing stays behind."""
         with self._lock:
-            item = None
-            if self._items:
-                item = self._join(self._pop_some(self._items))
-                self._bytes = self._bytes - item.size if self._items else 0
-                self._taken += item.updates
-            last = end and not self._items
-            envelope = Envelope(self._envelope(item, last, error), item.updates if item else 0, last)
+            update = None
+            if self._pending:
+                update = self._pop_merged(self._pending)
+                self._bytes = self._bytes - update.size if self._pending else 0
+                self._taken += update.updates
+            last = end and not self._pending
+            envelope = Envelope(self._payload(update, error, last=last), update.updates if update else 0, last)
             self._seq += 1
             self._wake_from = math.inf
             return envelope
 
     def settle(self, envelope: Envelope, delivery: Delivery) -> None:
-        """Counts what became of a publish."""
-        updates = envelope.updates
-        name = _COUNTED[delivery]
+        """Count what became of an envelope."""
         with self._lock:
-            self._taken -= updates
-            counts = {
-                name: getattr(self._settled, name) + updates,
-                "merged": self._settled.merged + max(0, updates - 1),
-            }
-            self._settled = evolve(self._settled, **counts)
+            self._taken -= envelope.updates
+            settled, name = self._settled, _COUNTED[delivery]
+            merged = settled.merged + max(0, envelope.updates - 1)
+            self._settled = evolve(settled, merged=merged, **{name: getattr(settled, name) + envelope.updates})
 
     def count_operation(self) -> None:
-        """Counts an attempt that may have reached the platform."""
+        """Count an attempt that may have reached the platform."""
         with self._lock:
             self._settled = evolve(self._settled, operations=self._settled.operations + 1)
 
     def open(self, wake: Callable[[], object]) -> None:
-        """Takes updates in from now on.
-
-        Args:
-            wake: Called when there is more to publish than the last `take` waits for. It must not block.
-        """
+        """Start to take updates. `wake` is called when there is something to publish; it must not block."""
         with self._lock:
             self._wake = wake
             self._refusal = None
 
     def close(self) -> None:
-        """Takes no more in. What waits is still to be taken out."""
+        """Take no more updates. Pending ones can still be published."""
         with self._lock:
-            self._refusal = self._refusal or _closed
+            if self._refusal is None:
+                self._refusal = lambda: UsageError("This stream ended with its block: make another one.")
 
     def refuse(self, refusal: Callable[[], Exception]) -> None:
-        """Takes no more in, as `refusal` says, and drops what waits."""
+        """Drop what is pending, and raise the error that `refusal` makes for each further update."""
         with self._lock:
             self._refusal = refusal
-            dropped = self._settled.dropped + sum(item.updates for item in self._items)
+            dropped = self._settled.dropped + sum(update.updates for update in self._pending)
             self._settled = evolve(self._settled, dropped=dropped)
-            self._items.clear()
+            self._pending.clear()
 
     def check(self) -> None:
-        """Raises what `offer` would raise for any update."""
-        with self._lock:
-            self._check()
+        """Raise what `offer` would raise for any update."""
+        refusal = self._refusal
+        if refusal is not None:
+            raise refusal()
 
     @property
-    def waiting(self) -> bool:
-        """Whether anything waits to be taken."""
-        return bool(self._items)
+    def is_empty(self) -> bool:
+        """Whether no update is waiting."""
+        return not self._pending
 
+    @property
     def report(self) -> StreamReport:
         """What became of the updates so far."""
         with self._lock:
-            pending = self._taken + sum(item.updates for item in self._items)
-            return evolve(self._settled, updates=self._settled_updates() + pending, pending=pending)
+            pending = self._taken + sum(update.updates for update in self._pending)
+            return evolve(self._settled, updates=self.settled() + pending, pending=pending)
 
     def settled(self) -> int:
-        """How many updates are no longer pending."""
-        with self._lock:
-            return self._settled_updates()
-
-    def _settled_updates(self) -> int:
+        """Return how many updates are no longer pending."""
         report = self._settled
         return report.sent + report.dropped + report.rejected + report.unknown
 
-    def _check(self) -> None:
-        if self._refusal is not None:
-            raise self._refusal()
-
-    def _reduce_to(self, item: Update, reduce: Callable[[Any, Any], Any]) -> None:
+    def _reduce_to(self, update: Update, reduce: Callable[[Any, Any], Any]) -> None:
         with self._reducing:
             with self._lock:
-                self._check()
-                state = self._items[0] if self._items else None
-            merged = item
+                self.check()
+                state = self._pending[0] if self._pending else None
+            merged = update
             if state is not None:
-                value = reduce(state.value, item.value)
-                encoded = encode_json(value, "what the function given as merge= returned")
+                value = reduce(state.value, update.value)
+                encoded = encode_json(value, "the return value of the function given as merge=")
                 merged = Update(encoded.decode(), len(encoded), state.updates + 1, value)
             with self._lock:
-                self._check()
-                # While it was reduced, the state may have gone out.
-                if state is not None and self._items and self._items[0] is state:
+                self.check()
+                # The state may have been taken while the function ran.
+                if state is not None and self._pending and self._pending[0] is state:
                     self._put([merged])
                 else:
-                    self._append(item)
+                    self._append(update)
 
-    def _replace(self, item: Update) -> None:
-        if self._items:
-            self._put([evolve(item, updates=self._items[0].updates + 1)])
-        else:
-            self._append(item)
-
-    def _make_room(self, item: Update) -> bool:
-        overflow = self._settings.overflow
-        if not self._has_room(item) and overflow == "merge":
-            rest, joined = self._items.copy(), []
+    def _make_room(self, update: Update) -> bool:
+        overflow = self._options.overflow
+        if not self._has_room(update) and overflow == "merge":
+            rest, joined = self._pending.copy(), []
             while rest:
-                joined.append(self._join(self._pop_some(rest)))
+                joined.append(self._pop_merged(rest))
             self._put(joined)
-        if overflow == "drop_oldest":
-            while not self._has_room(item):
-                self._drop_oldest()
-        return self._has_room(item)
+        while overflow == "drop_oldest" and not self._has_room(update):
+            self._drop_oldest()
+        return self._has_room(update)
 
-    def _has_room(self, item: Update) -> bool:
-        most = _PENDING_EVENTS * self._settings.max_bytes
-        return not self._items or (len(self._items) < self._settings.max_pending and self._bytes + item.size <= most)
+    def _has_room(self, update: Update) -> bool:
+        too_many = len(self._pending) >= self._options.max_pending
+        too_large = self._bytes + update.size > _PENDING_ENVELOPES * self._options.max_bytes
+        return not self._pending or not (too_many or too_large)
 
-    def _put(self, items: list[Update]) -> None:
-        """Has these wait in place of what does; at once, so that an interrupt loses nothing."""
-        size = sum([item.size for item in items])
-        self._items, self._bytes = deque(items), size
+    def _put(self, updates: list[Update]) -> None:
+        """Replace all pending updates in a single step, so that an interrupt loses nothing."""
+        size = sum([update.size for update in updates])
+        self._pending, self._bytes = deque(updates), size
         self._wake_if_enough()
 
-    def _append(self, item: Update) -> None:
-        self._items.append(item)
-        self._bytes += item.size
+    def _append(self, update: Update) -> None:
+        self._pending.append(update)
+        self._bytes += update.size
         self._wake_if_enough()
 
     def _wake_if_enough(self) -> None:
         if self._bytes >= self._wake_from:
             self._wake()
-            # Not before: an interrupt in between would have nobody wake it.
+            # In this order: after an interrupt in between, the next update wakes the publisher again.
             self._wake_from = math.inf
 
     def _drop_oldest(self) -> None:
-        rest = self._items.copy()
+        rest = self._pending.copy()
         oldest = rest.popleft()
         size = self._bytes - oldest.size if rest else 0
         settled = evolve(self._settled, dropped=self._settled.dropped + oldest.updates)
-        # At once, as in _put.
-        self._items, self._bytes, self._settled = rest, size, settled
+        # A single step, as in _put.
+        self._pending, self._bytes, self._settled = rest, size, settled
 
-    def _pop_some(self, items: deque[Update]) -> list[Update]:
-        """The oldest ones, as many as one publish carries."""
-        taken = [items.popleft()]
+    def _pop_merged(self, updates: deque[Update]) -> Update:
+        """Remove the oldest updates, as many as one envelope carries, and merge them."""
+        taken = [updates.popleft()]
         size = taken[0].size
-        while items and size + items[0].size <= self._settings.max_bytes:
-            taken.append(items.popleft())
+        while updates and size + updates[0].size <= self._options.max_bytes:
+            taken.append(updates.popleft())
             size += taken[-1].size
-        return taken
+        if len(taken) == 1:
+            return taken[0]
+        text = ("," if self._merge == "batch" else "").join([update.text for update in taken])
+        return Update(text, size, sum(update.updates for update in taken))
 
-    def _join(self, items: list[Update]) -> Update:
-        if len(items) == 1:
-            return items[0]
-        text = ("," if self._merge == "batch" else "").join([item.text for item in items])
-        return Update(text, sum(item.size for item in items), sum(item.updates for item in items))
-
-    def _envelope(self, item: Update | None, last: bool, error: str | None) -> str:
-        parts = [f'{{"forgeStream":1,"stream":"{self._id}","seq":{self._seq},"merge":"{self._merge}"']
-        if item is not None:
-            before, after = _AROUND.get(self._merge, ("", ""))
-            parts.append(f'"data":{before}{item.text}{after}')
-        parts += [f'"updates":{item.updates if item else 0}', f'"end":{"true" if last else "false"}']
+    def _payload(self, update: Update | None, error: str | None, *, last: bool) -> str:
+        parts = [f'{{"forgeStream":1,"stream":"{self.stream_id}","seq":{self._seq},"merge":"{self._merge}"']
+        if update is not None:
+            before, after = _BRACKETS.get(self._merge, ("", ""))
+            parts.append(f'"data":{before}{update.text}{after}')
+        parts += [f'"updates":{update.updates if update else 0}', f'"end":{"true" if last else "false"}']
         if last and error is not None:
             parts.append(f'"error":{json.dumps(error)}')
         return ",".join(parts) + "}"
-
-
-def _not_open() -> UsageError:
-    return UsageError("This stream is not open: use it as `with live.stream(...) as stream:`, or `async with`.")
-
-
-def _closed() -> UsageError:
-    return UsageError("This stream has ended with its block: make another one.")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 import httpx
 
-from .._core.call import Response
+from .._core.responses import Response
 from .._core.errors import UsageError
 from .connection import AsyncConnection, is_intercepted_async
 from .pool import (

@@ -17,7 +17,7 @@ from typing import Any, Final, Generic, TypeAlias, TypeVar, cast
 import httpx
 from attrs import define
 
-from .._core.call import Response
+from .._core.responses import Response
 from .._core.fork import register_fork_reset
 from .._core.retry import RetryBudget
 from .connection import AsyncConnection, Connection, is_intercepted

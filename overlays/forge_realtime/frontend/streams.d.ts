@@ -1,15 +1,15 @@
 import type { SubscriptionOptions } from "@forge/bridge";
 
 interface Update {
-  /** The stream's id. Several streams can be on one channel. */
+  /** Id of the stream. A channel can carry several streams. */
   stream: string;
-  /** The number of the publish that brought the update, from 0. */
+  /** Number of the publish in its stream, counted from 0. */
   seq: number;
-  /** How many updates of the sender were merged into this one. */
+  /** Number of the sender's updates that were merged into this one. */
   updates: number;
 }
 
-/** What came, and in `value` what there is now: with "append" the whole text so far, else the same as `data`. */
+/** An update: `data` is what was received; `value` is the whole text so far with "append", otherwise `data`. */
 export type StreamUpdate<T = unknown> =
   | (Update & { merge: "append"; data: string; value: string })
   | (Update & { merge: "latest" | "reduce"; data: T; value: T })
@@ -19,18 +19,18 @@ export interface StreamEnd<T = unknown> {
   stream: string;
   seq: number;
   merge: "append" | "latest" | "reduce" | "batch";
-  /** The `value` of the last update; undefined if there was none. */
+  /** `value` of the last update; undefined if there was none. */
   value?: string | T | T[];
-  /** What kind of error ended the stream, by its Python class: "TimeoutError". Undefined when all went well. */
+  /** Python class of the error that ended the stream, such as "TimeoutError"; undefined if there was none. */
   error?: string;
 }
 
-/** Publishes of a stream that did not arrive, by their numbers. They are not waited for any longer. */
+/** Numbers of publishes that did not arrive and are no longer awaited. */
 export interface StreamGap {
   stream: string;
-  /** The first of them; 0 when the beginning is missing, as on a page that came later. */
+  /** First missing number; 0 if the beginning is missing, as on a page that was opened later. */
   from: number;
-  /** The last of them. */
+  /** Last missing number. */
   to: number;
 }
 
@@ -41,19 +41,19 @@ export interface StreamHandlers<T = unknown> {
 }
 
 export interface StreamSubscription {
-  /** Ends it: no handler is called any more. */
+  /** Ends the subscription. No handler is called afterwards. */
   unsubscribe(): Promise<void>;
 }
 
 /**
- * Reads the streams that the container sends to a channel with `live.stream(channel)`: each update once and in order.
+ * Subscribes to the streams that the container sends with `live.stream(channel)`. Each update arrives once, in order.
  *
- * An event that comes before its predecessors waits for them, a second at most; then `onGap` says which are missing. Events
- * of the channel that belong to no stream are left out.
+ * An event that arrives early waits up to one second for the missing ones; then `onGap` reports them. Other events on
+ * the channel are ignored.
  *
- * @param options Those of the bridge's `realtime.subscribe`. With `replaySeconds` a page that was reloaded gets the
- * streams of the last seconds from their beginning.
- * @returns A promise that is rejected as the bridge's is.
+ * @param options Options of the bridge's `realtime.subscribe`. With `replaySeconds`, a reloaded page gets recent
+ * streams from their beginning.
+ * @returns A promise that rejects if the bridge's promise does.
  */
 export declare function onStream<T = unknown>(
   channel: string,
@@ -61,7 +61,7 @@ export declare function onStream<T = unknown>(
   options?: SubscriptionOptions,
 ): Promise<StreamSubscription>;
 
-/** As `onStream`, for what is sent with `live.stream_global(channel)`. */
+/** Subscribes to the streams that the container sends with `live.stream_global(channel)`; otherwise as `onStream`. */
 export declare function onGlobalStream<T = unknown>(
   channel: string,
   handlers: StreamHandlers<T>,

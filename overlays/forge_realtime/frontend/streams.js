@@ -1,21 +1,21 @@
-// Reads in a Forge app's front end what the container sends with `live.stream(…)`: every update once, and in order.
+// Receives the streams that the container sends with `live.stream(…)`. Each update arrives once and in order.
 //
-// Copied into the front end beside streams.d.ts; the app's bundler finds the official package @forge/bridge.
+// Copy this file and streams.d.ts into the front end. The app's bundler resolves the official package @forge/bridge.
 //
-// Each publish of a stream is the JSON of an object, its envelope:
+// Each publish of a stream is a JSON object, its envelope:
 //
 //     {"forgeStream": 1, "stream": "9f0c…", "seq": 0, "merge": "append", "data": "Hel", "updates": 3, "end": false}
 //
-// `seq` counts the publishes of a stream from 0. One whose fate the sender does not know comes again under its number.
-// `merge` says how `updates` updates became `data`: "append" joined text, "latest" took the last state, "batch" made a
-// list, "reduce" used the sender's own function. The last envelope has `end: true`, perhaps no data, and in `error` the
-// kind of failure if it was one. Whatever else is published on the channel is no business of this module.
+// `seq` counts the publishes of a stream from 0. A publish that may not have arrived is sent again with the same
+// number. `merge` says how `updates` updates became `data`: "append" concatenates text, "latest" keeps the newest
+// value, "batch" collects a list, "reduce" uses the sender's own function. The last envelope has `end: true`, maybe no
+// data, and in `error` the class of an error that ended the stream. Other events on the channel are ignored.
 
 import { realtime } from "@forge/bridge";
 
-const HOLD = 1000; // milliseconds that an event waits for those before it
-const HELD_LIMIT = 100; // events of one stream that wait
-const STREAM_LIMIT = 1000; // streams that a subscription remembers, to drop what comes again
+const HOLD = 1000; // milliseconds that an event waits for missing ones
+const HELD_LIMIT = 100; // waiting events per stream
+const STREAM_LIMIT = 1000; // remembered streams per subscription, to drop repeated events
 
 const IS_DATA = new Map([
   ["append", (data) => typeof data === "string"],
@@ -48,10 +48,10 @@ function envelopeOf(payload) {
 }
 
 function readerOf(handlers) {
-  const streams = new Map(); // by id, that of the last event last
+  const streams = new Map(); // by id, most recent event last
   let closed = false;
 
-  // What a handler throws is an uncaught error as in any event handler, and does not stop the stream.
+  // An exception in a handler is reported as uncaught, as in any event handler, and does not stop the stream.
   function call(name, event) {
     try {
       handlers[name]?.(event);
@@ -71,7 +71,7 @@ function readerOf(handlers) {
     }
     if (end && !closed) {
       const { value } = stream;
-      // Its number is all that is kept of it.
+      // Only its number is kept.
       Object.assign(stream, { ended: true, value: undefined });
       stream.held.clear();
       call("onEnd", { stream: id, seq, merge, value, error });
@@ -136,12 +136,12 @@ async function subscribeTo(subscribe, channel, handlers, options) {
   };
 }
 
-/** Reads all streams of a channel; see streams.d.ts. */
+/** Subscribes to all streams of a channel; see streams.d.ts. */
 export function onStream(channel, handlers, options) {
   return subscribeTo(realtime.subscribe, channel, handlers, options);
 }
 
-/** Reads all streams of a global channel; see streams.d.ts. */
+/** Subscribes to all streams of a global channel; see streams.d.ts. */
 export function onGlobalStream(channel, handlers, options) {
   return subscribeTo(realtime.subscribeGlobal, channel, handlers, options);
 }

@@ -1,4 +1,4 @@
-"""The table of delivery certainty: what is known of the event after each kind of failure, and whether it is sent again."""
+"""Delivery certainty: what is known about the event after each kind of failure, and whether it is retried."""
 
 from __future__ import annotations
 
@@ -85,12 +85,12 @@ UNKNOWN: dict[str, tuple[Behaviour, type[ForgeRealtimeError]]] = {
 
 
 def patience(case: str) -> float:
-    """Seconds for an attempt: few only where nothing else ends it."""
+    """Seconds for an attempt; few only if nothing else ends it."""
     return 0.15 if UNKNOWN[case][1] is TimedOutError else 10
 
 
 @pytest.mark.parametrize("case", UNKNOWN)
-def test_unknown_at_most_once_is_not_sent_again(caller: Caller, case: str) -> None:
+def test_unknown_is_not_retried_at_most_once(caller: Caller, case: str) -> None:
     behaviour, kind = UNKNOWN[case]
     with FaultServer(behaviour) as server:
         [error] = caller(server.url, publish, retry=evolve(ONCE, attempt_timeout=patience(case), deadline=20))
@@ -103,7 +103,7 @@ def test_unknown_at_most_once_is_not_sent_again(caller: Caller, case: str) -> No
 
 
 @pytest.mark.parametrize("case", UNKNOWN)
-def test_unknown_at_least_once_is_sent_again(caller: Caller, case: str) -> None:
+def test_unknown_is_retried_at_least_once(caller: Caller, case: str) -> None:
     behaviour, _ = UNKNOWN[case]
     with FaultServer(behaviour) as server:
         [result] = caller(server.url, publish, retry=evolve(QUICK, attempt_timeout=patience(case), deadline=20))
@@ -114,16 +114,16 @@ def test_unknown_at_least_once_is_sent_again(caller: Caller, case: str) -> None:
 
 
 @pytest.mark.parametrize("case", UNKNOWN)
-def test_tokens_are_signed_again_whatever_the_policy(caller: Caller, case: str) -> None:
+def test_signing_is_retried_under_either_policy(caller: Caller, case: str) -> None:
     behaviour, _ = UNKNOWN[case]
     with FaultServer(behaviour, then=TOKEN) as server:
         [result] = caller(server.url, sign, retry=evolve(ONCE, attempt_timeout=patience(case), deadline=20))
-    # An answer without a token is not one, whatever it says of events.
+    # A response without a token is not one of success.
     assert isinstance(result, RealtimeToken)
     assert deliveries(result.attempts) == ["UNKNOWN", "ACCEPTED"]
 
 
-def test_no_connection_is_not_sent_and_tried_again(caller: Caller) -> None:
+def test_refused_connection_is_not_sent_and_retried(caller: Caller) -> None:
     url = refused_url()
     [error] = caller(url, publish, retry=ONCE)
     assert type(error) is NoResponseError
@@ -135,13 +135,13 @@ def test_no_connection_is_not_sent_and_tried_again(caller: Caller) -> None:
 
 
 @pytest.mark.parametrize("status", [404, 405])
-def test_another_server_at_the_address(caller: Caller, status: int) -> None:
+def test_404_and_405_ask_whether_the_address_is_right(caller: Caller, status: int) -> None:
     with FaultServer(answer(status)) as server:
         [error] = caller(server.url, publish)
         assert f"is {server.url} the right address" in str(error)
 
 
-def test_no_connection_in_time_is_named_so(caller: Caller) -> None:
+def test_connect_timeout_is_not_sent(caller: Caller) -> None:
     with FaultServer(deaf=True) as server:
         url = server.url
         [error] = caller(url, publish, retry=evolve(ONCE, attempt_timeout=0.1, max_attempts=1))
@@ -150,14 +150,14 @@ def test_no_connection_in_time_is_named_so(caller: Caller) -> None:
     assert f"is {url} the right address" in str(error)
 
 
-def test_a_reset_before_the_request_is_sent_again_at_least_once(caller: Caller) -> None:
+def test_reset_before_request_is_retried_at_least_once(caller: Caller) -> None:
     with FaultServer(reset_before) as server:
         [result] = caller(server.url, publish)
     assert result.event_id == "event-1"
     assert len(server.received) == 1
 
 
-def test_a_request_that_did_not_leave_completely() -> None:
+def test_incomplete_request_is_not_sent_with_blocking_io_and_unknown_with_asyncio() -> None:
     def reset_within(connection: Any) -> bool:
         connection.peer.recv(100)
         connection.reset()
@@ -169,7 +169,7 @@ def test_a_request_that_did_not_leave_completely() -> None:
         [result] = Caller("sync")(server.url, lambda live: live.publish("board-42", payload), retry=ONCE)
     assert deliveries(result.attempts) == ["NOT_SENT", "ACCEPTED"]
     assert len(server.received) == 1
-    # asyncio does not tell what became of what it was given to write.
+    # asyncio does not tell how much it has written.
     for kind in ASYNC_KINDS:
         with FaultServer(reset_within) as server:
             [error] = Caller(kind)(server.url, lambda live: live.publish("board-42", payload), retry=ONCE)
@@ -179,9 +179,7 @@ def test_a_request_that_did_not_leave_completely() -> None:
 
 @pytest.mark.parametrize("status", [429, 503])
 @pytest.mark.parametrize("retry", [QUICK, ONCE], ids=["at_least_once", "at_most_once"])
-def test_rejected_with_retry_after_is_tried_again_after_that_wait(
-    caller: Caller, status: int, retry: RetryPolicy
-) -> None:
+def test_rejected_with_retry_after_is_retried_after_that_wait(caller: Caller, status: int, retry: RetryPolicy) -> None:
     with FaultServer(answer(status, {"code": "X"}, {"Retry-After": "0.2"})) as server:
         began = time.monotonic()
         [result] = caller(server.url, publish, retry=retry)
@@ -199,7 +197,7 @@ def test_429_without_retry_after_backs_off(caller: Caller) -> None:
     assert result.attempts[0].wait <= 0.001
 
 
-def test_retry_after_as_a_date(caller: Caller) -> None:
+def test_retry_after_date_is_compared_with_date_header(caller: Caller) -> None:
     now = datetime(2026, 11, 23, tzinfo=UTC)
     headers = {"Date": format_datetime(now, True), "Retry-After": format_datetime(now + timedelta(hours=1), True)}
     with FaultServer(answer(429, headers=headers)) as server:
@@ -208,7 +206,7 @@ def test_retry_after_as_a_date(caller: Caller) -> None:
     assert len(error.attempts) == 1
 
 
-def test_a_wait_beyond_the_deadline_is_not_begun(caller: Caller) -> None:
+def test_wait_beyond_the_deadline_is_not_started(caller: Caller) -> None:
     with FaultServer(then=answer(429, {"code": "RATE_LIMIT_EXCEEDED"}, {"Retry-After": "3600"})) as server:
         began = time.monotonic()
         [error] = caller(server.url, publish)
@@ -221,7 +219,7 @@ def test_a_wait_beyond_the_deadline_is_not_begun(caller: Caller) -> None:
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 413, 422])
-def test_other_4xx_is_rejected_and_not_tried_again(caller: Caller, status: int) -> None:
+def test_other_4xx_is_rejected_and_not_retried(caller: Caller, status: int) -> None:
     with FaultServer(answer(status, {"code": "INVALID_TOKEN", "message": "no"})) as server:
         [error] = caller(server.url, publish)
     assert type(error) is RejectedError
@@ -232,7 +230,7 @@ def test_other_4xx_is_rejected_and_not_tried_again(caller: Caller, status: int) 
 
 
 @pytest.mark.parametrize("errors", [[{"code": "TOKEN_EXPIRED", "message": "m"}], {"code": "TOKEN_EXPIRED"}])
-def test_errors_in_a_200_body_are_rejected_and_not_tried_again(caller: Caller, errors: object) -> None:
+def test_errors_in_200_are_rejected_and_not_retried(caller: Caller, errors: object) -> None:
     with FaultServer(answer(200, {"eventId": None, "eventTimestamp": None, "errors": errors})) as server:
         [error] = caller(server.url, publish)
     assert type(error) is RejectedError
@@ -241,14 +239,14 @@ def test_errors_in_a_200_body_are_rejected_and_not_tried_again(caller: Caller, e
 
 
 @pytest.mark.parametrize("errors", [None, []])
-def test_no_errors_in_a_200_body_are_no_failure(caller: Caller, errors: object) -> None:
+def test_empty_errors_in_200_are_success(caller: Caller, errors: object) -> None:
     with FaultServer(answer(200, {"eventId": "e", "errors": errors})) as server:
         [result] = caller(server.url, publish)
     assert result.event_id == "e"
 
 
 @pytest.mark.parametrize("status", [201, 204, 302])
-def test_a_status_outside_the_document_is_unknown_and_not_tried_again(caller: Caller, status: int) -> None:
+def test_undocumented_status_is_unknown_and_not_retried(caller: Caller, status: int) -> None:
     with FaultServer(answer(status, headers={"Location": "/elsewhere"})) as server:
         [error] = caller(server.url, publish)
     assert type(error) is UnexpectedResponseError
@@ -256,7 +254,7 @@ def test_a_status_outside_the_document_is_unknown_and_not_tried_again(caller: Ca
     assert len(server.received) == 1
 
 
-def test_an_unknown_attempt_before_a_refusal_leaves_the_event_unknown(caller: Caller) -> None:
+def test_rejected_after_unknown_stays_unknown(caller: Caller) -> None:
     with FaultServer(reset_after, answer(400)) as server:
         [error] = caller(server.url, publish)
     assert type(error) is RejectedError
@@ -264,20 +262,20 @@ def test_an_unknown_attempt_before_a_refusal_leaves_the_event_unknown(caller: Ca
     assert deliveries(error.attempts) == ["UNKNOWN", "REJECTED"]
 
 
-def test_nobody_listening_is_no_error(caller: Caller) -> None:
+def test_null_event_id_is_success(caller: Caller) -> None:
     with FaultServer(answer(200, {"eventId": None, "eventTimestamp": None})) as server:
         [result] = caller(server.url, publish)
     assert isinstance(result, PublishResult)
     assert (result.event_id, result.event_timestamp) == (None, None)
 
 
-def test_unknown_properties_in_an_answer_break_nothing(caller: Caller) -> None:
+def test_undocumented_properties_are_ignored(caller: Caller) -> None:
     with FaultServer(answer(200, {"eventId": "e", "eventTimestamp": "soon", "shard": {"n": 1}})) as server:
         [result] = caller(server.url, publish)
     assert (result.event_id, result.event_timestamp, result.raw_event_timestamp) == ("e", None, "soon")
 
 
-def test_the_deadline_bounds_all_attempts_together(caller: Caller) -> None:
+def test_deadline_limits_all_attempts_together(caller: Caller) -> None:
     with FaultServer(then=stall) as server:
         began = time.monotonic()
         [error] = caller(server.url, publish, retry=evolve(QUICK, deadline=0.5, attempt_timeout=0.2, max_attempts=99))
@@ -287,34 +285,34 @@ def test_the_deadline_bounds_all_attempts_together(caller: Caller) -> None:
     assert len(error.attempts) >= 2
 
 
-def test_max_attempts(caller: Caller) -> None:
+def test_max_attempts_includes_the_first(caller: Caller) -> None:
     with FaultServer(then=answer(500)) as server:
         [error] = caller(server.url, publish, retry=evolve(QUICK, max_attempts=2))
     assert len(server.received) == len(error.attempts) == 2
     assert "RetryPolicy.max_attempts is 2" in str(error)
 
 
-def test_the_retry_budget_is_shared_by_siblings(caller: Caller) -> None:
+def test_retry_budget_is_shared_by_siblings(caller: Caller) -> None:
     with FaultServer(then=answer(500)) as server:
         outcomes = caller(server.url, *[publish] * 40, retry=evolve(QUICK, budget=0, backoff_initial=0))
     assert len(server.received) == 40 + 100
     assert "retry budget" in str(outcomes[-1])
 
 
-def test_each_call_adds_to_the_retry_budget(caller: Caller) -> None:
+def test_each_call_earns_retries(caller: Caller) -> None:
     with FaultServer(then=answer(500)) as server:
-        # The first finds the 100 that there are at the start, and never are more.
+        # A client starts with 100 retries and never has more.
         caller(server.url, *[publish] * 80, retry=evolve(QUICK, budget=0.5, backoff_initial=0))
     assert len(server.received) == 80 + 100 + 79 // 2
 
 
-def test_an_infinite_retry_budget(caller: Caller) -> None:
+def test_infinite_retry_budget_never_runs_out(caller: Caller) -> None:
     with FaultServer(then=answer(500)) as server:
         caller(server.url, *[publish] * 30, retry=evolve(QUICK, budget=math.inf, backoff_initial=0))
     assert len(server.received) == 30 * 6
 
 
-def test_the_retry_budget_bounds_calls_at_the_same_time() -> None:
+def test_retry_budget_is_shared_by_threads() -> None:
     retry = evolve(QUICK, budget=0, backoff_initial=0)
     with (
         FaultServer(then=answer(500)) as server,
@@ -327,7 +325,7 @@ def test_the_retry_budget_bounds_calls_at_the_same_time() -> None:
     assert len(server.received) == 40 + 100
 
 
-def test_the_hook_sees_every_attempt(caller: Caller) -> None:
+def test_on_attempt_sees_every_attempt(caller: Caller) -> None:
     seen: list[Attempt] = []
     with FaultServer(answer(429)) as server:
         [result] = caller(server.url, publish, retry=evolve(QUICK, on_attempt=seen.append))
@@ -335,7 +333,7 @@ def test_the_hook_sees_every_attempt(caller: Caller) -> None:
     assert [attempt.number for attempt in seen] == [1, 2]
 
 
-def test_a_hook_that_fails_changes_nothing(caller: Caller, caplog: pytest.LogCaptureFixture) -> None:
+def test_failing_on_attempt_is_logged_and_changes_nothing(caller: Caller, caplog: pytest.LogCaptureFixture) -> None:
     def fail(attempt: Attempt) -> None:
         raise ZeroDivisionError
 
@@ -346,7 +344,7 @@ def test_a_hook_that_fails_changes_nothing(caller: Caller, caplog: pytest.LogCap
     assert [record.getMessage() for record in failed] == ["publish: RetryPolicy.on_attempt failed"] * 2
 
 
-def test_an_idle_connection_that_the_server_closed_is_no_error(caller: Caller) -> None:
+def test_idle_connection_closed_by_the_server_is_replaced(caller: Caller) -> None:
     def answer_and_close(connection: Any) -> bool:
         answer(200, {"eventId": "e"})(connection)
         return False
@@ -362,15 +360,13 @@ def test_an_idle_connection_that_the_server_closed_is_no_error(caller: Caller) -
     assert [len(result.attempts) for result in results] == [1, 1, 1]
 
 
-def test_connections_are_reused_by_siblings(caller: Caller) -> None:
+def test_siblings_reuse_connections(caller: Caller) -> None:
     with FaultServer() as server:
         caller(server.url, publish, publish, publish)
         assert server.connections == 1
 
 
-def test_the_log_has_each_attempt_the_retries_and_the_giving_up(
-    caller: Caller, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_attempts_retries_and_final_error_are_logged(caller: Caller, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "forge_realtime")
     with FaultServer(answer(429, headers={"Retry-After": "0"}), answer(200, {}), answer(400)) as server:
         caller(server.url, publish, publish)
@@ -378,7 +374,7 @@ def test_the_log_has_each_attempt_the_retries_and_the_giving_up(
     assert [level for level, _ in lines] == ["DEBUG", "INFO", "DEBUG", "DEBUG", "WARNING"]
     assert [text for _, text in lines[:4]] == [
         "publish: attempt 1: rejected (RateLimitedError)",
-        "publish: attempt 1: rejected (RateLimitedError); trying again in 0.000 s",
+        "publish: attempt 1: rejected (RateLimitedError); retrying in 0.000 s",
         "publish: attempt 2: accepted (200)",
         "publish: attempt 1: rejected (RejectedError)",
     ]
@@ -401,7 +397,7 @@ DOCUMENTED: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("code", DOCUMENTED)
 @pytest.mark.parametrize("status", [200, 400])
-def test_documented_codes_are_an_attribute(caller: Caller, code: str, status: int) -> None:
+def test_documented_codes_are_found(caller: Caller, code: str, status: int) -> None:
     body = DOCUMENTED[code]
     with FaultServer(answer(status, body if status == 400 or "errors" in body else {"errors": [body]})) as server:
         [error] = caller(server.url, publish)
@@ -411,25 +407,25 @@ def test_documented_codes_are_an_attribute(caller: Caller, code: str, status: in
 @pytest.mark.parametrize(
     "body", [{}, [], "x", {"errors": [[1]]}, {"code": 5, "message": 6}, {"message": "TOKEN_EXPIRED"}]
 )
-def test_no_code_in_an_answer_is_none(caller: Caller, body: object) -> None:
+def test_code_is_none_without_a_code(caller: Caller, body: object) -> None:
     with FaultServer(answer(400, body)) as server:
         [error] = caller(server.url, publish)
     assert error.code is None
 
 
-def test_the_code_from_the_header(caller: Caller) -> None:
+def test_code_is_read_from_the_header(caller: Caller) -> None:
     with FaultServer(answer(403, headers={"forge-proxy-error": "NEEDS_AUTHENTICATION_ERR"})) as server:
         [error] = caller(server.url, publish)
     assert error.code == "NEEDS_AUTHENTICATION_ERR"
 
 
-def test_the_body_of_an_error_is_bounded(caller: Caller) -> None:
+def test_error_keeps_64_kib_of_the_body(caller: Caller) -> None:
     with FaultServer(answer(400, b"x" * 1_000_000)) as server:
         [error] = caller(server.url, publish)
     assert error.body == b"x" * 65536
 
 
-def test_no_free_connection_is_not_sent(caller: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pool_timeout_is_not_sent(caller: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("forge_realtime._transports.pool.CONNECTIONS", 0)
     monkeypatch.setattr("forge_realtime._transports.async_pool.CONNECTIONS", 0)
     with FaultServer() as server:
@@ -454,21 +450,21 @@ class Read:
         return response.text
 
 
-def test_a_reading_operation_is_tried_again_whatever_the_policy(caller: Caller) -> None:
+def test_get_is_retried_under_either_policy(caller: Caller) -> None:
     with FaultServer(reset_after, then=answer(200, b"things")) as server:
         [result] = caller(server.url, lambda live: live.call(Read(), cursor="ab"), retry=ONCE)
     assert result == "things"
     assert [(request.method, request.path) for request in server.received] == [("GET", "/v1/things?cursor=ab")] * 2
 
 
-def test_no_attempt_of_a_reading_operation_is_made_unseen(caller: Caller) -> None:
+def test_every_attempt_of_a_get_is_reported(caller: Caller) -> None:
     with FaultServer(then=close_after) as server:
         [error] = caller(server.url, lambda live: live.call(Read(), cursor="ab"), retry=evolve(QUICK, max_attempts=2))
     assert len(server.received) == len(error.attempts) == 2
 
 
 @pytest.mark.parametrize("fault", [stall, reset_after, close_after])
-def test_a_reading_operation_without_an_answer_may_have_been_carried_out(caller: Caller, fault: Behaviour) -> None:
+def test_get_without_response_is_unknown(caller: Caller, fault: Behaviour) -> None:
     with FaultServer(then=fault) as server:
         retry = evolve(ONCE, attempt_timeout=0.5, max_attempts=1)
         [error] = caller(server.url, lambda live: live.call(Read(), cursor="ab"), retry=retry)
@@ -476,7 +472,7 @@ def test_a_reading_operation_without_an_answer_may_have_been_carried_out(caller:
     assert error.delivery is Delivery.UNKNOWN
 
 
-def test_a_slow_hook_counts_into_the_deadline(caller: Caller) -> None:
+def test_slow_on_attempt_counts_towards_the_deadline(caller: Caller) -> None:
     def linger(attempt: Attempt) -> None:
         Event().wait(0.1)
 

@@ -16,7 +16,7 @@ HEADERS = {
 
 
 class WerkzeugLike:
-    """Has items() and is no Mapping, as Flask's request.headers."""
+    """Headers with items() that are no Mapping, such as Flask's."""
 
     def items(self) -> Any:
         return iter(HEADERS.items())
@@ -33,20 +33,20 @@ class WerkzeugLike:
     ],
     ids=["mapping", "upper case", "ASGI", "pairs", "werkzeug"],
 )
-def test_from_headers(headers: Any) -> None:
+def test_headers_of_every_framework_are_read(headers: Any) -> None:
     assert Invocation.from_headers(headers) == Invocation(
         "invocation-123", log_attributes="b3BhcXVl", trace_id="463ac35c9f6413ad", span_id="a2fb4a1d1a96d312"
     )
 
 
 @pytest.mark.parametrize("headers", [{}, {"x-forge-invocation-id": ""}, [(b"accept", b"*/*")]])
-def test_no_invocation(headers: Any) -> None:
+def test_headers_without_invocation_are_refused(headers: Any) -> None:
     with pytest.raises(NoInvocationError, match=r"x-forge-invocation-id.*for_installation"):
         Invocation.from_headers(headers)
 
 
 @pytest.mark.parametrize("headers", ["invocation-123", 5, None, [1, 2]])
-def test_no_headers(headers: Any) -> None:
+def test_other_types_are_refused(headers: Any) -> None:
     with pytest.raises(UsageError, match="Expected the headers of a request"):
         Invocation.from_headers(headers)
 

@@ -36,19 +36,19 @@ async def wait_a_while(attempt: Attempt) -> None: ...
         {"on_attempt": wait_a_while},
     ],
 )
-def test_settings_that_make_no_sense_are_named(settings: dict[str, Any]) -> None:
+def test_values_out_of_range_are_refused(settings: dict[str, Any]) -> None:
     [name] = settings
     with pytest.raises(UsageError, match=f"RetryPolicy: {name} must be"):
         RetryPolicy(**settings)
 
 
-def test_it_is_immutable() -> None:
+def test_policy_is_immutable() -> None:
     with pytest.raises(AttributeError):
         setattr(RetryPolicy(), "deadline", 9)  # noqa: B010 (type checkers refuse the plain assignment)
 
 
 @given(initial=st.floats(0, 86_400), most=st.floats(0, 86_400), attempt=st.integers(1, 10**9), random=st.floats(0, 1))
-def test_full_jitter(initial: float, most: float, attempt: int, random: float) -> None:
+def test_backoff_has_full_jitter(initial: float, most: float, attempt: int, random: float) -> None:
     policy = RetryPolicy(backoff_initial=initial, backoff_max=most)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("forge_realtime._core.retry.random.uniform", lambda low, high: low + (high - low) * random)
@@ -80,22 +80,22 @@ def test_full_jitter(initial: float, most: float, attempt: int, random: float) -
         ("10 May", None),
     ],
 )
-def test_retry_after(value: str, seconds: float | None) -> None:
+def test_retry_after_is_read(value: str, seconds: float | None) -> None:
     assert retry_after({"retry-after": value, "date": "Mon, 23 Nov 2026 12:00:00 GMT"}) == seconds
 
 
-def test_retry_after_is_absent() -> None:
+def test_absent_retry_after_is_none() -> None:
     assert retry_after({}) is None
 
 
 @given(value=st.text(), date=st.text())
-def test_retry_after_of_any_text_is_a_wait_or_none(value: str, date: str) -> None:
+def test_any_retry_after_is_a_wait_or_none(value: str, date: str) -> None:
     seconds = retry_after({"retry-after": value, "date": date})
     assert seconds is None or seconds >= 0
 
 
 @given(earned=st.lists(st.floats(0, 50), max_size=50))
-def test_the_budget_never_grants_more_than_was_earned(earned: list[float]) -> None:
+def test_budget_never_grants_more_than_was_earned(earned: list[float]) -> None:
     budget = RetryBudget()
     granted = 0
     for retries in earned:

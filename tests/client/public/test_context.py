@@ -1,4 +1,4 @@
-"""The current invocation: what sees it, what does not, and how it is carried to where it is not seen by itself."""
+"""The current invocation: where it is visible, and how to carry it elsewhere."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.support.fault_server import FaultServer
 FIRST, SECOND = Invocation("first"), Invocation("second", log_attributes="b3BhcXVl")
 
 
-def test_none_outside_of_one() -> None:
+def test_there_is_none_by_default() -> None:
     assert current_invocation() is None
 
 
@@ -43,14 +43,14 @@ def test_blocks_can_be_nested() -> None:
     assert current_invocation() is None
 
 
-def test_the_former_one_is_back_after_an_error() -> None:
+def test_previous_one_is_restored_after_error() -> None:
     with FIRST.active():
         with pytest.raises(LookupError), SECOND.active():
             raise LookupError
         assert current_invocation() is FIRST
 
 
-def test_a_block_may_end_in_another_context() -> None:
+def test_block_may_end_in_another_context() -> None:
     block = FIRST.active()
     copy_context().run(block.__enter__)
     assert current_invocation() is None
@@ -58,9 +58,9 @@ def test_a_block_may_end_in_another_context() -> None:
     assert current_invocation() is None
 
 
-def test_a_thread_by_hand() -> None:
+def test_thread_needs_invocation_passed_to_it() -> None:
     with ThreadPoolExecutor(1) as executor:
-        # The worker is started outside of any invocation.
+        # Start the worker outside any invocation.
         assert executor.submit(current_invocation).result() is None
         with FIRST.active():
             assert executor.submit(current_invocation).result() is None
@@ -74,7 +74,7 @@ def test_a_thread_by_hand() -> None:
         assert executor.submit(current_invocation).result() is None
 
 
-def test_threads_at_the_same_time_do_not_mix() -> None:
+def test_concurrent_threads_do_not_mix() -> None:
     invocations = [Invocation(f"invocation-{number}") for number in range(20)]
     barrier = threading.Barrier(len(invocations), timeout=20)
 
@@ -90,14 +90,14 @@ def test_threads_at_the_same_time_do_not_mix() -> None:
         assert list(executor.map(work, invocations)) == [[invocation, None] for invocation in invocations]
 
 
-def test_tasks_at_the_same_time_do_not_mix() -> None:
+def test_concurrent_tasks_do_not_mix() -> None:
     invocations = [Invocation(f"invocation-{number}") for number in range(300)]
 
     async def work(invocation: Invocation, barrier: asyncio.Barrier) -> list[Invocation | None]:
         with invocation.active():
             await barrier.wait()
             seen = [current_invocation()]
-            # What a task starts is its own.
+            # Child tasks and threads inherit the invocation.
             seen.append(await asyncio.create_task(child()))
             seen += await asyncio.gather(child(), asyncio.to_thread(current_invocation))
         await barrier.wait()
@@ -114,7 +114,7 @@ def test_tasks_at_the_same_time_do_not_mix() -> None:
     assert asyncio.run(run()) == [[invocation] * 4 + [None] for invocation in invocations]
 
 
-def test_a_task_that_outlives_the_block_keeps_it() -> None:
+def test_task_keeps_invocation_after_block() -> None:
     async def run() -> Invocation | None:
         ended = asyncio.Event()
 
@@ -130,7 +130,7 @@ def test_a_task_that_outlives_the_block_keeps_it() -> None:
     assert asyncio.run(run()) is FIRST
 
 
-def test_a_queue_worker() -> None:
+def test_queue_worker_gets_invocation_as_text() -> None:
     jobs: queue.Queue[tuple[str, str]] = queue.Queue()
     with FaultServer() as server, RealtimeClient(server.url) as client:
 
@@ -154,7 +154,7 @@ def test_a_queue_worker() -> None:
     ]
 
 
-def test_the_clients_act_for_the_current_invocation() -> None:
+def test_clients_act_for_current_invocation() -> None:
     async def run(url: str) -> None:
         async with AsyncRealtimeClient(url) as client:
             await client.publish("board-42", "moved")
@@ -164,7 +164,7 @@ def test_the_clients_act_for_the_current_invocation() -> None:
         with FIRST.active():
             asyncio.run(run(server.url))
             client.publish("board-42", "moved")
-            # What a client was made for comes before it.
+            # An explicit invocation takes precedence.
             client.for_invocation(SECOND).publish("board-42", "moved")
         with pytest.raises(NoInvocationError, match="InvocationMiddleware"):
             client.publish("board-42", "moved")
@@ -176,7 +176,7 @@ VALUES = st.none() | st.text()
 
 
 @given(id_=st.text(min_size=1), log_attributes=VALUES, trace_id=VALUES, span_id=VALUES)
-def test_the_text_is_one_line_that_is_read_back(id_: str, **others: Any) -> None:
+def test_text_round_trips_in_one_line(id_: str, **others: Any) -> None:
     invocation = Invocation(id_, **others)
     text = invocation.to_text()
     assert text.isascii()
@@ -185,11 +185,11 @@ def test_the_text_is_one_line_that_is_read_back(id_: str, **others: Any) -> None
     assert Invocation.from_text(text) == invocation
 
 
-def test_the_text() -> None:
+def test_text_omits_missing_values_and_ignores_unknown_ones() -> None:
     assert Invocation("invocation-123", trace_id="463ac35c9f6413ad").to_text() == (
         '{"id":"invocation-123","trace_id":"463ac35c9f6413ad"}'
     )
-    # As a later version may write it.
+    # A later version may write more.
     assert Invocation.from_text('{"id": "invocation-123", "cloud": {"id": 1}}') == Invocation("invocation-123")
 
 
@@ -217,7 +217,7 @@ def test_the_text() -> None:
         {"id": "secret-1"},
     ],
 )
-def test_what_is_no_such_text_is_refused_and_not_quoted(text: Any) -> None:
+def test_invalid_text_is_refused_and_not_quoted(text: Any) -> None:
     with pytest.raises(UsageError, match=r"Invocation.to_text\(\)") as caught:
         Invocation.from_text(text)
     assert "secret" not in str(caught.value)
@@ -225,7 +225,7 @@ def test_what_is_no_such_text_is_refused_and_not_quoted(text: Any) -> None:
 
 
 @given(text=st.text() | st.text('{}[]":,id0n\\u').map(lambda inner: f'{{"id":{inner}'))
-def test_any_other_text_is_refused_or_read(text: str) -> None:
+def test_any_text_is_refused_or_read(text: str) -> None:
     try:
         invocation = Invocation.from_text(text)
     except UsageError:
@@ -233,5 +233,5 @@ def test_any_other_text_is_refused_or_read(text: str) -> None:
     assert Invocation.from_text(invocation.to_text()) == invocation
 
 
-def test_an_invocation_can_be_pickled() -> None:
+def test_invocation_can_be_pickled() -> None:
     assert pickle.loads(pickle.dumps(SECOND)) == SECOND

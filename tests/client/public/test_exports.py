@@ -80,7 +80,6 @@ def test_importing_it_needs_only_the_core_dependencies() -> None:
         "jsonschema",
         "openapi_schema_validator",
         "jwt",
-        "limits",
         "redis",
     }
     assert extras.isdisjoint(loaded)

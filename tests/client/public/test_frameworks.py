@@ -1,4 +1,4 @@
-"""The middleware in real applications on real sockets, and what the two specifications ask of a middleware."""
+"""The middleware in real applications on real sockets, and its conformance to ASGI and WSGI."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.support import web_apps
 from tests.support.fault_server import FaultServer
 from tests.support.web_apps import Meeting, seen
 
-# As many as Starlette has threads for views that are not async.
+# Starlette's number of threads for views that are not async.
 AT_ONCE = 40
 VIEWS = [
     ("starlette", "sync"),
@@ -55,7 +55,7 @@ def headers(id_: str | None) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[Callable[[str], str]]:
-    """The address of a framework's application, which is served until the end of this file."""
+    """Serve a framework's application until the end of this module, and return its address."""
     with ExitStack() as stack:
 
         @functools.cache
@@ -66,7 +66,7 @@ def url() -> Iterator[Callable[[str], str]]:
 
 
 @pytest.mark.parametrize(("framework", "view"), VIEWS)
-def test_requests_at_the_same_time_never_mix(
+def test_concurrent_requests_never_mix(
     url: Callable[[str], str], monkeypatch: pytest.MonkeyPatch, framework: str, view: str
 ) -> None:
     monkeypatch.setattr(web_apps, "meeting", Meeting(AT_ONCE))
@@ -75,17 +75,15 @@ def test_requests_at_the_same_time_never_mix(
     async def run(address: str) -> list[str]:
         limits = httpx.Limits(max_connections=None)
         async with httpx.AsyncClient(trust_env=False, timeout=30, limits=limits) as client:
-            answers = await asyncio.gather(*(client.get(f"{address}/{view}", headers=headers(id_)) for id_ in ids))
-        return [answer.text for answer in answers]
+            responses = await asyncio.gather(*(client.get(f"{address}/{view}", headers=headers(id_)) for id_ in ids))
+        return [response.text for response in responses]
 
     assert asyncio.run(run(url(framework))) == [f"{id_ or 'none'} " * 3 for id_ in ids]
 
 
 @pytest.mark.parametrize(("framework", "view"), VIEWS)
-def test_requests_one_after_the_other_leave_nothing_behind(
-    url: Callable[[str], str], framework: str, view: str
-) -> None:
-    # A server may close a connection after a 500, just as the next request goes out on it.
+def test_consecutive_requests_leave_nothing_behind(url: Callable[[str], str], framework: str, view: str) -> None:
+    # No kept connections: a server may close one after a 500, just as the next request is sent on it.
     limits = httpx.Limits(max_keepalive_connections=0)
     with httpx.Client(base_url=url(framework), trust_env=False, limits=limits) as client:
         assert client.get(view, headers=headers("first")).text == "first " * 3
@@ -96,37 +94,39 @@ def test_requests_one_after_the_other_leave_nothing_behind(
 
 @pytest.mark.parametrize("view", ["publish-sync", "publish-async"])
 @pytest.mark.parametrize("framework", FRAMEWORKS)
-def test_the_client_acts_for_the_invocation_of_the_request(
+def test_client_acts_for_invocation_of_request(
     url: Callable[[str], str], monkeypatch: pytest.MonkeyPatch, framework: str, view: str
 ) -> None:
     with FaultServer() as server:
         monkeypatch.setenv("FORGE_EGRESS_PROXY_URL", server.url)
-        answer = httpx.get(f"{url(framework)}/{view}", headers=headers("invocation-7"), trust_env=False)
-    assert (answer.status_code, answer.text) == (200, "invocation-7")
+        response = httpx.get(f"{url(framework)}/{view}", headers=headers("invocation-7"), trust_env=False)
+    assert (response.status_code, response.text) == (200, "invocation-7")
     [request] = server.received
     assert request.headers["forge-proxy-authorization"] == "Forge as=app,id=invocation-7"
     assert request.json == {"name": "board-42", "payload": "moved"}
 
 
 @pytest.mark.parametrize("framework", ["starlette", "fastapi"])
-def test_websockets(url: Callable[[str], str], monkeypatch: pytest.MonkeyPatch, framework: str) -> None:
+def test_websockets_see_their_own_invocation(
+    url: Callable[[str], str], monkeypatch: pytest.MonkeyPatch, framework: str
+) -> None:
     ids = ["first", "second", None]
     monkeypatch.setattr(web_apps, "meeting", Meeting(len(ids)))
     address = url(framework).replace("http", "ws") + "/websocket"
 
     def talk(id_: str | None) -> list[str | bytes]:
         with connect(address, additional_headers=headers(id_), proxy=None) as websocket:
-            answers = []
+            received = []
             for _ in range(2):
                 websocket.send("who?")
-                answers.append(websocket.recv())
-            return answers
+                received.append(websocket.recv())
+            return received
 
     with ThreadPoolExecutor(len(ids)) as executor:
         assert list(executor.map(talk, ids)) == [[id_ or "none"] * 2 for id_ in ids]
 
 
-def test_background_tasks_see_it_and_the_lifespan_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_background_tasks_see_invocation_and_lifespan_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(web_apps, "background", queue.Queue())
     with web_apps.serve("starlette") as server:
         assert web_apps.background.get(timeout=20) == "none"
@@ -134,19 +134,19 @@ def test_background_tasks_see_it_and_the_lifespan_none(monkeypatch: pytest.Monke
         assert [web_apps.background.get(timeout=20) for _ in range(2)] == ["first"] * 2
 
 
-def test_a_request_begun_in_the_context_of_the_one_before(url: Callable[[str], str]) -> None:
-    # Two requests at once on one connection: uvicorn starts the second as it ends the first.
+def test_pipelined_request_does_not_inherit_invocation(url: Callable[[str], str]) -> None:
+    # Pipelined on one connection: uvicorn starts the second request in the context of the first.
     first = b"GET /async HTTP/1.1\r\nHost: x\r\nX-Forge-Invocation-Id: first\r\n\r\n"
     second = b"GET /async HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
     address = httpx.URL(url("starlette"))
     with socket.create_connection((address.host, address.port or 80), timeout=20) as connection:
         connection.sendall(first + second)
-        with connection.makefile("rb") as answers:
-            text = answers.read().decode()
+        with connection.makefile("rb") as responses:
+            text = responses.read().decode()
     assert [part.partition("HTTP/1.1")[0] for part in text.split("\r\n\r\n")[1:]] == ["first " * 3, "none " * 3]
 
 
-def test_asgi_scopes() -> None:
+def test_asgi_invocation_is_current_for_http_and_websocket_only() -> None:
     seen_in: list[tuple[str, str]] = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -178,7 +178,7 @@ def test_asgi_scopes() -> None:
 
 
 class Body:
-    """A response that works when it begins, at each chunk, and when it is closed."""
+    """Response body that records the current invocation at its start, in each chunk and when it is closed."""
 
     def __init__(self) -> None:
         self.closed: list[str] = []
@@ -214,13 +214,13 @@ def wsgi_app(body: Iterable[bytes]) -> Any:
     return app
 
 
-def test_wsgi_is_current_only_while_the_application_works() -> None:
+def test_wsgi_invocation_is_not_current_between_chunks() -> None:
     body = Body()
     response = call(wsgi_app(body))
     for chunk in response:
         assert chunk == b"first"
         assert current_invocation() is None
-        # As a server may do that serves more requests in this thread.
+        # A server may handle another request in this thread meanwhile.
         assert list(call(wsgi_app(Body()), None)) == [b"none"] * 2
     response.close()
     assert current_invocation() is None
@@ -228,7 +228,7 @@ def test_wsgi_is_current_only_while_the_application_works() -> None:
     assert body.closed == ["first"] * 2
 
 
-def test_wsgi_a_response_that_is_not_read_to_its_end() -> None:
+def test_wsgi_unfinished_response_leaves_no_invocation() -> None:
     body = Body()
     response = call(wsgi_app(body))
     chunks = iter(response)
@@ -239,14 +239,14 @@ def test_wsgi_a_response_that_is_not_read_to_its_end() -> None:
     assert current_invocation() is None
 
 
-def test_wsgi_with_nothing_to_close() -> None:
+def test_wsgi_body_without_close() -> None:
     response = call(wsgi_app([b"a", b"b"]))
     assert list(response) == [b"a", b"b"]
     response.close()
 
 
 @pytest.mark.parametrize("fails", ["app", "iter", "next", "close"])
-def test_wsgi_after_an_error(fails: str) -> None:
+def test_wsgi_error_leaves_no_invocation(fails: str) -> None:
     class Failing:
         def __iter__(self) -> Iterator[bytes]:
             if fails == "iter":
@@ -276,15 +276,15 @@ def test_wsgi_after_an_error(fails: str) -> None:
     assert current_invocation() is None
 
 
-def test_wsgi_clears_what_another_left_in_the_thread() -> None:
+def test_wsgi_request_without_invocation_hides_outer_one() -> None:
     with Invocation("outer").active():
         assert list(call(wsgi_app(Body()), None)) == [b"none"] * 2
         assert seen() == "outer"
 
 
 @pytest.mark.parametrize("chunks", [[b"moved"], [], [b"a", b"b"]])
-def test_wsgi_keeps_to_the_specification(chunks: list[bytes]) -> None:
-    # wsgiref's validator, as the application of the middleware and as its server.
+def test_wsgi_passes_validator(chunks: list[bytes]) -> None:
+    # The validator wraps both sides: the application and the middleware.
     middleware = validator(wsgi.InvocationMiddleware(validator(wsgi_app(chunks))))
     environ: dict[str, Any] = {"HTTP_X_FORGE_INVOCATION_ID": "first", "QUERY_STRING": ""}
     setup_testing_defaults(environ)
@@ -302,15 +302,15 @@ def test_wsgi_keeps_to_the_specification(chunks: list[bytes]) -> None:
     assert statuses == ["200 OK"]
 
 
-def test_wsgi_in_the_threads_of_a_pool() -> None:
-    # Fewer threads than requests: each thread serves many, one after the other.
+def test_wsgi_threads_of_a_pool_never_mix() -> None:
+    # With fewer threads than requests, each thread handles many.
     def request(number: int) -> tuple[list[bytes], str, int]:
         id_ = f"invocation-{number}" if number % 3 else None
         response = call(wsgi_app(Body()), id_)
-        seen_in_it = list(response)
+        chunks = list(response)
         response.close()
-        assert seen_in_it == [(id_ or "none").encode()] * 2
-        return seen_in_it, seen(), threading.get_ident()
+        assert chunks == [(id_ or "none").encode()] * 2
+        return chunks, seen(), threading.get_ident()
 
     with ThreadPoolExecutor(4) as executor:
         results = list(executor.map(request, range(300)))
@@ -318,7 +318,7 @@ def test_wsgi_in_the_threads_of_a_pool() -> None:
     assert len({thread for _, _, thread in results}) <= 4
 
 
-def test_the_middleware_and_the_logs_import_no_framework() -> None:
+def test_middleware_and_logs_import_no_framework() -> None:
     program = (
         "import sys, forge_realtime.asgi, forge_realtime.wsgi, forge_realtime.logs\n"
         "print(*{name.partition('.')[0] for name in sys.modules})"

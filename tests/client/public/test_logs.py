@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from logging.handlers import QueueHandler
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from hypothesis import given
@@ -24,7 +24,7 @@ INVOCATION = Invocation("hidden-id", log_attributes="b3BhcXVl", trace_id="463ac3
 
 
 class Alone(logging.Logger):
-    """A logger outside of the tree."""
+    """Logger outside the tree of loggers."""
 
 
 @pytest.fixture
@@ -36,10 +36,14 @@ def stream() -> io.StringIO:
 def logger(stream: io.StringIO) -> logging.Logger:
     handler = logging.StreamHandler(stream)
     handler.setFormatter(JsonFormatter())
-    # Out of the reach of pytest's handlers, which raise for a record that cannot be formatted.
+    # Not for pytest's handlers: they raise for a record that cannot be formatted.
     logger = Alone("tests.logs", 1)
     logger.addHandler(handler)
     return logger
+
+
+def look_up(problem: str) -> NoReturn:
+    raise LookupError(problem)
 
 
 def lines(stream: io.StringIO) -> list[dict[str, Any]]:
@@ -49,7 +53,7 @@ def lines(stream: io.StringIO) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines()]
 
 
-def test_a_line(logger: logging.Logger, stream: io.StringIO) -> None:
+def test_line_has_documented_properties(logger: logging.Logger, stream: io.StringIO) -> None:
     began = int(time.time() * 1000)
     with INVOCATION.active():
         logger.info("moved %d cards", 7)
@@ -71,14 +75,12 @@ def test_a_line(logger: logging.Logger, stream: io.StringIO) -> None:
         (60, "FATAL"),
     ],
 )
-def test_levels_are_those_that_the_platform_documents(
-    logger: logging.Logger, stream: io.StringIO, level: int, name: str
-) -> None:
+def test_levels_are_documented_ones(logger: logging.Logger, stream: io.StringIO, level: int, name: str) -> None:
     logger.log(level, "x")
     assert lines(stream)[0]["level"] == name
 
 
-def test_no_invocation_or_none_with_log_attributes(logger: logging.Logger, stream: io.StringIO) -> None:
+def test_forge_invocation_is_omitted_without_log_attributes(logger: logging.Logger, stream: io.StringIO) -> None:
     logger.info("x")
     with Invocation("i").active():
         logger.info("x")
@@ -86,9 +88,9 @@ def test_no_invocation_or_none_with_log_attributes(logger: logging.Logger, strea
         assert sorted(line) == ["level", "msg", "ts"]
 
 
-def test_an_exception_and_a_stack_are_in_the_line(logger: logging.Logger, stream: io.StringIO) -> None:
+def test_exception_and_stack_are_in_the_line(logger: logging.Logger, stream: io.StringIO) -> None:
     try:
-        raise LookupError("no board\nwith that name")
+        look_up("no board\nwith that name")
     except LookupError:
         logger.exception("failed")
         logger.info("here", stack_info=True)
@@ -127,7 +129,7 @@ class OddError(Exception):
         ({"a": 1}, (), "{'a': 1}"),
     ],
 )
-def test_odd_messages(
+def test_any_message_can_be_formatted(
     logger: logging.Logger, stream: io.StringIO, message: Any, arguments: tuple[Any, ...], text: str
 ) -> None:
     logger.info(message, *arguments)
@@ -148,7 +150,7 @@ def test_odd_messages(
         ({"stack_info": 5}, "(cannot be formatted)"),
     ],
 )
-def test_odd_exceptions(attributes: dict[str, Any], exception: str) -> None:
+def test_any_exception_can_be_formatted(attributes: dict[str, Any], exception: str) -> None:
     record = logging.makeLogRecord({"msg": "x", **attributes})
     line = json.loads(JsonFormatter().format(record))
     assert line["msg"] == "x"
@@ -168,7 +170,7 @@ def test_any_text_is_one_line(text: str, log_attributes: str) -> None:
     assert line["forge_invocation"] == log_attributes.encode(errors="backslashreplace").decode()
 
 
-def test_the_filter_serves_any_format(stream: io.StringIO) -> None:
+def test_filter_works_with_any_format(stream: io.StringIO) -> None:
     handler = logging.StreamHandler(stream)
     handler.addFilter(InvocationFilter())
     handler.setFormatter(logging.Formatter("%(message)s [%(forge_invocation)s]"))
@@ -180,25 +182,25 @@ def test_the_filter_serves_any_format(stream: io.StringIO) -> None:
     assert stream.getvalue() == "x [b3BhcXVl]\nx [None]\nx [None]\nx [None]\n"
 
 
-def test_the_filter_keeps_the_invocation_for_another_thread() -> None:
+def test_filter_keeps_invocation_for_another_thread() -> None:
     records: queue.Queue[logging.LogRecord] = queue.Queue()
     handler = QueueHandler(records)
     handler.addFilter(InvocationFilter())
     with INVOCATION.active():
         handler.handle(logging.makeLogRecord({"msg": "within"}))
     handler.handle(logging.makeLogRecord({"msg": "outside"}))
-    # As a QueueListener would, whatever happens to be current in its thread.
+    # As a QueueListener does, in a thread with another current invocation.
     with Invocation("i", log_attributes="another").active():
         within, outside = (json.loads(JsonFormatter().format(records.get())) for _ in range(2))
     assert within["forge_invocation"] == "b3BhcXVl"
     assert "forge_invocation" not in outside
 
 
-def test_records_that_two_handlers_format(logger: logging.Logger, stream: io.StringIO) -> None:
+def test_two_handlers_can_format_one_record(logger: logging.Logger, stream: io.StringIO) -> None:
     plain = logging.StreamHandler(io.StringIO())
     logger.handlers.insert(0, plain)
     try:
-        raise LookupError("no board")
+        look_up("no board")
     except LookupError:
         logger.exception("failed")
     assert lines(stream)[0]["exception"].count("LookupError: no board") == 1
@@ -229,8 +231,8 @@ with Invocation("i", log_attributes="b3BhcXVl").active():
 
 
 @pytest.mark.parametrize("configuration", ["code", "()", "class"])
-def test_standard_output(configuration: str) -> None:
-    # With an encoding that knows neither of the characters.
+def test_configurations_write_to_standard_output(configuration: str) -> None:
+    # ASCII can encode neither of the two characters.
     command = [sys.executable, "-c", PROGRAM, configuration]
     environment = {"PYTHONIOENCODING": "ascii"}
     run = subprocess.run(command, check=True, env=environment, capture_output=True, text=True)
@@ -240,13 +242,13 @@ def test_standard_output(configuration: str) -> None:
     assert line == {"level": "WARN", "msg": "naïve\n\\ud800", "forge_invocation": "b3BhcXVl"}
 
 
-def test_what_the_client_logs_holds_no_secrets(stream: io.StringIO) -> None:
+def test_client_logs_no_secrets(stream: io.StringIO) -> None:
     handler = logging.StreamHandler(stream)
     handler.setFormatter(JsonFormatter())
     logger = logging.getLogger("forge_realtime")
     logger.addHandler(handler)
     logger.setLevel(logging.DEBUG)
-    # Not as literals in the call: a traceback quotes that line.
+    # Not literals in the call: a traceback quotes its line.
     channel, payload = "hidden-channel", "hidden-payload"
     try:
         with (

@@ -1,4 +1,4 @@
-"""How many operations begin, whose turn it is, and what is known of the installation."""
+"""The quota: the rate of operations, the order of calls, and the lookup of the installation."""
 
 from __future__ import annotations
 
@@ -36,7 +36,6 @@ from forge_realtime_emulator import Emulator, Settings
 from tests.support.callers import INVOCATION, Caller
 from tests.support.fault_server import PUBLISHED, Behaviour, Connection, FaultServer, answer
 from tests.support.rates import most_in_a_second
-from tests.support.streams import as_a_stream
 
 PATIENT = RetryPolicy(attempt_timeout=30.0, deadline=60.0)
 ONE = Quota(per_second=1, burst=1)
@@ -46,7 +45,7 @@ ONE = Quota(per_second=1, burst=1)
 class Call:
     arrives: float
     stream: bool
-    # How long after the time at which it is worth asking again it does ask.
+    # Seconds between the time that the bucket named and the next request.
     late: float = 0.0
     gives_up_after: float | None = None
 
@@ -55,39 +54,39 @@ class Call:
 class Grant:
     at: float
     call: Call
-    # Those who waited then.
+    # The calls that waited at that time.
     waiting: tuple[Call, ...]
 
 
 def simulate(bucket: Bucket, calls: list[Call]) -> list[Grant]:
-    """Lets calls ask a bucket in virtual time, each when the bucket told it to."""
-    tickets = [Waiter(call.stream, 1e9) for call in calls]
-    events = [(call.arrives, number, "ask") for number, call in enumerate(calls)]
+    """Request operations from a bucket in virtual time, each at the time that the bucket named."""
+    waiters = [Waiter(call.stream, 1e9) for call in calls]
+    events = [(call.arrives, number, "request") for number, call in enumerate(calls)]
     for number, call in enumerate(calls):
         if call.gives_up_after is not None:
-            events.append((call.arrives + call.gives_up_after, number, "leave"))
+            events.append((call.arrives + call.gives_up_after, number, "cancel"))
     heapq.heapify(events)
     waiting: dict[int, Call] = {}
-    gone: set[int] = set()
+    done: set[int] = set()
     grants = []
     while events:
         now, number, what = heapq.heappop(events)
-        if number in gone:
+        if number in done:
             continue
-        if what == "leave":
-            bucket.leave(tickets[number])
-            gone.add(number)
+        if what == "cancel":
+            bucket.cancel(waiters[number])
+            done.add(number)
             waiting.pop(number, None)
             continue
         waiting[number] = calls[number]
-        wait = bucket.ask(tickets[number], now)
+        wait = bucket.request(waiters[number], now)
         if wait == 0:
             del waiting[number]
-            gone.add(number)
+            done.add(number)
             grants.append(Grant(now, calls[number], tuple(waiting.values())))
         else:
-            # As calls do: those before it can leave, and the rate can rise.
-            heapq.heappush(events, (now + min(wait, 0.5) + calls[number].late, number, "ask"))
+            # As calls do: others may leave the queue, and the rate may rise.
+            heapq.heappush(events, (now + min(wait, 0.5) + calls[number].late, number, "request"))
     return grants
 
 
@@ -105,23 +104,23 @@ any_calls = st.builds(
 
 @settings(deadline=None)
 @given(st.lists(any_calls, max_size=120), rates, st.integers(1, 15))
-def test_in_any_second_no_more_begin_than_per_second_and_burst(
-    calls: list[Call], per_second: float, burst: int
-) -> None:
+def test_any_second_has_at_most_per_second_plus_burst(calls: list[Call], per_second: float, burst: int) -> None:
     grants = simulate(Bucket(per_second, burst, 0.0), calls)
     assert most_in_a_second([grant.at for grant in grants]) <= per_second + burst
 
 
 @settings(deadline=None)
 @given(st.lists(any_calls, max_size=80), rates, st.integers(1, 15))
-def test_whoever_does_not_give_up_gets_a_turn(calls: list[Call], per_second: float, burst: int) -> None:
+def test_every_call_that_keeps_waiting_begins(calls: list[Call], per_second: float, burst: int) -> None:
     granted = [grant.call for grant in simulate(Bucket(per_second, burst, 0.0), calls)]
     assert all(call in granted for call in calls if call.gives_up_after is None)
 
 
 @settings(deadline=None)
 @given(st.lists(punctual, max_size=80), rates, st.integers(1, 5))
-def test_plain_calls_go_first_and_otherwise_who_came_first(calls: list[Call], per_second: float, burst: int) -> None:
+def test_plain_calls_go_before_streams_and_then_in_order_of_arrival(
+    calls: list[Call], per_second: float, burst: int
+) -> None:
     for grant in simulate(Bucket(per_second, burst, 0.0), calls):
         if grant.call.stream:
             assert all(other.stream for other in grant.waiting)
@@ -131,62 +130,62 @@ def test_plain_calls_go_first_and_otherwise_who_came_first(calls: list[Call], pe
 
 @settings(deadline=None)
 @given(st.integers(1, 100), st.sampled_from([1, 7.3, 40]), st.integers(1, 15))
-def test_nothing_of_the_quota_is_wasted_while_calls_wait(number: int, per_second: float, burst: int) -> None:
+def test_waiting_calls_use_the_whole_quota(number: int, per_second: float, burst: int) -> None:
     grants = simulate(Bucket(per_second, burst, 0.0), [Call(0.0, stream=bool(n % 2)) for n in range(number)])
     needed = max(0, number - burst) / per_second
     # No wait is shorter than a millisecond.
     assert needed - 1e-9 <= grants[-1].at <= needed + 0.01 + 0.001 * number
 
 
-def test_who_gives_up_gives_the_place_to_the_next_one() -> None:
+def test_cancelled_waiter_moves_the_next_one_up() -> None:
     bucket = Bucket(1, 1, 0.0)
     first, second, third = (Waiter(False, 100.0) for _ in range(3))
-    assert bucket.ask(first, 0.0) == 0
-    assert bucket.ask(second, 0.0) == pytest.approx(1.0)
-    assert bucket.ask(third, 0.0) == pytest.approx(2.0)
-    bucket.leave(second)
-    assert bucket.ask(third, 0.5) == pytest.approx(0.5)
-    assert bucket.ask(third, 1.0) == 0
+    assert bucket.request(first, 0.0) == 0
+    assert bucket.request(second, 0.0) == pytest.approx(1.0)
+    assert bucket.request(third, 0.0) == pytest.approx(2.0)
+    bucket.cancel(second)
+    assert bucket.request(third, 0.5) == pytest.approx(0.5)
+    assert bucket.request(third, 1.0) == 0
 
 
-def test_an_abandoned_place_is_passed_over_when_its_time_is_up() -> None:
+def test_expired_waiter_is_skipped() -> None:
     bucket = Bucket(1, 1, 0.0)
-    assert bucket.ask(Waiter(False, 10.0), 0.0) == 0
-    bucket.ask(Waiter(False, 1.5), 0.0)
+    assert bucket.request(Waiter(False, 10.0), 0.0) == 0
+    bucket.request(Waiter(False, 1.5), 0.0)
     last = Waiter(False, 10.0)
-    assert bucket.ask(last, 1.0) == pytest.approx(1.0)
-    assert bucket.ask(last, 1.6) == 0
+    assert bucket.request(last, 1.0) == pytest.approx(1.0)
+    assert bucket.request(last, 1.6) == 0
 
 
-def test_after_a_429_nothing_begins_before_retry_after_and_then_half_as_much() -> None:
+def test_429_pauses_until_retry_after_and_then_halves_the_rate() -> None:
     bucket = Bucket(40, 10, 0.0)
     bucket.slow_down(3.0, 1.0)
-    # Others that were under way are refused too, which says nothing new.
+    # Calls that were already under way: the same cause.
     bucket.slow_down(None, 1.1)
     bucket.slow_down(2.0, 1.9)
     grants = [grant.at for grant in simulate(bucket, [Call(2.0, False) for _ in range(300)])]
     assert grants[0] == pytest.approx(4.0 + 1 / 20, abs=0.01)
     assert 18 <= sum(at < 5.0 for at in grants) <= 22
-    # Back at the full rate five seconds later.
+    # The full rate is back five seconds later.
     assert 38 <= sum(9.0 <= at < 10.0 for at in grants) <= 40
     assert most_in_a_second(grants) <= 41
 
 
-def test_refusals_second_after_second_lower_it_further() -> None:
+def test_429s_in_several_seconds_lower_the_rate_further() -> None:
     bucket = Bucket(40, 10, 0.0)
     for second in range(20):
         bucket.slow_down(None, float(second))
     waiter = Waiter(False, 100.0)
-    assert 0.1 < bucket.ask(waiter, 19.0) <= 1.0
-    assert not bucket.idle(60.0)
-    bucket.leave(waiter)
-    assert bucket.idle(60.0)
+    assert 0.1 < bucket.request(waiter, 19.0) <= 1.0
+    assert not bucket.is_idle(60.0)
+    bucket.cancel(waiter)
+    assert bucket.is_idle(60.0)
 
 
-def test_no_retry_after_stops_it_for_longer_than_a_minute() -> None:
+def test_retry_after_pauses_for_60_seconds_at_most() -> None:
     bucket = Bucket(40, 10, 0.0)
     bucket.slow_down(86_400.0, 0.0)
-    assert bucket.ask(Waiter(False, 1e6), 0.0) == pytest.approx(60.0, abs=0.2)
+    assert bucket.request(Waiter(False, 1e6), 0.0) == pytest.approx(60.0, abs=0.2)
 
 
 @pytest.mark.parametrize(
@@ -205,12 +204,12 @@ def test_no_retry_after_stops_it_for_longer_than_a_minute() -> None:
         {"store": "redis://localhost"},
     ],
 )
-def test_settings_that_make_no_sense_are_refused(arguments: dict[str, Any]) -> None:
+def test_invalid_settings_are_rejected(arguments: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
         Quota(**arguments)
 
 
-def test_settings_are_immutable_picklable_and_show_no_id() -> None:
+def test_settings_are_immutable_and_picklable_and_hide_the_installation() -> None:
     quota = Quota(per_second=20, installation_id="S3CRET")
     assert pickle.loads(pickle.dumps(quota)) == quota
     assert "S3CRET" not in repr(quota)
@@ -218,7 +217,7 @@ def test_settings_are_immutable_picklable_and_show_no_id() -> None:
         quota.burst = 5  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
 
 
-def test_a_sibling_can_have_another_quota_or_none() -> None:
+def test_with_options_changes_or_removes_the_quota() -> None:
     with RealtimeClient("http://localhost:1") as client:
         assert client.quota is None
         limited = client.with_options(quota=ONE)
@@ -232,7 +231,7 @@ def test_a_sibling_can_have_another_quota_or_none() -> None:
         AsyncRealtimeClient("http://localhost:1", quota=40)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
-def test_threads_and_tasks_on_clients_of_both_kinds_share_one_quota() -> None:
+def test_threads_and_tasks_of_both_clients_share_one_quota() -> None:
     quota = Quota(per_second=100, burst=5)
 
     async def publish_all(url: str) -> None:
@@ -240,7 +239,7 @@ def test_threads_and_tasks_on_clients_of_both_kinds_share_one_quota() -> None:
             live = client.for_invocation(INVOCATION)
             await asyncio.gather(*[live.publish("c", "async") for _ in range(50)])
 
-    # No limit of the emulator's: what a busy machine delays can come in heaps.
+    # No limit in the emulator: on a busy machine, delayed requests arrive in bursts.
     with Emulator(settings=Settings(limit=None)) as emulator, RealtimeClient(emulator.url, quota=quota) as client:
         live = client.with_options(retry=PATIENT).for_installation("default-installation")
         began = time.monotonic()
@@ -252,7 +251,7 @@ def test_threads_and_tasks_on_clients_of_both_kinds_share_one_quota() -> None:
         assert [request.status for request in emulator.requests] == [200] * 100
 
 
-def test_the_documented_limit_is_kept() -> None:
+def test_documented_limit_is_respected() -> None:
     with (
         Emulator() as emulator,
         RealtimeClient(emulator.url, quota=Quota(per_second=30, burst=5), retry=PATIENT) as client,
@@ -264,7 +263,7 @@ def test_the_documented_limit_is_kept() -> None:
         assert most_in_a_second([request.at for request in emulator.requests]) <= 50
 
 
-def test_without_a_quota_nothing_is_counted() -> None:
+def test_client_without_quota_has_no_bucket() -> None:
     with FaultServer() as server, RealtimeClient(server.url) as client:
         live = client.for_invocation(INVOCATION)
         for _ in range(60):
@@ -273,16 +272,17 @@ def test_without_a_quota_nothing_is_counted() -> None:
         assert not _quota._state._buckets
 
 
-def test_a_stream_asks_the_default_quota_where_the_client_has_none() -> None:
+def test_stream_of_a_client_without_quota_uses_the_default_one() -> None:
     with FaultServer() as server, RealtimeClient(server.url) as client:
         live = client.for_installation("i")
-        client._run(as_a_stream(live)._publish_global_flow("c", "p", None))
+        slot = live._global_stream_slots("c", None)()
+        client._run(slot.publish("p", client.retry))
         [bucket] = _quota._state._buckets.values()
         assert bucket._tokens < Quota().burst
         assert len(server.received) == 1
 
 
-def test_where_settings_differ_the_lowest_hold() -> None:
+def test_lowest_settings_apply_where_clients_differ() -> None:
     with FaultServer() as server, RealtimeClient(server.url) as client:
         live = client.for_installation("i")
         for quota in (Quota(per_second=30, burst=9), Quota(per_second=20, burst=8), Quota()):
@@ -291,7 +291,7 @@ def test_where_settings_differ_the_lowest_hold() -> None:
         assert (bucket._per_second, bucket._burst) == (20, 5)
 
 
-def test_a_call_that_would_begin_after_its_deadline_fails_at_once(caller: Caller) -> None:
+def test_call_that_would_begin_after_its_deadline_fails_at_once(caller: Caller) -> None:
     with FaultServer() as server:
 
         def call(live: Any) -> Any:
@@ -306,7 +306,7 @@ def test_a_call_that_would_begin_after_its_deadline_fails_at_once(caller: Caller
     assert "would pass the deadline of 0.9 s" in str(error)
 
 
-def test_a_retry_needs_a_permit_too_and_the_error_is_that_of_the_attempt(caller: Caller) -> None:
+def test_retry_counts_as_an_operation_and_the_last_error_is_raised(caller: Caller) -> None:
     with FaultServer(then=answer(500)) as server:
         [error] = caller(
             server.url,
@@ -319,7 +319,7 @@ def test_a_retry_needs_a_permit_too_and_the_error_is_that_of_the_attempt(caller:
     assert "waiting for the quota would pass the deadline" in str(error)
 
 
-def test_a_cancelled_task_gives_its_place_back() -> None:
+def test_cancelled_task_leaves_the_queue() -> None:
     async def run(url: str) -> None:
         async with AsyncRealtimeClient(url, quota=ONE, retry=PATIENT) as client:
             live = client.for_installation("i")
@@ -338,7 +338,7 @@ def test_a_cancelled_task_gives_its_place_back() -> None:
     assert len(server.received) == 1
 
 
-def test_an_interrupted_thread_gives_its_place_back(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupted_thread_leaves_the_queue(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(seconds: float) -> None:
         raise KeyboardInterrupt
 
@@ -348,7 +348,7 @@ def test_an_interrupted_thread_gives_its_place_back(monkeypatch: pytest.MonkeyPa
         monkeypatch.setattr(
             "forge_realtime._client.forge.time", SimpleNamespace(sleep=interrupt, monotonic=time.monotonic)
         )
-        # With its traceback, which holds on to everything.
+        # Keep the traceback, which keeps every frame alive.
         with pytest.raises(KeyboardInterrupt) as caught:
             live.publish_global("c", "p")
         [bucket] = _quota._state._buckets.values()
@@ -356,7 +356,7 @@ def test_an_interrupted_thread_gives_its_place_back(monkeypatch: pytest.MonkeyPa
         assert caught.value is not None
 
 
-def test_a_429_holds_the_other_calls_of_the_installation() -> None:
+def test_429_delays_other_calls_of_the_same_installation_only() -> None:
     refusal = answer(429, headers={"Retry-After": "1"}, publishes=False)
     with FaultServer(refusal) as server, RealtimeClient(server.url, quota=Quota()) as client:
         once = RetryPolicy(max_attempts=1)
@@ -369,7 +369,7 @@ def test_a_429_holds_the_other_calls_of_the_installation() -> None:
         assert time.monotonic() - began >= 1
 
 
-def test_a_token_from_the_cache_costs_nothing(caller: Caller) -> None:
+def test_cached_token_is_not_an_operation(caller: Caller) -> None:
     def sign(live: Any) -> Any:
         return live.with_options(quota=ONE).for_installation("i").sign_realtime_token("c", {})
 
@@ -379,7 +379,7 @@ def test_a_token_from_the_cache_costs_nothing(caller: Caller) -> None:
 
 
 def platform(context: Behaviour) -> Behaviour:
-    """Answers `GET /invocation/context` as given, and publishes everything else."""
+    """Respond to `GET /invocation/context` as given, and publish everything else."""
 
     def behave(connection: Connection) -> bool:
         method = connection.peer.recv(3, 2)  # MSG_PEEK
@@ -399,7 +399,7 @@ def lookups(server: FaultServer) -> list[str]:
 CONTEXT = answer(200, {"app": {"installationId": "installation-1"}})
 
 
-def test_the_installation_of_an_invocation_is_looked_up_once(caller: Caller) -> None:
+def test_installation_of_an_invocation_is_looked_up_once(caller: Caller) -> None:
     with FaultServer(then=platform(CONTEXT)) as server:
 
         def call(live: Any) -> Any:
@@ -412,7 +412,7 @@ def test_the_installation_of_an_invocation_is_looked_up_once(caller: Caller) -> 
     assert len(server.received) == 4
 
 
-def test_calls_at_the_same_time_look_it_up_once() -> None:
+def test_concurrent_calls_share_one_lookup() -> None:
     async def run(url: str) -> None:
         async with AsyncRealtimeClient(url, quota=Quota(burst=20), retry=PATIENT) as client:
             live = client.for_invocation(INVOCATION)
@@ -424,7 +424,7 @@ def test_calls_at_the_same_time_look_it_up_once() -> None:
     assert len(server.received) == 21
 
 
-def test_an_installation_that_is_known_is_not_looked_up(caller: Caller) -> None:
+def test_known_installation_is_not_looked_up(caller: Caller) -> None:
     quota = Quota(installation_id="given")
     with FaultServer(then=platform(CONTEXT)) as server:
         caller(
@@ -436,7 +436,7 @@ def test_an_installation_that_is_known_is_not_looked_up(caller: Caller) -> None:
     assert [key[1] for key in _quota._state._buckets] == ["given", "acting"]
 
 
-def test_invocations_of_one_installation_share_its_quota_in_the_emulator_too() -> None:
+def test_invocations_of_one_installation_share_a_bucket_with_the_emulator() -> None:
     invocations = {f"invocation-{n}": {"installation": f"installation-{n // 2}"} for n in range(4)}
     with Emulator() as emulator, RealtimeClient(emulator.url, quota=Quota()) as client:
         emulator.register(invocations=invocations)
@@ -457,7 +457,7 @@ FAILED: dict[str, Behaviour] = {
 
 
 @pytest.mark.parametrize("context", FAILED.values(), ids=FAILED)
-def test_where_looking_up_fails_calls_share_one_quota_and_it_is_tried_again_later(
+def test_failed_lookup_makes_calls_share_one_bucket_and_is_retried_later(
     caller: Caller, context: Behaviour, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def call(live: Any, invocation: str = "S3CRET") -> Any:
@@ -476,11 +476,11 @@ def test_where_looking_up_fails_calls_share_one_quota_and_it_is_tried_again_late
         assert result.event_id == "event-1"
         assert len(lookups(server)) == 2
         assert [key[1] for key in _quota._state._buckets] == [None, "installation-1"]
-    assert "did not tell the installation" in caplog.text
+    assert "did not return the installation" in caplog.text
     assert "S3CRET" not in caplog.text
 
 
-def test_a_refused_lookup_is_that_invocations_business(caller: Caller) -> None:
+def test_refused_lookup_affects_only_its_invocation(caller: Caller) -> None:
     def call(live: Any, invocation: str) -> Any:
         return live.with_options(quota=Quota()).for_invocation({"x-forge-invocation-id": invocation}).publish("c", "p")
 
@@ -489,7 +489,7 @@ def test_a_refused_lookup_is_that_invocations_business(caller: Caller) -> None:
     assert lookups(server) == ["Forge id=a", "Forge id=b"]
 
 
-def test_a_lookup_that_hangs_delays_calls_by_a_second_at_most_and_once() -> None:
+def test_hanging_lookup_delays_calls_once_by_one_second() -> None:
     def hang(connection: Connection) -> bool:
         connection.read()
         connection.stall()
@@ -505,22 +505,22 @@ def test_a_lookup_that_hangs_delays_calls_by_a_second_at_most_and_once() -> None
         assert len(lookups(server)) == 1
 
 
-def test_a_lookup_that_was_abandoned_is_made_by_another_call() -> None:
+def test_abandoned_lookup_is_taken_over() -> None:
     key = ("http://localhost", "invocation-123")
     assert _quota._state.begin_lookup(key, 0.0)
     assert not _quota._state.begin_lookup(key, 0.9)
     assert _quota._state.begin_lookup(key, 1.1)
 
 
-def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_quota, "_MOST_BUCKETS", 3)
-    monkeypatch.setattr(_quota, "_MOST_INVOCATIONS", 3)
+def test_state_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_quota, "_MAX_BUCKETS", 3)
+    monkeypatch.setattr(_quota, "_MAX_INVOCATIONS", 3)
     with FaultServer(then=platform(CONTEXT)) as server, RealtimeClient(server.url, quota=ONE, retry=PATIENT) as client:
         client.for_installation("in-use").publish_global("c", "p")
         for bucket in _quota._state._buckets.values():
             bucket.slow_down(60.0, time.monotonic())
         for number in range(8):
-            # A bucket that is full again has nothing to tell.
+            # A second later, the bucket before is full again and can be dropped.
             now = time.monotonic() + number
             monkeypatch.setattr(_quota, "time", SimpleNamespace(monotonic=lambda now=now: now))
             client.for_installation(f"i-{number}").publish_global("c", "p")
@@ -531,38 +531,53 @@ def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 FORK = """
-import os, sys, threading
+import ctypes, os, sys, threading
 from forge_realtime import Quota, RealtimeClient
 from forge_realtime._quota import limiter as _quota
 
-client = RealtimeClient(sys.argv[1], quota=Quota(per_second=1, burst=2))
-live = client.for_installation("i")
-live.publish_global("c", "before")
-# As if other threads were in the middle of asking.
+def publish(*payloads):
+    # A client of its own: this is about the quota, not about connections.
+    with RealtimeClient(sys.argv[1], quota=Quota(per_second=0.01, burst=2)) as client:
+        for payload in payloads:
+            client.for_installation("i").publish_global("c", payload)
+
+def hold_locks():
+    with _quota._state._lock, bucket._lock:
+        locked.set()
+        forked.wait()
+
+publish("before")
 [bucket] = _quota._state._buckets.values()
-bucket._lock.acquire()
-_quota._state._lock.acquire()
-child = os.fork()
+locked, forked = threading.Event(), threading.Event()
+# As if another thread was in the middle of a request.
+holder = threading.Thread(target=hold_locks)
+holder.start()
+locked.wait()
+child = {"os.fork": os.fork, "libc": ctypes.PyDLL(None).fork}[sys.argv[2]]()
 if child == 0:
-    live.publish_global("c", "child")
-    client.close()
+    try:
+        publish("child", "child")
+    except BaseException as error:
+        print(type(error), file=sys.stderr)
+        os._exit(1)
     os._exit(0)
 status = os.waitpid(child, 0)[1]
-_quota._state._lock.release()
-bucket._lock.release()
-live.publish_global("c", "parent")
-client.close()
+forked.set()
+holder.join()
+publish("parent")
 sys.exit(os.waitstatus_to_exitcode(status))
 """
 
 
-def test_a_forked_process_counts_by_itself() -> None:
+# libc's fork runs none of Python's hooks, as uWSGI's.
+@pytest.mark.parametrize("fork", ["os.fork", "libc"])
+def test_forked_process_counts_on_its_own(fork: str) -> None:
     with FaultServer() as server:
-        subprocess.run([sys.executable, "-W", "ignore", "-c", FORK, server.url], check=True, timeout=20)
-    assert len(server.received) == 3
+        subprocess.run([sys.executable, "-W", "ignore", "-c", FORK, server.url, fork], check=True, timeout=20)
+    assert len(server.received) == 4
 
 
-def test_a_waiting_thread_does_not_hold_up_one_of_another_installation() -> None:
+def test_waiting_call_does_not_delay_another_installation() -> None:
     with FaultServer() as server, RealtimeClient(server.url, quota=ONE, retry=PATIENT) as client:
         live = client.for_installation("busy")
         live.publish_global("c", "p")

@@ -1,4 +1,4 @@
-"""What goes over the wire, and what is refused before."""
+"""Requests as they are sent, and calls that are refused before."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from tests.support.features import needs
 from tests.support.tokens import token
 
 
-def test_publish(caller: Caller) -> None:
+def test_publish_sends_the_documented_request(caller: Caller) -> None:
     with FaultServer() as server:
         [result] = caller(server.url, lambda live: live.publish("board-42", "plain, as it is"))
     [request] = server.received
@@ -63,7 +63,7 @@ def test_publish(caller: Caller) -> None:
         (range(3), "[0,1,2]"),
     ],
 )
-def test_payloads(caller: Caller, payload: Any, text: str) -> None:
+def test_strings_are_sent_as_they_are_and_the_rest_as_json(caller: Caller, payload: Any, text: str) -> None:
     with FaultServer() as server:
         caller(server.url, lambda live: live.publish("c", payload), lambda live: live.publish_global("c", payload))
     for request in server.received:
@@ -74,7 +74,7 @@ def test_payloads(caller: Caller, payload: Any, text: str) -> None:
 
 
 @needs("context_overrides")
-def test_options_of_publish(caller: Caller) -> None:
+def test_token_and_context_overrides_are_sent_as_options(caller: Caller) -> None:
     text = token("c", exp=4e9, permissions=["publish"])
     signed = RealtimeToken(token=text, expires_at=None, attempts=())
     with FaultServer() as server:
@@ -95,7 +95,7 @@ def test_options_of_publish(caller: Caller) -> None:
 
 
 @needs("permissions")
-def test_sign_realtime_token(caller: Caller) -> None:
+def test_sign_realtime_token_sends_the_documented_request(caller: Caller) -> None:
     with FaultServer(then=answer(200, {"token": "a.b.c", "expiresAt": 1767225600})) as server:
         [result, _] = caller(
             server.url,
@@ -110,7 +110,7 @@ def test_sign_realtime_token(caller: Caller) -> None:
     assert "a.b.c" not in repr(result) + str(result)
 
 
-def test_call_of_a_generated_operation(caller: Caller) -> None:
+def test_call_takes_a_generated_operation(caller: Caller) -> None:
     with FaultServer() as server:
         [result] = caller(server.url, lambda live: live.call(publish, body=PublishRequest("c", "p")))
     assert isinstance(result, PublishResponse)
@@ -168,7 +168,7 @@ def refusals() -> dict[str, tuple[Any, str]]:
 
 
 @pytest.mark.parametrize("case", refusals())
-def test_refused_before_anything_is_sent(caller: Caller, case: str) -> None:
+def test_invalid_arguments_are_refused_before_sending(caller: Caller, case: str) -> None:
     call, says = refusals()[case]
     with FaultServer() as server:
         [error] = caller(server.url, call)
@@ -180,7 +180,7 @@ def test_refused_before_anything_is_sent(caller: Caller, case: str) -> None:
         raise error
 
 
-def test_global_publish_and_token_for_an_installation(caller: Caller) -> None:
+def test_installation_publishes_globally_and_signs(caller: Caller) -> None:
     with FaultServer(then=answer(200, {"eventId": "e", "token": "a.b.c"})) as server:
         caller(
             server.url,
@@ -192,7 +192,7 @@ def test_global_publish_and_token_for_an_installation(caller: Caller) -> None:
     ] * 2
 
 
-def test_no_invocation() -> None:
+def test_call_without_invocation_is_refused() -> None:
     with (
         FaultServer() as server,
         RealtimeClient(server.url) as client,
@@ -216,7 +216,7 @@ def test_no_invocation() -> None:
         "http://a..b",
     ],
 )
-def test_addresses_that_are_none(client: Any, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invalid_addresses_are_refused(client: Any, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match="base_url must be an http:// or https:// address") as caught:
         client(address)
     assert "secret" not in str(caught.value)
@@ -226,7 +226,7 @@ def test_addresses_that_are_none(client: Any, address: str, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("client", [RealtimeClient, AsyncRealtimeClient])
-def test_no_address(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_address_is_refused(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("FORGE_EGRESS_PROXY_URL", raising=False)
     with pytest.raises(UsageError, match=r"FORGE_EGRESS_PROXY_URL is not set.*forge-realtime emulate"):
         publish_once(client())
@@ -246,7 +246,7 @@ def publish_once(client: RealtimeClient | AsyncRealtimeClient) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_client_made_before_the_address_is_known(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_client_can_be_made_before_the_address_is_set(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("FORGE_EGRESS_PROXY_URL", raising=False)
     early = RealtimeClient() if kind == "sync" else async_client(kind)
     assert repr(early) == f"<{type(early).__name__} $FORGE_EGRESS_PROXY_URL without an invocation>"
@@ -269,10 +269,10 @@ def test_a_client_made_before_the_address_is_known(kind: Kind, monkeypatch: pyte
         assert [len(server.received) for server in (first, second)] == [2, 1]
 
 
-def test_the_address_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_address_is_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     with FaultServer() as server:
         monkeypatch.setenv("FORGE_EGRESS_PROXY_URL", f"{server.url}/prefix/")
-        # The sidecar is on the same machine: proxies are not for it.
+        # The sidecar is on the same machine, so proxies are ignored.
         monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
         with RealtimeClient() as client:
             client.for_invocation(INVOCATION).publish("c", "p")
@@ -280,7 +280,7 @@ def test_the_address_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.parametrize("client", [RealtimeClient, AsyncRealtimeClient])
-def test_a_policy_of_another_type(client: Any) -> None:
+def test_other_types_of_policy_are_refused(client: Any) -> None:
     with pytest.raises(UsageError, match="retry takes a RetryPolicy"):
         client("http://localhost:7072", retry=5)
 
@@ -293,18 +293,18 @@ def test_a_policy_of_another_type(client: Any) -> None:
         (AsyncRealtimeClient, httpx.HTTPTransport()),
     ],
 )
-def test_a_transport_of_another_type(client: Any, transport: Any) -> None:
-    with pytest.raises(UsageError, match=r"transport takes an httpx\.(Async)?BaseTransport"):
+def test_other_types_of_transport_are_refused(client: Any, transport: Any) -> None:
+    with pytest.raises(UsageError, match=r"transport takes .*an httpx\.(Async)?BaseTransport"):
         client("http://localhost:7072", transport=transport)
 
 
-def test_an_installation_that_is_none() -> None:
+def test_installation_id_none_is_refused() -> None:
     client: Any = RealtimeClient("http://localhost:7072")
-    with pytest.raises(UsageError, match=r"for an installation \(for_installation\), and its id is a string"):
+    with pytest.raises(UsageError, match=r"for an installation \(for_installation\)\. Its id is a string"):
         client.for_installation(None)
 
 
-def test_siblings_change_nothing_in_each_other() -> None:
+def test_siblings_do_not_change_each_other() -> None:
     with FaultServer() as server, RealtimeClient(server.url) as client:
         first = client.for_invocation({"x-forge-invocation-id": "first"})
         second = client.for_invocation({"x-forge-invocation-id": "second"}, as_="user", account_id="user-123")
@@ -320,7 +320,7 @@ def test_siblings_change_nothing_in_each_other() -> None:
     ]
 
 
-def test_a_closed_client_says_so() -> None:
+def test_closed_client_refuses_calls() -> None:
     client = RealtimeClient("http://localhost:7072")
     live = client.for_invocation(INVOCATION)
     client.close()
@@ -341,7 +341,7 @@ def test_repr_shows_no_id() -> None:
         (lambda live: live.sign_realtime_token("c", {}, ["publish"]), "sign_realtime_token(permissions=...)"),
     ],
 )
-def test_what_the_document_lacks_is_refused(
+def test_arguments_missing_in_the_document_are_refused(
     caller: Caller, monkeypatch: pytest.MonkeyPatch, call: Any, argument: str
 ) -> None:
     monkeypatch.setattr("attrs.fields_dict", lambda _: {})
@@ -350,6 +350,6 @@ def test_what_the_document_lacks_is_refused(
         [error] = caller(server.url, call)
     assert isinstance(error, UsageError)
     assert str(error).startswith(
-        f"{argument}: the API document from which this client was generated has no such property"
+        f"{argument}: the API document that this client was generated from has no such property"
     )
     assert server.received == []

@@ -1,4 +1,4 @@
-"""Marked secrets go through every kind of failure, and must appear in no log, message, repr or traceback."""
+"""Secrets go through every kind of failure and appear in no log, message, repr or traceback."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ HEADERS = {
 
 
 def echo(status: int, prefix: bytes = b"") -> Behaviour:
-    """Answers with all that was sent, in the body and in a header."""
+    """Respond with everything that was sent, in the body and in a header."""
 
     def behave(connection: Connection) -> bool:
         request = connection.read()
@@ -120,7 +120,7 @@ def calls() -> dict[str, Any]:
 
 
 def spoken(error: Exception, live: Any) -> str:
-    """All that one may come to see of a failure."""
+    """Return everything that a failure shows."""
     chain: list[BaseException | None] = [error]
     while (last := chain[-1]) is not None:
         chain.append(last.__cause__ or last.__context__)
@@ -138,7 +138,7 @@ def spoken(error: Exception, live: Any) -> str:
 
 
 @pytest.mark.parametrize("fault", [*FAULTS, "refused"])
-def test_no_secret_is_seen(caller: Caller, fault: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_no_secret_in_messages_and_logs(caller: Caller, fault: str, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     seen: list[str] = []
     failed: list[Exception] = []
@@ -166,7 +166,7 @@ def test_no_secret_is_seen(caller: Caller, fault: str, caplog: pytest.LogCapture
     assert [text for text in seen if SECRET in text] == []
 
 
-def test_nor_in_what_is_under_way() -> None:
+def test_no_secret_in_repr_of_requests() -> None:
     under_way = [
         PreparedRequest(
             "publish", "POST", httpx.URL("http://sidecar.test"), [(b"name", SECRET.encode())], SECRET.encode()
@@ -178,7 +178,7 @@ def test_nor_in_what_is_under_way() -> None:
     assert SECRET not in repr(under_way)
 
 
-def test_nor_in_what_is_refused_at_construction() -> None:
+def test_no_secret_in_usage_errors() -> None:
     for secret in (f"{SECRET},", f"{SECRET}=", f"{SECRET}\n"):
         with pytest.raises(UsageError) as caught:
             Authorization(invocation_id=secret)

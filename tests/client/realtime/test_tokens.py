@@ -1,4 +1,4 @@
-"""The check before a token is sent, and the cache of those that were signed."""
+"""The check before a token is sent, and the cache of signed tokens."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ FAILING = {
 
 @pytest.mark.parametrize("case", FAILING)
 @pytest.mark.parametrize("operation", ["publish", "publish_global"])
-def test_refused_as_by_the_official_sdk_with_no_request_spent(caller: Caller, case: str, operation: str) -> None:
+def test_invalid_tokens_are_refused_before_sending(caller: Caller, case: str, operation: str) -> None:
     text, code = FAILING[case]
     with FaultServer() as server:
         [error] = caller(server.url, lambda live: getattr(live, operation)("c", "p", token=text))
@@ -79,12 +79,12 @@ def test_refused_as_by_the_official_sdk_with_no_request_spent(caller: Caller, ca
         {"permissions": ["subscribe", "publish"]},
     ],
 )
-def test_what_passes(payload: dict[str, Any]) -> None:
+def test_valid_tokens_are_accepted(payload: dict[str, Any]) -> None:
     check_token(token("c", **payload), "c")
 
 
 @given(text=st.text() | st.builds("{}.{}.{}".format, st.text(), st.text(), st.text()))
-def test_any_text_passes_or_is_refused_with_a_code(text: str) -> None:
+def test_any_text_is_accepted_or_refused_with_a_code(text: str) -> None:
     with pytest.raises(InvalidTokenError) as caught:
         check_token(text, "c")
     assert caught.value.code == "INVALID_TOKEN"
@@ -99,14 +99,14 @@ def sign(live: Any) -> Any:
     return live.sign_realtime_token("c", {"team": "red"})
 
 
-def test_without_the_cache_every_call_signs(caller: Caller) -> None:
+def test_every_call_signs_without_the_cache(caller: Caller) -> None:
     with FaultServer(then=signing(3600)) as server:
         caller(server.url, sign, sign)
     assert len(server.received) == 2
 
 
 @needs("permissions")
-def test_the_cache_signs_once_for_each_scope_channel_claims_and_permissions(caller: Caller) -> None:
+def test_cache_signs_once_for_each_scope_channel_claims_and_permissions(caller: Caller) -> None:
     different = [
         sign,
         lambda live: live.sign_realtime_token("d", {"team": "red"}),
@@ -121,7 +121,7 @@ def test_the_cache_signs_once_for_each_scope_channel_claims_and_permissions(call
     assert [id(signed) for signed in first[:6]] == [id(signed) for signed in first[6:]]
 
 
-def test_the_cache_knows_which_address_signed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cache_keeps_addresses_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     with RealtimeClient(cache_tokens=True) as client:
         live = client.for_invocation({"x-forge-invocation-id": "invocation-1"})
         for _ in range(2):
@@ -133,19 +133,19 @@ def test_the_cache_knows_which_address_signed(monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize("seconds", [-1, 0])
-def test_an_expired_token_is_not_kept(caller: Caller, seconds: float) -> None:
+def test_expired_token_is_not_kept(caller: Caller, seconds: float) -> None:
     with FaultServer(then=signing(seconds)) as server:
         caller(server.url, sign, sign, cache_tokens=True)
     assert len(server.received) == 2
 
 
-def test_a_token_without_expiry_is_not_kept(caller: Caller) -> None:
+def test_token_without_expiry_is_not_kept(caller: Caller) -> None:
     with FaultServer(then=answer(200, {"token": token("c")})) as server:
         caller(server.url, sign, sign, cache_tokens=True)
     assert len(server.received) == 2
 
 
-def test_it_is_renewed_when_a_tenth_of_its_life_is_left(caller: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_token_is_renewed_when_a_tenth_of_its_life_is_left(caller: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
     now = datetime.now(UTC).timestamp()
 
     def at(seconds: float) -> Any:
@@ -160,14 +160,14 @@ def test_it_is_renewed_when_a_tenth_of_its_life_is_left(caller: Caller, monkeypa
     assert len(server.received) == 2
 
 
-def test_a_failure_is_not_kept(caller: Caller) -> None:
+def test_failure_is_not_kept(caller: Caller) -> None:
     with FaultServer(answer(400), then=signing(3600)) as server:
         [error, signed] = caller(server.url, sign, sign, cache_tokens=True)
     assert error.status == 400
     assert signed.token == token("c")
 
 
-def test_threads_wait_for_the_one_that_signs() -> None:
+def test_threads_wait_for_the_thread_that_signs() -> None:
     held = Held(signing(3600))
     with FaultServer(then=held) as server, RealtimeClient(server.url, cache_tokens=True) as client:
         live = client.for_invocation(INVOCATION)
@@ -181,7 +181,7 @@ def test_threads_wait_for_the_one_that_signs() -> None:
     assert len({id(signed) for signed in results}) == 1
 
 
-def test_tasks_wait_for_the_one_that_signs() -> None:
+def test_tasks_wait_for_the_task_that_signs() -> None:
     async def run() -> list[Any]:
         async with AsyncRealtimeClient(server.url, cache_tokens=True) as client:
             live = client.for_invocation(INVOCATION)
@@ -193,7 +193,7 @@ def test_tasks_wait_for_the_one_that_signs() -> None:
     assert len({id(signed) for signed in results}) == 1
 
 
-def test_waiting_calls_share_the_failure() -> None:
+def test_waiting_calls_get_the_same_failure() -> None:
     async def run() -> list[Any]:
         async with AsyncRealtimeClient(refused_url(), retry=QUICK, cache_tokens=True) as client:
             live = client.for_invocation(INVOCATION)
@@ -203,12 +203,12 @@ def test_waiting_calls_share_the_failure() -> None:
     assert {type(error) for error in errors} == {NoResponseError}
 
 
-def test_a_cancelled_signature_is_taken_over_by_one_that_waits() -> None:
+def test_waiting_task_signs_after_a_cancellation() -> None:
     async def run() -> Any:
         async with AsyncRealtimeClient(server.url, cache_tokens=True) as client:
             live = client.for_invocation(INVOCATION)
             first, second = asyncio.create_task(sign(live)), asyncio.create_task(sign(live))
-            while not server.received:
+            while not server.received:  # noqa: ASYNC110 (the server runs in a thread)
                 await asyncio.sleep(0)
             first.cancel()
             return await second
@@ -218,7 +218,7 @@ def test_a_cancelled_signature_is_taken_over_by_one_that_waits() -> None:
     assert len(server.received) == 2
 
 
-def test_a_cancelled_wait_harms_nobody() -> None:
+def test_cancelled_wait_leaves_the_others_waiting() -> None:
     async def run() -> Any:
         async with AsyncRealtimeClient(server.url, cache_tokens=True) as client:
             live = client.for_invocation(INVOCATION)
@@ -232,7 +232,7 @@ def test_a_cancelled_wait_harms_nobody() -> None:
     assert len(server.received) == 1
 
 
-def test_nobody_waits_longer_than_the_deadline_for_another_call() -> None:
+def test_task_waits_at_most_the_deadline_for_another_call() -> None:
     async def run() -> Any:
         async with AsyncRealtimeClient(server.url, cache_tokens=True) as client:
             live = client.for_invocation(INVOCATION)
@@ -249,7 +249,7 @@ def test_nobody_waits_longer_than_the_deadline_for_another_call() -> None:
         asyncio.run(run())
 
 
-def test_nobody_waits_longer_than_the_deadline_for_another_thread() -> None:
+def test_thread_waits_at_most_the_deadline_for_another_thread() -> None:
     with (
         FaultServer(then=stall) as server,
         RealtimeClient(
@@ -266,7 +266,7 @@ def test_nobody_waits_longer_than_the_deadline_for_another_thread() -> None:
         assert isinstance(first.exception(), TimedOutError)
 
 
-def test_waiting_calls_share_a_time_out() -> None:
+def test_waiting_calls_get_the_same_timeout() -> None:
     async def run() -> list[Any]:
         retry = evolve(QUICK, attempt_timeout=0.1, max_attempts=1)
         async with AsyncRealtimeClient(server.url, retry=retry, cache_tokens=True) as client:
@@ -278,11 +278,11 @@ def test_waiting_calls_share_a_time_out() -> None:
     assert [type(error) for error in errors] == [TimedOutError] * 3
     assert {str(error) for error in errors} == {str(errors[0])}
     assert isinstance(errors[0].__cause__, httpx.ReadTimeout)
-    assert "no answer" in str(errors[0])
+    assert "no response" in str(errors[0])
 
 
 @pytest.mark.parametrize("line", range(40))
-def test_an_interrupt_at_any_line_of_the_cache_blocks_nobody(line: int) -> None:
+def test_interrupt_at_any_line_of_the_cache_blocks_nobody(line: int) -> None:
     cache = TokenCache()
     lock: Any = cache._lock
     signed = RealtimeToken(token=token("c"), expires_at=datetime.now(UTC) + timedelta(hours=1), attempts=())
@@ -311,12 +311,12 @@ def test_an_interrupt_at_any_line_of_the_cache_blocks_nobody(line: int) -> None:
         assert pool.submit(cache.get, "key", lambda: signed, 1.0).result(5) is signed
 
 
-def test_waiting_for_another_signature_counts_into_the_deadline() -> None:
+def test_waiting_for_another_call_counts_towards_the_deadline() -> None:
     async def run() -> None:
         async with AsyncRealtimeClient(server.url, cache_tokens=True) as client:
             live = client.for_invocation(INVOCATION).with_options(retry=evolve(QUICK, deadline=1.0))
             first, second = asyncio.create_task(sign(live)), asyncio.create_task(sign(live))
-            while not server.received:
+            while not server.received:  # noqa: ASYNC110 (the server runs in a thread)
                 await asyncio.sleep(0)
             began = time.monotonic()
             asyncio.get_running_loop().call_later(0.5, first.cancel)
@@ -329,7 +329,7 @@ def test_waiting_for_another_signature_counts_into_the_deadline() -> None:
         asyncio.run(run())
 
 
-def test_the_cache_forgets_what_was_not_used_longest(caller: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cache_drops_the_least_recently_used(caller: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("forge_realtime._realtime.tokens.TokenCache._MOST", 2)
 
     def sign_for(channel: str) -> Any:
@@ -341,7 +341,7 @@ def test_the_cache_forgets_what_was_not_used_longest(caller: Caller, monkeypatch
     assert signed == ["a", "b", "c", "b"]
 
 
-def test_an_interrupted_signature_is_taken_over_by_a_thread_that_waits() -> None:
+def test_waiting_thread_signs_after_an_interrupt() -> None:
     cache, signing_began, waiting = TokenCache(), threading.Event(), threading.Event()
     signed = RealtimeToken(token=token("c"), expires_at=None, attempts=())
 
@@ -354,7 +354,7 @@ def test_an_interrupted_signature_is_taken_over_by_a_thread_that_waits() -> None
         first = pool.submit(cache.get, "key", interrupted, 5.0)
         signing_began.wait()
         second = pool.submit(cache.get, "key", lambda: signed, 5.0)
-        # The second waits for the first once it can no longer be the one that signs.
+        # The second thread waits for the first as soon as it cannot be the one that signs.
         waiting.set()
         assert second.result() is signed
         with pytest.raises(KeyboardInterrupt):

@@ -1,4 +1,4 @@
-"""Whatever is sent, merged, dropped and lost on the way: what readers assemble is what the report says. Time is virtual."""
+"""Streams with random updates, options and faults: readers assemble what the report counts. Time is virtual."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from forge_realtime import (
 from tests.support.callers import INVOCATION
 from tests.support.streams import Reader, run_virtually
 
-# Each client of its own address, so that none waits for the quota that another one used up.
+# Each client has its own address, and so its own quota.
 ADDRESSES = (f"http://sidecar-{number}.test" for number in itertools.count())
 
 FAULTS = ["connect", "429", "429 for long", "503", "500", "500 taken", "cut", "not JSON"]
@@ -33,12 +33,12 @@ FAULTS = ["connect", "429", "429 for long", "503", "500", "500 taken", "cut", "n
 
 @define
 class Platform:
-    """Takes publishes, or fails them as `faults` say, one after the other."""
+    """Accepts publishes. The first ones fail as `faults` says, one fault each."""
 
     faults: list[str]
     latency: float
     taken: list[str] = field(factory=list)
-    # When each number was first on its way.
+    # Start of the first attempt of each `seq`.
     began: dict[int, float] = field(factory=dict)
     operations: int = 0
     in_flight: int = 0
@@ -76,7 +76,7 @@ def client(platform: Platform, **options: Any) -> AsyncRealtimeClient:
     return realtime.for_invocation(INVOCATION)
 
 
-# How long the sender waits after each update; "flush": it flushes.
+# Seconds that the sender waits after each update, or "flush".
 pauses = st.lists(st.sampled_from([None, None, None, 0.0, 0.01, 0.2, 0.5, 3.0, "flush"]), min_size=0, max_size=60)
 merges = st.sampled_from(["append", "latest", "batch", "reduce"])
 
@@ -94,7 +94,7 @@ merges = st.sampled_from(["append", "latest", "batch", "reduce"])
     attempts=st.sampled_from([1, 3]),
     delivery=st.sampled_from(["at_least_once", "at_most_once"]),
 )
-def test_what_is_assembled_is_what_was_sent_without_what_was_dropped(
+def test_readers_assemble_every_update_that_was_not_dropped(
     merge: Any,
     pauses: list[Any],
     faults: list[str],
@@ -143,7 +143,7 @@ def test_what_is_assembled_is_what_was_sent_without_what_was_dropped(
     reader = platform.reader
     assert reader.ended
     assert "error" not in reader.only[-1]
-    # All is settled, and nothing else was in the way.
+    # Every update is settled, as sent or dropped.
     assert report.updates == len(sent) == report.sent + report.dropped
     assert added_up(report) == report.updates
     assert (report.pending, report.rejected, report.unknown) == (0, 0, 0)
@@ -154,7 +154,7 @@ def test_what_is_assembled_is_what_was_sent_without_what_was_dropped(
     assert {envelope["merge"] for envelope in reader.only} == {merge}
 
     if merge == "latest":
-        # Each is the last of those that it stands for.
+        # Each state is the newest of the updates that it replaces.
         assert reader.data == [sent[end - 1] for end in ends(reader)]
         return
     if merge == "append":
@@ -162,7 +162,7 @@ def test_what_is_assembled_is_what_was_sent_without_what_was_dropped(
     else:
         arrived = list(itertools.chain(*reader.data))
     assert len(arrived) == report.sent
-    # In order, none twice.
+    # In order, without duplicates.
     assert arrived == sorted(set(arrived))
     assert set(arrived) <= set(sent)
 
@@ -184,7 +184,7 @@ def added_up(report: StreamReport) -> int:
     latency=st.sampled_from([0.0, 0.02, 0.7]),
     before=st.sampled_from([0.0, 5.0]),
 )
-def test_the_first_update_goes_out_at_once_and_then_at_most_one_publish_per_interval(
+def test_the_first_update_is_published_at_once_and_then_at_most_once_per_interval(
     merge: Any, pauses: list[float], interval: float, latency: float, before: float
 ) -> None:
     platform = Platform([], latency)
@@ -204,20 +204,18 @@ def test_the_first_update_goes_out_at_once_and_then_at_most_one_publish_per_inte
     assert times[0] == first
     inside = [time for time in times if time < end]
     assert all(after - before >= interval - 1e-6 for before, after in itertools.pairwise(inside))
-    # Nor does anything wait for longer than that, and for the publish before it.
+    # No update waits longer than the interval and the previous publish.
     assert all(after - before <= max(interval, latency) + 2.0 + 1e-6 for before, after in itertools.pairwise(times))
-    # The end does not wait for its time.
+    # The end of the block does not wait for the interval.
     assert times[-1] <= end + latency + 1e-6
     assert platform.reader.updates == len(pauses)
 
 
 @pytest.mark.parametrize(
     ("per_second", "reason"),
-    [(0.2, "not all was published in 2 s after the end"), (0.01, "the quota of the installation is in use")],
+    [(0.2, "not everything was published 2 s after the end"), (0.01, "the quota of the installation is used up")],
 )
-def test_a_stream_that_gets_no_turn_asks_again_and_at_the_end_until_the_deadline(
-    per_second: float, reason: str
-) -> None:
+def test_a_stream_waits_for_the_quota_until_the_deadline_of_its_end(per_second: float, reason: str) -> None:
     platform = Platform([], 0.0)
 
     async def block(stream: AsyncStream) -> None:
@@ -243,7 +241,7 @@ def test_a_stream_that_gets_no_turn_asks_again_and_at_the_end_until_the_deadline
     updates=st.lists(st.text(max_size=30), max_size=40),
     max_bytes=st.integers(1, 200),
 )
-def test_an_event_carries_no_more_bytes_than_asked_unless_it_is_one_update(updates: list[str], max_bytes: int) -> None:
+def test_only_a_single_update_may_exceed_max_bytes(updates: list[str], max_bytes: int) -> None:
     platform = Platform([], 0.0)
 
     async def run() -> None:
@@ -269,10 +267,10 @@ def test_an_event_carries_no_more_bytes_than_asked_unless_it_is_one_update(updat
     end=st.sampled_from([None, "raise", "cancel"]),
     stays=st.booleans(),
 )
-def test_the_report_adds_up_however_a_stream_ends(
+def test_the_report_adds_up_after_every_kind_of_end(
     faults: list[str], pauses: list[float | None], latency: float, end: str | None, stays: bool
 ) -> None:
-    """Outages that last, refusals, deadlines and cancellations."""
+    """After long outages, refusals, deadlines and cancellations."""
     platform = Platform(faults * (40 if stays else 1), latency)
     sent = 0
     stream: Any = None
@@ -306,11 +304,11 @@ def test_the_report_adds_up_however_a_stream_ends(
     assert report.updates == sent == added_up(report)
     assert report.pending == 0
     if isinstance(error, StreamError):
-        # Not at the end of a block that raised.
+        # It never replaces an exception of the block.
         assert end is None or report.rejected or report.unknown or report.dropped
     else:
         assert type(error) is {None: type(None), "raise": KeyError, "cancel": asyncio.CancelledError}[end]
-    # What is said to have arrived has; what is said not to have has not.
+    # Every `sent` update arrived, and no update arrived that is neither `sent` nor `unknown`.
     taken = platform.reader.updates if platform.taken else 0
     assert report.sent <= taken <= report.sent + report.unknown
     assert report.operations >= platform.operations

@@ -1,20 +1,20 @@
-"""Streams on real sockets, with both clients; and how they end."""
+"""Streams of both clients on real sockets, and how they end."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import logging
-import os
 import pickle
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Generator, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager, suppress
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -24,6 +24,7 @@ from attrs import evolve
 
 from forge_realtime import (
     AsyncRealtimeClient,
+    AsyncStream,
     Attempt,
     Delivery,
     Invocation,
@@ -37,8 +38,8 @@ from forge_realtime import (
     UsageError,
     current_invocation,
 )
-from forge_realtime._streams import worker as _stream_worker
-from forge_realtime._streams.worker import Stream
+from forge_realtime._streams import stream as _stream
+from forge_realtime._streams.stream import Stream
 from forge_realtime_emulator import Emulator
 from tests.support.callers import INVOCATION, QUICK
 from tests.support.fault_server import PUBLISHED, FaultServer, Held, answer, refused_url, reset_after, stall
@@ -68,7 +69,7 @@ async def async_client(url: str, **options: Any) -> AsyncIterator[AsyncRealtimeC
 class Streamer:
     """Sends updates in a block of a stream, with either client, and flushes after each of the first `flushes`.
 
-    Returns the report, and what the block or its end raised.
+    Returns the report, and the exception of the block or of its end.
     """
 
     def __init__(self, kind: str) -> None:
@@ -83,42 +84,65 @@ class Streamer:
         settings: Any = None,
         **options: Any,
     ) -> tuple[StreamReport, BaseException | None]:
-        settings = settings or {}
-        if self.kind == "sync":
-            with client(url, **settings) as live:
-                stream = live.stream_global("chat", **options)
-                try:
-                    with stream:
-                        for number, update in enumerate(updates):
-                            stream.send(update)
-                            if number < flushes:
-                                stream.flush()
-                        if error:
-                            raise error
-                except BaseException as caught:
-                    if isinstance(caught, AssertionError):
-                        raise
-                    return stream.report, caught
-                return stream.report, None
+        if self.kind == "async":
+            return asyncio.run(self._run(url, updates, flushes, error, settings or {}, options))
+        raised: BaseException | None = None
+        with client(url, **(settings or {})) as live:
+            stream = live.stream_global("chat", **options)
+            try:
+                send_all(stream, updates, flushes, error)
+            except BaseException as caught:
+                if isinstance(caught, AssertionError):
+                    raise
+                raised = caught
+        return stream.report, raised
 
-        async def run() -> tuple[StreamReport, BaseException | None]:
-            async with async_client(url, **settings) as live:
-                stream = live.stream_global("chat", **options)
-                try:
-                    async with stream:
-                        for number, update in enumerate(updates):
-                            await stream.send(update)
-                            if number < flushes:
-                                await stream.flush()
-                        if error:
-                            raise error
-                except BaseException as caught:
-                    if isinstance(caught, AssertionError):
-                        raise
-                    return stream.report, caught
-                return stream.report, None
+    async def _run(
+        self,
+        url: str,
+        updates: tuple[Any, ...],
+        flushes: int,
+        error: BaseException | None,
+        settings: dict[str, Any],
+        options: dict[str, Any],
+    ) -> tuple[StreamReport, BaseException | None]:
+        raised: BaseException | None = None
+        async with async_client(url, **settings) as live:
+            stream = live.stream_global("chat", **options)
+            try:
+                await async_send_all(stream, updates, flushes, error)
+            except BaseException as caught:
+                if isinstance(caught, AssertionError):
+                    raise
+                raised = caught
+        return stream.report, raised
 
-        return asyncio.run(run())
+
+def send_all(stream: Stream, updates: tuple[Any, ...], flushes: int, error: BaseException | None) -> None:
+    with stream:
+        for number, update in enumerate(updates):
+            stream.send(update)
+            if number < flushes:
+                stream.flush()
+        if error:
+            raise error
+
+
+async def async_send_all(
+    stream: AsyncStream, updates: tuple[Any, ...], flushes: int, error: BaseException | None
+) -> None:
+    async with stream:
+        for number, update in enumerate(updates):
+            await stream.send(update)
+            if number < flushes:
+                await stream.flush()
+        if error:
+            raise error
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    while not condition():  # noqa: ASYNC110 (the server runs in a thread, and sets no asyncio.Event)
+        await asyncio.sleep(0.001)
 
 
 @pytest.fixture(params=["sync", "async"])
@@ -138,7 +162,7 @@ def workers() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name == "forge-realtime-streams"]
 
 
-def test_the_envelope_is_the_documented_one(streamer: Streamer) -> None:
+def test_the_envelope_is_as_documented(streamer: Streamer) -> None:
     with FaultServer() as server:
         streamer(server.url, "Hel", 'lo"\n\u2028é', flushes=3)
         streamer(server.url, error=ValueError("secret"))
@@ -175,7 +199,7 @@ def test_updates_are_merged(streamer: Streamer, merge: Any, updates: list[Any], 
     assert report.operations == len(server.received)
 
 
-def test_it_reaches_those_who_are_subscribed() -> None:
+def test_subscribers_receive_the_updates() -> None:
     with Emulator() as emulator, emulator.subscribe("chat") as page, RealtimeClient(emulator.url) as realtime:
         with realtime.for_invocation(INVOCATION).stream("chat", interval=0.02) as stream:
             for number in range(300):
@@ -188,7 +212,7 @@ def test_it_reaches_those_who_are_subscribed() -> None:
     assert len(events) == stream.report.operations < 100
 
 
-def test_it_reaches_those_who_are_subscribed_with_asyncio() -> None:
+def test_subscribers_receive_the_updates_of_an_async_stream() -> None:
     async def run() -> StreamReport:
         async with AsyncRealtimeClient(emulator.url) as realtime:
             live = realtime.for_installation("default-installation")
@@ -207,7 +231,7 @@ def test_it_reaches_those_who_are_subscribed_with_asyncio() -> None:
 
 
 @needs("context_overrides")
-def test_token_and_context_go_with_each_event() -> None:
+def test_each_event_has_the_token_and_the_context_overrides() -> None:
     with Emulator() as emulator, RealtimeClient(emulator.url) as realtime:
         live = realtime.for_invocation(INVOCATION)
         signed = live.sign_realtime_token("chat", {"team": "red"})
@@ -237,13 +261,13 @@ def test_token_and_context_go_with_each_event() -> None:
     ],
 )
 @pytest.mark.parametrize("kind", [RealtimeClient, AsyncRealtimeClient])
-def test_bad_settings_are_refused_at_once(kind: Any, options: Any, message: str) -> None:
+def test_invalid_options_are_refused_at_once(kind: Any, options: Any, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         kind("http://sidecar.test").for_invocation(INVOCATION).stream("chat", **options)
 
 
 @pytest.mark.parametrize("kind", [RealtimeClient, AsyncRealtimeClient])
-def test_who_cannot_publish_cannot_stream(kind: Any) -> None:
+def test_a_client_that_cannot_publish_cannot_stream(kind: Any) -> None:
     realtime = kind("http://sidecar.test")
     with pytest.raises(NoInvocationError, match=r"^stream: no invocation is current"):
         realtime.stream("chat")
@@ -256,14 +280,14 @@ def test_who_cannot_publish_cannot_stream(kind: Any) -> None:
 @pytest.mark.parametrize(
     ("merge", "update", "message"),
     [
-        ("append", 7, "merge='append' joins texts, and this update is of the type int"),
+        ("append", 7, "merge='append' takes strings, and this update is of type int"),
         ("append", "\ud800", "lone surrogate"),
         ("latest", object(), "the update cannot be encoded as JSON"),
         ("batch", float("nan"), "the update cannot be encoded as JSON"),
-        (lambda a, b: {a, b}, "b", "what the function given as merge= returned cannot be encoded as JSON"),
+        (lambda a, b: {a, b}, "b", "the return value of the function given as merge= cannot be encoded as JSON"),
     ],
 )
-def test_an_update_of_the_wrong_type_changes_nothing(streamer: Streamer, merge: Any, update: Any, message: str) -> None:
+def test_an_invalid_update_changes_nothing(streamer: Streamer, merge: Any, update: Any, message: str) -> None:
     with FaultServer() as server:
         report, error = streamer(server.url, "a", "a", update, merge=merge, interval=3600, flushes=1)
     assert isinstance(error, UsageError)
@@ -272,7 +296,7 @@ def test_an_update_of_the_wrong_type_changes_nothing(streamer: Streamer, merge: 
     assert reader(server).only[-1]["error"] == "UsageError"
 
 
-def test_the_callers_function_gets_updates_as_they_were_sent() -> None:
+def test_a_merge_function_gets_updates_as_they_were_sent() -> None:
     update = {"n": 0}
     with FaultServer() as server, client(server.url) as live:
         with live.stream_global("c", merge=lambda a, b: {"n": a["n"] + b["n"]}, interval=3600) as stream:
@@ -283,7 +307,7 @@ def test_the_callers_function_gets_updates_as_they_were_sent() -> None:
         assert reader(server).data == [{"n": 0}, {"n": 111}]
 
 
-def test_an_error_of_the_callers_function_is_the_callers() -> None:
+def test_send_raises_the_error_of_a_merge_function() -> None:
     def fail(before: int, after: int) -> int:
         raise LookupError
 
@@ -301,7 +325,7 @@ def test_an_error_of_the_callers_function_is_the_callers() -> None:
     assert run_virtually(run()).sent == 2
 
 
-def test_what_is_changed_after_it_was_sent_arrives_as_it_was() -> None:
+def test_later_changes_to_a_sent_object_have_no_effect() -> None:
     with FaultServer() as server, client(server.url) as live:
         state = {"done": 0}
         with live.stream_global("chat", merge="batch") as stream:
@@ -311,7 +335,7 @@ def test_what_is_changed_after_it_was_sent_arrives_as_it_was() -> None:
     assert list(chain(*reader(server).data)) == [{"done": 0}, {"done": 1}, {"done": 2}]
 
 
-def test_a_stream_is_open_in_its_block_only() -> None:
+def test_a_stream_is_open_only_in_its_block() -> None:
     with FaultServer() as server, client(server.url) as live:
         stream = live.stream_global("chat")
         with pytest.raises(UsageError, match="not open"):
@@ -320,25 +344,25 @@ def test_a_stream_is_open_in_its_block_only() -> None:
             stream.flush()
         with stream:
             stream.send("a")
-            with pytest.raises(UsageError, match="used once"):
+            with pytest.raises(UsageError, match="can be used once"):
                 stream.__enter__()
         with pytest.raises(UsageError, match="ended with its block"):
             stream.send("a")
         with pytest.raises(UsageError, match="ended with its block"):
             stream.flush()
-        with pytest.raises(UsageError, match="used once"):
+        with pytest.raises(UsageError, match="can be used once"):
             stream.__enter__()
     assert stream.report == StreamReport(updates=1, sent=1, operations=len(server.received))
 
 
-def test_a_stream_is_open_in_its_block_only_with_asyncio() -> None:
+def test_an_async_stream_is_open_only_in_its_block() -> None:
     async def run() -> None:
         async with async_client(server.url) as live:
             stream = live.stream_global("chat")
             with pytest.raises(UsageError, match="not open"):
                 await stream.send("a")
             async with stream:
-                with pytest.raises(UsageError, match="used once"):
+                with pytest.raises(UsageError, match="can be used once"):
                     await stream.__aenter__()
             with pytest.raises(UsageError, match="ended with its block"):
                 await stream.flush()
@@ -348,7 +372,9 @@ def test_a_stream_is_open_in_its_block_only_with_asyncio() -> None:
 
 
 @pytest.mark.parametrize("error", [KeyError("secret"), KeyboardInterrupt(), SystemExit(3)])
-def test_a_block_that_raises(streamer: Streamer, error: BaseException) -> None:
+def test_a_block_that_raises_publishes_its_updates_and_the_type_of_the_error(
+    streamer: Streamer, error: BaseException
+) -> None:
     if streamer.kind == "async" and not isinstance(error, Exception):
         pytest.skip("does not apply: KeyboardInterrupt and SystemExit end an event loop")
     with FaultServer() as server:
@@ -360,11 +386,11 @@ def test_a_block_that_raises(streamer: Streamer, error: BaseException) -> None:
     assert report.sent == 2
 
 
-def test_what_is_refused_ends_the_stream(streamer: Streamer) -> None:
+def test_a_refused_event_ends_the_stream(streamer: Streamer) -> None:
     with FaultServer(PUBLISHED, then=REFUSED) as server:
         report, error = streamer(server.url, "a", "b", "c", flushes=3)
     assert isinstance(error, StreamError)
-    # The second flush found out, and so nothing else was tried, not even to say that it has ended.
+    # After the second flush nothing more was tried, not even the end of the stream.
     assert len(server.received) == 2
     assert error.report == report == StreamReport(updates=2, sent=1, rejected=1, operations=2)
     assert error.delivery is Delivery.REJECTED
@@ -373,7 +399,9 @@ def test_what_is_refused_ends_the_stream(streamer: Streamer) -> None:
     assert pickle.loads(pickle.dumps(error)).report == report
 
 
-def test_a_refusal_does_not_replace_what_the_block_raised(streamer: Streamer, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_refused_event_does_not_replace_the_error_of_the_block(
+    streamer: Streamer, caplog: pytest.LogCaptureFixture
+) -> None:
     ours = KeyError("secret")
     with caplog.at_level("DEBUG"), FaultServer(then=REFUSED) as server:
         report, error = streamer(server.url, "payload-1", error=ours)
@@ -385,15 +413,15 @@ def test_a_refusal_does_not_replace_what_the_block_raised(streamer: Streamer, ca
     assert "payload-1" not in caplog.text
 
 
-def test_sending_to_a_stream_that_ended_raises() -> None:
+def test_send_and_flush_raise_after_a_refused_event() -> None:
     def block() -> None:
         with stream:
             stream.send("a")
             with suppress(StreamError):
                 stream.flush()
-            with pytest.raises(StreamError, match="ended before all was published"):
+            with pytest.raises(StreamError, match="ended before everything was published"):
                 stream.send("b")
-            with pytest.raises(StreamError, match="ended before all was published"):
+            with pytest.raises(StreamError, match="ended before everything was published"):
                 stream.flush()
 
     with FaultServer(then=REFUSED) as server, client(server.url) as live:
@@ -410,25 +438,27 @@ def test_sending_to_a_stream_that_ended_raises() -> None:
         (reset_after, "unknown", Delivery.UNKNOWN),
     ],
 )
-def test_an_outage_at_the_end(streamer: Streamer, behaviour: Any, name: str, delivery: Delivery) -> None:
+def test_an_outage_at_the_end_is_rejected_or_unknown(
+    streamer: Streamer, behaviour: Any, name: str, delivery: Delivery
+) -> None:
     policy = evolve(QUICK, max_attempts=2)
     with FaultServer(then=behaviour) as server:
         report, error = streamer(server.url, "a", "b", "c", deadline=0.2, interval=3600, settings={"retry": policy})
     assert isinstance(error, StreamError)
     assert error.delivery is delivery
     assert report.updates == 3 == getattr(report, name) + report.dropped
-    # The end may cut an attempt short, which is counted as it may have left.
+    # An attempt that the end cut short counts, because it may have left.
     assert report.operations - len(server.received) in (0, 1)
 
 
-def test_nothing_listens_at_the_end(streamer: Streamer) -> None:
+def test_no_connection_at_the_end_is_not_sent(streamer: Streamer) -> None:
     report, error = streamer(refused_url(), "a", "b", deadline=0.1)
     assert isinstance(error, StreamError)
     assert error.delivery is Delivery.NOT_SENT
     assert report == StreamReport(updates=2, dropped=2, merged=report.merged)
 
 
-def test_no_answer_at_the_end(streamer: Streamer) -> None:
+def test_no_response_at_the_end_is_unknown(streamer: Streamer) -> None:
     began = time.monotonic()
     with FaultServer(then=stall) as server:
         report, error = streamer(server.url, "a", deadline=0.1, settings={"retry": RetryPolicy(attempt_timeout=60)})
@@ -438,7 +468,7 @@ def test_no_answer_at_the_end(streamer: Streamer) -> None:
     assert report == StreamReport(updates=1, unknown=1, operations=1)
 
 
-def test_faults_are_sent_again_under_the_same_number(streamer: Streamer) -> None:
+def test_a_retry_has_the_same_seq(streamer: Streamer) -> None:
     with FaultServer(reset_after, answer(500), answer(429, publishes=False), then=PUBLISHED) as server:
         report, error = streamer(
             server.url, "a", "b", "c", flushes=3, settings={"retry": evolve(QUICK, delivery="at_most_once")}
@@ -450,7 +480,7 @@ def test_faults_are_sent_again_under_the_same_number(streamer: Streamer) -> None
     assert report.operations == len(server.received) == 7
 
 
-def test_the_hook_of_the_policy_sees_the_attempts(streamer: Streamer) -> None:
+def test_on_attempt_sees_the_attempts_of_a_stream(streamer: Streamer) -> None:
     seen: list[Attempt] = []
     with FaultServer(answer(500)) as server:
         streamer(server.url, "a", flushes=3, settings={"retry": evolve(QUICK, on_attempt=seen.append)})
@@ -478,7 +508,7 @@ def test_many_streams_share_one_thread() -> None:
     assert len(texts.envelopes) == 25
 
 
-def test_one_stream_is_used_by_many_threads() -> None:
+def test_many_threads_send_to_one_stream() -> None:
     with (
         FaultServer() as server,
         client(server.url) as live,
@@ -489,7 +519,7 @@ def test_one_stream_is_used_by_many_threads() -> None:
     assert sorted(chain(*reader(server).data)) == list(range(2000))
 
 
-def test_the_client_is_closed_in_the_middle(streamer: Streamer) -> None:
+def test_closing_the_client_ends_its_open_stream(streamer: Streamer) -> None:
     def block() -> None:
         with client(server.url) as live, live.stream_global("chat") as stream:
             stream.send("a")
@@ -510,7 +540,7 @@ def test_the_client_is_closed_in_the_middle(streamer: Streamer) -> None:
     assert caught.value.report == StreamReport(updates=2, sent=1, dropped=1, operations=1)
 
 
-def test_an_end_mark_without_an_answer_may_have_arrived(streamer: Streamer) -> None:
+def test_the_end_of_a_stream_without_a_response_is_unknown(streamer: Streamer) -> None:
     with FaultServer(PUBLISHED, then=stall) as server:
         settings = {"retry": RetryPolicy(attempt_timeout=60)}
         report, error = streamer(server.url, "a", flushes=1, deadline=0.7, settings=settings)
@@ -520,16 +550,16 @@ def test_an_end_mark_without_an_answer_may_have_arrived(streamer: Streamer) -> N
     assert report == StreamReport(updates=1, sent=1, operations=2)
 
 
-def test_a_flush_that_waits_for_an_answer_may_have_published(streamer: Streamer) -> None:
+def test_a_flush_without_a_response_is_unknown(streamer: Streamer) -> None:
     with FaultServer(then=stall) as server:
         settings = {"retry": RetryPolicy(attempt_timeout=60)}
         _, error = streamer(server.url, "a", flushes=1, deadline=0.7, settings=settings)
     assert isinstance(error, StreamError)
-    assert "it goes on trying" in str(error)
+    assert "it keeps trying" in str(error)
     assert error.delivery is Delivery.UNKNOWN
 
 
-def test_waiting_for_room_ends_when_there_is_some() -> None:
+def test_send_waits_until_there_is_room() -> None:
     held = Held()
     with (
         FaultServer(held) as server,
@@ -537,9 +567,9 @@ def test_waiting_for_room_ends_when_there_is_some() -> None:
         live.stream_global("chat", max_pending=2, interval=0) as stream,
         ThreadPoolExecutor(1) as pool,
     ):
-        # One is on its way, then.
         stream.send("a")
-        while stream._stream._current is None:
+        # "a" is on its way.
+        while stream._publisher._current is None:
             time.sleep(0.001)
         stream.send("b")
         stream.send("c")
@@ -551,7 +581,7 @@ def test_waiting_for_room_ends_when_there_is_some() -> None:
 
 
 @pytest.mark.parametrize("overflow", ["wait", "raise"])
-def test_no_room(streamer: Streamer, overflow: Any) -> None:
+def test_send_without_room_raises_after_the_deadline_or_at_once(streamer: Streamer, overflow: Any) -> None:
     with FaultServer(then=answer(429, headers={"Retry-After": "3600"}, publishes=False)) as server:
         report, error = streamer(server.url, *"abcdef", overflow=overflow, max_pending=2, deadline=0.1, interval=3600)
     assert isinstance(error, StreamFullError)
@@ -561,14 +591,16 @@ def test_no_room(streamer: Streamer, overflow: Any) -> None:
     assert report.pending == 0
 
 
-def test_a_flush_that_takes_too_long() -> None:
+def test_a_flush_after_its_deadline_raises_and_the_stream_goes_on() -> None:
     async def run() -> StreamReport:
         answers = [httpx.Response(429, headers={"Retry-After": "100"}), *[httpx.Response(200, json={})] * 2]
         transport = httpx.MockTransport(lambda request: answers.pop(0))
         async with async_client("http://flush.test", transport=transport) as live:
             async with live.stream_global("chat") as stream:
                 await stream.send("a")
-                with pytest.raises(StreamError, match=r"not all was published in 10 s .*; it goes on trying") as caught:
+                with pytest.raises(
+                    StreamError, match=r"not everything was published in 10 s .*; it keeps trying"
+                ) as caught:
                     await stream.flush()
                 assert caught.value.report.pending == 1
                 await asyncio.sleep(100)
@@ -578,7 +610,7 @@ def test_a_flush_that_takes_too_long() -> None:
     assert run_virtually(run()) == StreamReport(updates=1, sent=1, operations=3)
 
 
-def test_a_loop_that_waits_for_nothing_else_does_not_hold_updates_back() -> None:
+def test_updates_are_published_from_a_loop_that_never_waits() -> None:
     async def run() -> None:
         async with async_client(server.url) as live, live.stream_global("chat", merge="latest", interval=0) as stream:
             until = time.monotonic() + 20
@@ -590,8 +622,8 @@ def test_a_loop_that_waits_for_nothing_else_does_not_hold_updates_back() -> None
         asyncio.run(run())
 
 
-def test_the_context_of_the_block_goes_with_the_publishes() -> None:
-    """Log records and traces belong to the invocation, whatever thread makes the calls."""
+def test_publishes_run_in_the_context_of_the_block() -> None:
+    """Log records and traces of the worker thread belong to the invocation."""
     seen: list[tuple[Invocation | None, str]] = []
 
     def publish(request: httpx.Request) -> httpx.Response:
@@ -607,7 +639,7 @@ def test_the_context_of_the_block_goes_with_the_publishes() -> None:
     assert seen == [(invocation, "forge-realtime-streams")] * 2
 
 
-def test_the_thread_that_publishes_does_not_wait_for_itself() -> None:
+def test_the_worker_thread_refuses_to_wait_for_itself() -> None:
     caught: list[Exception] = []
 
     def hook(attempt: Attempt) -> None:
@@ -622,14 +654,14 @@ def test_the_thread_that_publishes_does_not_wait_for_itself() -> None:
         with stream:
             stream.send("a")
             stream.flush()
-    assert "this would wait for the thread that it is called in" in str(caught[0])
-    # The end mark's attempt is made when nothing can be flushed any more.
+    assert "this call would wait for its own thread" in str(caught[0])
+    # Both waits are refused in both attempts, also at the end of the stream.
     assert len(caught) == 4
     assert reader(server).text == "a"
 
 
-def test_a_block_can_be_left_in_the_thread_that_publishes() -> None:
-    """As when a generator that nobody reads any more is collected there."""
+def test_a_block_may_end_in_the_worker_thread() -> None:
+    """For example when a forgotten generator is collected there."""
 
     def answering() -> Generator[None, None, None]:
         with live.stream_global("chat") as stream:
@@ -649,10 +681,10 @@ def test_a_block_can_be_left_in_the_thread_that_publishes() -> None:
     assert all(envelope["end"] for envelope in ended)
 
 
-def test_a_generator_that_is_collected_in_the_midst_of_a_send_does_not_hold_it_up_for_ever(
+def test_a_generator_collected_during_a_send_does_not_block_it_forever(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(_stream_worker, "_COLLECTED_SECONDS", 0.1)
+    monkeypatch.setattr(_stream, "_COLLECTED_SECONDS", 0.1)
 
     def tokens(live: RealtimeClient) -> Generator[str, None, None]:
         with live.stream_global("b") as stream:
@@ -660,7 +692,7 @@ def test_a_generator_that_is_collected_in_the_midst_of_a_send_does_not_hold_it_u
             yield "b"
 
     def send(stream: Stream, generator: Generator[str, None, None]) -> None:
-        with stream._stream._pending._lock:
+        with stream._publisher.buffer._lock:
             stream.send("a")
             generator.close()
 
@@ -679,7 +711,7 @@ def test_a_generator_that_is_collected_in_the_midst_of_a_send_does_not_hold_it_u
     ]
 
 
-def test_a_given_transport_is_used_for_one_call_at_a_time() -> None:
+def test_the_users_transport_gets_one_call_at_a_time() -> None:
     busy = threading.Lock()
     payloads: list[str] = []
 
@@ -700,7 +732,7 @@ def test_a_given_transport_is_used_for_one_call_at_a_time() -> None:
     assert len(Reader(payloads).envelopes) == 4
 
 
-def test_a_given_transport_on_a_socket() -> None:
+def test_a_stream_publishes_with_the_users_transport() -> None:
     transport = httpx.HTTPTransport(verify=False)
     with FaultServer() as server, client(server.url, transport=transport) as live, live.stream_global("chat") as stream:
         stream.send("a")
@@ -708,9 +740,9 @@ def test_a_given_transport_on_a_socket() -> None:
 
 
 @pytest.mark.parametrize("error", [ValueError("secret"), SystemExit(3), KeyboardInterrupt()])
-def test_a_transport_that_raises_anything_ends_the_stream_and_no_other(error: BaseException) -> None:
+def test_an_exception_of_a_transport_ends_only_its_stream(error: BaseException) -> None:
     def publish(request: httpx.Request) -> httpx.Response:
-        # With the key: the random id of a stream can hold these letters.
+        # Not only `bad`, which may occur in the random id of a stream.
         if b'"name":"bad"' in request.content:
             raise error
         return httpx.Response(200, json={})
@@ -726,7 +758,7 @@ def test_a_transport_that_raises_anything_ends_the_stream_and_no_other(error: Ba
     assert good.report.sent == 1
 
 
-def test_a_thread_that_cannot_start_is_an_error_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_thread_that_cannot_start_is_a_stream_error(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(self: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
@@ -741,7 +773,7 @@ def test_a_thread_that_cannot_start_is_an_error_of_ours(monkeypatch: pytest.Monk
     assert stream.report.sent == 1
 
 
-def test_nothing_of_the_updates_is_logged_or_shown(streamer: Streamer, caplog: pytest.LogCaptureFixture) -> None:
+def test_updates_appear_in_no_log_and_no_report(streamer: Streamer, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG), FaultServer(answer(500), answer(429, publishes=False)) as server:
         report, _ = streamer(server.url, "payload-1", flushes=3)
     assert "sent=1" in caplog.text
@@ -751,7 +783,7 @@ def test_nothing_of_the_updates_is_logged_or_shown(streamer: Streamer, caplog: p
 
 
 @pytest.mark.parametrize("stage", ["idle", "on its way", "waiting", "at the end"])
-def test_a_block_is_cancelled(stage: str) -> None:
+def test_a_cancelled_block_settles_every_update(stage: str) -> None:
     behaviour = {"on its way": stall, "waiting": answer(503, headers={"Retry-After": "30"}, publishes=False)}
 
     async def run() -> None:
@@ -769,8 +801,7 @@ def test_a_block_is_cancelled(stage: str) -> None:
             inside = asyncio.Event()
             task = asyncio.create_task(block())
             await inside.wait()
-            while len(server.received) < (stage in behaviour):
-                await asyncio.sleep(0.001)
+            await until(lambda: len(server.received) >= (stage in behaviour))
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
@@ -792,7 +823,7 @@ def test_a_block_is_cancelled(stage: str) -> None:
 
 
 async def send_a_and_b(live: AsyncRealtimeClient, inside: asyncio.Event, *, linger: bool) -> None:
-    """Publishes "a", and leaves "b" to the end of the block, which comes at once or not by itself."""
+    """Publish "a", and leave "b" to the end of the block. With `linger`, only a cancellation ends it."""
     async with live.stream_global("chat", interval=3600) as stream:
         await stream.send("a")
         await stream.flush()
@@ -803,10 +834,8 @@ async def send_a_and_b(live: AsyncRealtimeClient, inside: asyncio.Event, *, ling
 
 
 @pytest.mark.parametrize("how", ["a scope of anyio", "twice", "at the end"])
-def test_what_is_left_and_the_end_mark_are_sent_however_a_block_is_cancelled(
-    how: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    """anyio, as Starlette uses it when a client goes away, cancels again and again; `at the end`: of a block that was done."""
+def test_a_cancelled_block_publishes_what_is_left_and_its_end(how: str, caplog: pytest.LogCaptureFixture) -> None:
+    """anyio, which Starlette uses when a client goes away, cancels again and again. `at the end`: after the block."""
     held = Held()
 
     async def scoped(live: AsyncRealtimeClient, inside: asyncio.Event, scope: anyio.CancelScope) -> None:
@@ -821,8 +850,7 @@ def test_what_is_left_and_the_end_mark_are_sent_however_a_block_is_cancelled(
             await inside.wait()
             cancel = scope.cancel if how == "a scope of anyio" else task.cancel
             cancel()
-            while not held.arrived.is_set():
-                await asyncio.sleep(0.001)
+            await until(held.arrived.is_set)
             cancel()
             held.go_on.set()
             await asyncio.wait({task})
@@ -836,7 +864,7 @@ def test_what_is_left_and_the_end_mark_are_sent_however_a_block_is_cancelled(
 
 
 @pytest.mark.parametrize("error", [None, KeyError("x")])
-def test_a_cancelled_end_lasts_a_second_at_most_and_says_what_is_lost(
+def test_the_end_of_a_cancelled_block_takes_one_second_at_most_and_logs_what_is_lost(
     error: Exception | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def block(live: AsyncRealtimeClient) -> None:
@@ -848,8 +876,7 @@ def test_a_cancelled_end_lasts_a_second_at_most_and_says_what_is_lost(
     async def run() -> float:
         async with async_client(server.url, retry=RetryPolicy(attempt_timeout=60)) as live:
             task = asyncio.create_task(block(live))
-            while not server.received:
-                await asyncio.sleep(0.001)
+            await until(lambda: bool(server.received))
             began = time.monotonic()
             task.cancel()
             await asyncio.wait({task})
@@ -858,13 +885,13 @@ def test_a_cancelled_end_lasts_a_second_at_most_and_says_what_is_lost(
 
     with FaultServer(then=stall) as server:
         assert 1 <= asyncio.run(run()) < 3
-    assert "not all was published in 1 s after the block was cancelled" in caplog.text
+    assert "not everything was published 1 s after the block was cancelled" in caplog.text
     assert "unknown=1" in caplog.text
     assert "secret" not in caplog.text
 
 
-def test_the_end_mark_is_sent_when_the_loop_cancels_all_its_tasks() -> None:
-    """As `asyncio.run` does with what still runs when its main task is done."""
+def test_a_stream_publishes_its_end_when_the_loop_cancels_all_tasks() -> None:
+    """As `asyncio.run` does when its main task is done."""
 
     async def begin() -> tuple[asyncio.Task[None], AsyncRealtimeClient]:
         live = AsyncRealtimeClient(server.url, quota=UNLIMITED).for_installation("installation-1")
@@ -892,7 +919,7 @@ def run_program(program: str, url: str) -> None:
 
 
 BEGIN = """
-import asyncio, os, sys, warnings
+import asyncio, ctypes, os, sys, threading, warnings
 from forge_realtime import AsyncRealtimeClient, Quota, RealtimeClient, UsageError
 
 quota = Quota(per_second=1000, burst=1000)
@@ -907,18 +934,18 @@ warnings.simplefilter("ignore", DeprecationWarning)
 with live.stream_global("chat") as stream:
     stream.send("before ")
     stream.flush()
-    # As if another thread were in the middle of it.
-    stream._stream._pending._lock.acquire()
-    client._pool.stream_worker._lock.acquire()
-    # And another one waited for room.
-    stream._in_thread(stream._stream._queue.acquire())
-    child = os.fork()
+    # Another thread holds the locks.
+    stream._publisher.buffer._lock.acquire()
+    client._stream_worker._lock.acquire()
+    # Another update waits for room.
+    stream._wait_for(stream._publisher._queue.acquire())
+    child = FORK()
     if child == 0:
         for use in (lambda: stream.send("not this"), stream.flush):
             try:
                 use()
             except UsageError as error:
-                assert "parent process's" in str(error)
+                assert "belongs to the parent process" in str(error)
             else:
                 os._exit(1)
         stream.__exit__(None, None, None)
@@ -928,9 +955,9 @@ with live.stream_global("chat") as stream:
         client.close()
         os._exit(0)
     status = os.waitpid(child, 0)[1]
-    client._pool.stream_worker._lock.release()
-    stream._stream._pending._lock.release()
-    stream._stream._queue.release()
+    client._stream_worker._lock.release()
+    stream._publisher.buffer._lock.release()
+    stream._publisher._queue.release()
     stream.send("after")
 assert stream.report.sent == 2
 client.close()
@@ -939,13 +966,83 @@ sys.exit(os.waitstatus_to_exitcode(status))
 )
 
 
-def test_a_forked_process_has_streams_of_its_own() -> None:
+# The second one, as in uWSGI, runs none of Python's hooks.
+@pytest.mark.parametrize("fork", ["os.fork", "ctypes.PyDLL(None).fork"])
+def test_a_forked_process_has_streams_of_its_own(fork: str) -> None:
     with FaultServer() as server:
-        run_program(FORK, server.url)
+        run_program(FORK.replace("FORK", fork), server.url)
     both = Reader(json.loads(request.body)["payload"] for request in server.published)
     texts = ["".join(event.get("data", "") for event in events) for events in both.envelopes.values()]
     assert sorted(texts) == ["before after", "child"]
     assert [events[-1]["end"] for events in both.envelopes.values()] == [True, True]
+
+
+OPEN_AFTER_FORK = (
+    BEGIN
+    + """
+with live.stream_global("chat") as stream:
+    stream.send("parent")
+    stream.flush()
+    client._stream_worker._lock.acquire()
+    child = ctypes.PyDLL(None).fork()
+    if child == 0:
+        with live.stream_global("chat") as own:
+            own.send("child")
+        os._exit(own.report.sent != 1)
+    client._stream_worker._lock.release()
+    status = os.waitpid(child, 0)[1]
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
+)
+
+
+def test_a_stream_can_be_opened_first_after_a_fork_without_hooks() -> None:
+    with FaultServer() as server:
+        run_program(OPEN_AFTER_FORK, server.url)
+    texts = [events[0]["data"] for events in reader(server).envelopes.values()]
+    assert sorted(texts) == ["child", "parent"]
+
+
+OUT_OF_FILES = (
+    BEGIN
+    + """
+import contextlib, resource
+from forge_realtime import Delivery, StreamError
+
+with live.stream_global("chat") as stream:
+    stream.send("everything is loaded")
+for thread in threading.enumerate():
+    if thread.name == "forge-realtime-streams":
+        thread.join()
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+held = []
+with contextlib.suppress(OSError):
+    while True:
+        held.append(os.open(os.devnull, os.O_RDONLY))
+# An event loop opens three files.
+for free in range(3):
+    try:
+        live.stream_global("chat").__enter__()
+    except StreamError as error:
+        assert error.delivery is Delivery.NOT_SENT
+        assert isinstance(error.__cause__, OSError)
+        assert "Too many open files" in str(error)
+    else:
+        sys.exit("The stream is open.")
+    os.close(held.pop())
+for each in held:
+    os.close(each)
+with live.stream_global("chat") as stream:
+    stream.send("a")
+assert stream.report.sent == 1
+"""
+)
+
+
+def test_the_limit_of_open_files_is_a_stream_error_and_not_sent() -> None:
+    with FaultServer() as server:
+        run_program(OUT_OF_FILES, server.url)
+        assert len(reader(server).envelopes) == 2
 
 
 OPEN_AT_EXIT = BEGIN + "stream = live.stream_global('chat').__enter__()\nstream.send('a')\nstream.flush()\n"
@@ -954,7 +1051,7 @@ BUSY_AT_EXIT = (
     + """
 stream = live.stream_global("chat").__enter__()
 stream.send("a")
-while not (stream._stream._current and getattr(stream._stream._current.body, "sent", False)):
+while not stream._publisher._may_have_left():
     pass
 """
 )
@@ -979,27 +1076,27 @@ ENDING_AT_EXIT = (
 import asyncio
 with live.stream_global("chat") as stream:
     stream.send("a")
-    runner = stream._thread.runner
-    close = runner.aclose
+    connections = stream._thread.connections
+    close = connections.aclose
 
     async def close_late():
         await asyncio.sleep(0.1)
         await close()
 
-    runner.aclose = close_late
+    connections.aclose = close_late
 """
 )
 
 
 @pytest.mark.parametrize("program", [OPEN_AT_EXIT, BUSY_AT_EXIT, ENDING_AT_EXIT, OPEN_AT_EXIT_ASYNC])
-def test_the_interpreter_exits_with_a_stream_that_is_open_or_has_just_ended(program: str) -> None:
+def test_the_interpreter_exits_cleanly_with_an_open_or_just_ended_stream(program: str) -> None:
     with FaultServer(then=stall if program is BUSY_AT_EXIT else PUBLISHED) as server:
         run_program(program, server.url)
         if program is not BUSY_AT_EXIT:
             assert reader(server).text == "a"
 
 
-def test_open_files_are_closed() -> None:
+def test_streams_leave_no_open_files() -> None:
     def use() -> None:
         with live.stream_global("chat") as stream:
             stream.send("a")
@@ -1009,14 +1106,14 @@ def test_open_files_are_closed() -> None:
     with FaultServer() as server, client(server.url) as live:
         use()
         server.wait_for_closed_connections()
-        before = len(os.listdir("/dev/fd"))
+        before = len(list(Path("/dev/fd").iterdir()))
         for _ in range(10):
             use()
         server.wait_for_closed_connections()
-        assert len(os.listdir("/dev/fd")) == before
+        assert len(list(Path("/dev/fd").iterdir())) == before
 
 
-def test_a_stream_is_shown_by_its_numbers_only() -> None:
+def test_the_repr_of_a_stream_is_its_report() -> None:
     stream: Any
     for stream, name in (
         (RealtimeClient("http://sidecar.test").for_invocation(INVOCATION).stream("secret"), "Stream"),
@@ -1025,7 +1122,7 @@ def test_a_stream_is_shown_by_its_numbers_only() -> None:
         assert repr(stream) == f"<{name} {StreamReport()}>"
 
 
-def test_what_is_sent_while_the_quota_is_waited_for_goes_out_with_the_rest() -> None:
+def test_updates_sent_while_waiting_for_the_quota_join_the_next_publish() -> None:
     events: list[tuple[float, str]] = []
     began = 0.0
 

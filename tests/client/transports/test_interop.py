@@ -548,7 +548,7 @@ def test_a_client_that_is_closed() -> None:
     ],
 )
 def test_a_client_of_another_type(client: Any, settings: dict[str, Any]) -> None:
-    with pytest.raises(UsageError, match=r"http_client takes an httpx\.(Async)?Client, which brings its own transport"):
+    with pytest.raises(UsageError, match=r"http_client takes an httpx\.(Async)?Client, which has a transport"):
         client(BASE, **settings)
 
 

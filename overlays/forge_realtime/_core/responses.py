@@ -1,0 +1,230 @@
+"""Responses of the platform, and what each one says about the event."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from typing import Any, Final, ParamSpec, Protocol, TypeAlias, TypeVar, cast
+
+import httpx
+from attrs import define, field, frozen
+
+from .._api import Client
+from .._api.errors import UnexpectedStatus
+from .errors import (
+    Attempt,
+    Delivery,
+    ForgeRealtimeError,
+    NoResponseError,
+    RateLimitedError,
+    RejectedError,
+    ResponseError,
+    ServerError,
+    TimedOutError,
+    UnexpectedResponseError,
+)
+from .retry import retry_after
+
+P = ParamSpec("P")
+M = TypeVar("M")
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+# Not every transport turns every error of the operating system or of TLS into one of httpx.
+TRANSPORT_ERRORS: Final = (httpx.RequestError, OSError)
+TransportError: TypeAlias = httpx.RequestError | OSError
+
+_ERROR_BODY_BYTES: Final = 64 * 1024
+# Raised by the generated parsers for a body that is not JSON or not of the documented shape.
+_PARSER_ERRORS: Final = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
+_CODE: Final = re.compile(r"[A-Z][A-Z0-9_]{0,63}", re.ASCII)
+_DOCUMENTED_MESSAGES: Final = frozenset(
+    {"Unauthorized request", "Error publishing event to channel", "Error signing realtime token"}
+)
+# Strict, so that a generated parser tells an undocumented status from a documented response without a body.
+_STRICT: Final = Client(base_url="", raise_on_unexpected_status=True)
+
+
+class Operation(Protocol[P, T_co]):
+    """A generated endpoint module, for example `forge_realtime._api.api.forge_realtime.publish`."""
+
+    def _get_kwargs(self, *args: P.args, **kwargs: P.kwargs) -> dict[str, Any]: ...
+
+    def _parse_response(self, *, client: Any, response: Any) -> T_co | None: ...
+
+
+@define(eq=False, repr=False)
+class Response:
+    """A complete, decoded response: as much of an `httpx.Response` as generated operations read."""
+
+    status_code: int
+    headers: httpx.Headers
+    content: bytes
+    _parsed: Any = field(init=False, default=None)
+
+    def json(self) -> Any:
+        """Parse the body, once."""
+        if self._parsed is None:
+            self._parsed = json.loads(self.content)
+        return self._parsed
+
+    @property
+    def text(self) -> str:
+        """The body as text, in the encoding that its content type names."""
+        headers = {"content-type": self.headers.get("content-type", "")}
+        return httpx.Response(self.status_code, headers=headers, content=self.content).text
+
+
+@frozen(kw_only=True)
+class Failure:
+    """What is known after an attempt that failed. The error is made of it when the call gives up.
+
+    Attributes:
+        kind: Class of the error.
+        message: First part of its message.
+        delivery: What is known about the event.
+        retryable: Whether another attempt may succeed.
+        cause: The transport's error, if it may be shown.
+        response: The response, if there was one.
+        code: The platform's code for the failure.
+        retry_after: Seconds that the server asks to wait.
+    """
+
+    kind: type[ForgeRealtimeError]
+    message: str
+    delivery: Delivery
+    retryable: bool
+    cause: TransportError | None = None
+    response: Response | None = None
+    code: str | None = None
+    retry_after: float | None = None
+
+    def error(self, message: str, delivery: Delivery, attempts: tuple[Attempt, ...]) -> ForgeRealtimeError:
+        """Make the complete error."""
+        details: dict[str, Any] = {"delivery": delivery, "attempts": attempts, "retryable": self.retryable}
+        if self.response is not None:
+            details |= {
+                "status": self.response.status_code,
+                "headers": dict(self.response.headers),
+                "body": self.response.content[:_ERROR_BODY_BYTES],
+                "code": self.code,
+                "retry_after": self.retry_after,
+            }
+        error = self.kind(message, **details)
+        error.__cause__ = self.cause
+        return error
+
+
+def read_response(
+    operation: Operation[P, M],
+    response: Response,
+    convert: Callable[[M, tuple[Attempt, ...]], T],
+    attempts: tuple[Attempt, ...],
+) -> T | Failure:
+    """Read the result from a response.
+
+    Args:
+        operation: The generated operation; it parses the response.
+        response: A complete response.
+        convert: Makes the result of the parsed response and the attempts; raises ValueError or TypeError if the
+            response has another shape than documented.
+        attempts: All attempts, this one included.
+
+    Returns:
+        The result, or what is known if the response is none of success.
+    """
+    status = response.status_code
+    if status >= 400:
+        return _classify_status(response)
+    if isinstance(body := _json(response), dict) and body.get("errors"):
+        return _failure(RejectedError, response, "the platform reported errors in its response", Delivery.REJECTED)
+    try:
+        # None is the documented response without a body here: an undocumented status raises.
+        model = cast("M", operation._parse_response(client=_STRICT, response=response))  # noqa: SLF001 (generated)
+        if hasattr(model, "to_dict") and not isinstance(body, dict):
+            # Models accept an empty list as an empty object.
+            raise TypeError
+        return convert(model, attempts)
+    except UnexpectedStatus:
+        message, retryable = f"the status {status} is not one that the API document lists", False
+    except _PARSER_ERRORS:
+        message, retryable = f"the response ({status}) is not JSON of the documented shape", True
+    return _failure(UnexpectedResponseError, response, message, Delivery.UNKNOWN, retryable=retryable)
+
+
+def classify_transport_error(error: TransportError, *, sent: bool) -> Failure:
+    """Tell what is known if there was no response.
+
+    Args:
+        error: What the transport raised.
+        sent: Whether the platform may have received the whole request.
+    """
+    # These are raised before the first byte, even if a transport (a mock, say) reads the body ahead of sending it. That
+    # is not so for ConnectTimeout: the aiohttp transport also raises it for connections that break later.
+    before = isinstance(error, (httpx.ConnectError, httpx.PoolTimeout))
+    reason = f": {error}" if before and str(error) else ""
+    in_time = not isinstance(error, httpx.TimeoutException | TimeoutError)
+    what = "no response" if in_time or sent else "not sent"
+    return Failure(
+        kind=NoResponseError if in_time else TimedOutError,
+        message=f"{what}{'' if in_time else ' in time'} ({type(error).__name__}{reason})",
+        delivery=Delivery.UNKNOWN if sent and not before else Delivery.NOT_SENT,
+        retryable=True,
+        # Those quote what was received, which may repeat what was sent.
+        cause=None if isinstance(error, (httpx.ProtocolError, httpx.DecodingError)) else error,
+    )
+
+
+def _classify_status(response: Response) -> Failure:
+    status = response.status_code
+    if status == 429:
+        message = "too many operations (429)"
+        return _failure(RateLimitedError, response, message, Delivery.REJECTED, retryable=True)
+    if status < 500:
+        return _failure(RejectedError, response, f"the platform refused the request ({status})", Delivery.REJECTED)
+    if status == 503 and retry_after(response.headers) is not None:
+        message = "the platform is not available (503)"
+        return _failure(RejectedError, response, message, Delivery.REJECTED, retryable=True)
+    return _failure(ServerError, response, f"the platform failed ({status})", Delivery.UNKNOWN, retryable=True)
+
+
+def _failure(
+    kind: type[ResponseError], response: Response, message: str, delivery: Delivery, *, retryable: bool = False
+) -> Failure:
+    code = _code(response)
+    return Failure(
+        kind=kind,
+        message=f"{message}, code {code}" if code else message,
+        delivery=delivery,
+        retryable=retryable,
+        response=response,
+        code=code,
+        retry_after=retry_after(response.headers),
+    )
+
+
+def _code(response: Response) -> str | None:
+    body = _json(response)
+    errors = body.get("errors") if isinstance(body, dict) else None
+    for entry in [body, *(errors if isinstance(errors, list) else [errors])]:
+        fields = entry if isinstance(entry, dict) else {"message": entry}
+        # Codes appear in messages and logs, so only what is spelt like one counts.
+        if isinstance(code := fields.get("code"), str) and _CODE.fullmatch(code):
+            return code
+        if isinstance(message := fields.get("message"), str):
+            message = message.removesuffix(".")
+            if message in _DOCUMENTED_MESSAGES:
+                return message
+            start, failed, code = message.partition("Realtime token validation failed: ")
+            if failed and not start and _CODE.fullmatch(code):
+                return code
+    header = response.headers.get("forge-proxy-error", "")
+    return header if _CODE.fullmatch(header) else None
+
+
+def _json(response: Response) -> object:
+    try:
+        return response.json()
+    except _PARSER_ERRORS:
+        return None

@@ -1,0 +1,339 @@
+"""Publisher of a stream: takes envelopes from the buffer, paces and delivers them, and ends the stream."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import time
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Final, TypeAlias
+
+from attrs import evolve
+
+from .._core.call import Flow, Send, TrackedBody
+from .._core.errors import (
+    Attempt,
+    Delivery,
+    ForgeRealtimeError,
+    ResponseError,
+    StreamError,
+    StreamFullError,
+    TimedOutError,
+    UsageError,
+)
+from .._core.fork import register_fork_reset, reset_if_forked
+from .._core.log import logger
+from .._core.retry import RetryPolicy
+from .buffer import Buffer, Envelope, PublishSlot, Slots, StreamOptions, Update
+
+# The least deadline of a call: a stream keeps its place in the queue for the quota longer than a web request would.
+_CALL_SECONDS: Final = 60.0
+# Time for what is left, if the block was cancelled or interrupted.
+_INTERRUPTED_SECONDS: Final = 1.0
+RunFlow: TypeAlias = Callable[[Flow[object]], Awaitable[object]]
+
+
+class Publisher:
+    """Publishes one stream with asyncio. `AsyncStream` and `Stream` are its interfaces.
+
+    Any thread may call `offer` and `check`, and read `buffer.report`. Everything else belongs to one event loop.
+
+    Attributes:
+        buffer: The updates that wait.
+        wake: Set when the publisher has something to do.
+        forked: Whether this is the copy of a stream in a forked process.
+    """
+
+    def __init__(self, options: StreamOptions, slots: Slots, run: RunFlow, retry: RetryPolicy) -> None:
+        self.buffer = Buffer(options)
+        self.forked = False
+        self._options = options
+        self._next_slot = slots
+        self._run_flow = run
+        # Duplicates are harmless: readers drop a `seq` that they have seen.
+        self._retry = evolve(
+            retry, delivery="at_least_once", deadline=max(retry.deadline, _CALL_SECONDS), on_attempt=self._see
+        )
+        self._hook = retry.on_attempt
+        self.wake, self._changed = asyncio.Event(), asyncio.Event()
+        # Held by the update that waits for room; later ones queue behind it.
+        self._queue = asyncio.Lock()
+        self._task: asyncio.Task[None] | None = None
+        # The envelope on its way, its slot, what is known about it, and the request body of the present attempt.
+        self._current: Envelope | None = None
+        self._slot: PublishSlot | None = None
+        self._delivery = Delivery.NOT_SENT
+        self._body: object = None
+        # The report does not tell: an envelope that only ends the stream carries no update.
+        self._any_unknown = False
+        self._failure: BaseException | None = None
+        self._next_at = 0.0
+        self._flush_to = 0
+        self._ending = False
+        self._end_by = 0.0
+        self._error: str | None = None
+        self._cancelled: asyncio.CancelledError | None = None
+
+    async def start(self, *, threads: bool) -> None:
+        """Start to publish, in the running loop. With `threads`, other threads may offer updates."""
+        reset_if_forked()
+        if self._task is not None:
+            raise UsageError("A stream can be used once: make another one for each block.")
+        loop = asyncio.get_running_loop()
+        self._task = loop.create_task(self._publish_all())
+        self.buffer.open(partial(loop.call_soon_threadsafe, self.wake.set) if threads else self.wake.set)
+        register_fork_reset(self)
+
+    def reset_after_fork(self) -> None:
+        """End the stream in a forked process: it goes on in the parent."""
+        self.forked = True
+        self._queue = asyncio.Lock()
+        self.buffer.reset_after_fork()
+        self.buffer.refuse(
+            lambda: UsageError("This stream belongs to the parent process: make another one in this process.")
+        )
+
+    def check(self) -> None:
+        """Raise what `offer` would raise for any update."""
+        reset_if_forked()
+        self.buffer.check()
+
+    def offer(self, update: Update) -> bool:
+        """Take an update, and return True; return False if it has to wait for room, unless `overflow` is "raise"."""
+        reset_if_forked()
+        if not self._queue.locked() and self.buffer.offer(update):
+            return True
+        if self._options.overflow == "raise":
+            raise self._full("is full")
+        return False
+
+    async def put(self, update: Update) -> None:
+        """Wait until there is room for an update, and take it."""
+        try:
+            async with asyncio.timeout(self._options.deadline), self._queue:
+                while not self.buffer.offer(update):
+                    await self._changed.wait()
+        except TimeoutError:
+            raise self._full(f"was full for {self._options.deadline:g} s (deadline)") from None
+
+    async def flush(self) -> None:
+        """Publish everything pending at once, and wait until the platform has accepted it."""
+        self.check()
+        target = self.buffer.report.updates
+        self._flush_to = max(self._flush_to, target)
+        self.wake.set()
+        try:
+            async with asyncio.timeout(self._options.deadline):
+                while self.buffer.settled() < target and self._failure is None:
+                    await self._changed.wait()
+        except TimeoutError:
+            delivery = self._delivery if self._current else Delivery.NOT_SENT
+            raise self._stream_error(
+                f"stream: not everything was published in {self._options.deadline:g} s (deadline); it keeps trying",
+                Delivery.UNKNOWN if self._may_have_left() else delivery,
+            ) from None
+        if self._failure is not None:
+            raise self._failed()
+
+    async def end(self, error: BaseException | None) -> None:
+        """Publish what is left, and the end of the stream. A failure never replaces `error`, raised by the block."""
+        if self._task is None or self.forked:
+            return
+        seconds = self._options.deadline
+        if error is not None:
+            self._error = type(error).__name__
+            if not isinstance(error, Exception):
+                seconds = min(seconds, _INTERRUPTED_SECONDS)
+        self._end_by = asyncio.get_running_loop().time() + seconds
+        self._ending = True
+        self.buffer.close()
+        self.wake.set()
+        try:
+            await self._finish()
+        finally:
+            if not self._task.done() or self._task.cancelled():
+                after = f"{seconds:g} s after the end of the block (deadline)"
+                if self._cancelled is not None:
+                    after = f"{min(seconds, _INTERRUPTED_SECONDS):g} s after the block was cancelled"
+                self._fail(TimedOutError(f"not everything was published {after}"))
+        if self._failure is None:
+            logger.debug("stream: %s", self.buffer.report)
+        elif error is None and self._cancelled is None:
+            raise self._failed()
+        else:
+            logger.warning("%s", self._failed())
+        if self._cancelled is not None:
+            raise self._cancelled
+
+    async def _finish(self) -> None:
+        assert self._task is not None
+        await self._outlast(self._task)
+        if self._task.cancelled():
+            # asyncio.run() cancels all tasks when it ends.
+            self._task = asyncio.create_task(self._publish_all())
+            await self._outlast(self._task)
+        if not self._task.done():
+            # A cancelled attempt lets go of its connection.
+            self._task.cancel()
+            self._end_by = asyncio.get_running_loop().time() + _INTERRUPTED_SECONDS
+            await self._outlast(self._task)
+
+    async def _outlast(self, task: asyncio.Task[None]) -> None:
+        """Wait for the end of `task` until `_end_by`. Keep a cancellation for later, and hurry.
+
+        anyio, and so Starlette and FastAPI, cancels again and again until the block has been left.
+        """
+        loop = asyncio.get_running_loop()
+        while not task.done() and (left := self._end_by - loop.time()) > 0:
+            try:
+                await asyncio.wait({task}, timeout=left)
+            except asyncio.CancelledError as error:
+                self._cancelled = error
+                self._end_by = min(self._end_by, loop.time() + _INTERRUPTED_SECONDS)
+                self.wake.set()
+
+    async def _publish_all(self) -> None:
+        try:
+            over = False
+            while not over:
+                # After a cancellation, go on with the envelope that was on its way.
+                envelope = self._current = self._current or await self._take()
+                await self._deliver(envelope)
+                over = envelope.last
+        except (asyncio.CancelledError, GeneratorExit):
+            self._cut_short()
+            raise
+        except BaseException as error:
+            self._fail(error)
+            if not isinstance(error, Exception):
+                raise
+
+    async def _take(self) -> Envelope:
+        """Wait until there is something to publish, it is time, and the quota allows it."""
+        loop = asyncio.get_running_loop()
+        while True:
+            self.wake.clear()
+            on_time = self._ending or loop.time() >= self._next_at or self.buffer.settled() < self._flush_to
+            if self.buffer.is_due(on_time=on_time, end=self._ending):
+                self._slot = self._next_slot()
+                # Before the envelope is taken: updates sent while the quota is waited for go out with it.
+                await self._run_flow(self._slot.reserve(time.monotonic() + self._policy().deadline))
+                self._next_at = loop.time() + self._options.interval
+                envelope = self.buffer.take(end=self._ending, error=self._error)
+                self._delivery = Delivery.NOT_SENT
+                self._notify()
+                return envelope
+            await self._woken(None if self.buffer.is_empty else self._next_at)
+
+    async def _deliver(self, envelope: Envelope) -> None:
+        """Publish an envelope in as many calls as it takes; raise if a retry would not help or would be too late."""
+        assert self._slot is not None
+        for calls in itertools.count(1):
+            try:
+                await self._run_flow(self._watch(self._slot.publish(envelope.payload, self._policy())))
+            except ForgeRealtimeError as error:
+                if not (error.retryable and await self._pause(error, calls)):
+                    raise
+            else:
+                break
+        if self._current is envelope:
+            self._settle(Delivery.ACCEPTED)
+
+    def _watch(self, flow: Flow[object]) -> Flow[object]:
+        """Carry out a flow, and keep the body of the request that is being sent."""
+        try:
+            step = next(flow)
+            while True:
+                self._body = step.request.stream if isinstance(step, Send) else None
+                step = flow.send((yield step))
+        except StopIteration as end:
+            return end.value
+        finally:
+            flow.close()
+
+    def _see(self, attempt: Attempt) -> None:
+        if attempt.delivery is not Delivery.NOT_SENT:
+            self.buffer.count_operation()
+        self._body = None
+        if self._delivery is not Delivery.UNKNOWN:
+            self._delivery = attempt.delivery
+        if self._hook is not None:
+            self._hook(attempt)
+
+    def _policy(self) -> RetryPolicy:
+        if not self._ending:
+            return self._retry
+        left = self._end_by - asyncio.get_running_loop().time()
+        return evolve(self._retry, deadline=max(0.001, min(self._retry.deadline, left)))
+
+    async def _pause(self, error: ForgeRealtimeError, calls: int) -> bool:
+        """Wait until another call makes sense; return False if that is too late."""
+        asked = error.retry_after if isinstance(error, ResponseError) else None
+        wait = self._retry.backoff(self._retry.max_attempts + calls) if asked is None else asked
+        loop = asyncio.get_running_loop()
+        at = loop.time() + wait
+        while loop.time() < at:
+            self.wake.clear()
+            if self._ending and at > self._end_by:
+                return False
+            await self._woken(at)
+        return True
+
+    async def _woken(self, at: float | None) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(at):
+                await self.wake.wait()
+
+    def _fail(self, failure: BaseException) -> None:
+        if self._failure is None:
+            self._failure = failure
+            self._cut_short()
+            if self._current is not None:
+                self._settle(self._delivery)
+            self.buffer.refuse(self._failed)
+            self._notify()
+
+    def _cut_short(self) -> None:
+        """Give up the present attempt. If its request may have left, the outcome stays unknown."""
+        if self._may_have_left():
+            self._body = None
+            self._delivery = Delivery.UNKNOWN
+            self.buffer.count_operation()
+
+    def _may_have_left(self) -> bool:
+        return self._current is not None and isinstance(self._body, TrackedBody) and self._body.sent
+
+    def _settle(self, delivery: Delivery) -> None:
+        assert self._current is not None
+        self.buffer.settle(self._current, delivery)
+        self._any_unknown = self._any_unknown or delivery is Delivery.UNKNOWN
+        self._current = None
+        self._notify()
+
+    def _notify(self) -> None:
+        """Wake everyone who waits for room or for the end of a flush."""
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+
+    def _failed(self) -> StreamError:
+        failure = self._failure
+        delivery, reason = Delivery.NOT_SENT, type(failure).__name__
+        if isinstance(failure, ForgeRealtimeError):
+            delivery, reason = failure.delivery, str(failure)
+        message = f"stream: it ended before everything was published: {reason}"
+        error = self._stream_error(message, delivery, getattr(failure, "attempts", ()))
+        error.__cause__ = failure
+        return error
+
+    def _stream_error(self, message: str, delivery: Delivery, attempts: tuple[Attempt, ...] = ()) -> StreamError:
+        report = self.buffer.report
+        delivery = Delivery.UNKNOWN if self._any_unknown else delivery
+        return StreamError(f"{message}; {report}", delivery=delivery, attempts=attempts, report=report)
+
+    def _full(self, state: str) -> StreamFullError:
+        message = (
+            f"stream: the buffer {state}: send fewer updates, or choose another overflow, max_pending or max_bytes"
+        )
+        return StreamFullError(message, report=self.buffer.report)
