@@ -18,6 +18,8 @@ from generator.__main__ import main
 from tests.support.bare import make_environment, names_of, publish_from
 from tests.support.repository import ROOT, commit, copy_repository, git
 
+pytestmark = pytest.mark.slow
+
 USER, PASSWORD = "publisher", "correct/horse@battery"
 WHEEL = f"forge_realtime-{__version__}-py3-none-any.whl"
 SDIST = f"forge_realtime-{__version__}.tar.gz"

@@ -19,7 +19,7 @@ from tests.support.web_servers import AsgiServer
 WHOLE = re.compile("^You asked: Why\\?\n\nThis is sentence 1, .*This is sentence 20, [^.]*\\.$", re.DOTALL)
 
 # Installing the packages of the front end takes a while.
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from tests.support.web_servers import AsgiServer
 Open = Callable[..., Page]
 
 # Installing the packages of the front end takes a while.
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 @pytest.fixture

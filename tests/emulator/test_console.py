@@ -19,6 +19,8 @@ from tests.emulator.api import Api
 from tests.emulator.console import Console
 from tests.support.browser import open_browser
 
+pytestmark = pytest.mark.slow
+
 CONTEXTS: dict[str, Any] = {
     "default": {"installation": "i-acme", "module": "board-panel", "context": {"project": "DEMO"}},
     "invocations": {

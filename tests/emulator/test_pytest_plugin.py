@@ -13,6 +13,8 @@ import pytest
 from forge_realtime import RealtimeClient
 from forge_realtime_emulator import Emulator
 
+pytestmark = pytest.mark.slow
+
 EXTRA = ["click", "jwt", "openapi_schema_validator", "starlette", "uvicorn", "websockets"]
 
 

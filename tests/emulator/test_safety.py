@@ -38,6 +38,7 @@ def open_files(count: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
+@pytest.mark.slow
 def test_thousand_idle_subscribers_disturb_nobody(own: Api, caplog: pytest.LogCaptureFixture) -> None:
     idle = Subscribers(own.emulator.url, 1000, is_global=False)
 

@@ -23,6 +23,8 @@ from tests.emulator.api import Api
 from tests.emulator.envelopes import ID, NO_ENVELOPES, envelope
 from tests.emulator.site import Site
 
+pytestmark = pytest.mark.slow
+
 SHIPPED = files("forge_realtime") / "frontend"
 OTHER = "f" * 32
 HOLD = 1_000

@@ -36,6 +36,8 @@ from tests.faults.phases import (
 from tests.support.callers import ASYNC_KINDS, INVOCATION, AsyncKind, async_client
 from tests.support.fault_server import Connection, FaultServer
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("kind", ASYNC_KINDS)
 @pytest.mark.parametrize("phase", PHASES)

@@ -84,6 +84,7 @@ def test_event_loop_left_open_does_not_block_the_next_one(kind: AsyncKind) -> No
     assert server.connections == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ASYNC_KINDS)
 def test_many_event_loops_leave_no_open_files(kind: AsyncKind) -> None:
     with FaultServer() as server, warnings.catch_warnings():
