@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     )
     from ._core.invocation import Invocation, current_invocation
     from ._core.retry import RetryPolicy
-    from ._document import DOCUMENT as __document__
+    from ._document import DOCUMENT as __document__  # noqa: N811 (a module attribute, like __version__)
     from ._quota.limiter import Quota
     from ._realtime.async_client import AsyncRealtimeClient
     from ._realtime.client import RealtimeClient

@@ -150,7 +150,7 @@ def ready_sync(url: str) -> Call:
 
 
 def ready_own(url: str) -> Call:
-    return _ready_sync(url, _own_connection("Connection", url))
+    return _ready_sync(url, _own_connection("PooledConnection", url))
 
 
 def _own_connection(name: str, url: str) -> Any:
@@ -183,7 +183,7 @@ def ready_async(url: str) -> Call:
 
 
 def ready_own_async(url: str) -> Call:
-    return _ready_async(url, _own_connection("AsyncConnection", url))
+    return _ready_async(url, _own_connection("AsyncPooledConnection", url))
 
 
 def ready_own_aiohttp(url: str) -> Call:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -464,16 +463,9 @@ def _judge_record(
 
 @contextmanager
 def watched_for_leaks(problems: list[str]) -> Iterator[None]:
-    """Notes new file descriptors and watchdogs that are still there afterwards."""
+    """Notes new file descriptors that are still there afterwards."""
     before = open_files()
-    # An unclosed client's sleeps until the deadline of its last call.
-    others = set(threading.enumerate())
     yield
-    for thread in set(threading.enumerate()) - others:
-        if thread.name == "forge-realtime-watchdog":
-            thread.join(1)
-            if thread.is_alive():
-                problems.append("left its watchdog")
     # The server's threads may still be closing theirs.
     until = time.monotonic() + 2
     while (left := open_files() - before) > 0 and time.monotonic() < until:

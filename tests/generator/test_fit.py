@@ -69,13 +69,13 @@ PARAMETER = {"in": "query", "required": True, "schema": {"type": "string"}}
         ),
         (
             _update(f"{PUBLISH}.parameters", {"name": "site", **PARAMETER}),
-            "_realtime/client.py",
+            "_realtime/base.py",
             "self._prepare(_publish, body=body)",
             "missing 1 required keyword-only argument: 'site'",
         ),
         (
             _update(TOKEN, {"operationId": "sign"}),
-            "_realtime/client.py",
+            "_realtime/base.py",
             "import sign_realtime_token",
             "cannot import name 'sign_realtime_token'",
         ),
