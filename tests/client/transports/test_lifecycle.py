@@ -62,6 +62,7 @@ def test_client_works_in_one_event_loop_after_another(kind: AsyncKind) -> None:
         for _ in range(3):
             asyncio.run(live.publish("c", "p"))
         asyncio.run(client.aclose())
+        del client, live
         gc.collect()
     assert len(server.received) == server.connections == 3
 
@@ -101,6 +102,7 @@ def test_many_event_loops_leave_no_open_files(kind: AsyncKind) -> None:
         # The server has an end of each connection, too.
         assert len(list(Path("/dev/fd").iterdir())) <= before + 2
         asyncio.run(client.aclose())
+        del client, live
         gc.collect()
 
 
