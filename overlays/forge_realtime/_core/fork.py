@@ -9,11 +9,9 @@ from typing import Final, Protocol
 
 
 class ForkAware(Protocol):
-    """An object with state that belongs to one process."""
+    """An object with state that belongs to one process. Its method replaces that state, once in each child."""
 
-    def reset_after_fork(self) -> None:
-        """Replace what belongs to the parent. Called once in each child."""
-        ...
+    def reset_after_fork(self) -> None: ...
 
 
 _objects: Final[weakref.WeakSet[ForkAware]] = weakref.WeakSet()
