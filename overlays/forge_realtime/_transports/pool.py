@@ -49,18 +49,14 @@ class IdleConnections(Generic[AnyConnection]):
             connection = self._connections.popleft()
         except IndexError:
             return None
-        if connection.idle_since > time.monotonic() - IDLE_SECONDS:
-            self._connections.appendleft(connection)
-            return None
-        return connection
+        if connection.idle_since <= time.monotonic() - IDLE_SECONDS:
+            return connection
+        self._connections.appendleft(connection)
+        return None
 
 
 class BaseConnectionPool:
-    """State that both kinds of pools have.
-
-    Attributes:
-        closed: Whether the client has been closed.
-    """
+    """State that both kinds of pools have."""
 
     def __init__(self) -> None:
         self._budget = RetryBudget()
@@ -69,8 +65,7 @@ class BaseConnectionPool:
         register_fork_reset(self)
 
     def _tls(self) -> ssl.SSLContext:
-        # Made when it is needed: loading the certificates takes 15 ms. Without a lock, which a fork could leave locked:
-        # a second context does no harm.
+        # Loading the certificates takes 15 ms. No lock, which a fork could leave locked: a second context is harmless.
         if self._context is None:
             self._context = httpx.create_ssl_context()
         return self._context
@@ -87,11 +82,7 @@ class BaseConnectionPool:
 
 
 class ConnectionPool(BaseConnectionPool):
-    """Blocking connections.
-
-    Args:
-        transport: The user's own transport, used in their place.
-    """
+    """Blocking connections, or the user's own transport in their place."""
 
     def __init__(self, transport: httpx.BaseTransport | None) -> None:
         super().__init__()
