@@ -36,7 +36,6 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         )
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send a request and read the head of the response."""
         # Let the loop run twice. It then knows which connections the server has closed, and aiohttp does not use them.
         await asyncio.sleep(0)
         await asyncio.sleep(0)
@@ -68,7 +67,6 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         return httpx.Response(response.status, headers=response.raw_headers, stream=_Stream(response, body))
 
     async def aclose(self) -> None:
-        """Close the connections."""
         await self._session.close()
 
     def __del__(self) -> None:
@@ -129,17 +127,14 @@ class _Protocol(ResponseHandler):
 class _Body(aiohttp.Payload):
     """Request body, written in small pieces because the writer copies them. Knows its connection."""
 
-    def __init__(self, stream: AsyncIterable[bytes]) -> None:
-        super().__init__(stream)
-        self._stream = stream
-        self._transport: asyncio.WriteTransport | None = None
-        self.written = False
+    _transport: asyncio.WriteTransport | None = None
+    written = False
 
     async def write(self, writer: AbstractStreamWriter) -> None:
         self._transport = writer.transport
         if self._transport is None or self._transport.is_closing():
             raise aiohttp.ClientConnectionError("closed before the request")
-        async for chunk in self._stream:
+        async for chunk in self._value:
             view = memoryview(chunk)
             for start in range(0, len(view), _PIECE_BYTES):
                 await writer.write(view[start : start + _PIECE_BYTES])

@@ -50,7 +50,6 @@ class AsyncConnectionPool(BaseConnectionPool):
             raise UsageError("transport='aiohttp' needs aiohttp: install forge-realtime[aiohttp].")
 
     def reset_after_fork(self) -> None:
-        """Reset state after a fork: a child must not use its parent's sockets or locks."""
         super().reset_after_fork()
         # Kept, not collected: closing them would take their sockets out of the parent's selector.
         self._inherited = self._loops
@@ -61,11 +60,7 @@ class AsyncConnectionPool(BaseConnectionPool):
         request: httpx.Request,
         timeout: float,  # noqa: ASYNC109 (as for the blocking pool)
     ) -> Response:
-        """Send a request and read the whole response, within `timeout` seconds.
-
-        Raises:
-            httpx.RequestError, OSError: There was no response, or not all of it.
-        """
+        """Send a request and read the whole response within `timeout` seconds, or raise one of `TRANSPORT_ERRORS`."""
         reset_if_forked()
         until = time.monotonic() + timeout
         if self.transport is not None:

@@ -72,12 +72,10 @@ class AsyncPooledConnection(httpx.AsyncHTTPTransport):
         self.idle_since = 0.0
 
     def is_usable(self, url: httpx.URL) -> bool:
-        """Return whether a request to `url` can be sent. A connection that the server has closed is not usable."""
         connection = self._connection
         return self._origin == _origin(url) and connection.is_available() and not connection.has_expired()
 
     async def send(self, request: httpx.Request) -> httpx.Response:
-        """Send a request and read the head of the response."""
         self._network.head_left = HEAD_BYTES
         response = await self.handle_async_request(request)
         self._network.head_left = sys.maxsize

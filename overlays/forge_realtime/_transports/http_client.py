@@ -16,7 +16,6 @@ class ClientTransport(httpx.BaseTransport):
         self._client = client
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """Send a request and read the head of the response."""
         merged = _merged(self._client, request)
         try:
             return self._client.send(merged, stream=True)
@@ -31,7 +30,6 @@ class AsyncClientTransport(httpx.AsyncBaseTransport):
         self._client = client
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send a request and read the head of the response."""
         merged = _merged(self._client, request)
         try:
             return await self._client.send(merged, stream=True)

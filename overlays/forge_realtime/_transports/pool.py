@@ -32,14 +32,12 @@ class IdleConnections(Generic[AnyConnection]):
         self._connections: deque[AnyConnection] = deque()
 
     def take(self) -> AnyConnection | None:
-        """Remove the connection that was used last."""
         try:
             return self._connections.pop()
         except IndexError:
             return None
 
     def give(self, connection: AnyConnection) -> None:
-        """Add a connection that has just been used."""
         connection.idle_since = time.monotonic()
         self._connections.append(connection)
 
@@ -71,7 +69,6 @@ class BaseConnectionPool:
         return self._context
 
     def reset_after_fork(self) -> None:
-        """Reset state after a fork: a child must not use its parent's sockets or locks."""
         self._budget = RetryBudget()
 
     @property
@@ -91,17 +88,12 @@ class ConnectionPool(BaseConnectionPool):
         self._places = _Places()
 
     def reset_after_fork(self) -> None:
-        """Reset state after a fork: a child must not use its parent's sockets or locks."""
         super().reset_after_fork()
         self._close_idle()
         self._places = _Places()
 
     def send(self, request: httpx.Request, timeout: float) -> Response:
-        """Send a request and read the whole response, within `timeout` seconds.
-
-        Raises:
-            httpx.RequestError, OSError: There was no response, or not all of it.
-        """
+        """Send a request and read the whole response within `timeout` seconds, or raise one of `TRANSPORT_ERRORS`."""
         reset_if_forked()
         until = time.monotonic() + timeout
         if self.transport is not None:
