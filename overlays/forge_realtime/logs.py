@@ -77,8 +77,9 @@ class JsonFormatter(logging.Formatter):
 
 
 def _forge_invocation(record: logging.LogRecord) -> str | None:
-    if hasattr(record, "forge_invocation"):
-        return record.forge_invocation if isinstance(record.forge_invocation, str) else None
+    if "forge_invocation" in vars(record):
+        value = vars(record)["forge_invocation"]
+        return value if isinstance(value, str) else None
     invocation = current_invocation()
     return invocation.log_attributes if invocation else None
 

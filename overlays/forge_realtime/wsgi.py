@@ -51,6 +51,6 @@ class _Body:
             yield chunk
 
     def close(self) -> None:
-        if hasattr(self._body, "close"):
+        if close := getattr(self._body, "close", None):
             with activated(self._invocation):
-                self._body.close()
+                close()

@@ -55,11 +55,7 @@ class AsyncConnectionPool(BaseConnectionPool):
         self._inherited = self._loops
         self._loops = {}
 
-    async def send(
-        self,
-        request: httpx.Request,
-        timeout: float,  # noqa: ASYNC109 (as for the blocking pool)
-    ) -> Response:
+    async def send(self, request: httpx.Request, timeout: float) -> Response:  # noqa: ASYNC109 (as the blocking pool)
         """Send a request and read the whole response within `timeout` seconds, or raise one of `TRANSPORT_ERRORS`."""
         reset_if_forked()
         until = time.monotonic() + timeout

@@ -9,7 +9,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
-from typing import Final, Generic, TypeVar, cast
+from typing import Final, TypeVar, cast
 
 import httpx
 
@@ -25,31 +25,28 @@ RESPONSE_BYTES: Final = 16 * 1024 * 1024
 AnyConnection = TypeVar("AnyConnection", PooledConnection, AsyncPooledConnection)
 
 
-class IdleConnections(Generic[AnyConnection]):
-    """Idle connections, most recently used first. Each method is atomic."""
-
-    def __init__(self) -> None:
-        self._connections: deque[AnyConnection] = deque()
+class IdleConnections(deque[AnyConnection]):
+    """Idle connections, the most recently used one last. Each method is atomic."""
 
     def take(self) -> AnyConnection | None:
         try:
-            return self._connections.pop()
+            return self.pop()
         except IndexError:
             return None
 
     def give(self, connection: AnyConnection) -> None:
         connection.idle_since = time.monotonic()
-        self._connections.append(connection)
+        self.append(connection)
 
     def take_expired(self) -> AnyConnection | None:
         """Remove the connection that has been idle longest, if that is longer than `IDLE_SECONDS`."""
         try:
-            connection = self._connections.popleft()
+            connection = self.popleft()
         except IndexError:
             return None
         if connection.idle_since <= time.monotonic() - IDLE_SECONDS:
             return connection
-        self._connections.appendleft(connection)
+        self.appendleft(connection)
         return None
 
 
