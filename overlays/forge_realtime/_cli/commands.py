@@ -19,13 +19,13 @@ from attrs import asdict
 from click.core import ParameterSource
 from click.shell_completion import get_completion_class
 
-from .._core.errors import Attempt, Delivery, ForgeRealtimeError, ResponseError, UsageError
+from .._core.errors import Delivery, ForgeRealtimeError, ResponseError, UsageError
 from .._core.invocation import Invocation
 from .._realtime.client import RealtimeClient
 from .._realtime.operations import Permission
 from .._realtime.results import PublishResult, RealtimeToken
 from .._version import __version__
-from .doctor import VARIABLE, Finding, Target, check_account, examine, open_client
+from .doctor import VARIABLE, Target, check_account, examine, open_client
 
 _ENTRY_POINTS: Final = "forge_realtime.commands"
 
@@ -39,8 +39,6 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class _Commands(click.Group):
-    """The commands of this module and those that other packages add."""
-
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted({*super().list_commands(ctx), *entry_points(group=_ENTRY_POINTS).names})
 
@@ -328,11 +326,9 @@ def _print_token(signed: RealtimeToken, as_json: bool) -> None:
 
 
 def _print_json(described: dict[str, Any]) -> None:
-    click.echo(json.dumps(described, default=_to_json))
-
-
-def _to_json(value: Delivery | Attempt | Finding) -> object:
-    return value.value if isinstance(value, Delivery) else asdict(value)
+    # Attempts and findings are attrs objects.
+    text = json.dumps(described, default=lambda value: value.value if isinstance(value, Delivery) else asdict(value))
+    click.echo(text)
 
 
 def _is_from_environment(parameter: str) -> bool:
