@@ -63,11 +63,14 @@ class AsyncConnectionPool(BaseConnectionPool):
             request.extensions = {"timeout": httpx.Timeout(timeout).as_dict()}
             return await _exchange(self.transport.handle_async_request(request), request, until)
         loop = self._loop()
-        try:
-            async with asyncio.timeout(timeout if loop.places.locked() else None):
-                await loop.places.acquire()
-        except TimeoutError:
-            raise httpx.PoolTimeout(f"all {CONNECTIONS} connections are in use") from None
+        if loop.places.locked():
+            try:
+                async with asyncio.timeout(timeout):
+                    await loop.places.acquire()
+            except TimeoutError:
+                raise httpx.PoolTimeout(f"all {CONNECTIONS} connections are in use") from None
+        else:
+            await loop.places.acquire()
         try:
             if self._aiohttp is not None and not is_intercepted():
                 return await self._send_with_aiohttp(self._aiohttp, loop, request, until)

@@ -169,8 +169,8 @@ class _AsyncNetwork(httpcore.AsyncNetworkBackend, httpcore.AsyncNetworkStream):
         self._stream = await self._stream.start_tls(*args, **kwargs)
         return self
 
-    async def write(self, *args: Any, **kwargs: Any) -> None:
-        await self._stream.write(*args, **kwargs)
+    def write(self, *args: Any, **kwargs: Any) -> Any:
+        return self._stream.write(*args, **kwargs)
 
     async def read(self, max_bytes: int, *_: Any, **__: Any) -> bytes:
         data = await self._stream.read(_allowed(max_bytes, self.head_left))
