@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Final, Self, TypeAlias, cast
+from typing import Any, Final, Self, cast
 
 import httpcore
 import httpx
@@ -24,20 +24,11 @@ HEAD_BYTES: Final = 64 * 1024
 # Few enough that parsing them does not delay the next look at the clock.
 _PIECE_BYTES: Final = 4 * 1024
 
-# Scheme, and host with port.
-Origin: TypeAlias = tuple[str, bytes]
-
 
 class PooledConnection(httpx.HTTPTransport):
-    """One blocking connection, made with the first request.
+    """One blocking connection to the server of a URL, made with the first request.
 
-    Args:
-        url: Any URL of the server.
-        context: Verifies the server's certificate, for an https URL.
-        keepalive: Seconds after which an idle connection is no longer used.
-
-    Attributes:
-        idle_since: When the last exchange ended, in seconds of `time.monotonic()`.
+    It is no longer used after `keepalive` idle seconds. `idle_since` and `until` are times of `time.monotonic()`.
     """
 
     def __init__(self, url: httpx.URL, context: ssl.SSLContext | None, keepalive: float) -> None:
@@ -56,12 +47,7 @@ class PooledConnection(httpx.HTTPTransport):
         return self._origin == _origin(url) and connection.is_available() and not connection.has_expired()
 
     def send(self, request: httpx.Request, until: float) -> httpx.Response:
-        """Send a request and read the head of the response.
-
-        Args:
-            request: A request to this server.
-            until: When the exchange must end, with the body, in seconds of `time.monotonic()`.
-        """
+        """Send a request and read the head of the response. The body must be read by `until`, too."""
         self._network.until = until
         self._network.head_left = HEAD_BYTES
         response = self.handle_request(request)
@@ -74,7 +60,7 @@ class PooledConnection(httpx.HTTPTransport):
 
 
 class AsyncPooledConnection(httpx.AsyncHTTPTransport):
-    """One connection with asyncio, made with the first request. Arguments and attributes: see `PooledConnection`."""
+    """One connection with asyncio, otherwise as `PooledConnection`."""
 
     def __init__(self, url: httpx.URL, context: ssl.SSLContext | None, keepalive: float) -> None:
         self._origin = _origin(url)
@@ -86,12 +72,10 @@ class AsyncPooledConnection(httpx.AsyncHTTPTransport):
         self.idle_since = 0.0
 
     def is_usable(self, url: httpx.URL) -> bool:
-        """Return whether a request to `url` can be sent. A connection that the server has closed is not usable."""
         connection = self._connection
         return self._origin == _origin(url) and connection.is_available() and not connection.has_expired()
 
     async def send(self, request: httpx.Request) -> httpx.Response:
-        """Send a request and read the head of the response."""
         self._network.head_left = HEAD_BYTES
         response = await self.handle_async_request(request)
         self._network.head_left = sys.maxsize
@@ -227,7 +211,7 @@ def _is_readable(connected: socket.socket) -> bool:
     return bool(poll.poll(0))
 
 
-def _origin(url: httpx.URL) -> Origin:
+def _origin(url: httpx.URL) -> tuple[str, bytes]:
     return url.scheme, url.netloc
 
 
