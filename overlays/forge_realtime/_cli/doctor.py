@@ -7,7 +7,7 @@ import os
 import socket
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, Literal, TypeAlias
 
 import httpx
@@ -16,7 +16,9 @@ from attrs import define, frozen
 from .._core.authorization import HEADER, Authorization
 from .._core.errors import ForgeRealtimeError, ResponseError, UsageError
 from .._core.invocation import Invocation
+from .._core.responses import TRANSPORT_ERRORS, Response
 from .._realtime.client import RealtimeClient
+from .._transports.pool import ConnectionPool
 
 VARIABLE: Final = "FORGE_EGRESS_PROXY_URL"
 _START_EMULATOR: Final = "start `forge-realtime emulate` and export the address that it prints"
@@ -138,10 +140,9 @@ def _check_connection(target: Target) -> tuple[Outcome, str]:
 
 def _check_sidecar(target: Target) -> tuple[Outcome, str]:
     try:
-        with _http_client() as client:
-            # A sidecar has no such path, and the request has no authorization: it cannot change anything there.
-            response = client.get(f"{target.address}/_emulator/state")
-    except httpx.RequestError as error:
+        # A sidecar has no such path, and the request has no authorization: it cannot change anything there.
+        response = _get(f"{target.address}/_emulator/state")
+    except TRANSPORT_ERRORS as error:
         return "problem", (
             f"{target.address} accepts connections but gives no HTTP response ({type(error).__name__})."
             " Check the port, and whether it is http:// or https://."
@@ -171,7 +172,7 @@ def _check_round_trip(target: Target) -> tuple[Outcome, str]:
             return _get_context(target)
     except httpx.TimeoutException:
         return "problem", f"Nothing came within {_TIMEOUT:g} s. Is the other side busy? Try again."
-    except httpx.RequestError as error:
+    except TRANSPORT_ERRORS as error:
         return "problem", f"The connection broke ({type(error).__name__}). Is the other side still running?"
     return "skipped", "To request its context, give the --invocation of a request in progress. Nothing is published."
 
@@ -187,10 +188,18 @@ CHECKS: Final[tuple[tuple[str, Callable[[Target], tuple[Outcome, str]]], ...]] =
 )
 
 
+def _get(url: str, headers: Mapping[str, str] | None = None) -> Response:
+    # The pool bounds the whole exchange in time and size, as for the client's own calls.
+    pool = ConnectionPool(None)
+    try:
+        return pool.send(httpx.Request("GET", url, headers=headers), _TIMEOUT)
+    finally:
+        pool.close()
+
+
 def _get_context(target: Target) -> tuple[Outcome, str]:
     identity = Authorization(invocation_id=target.invocation, as_=target.as_, account_id=target.account)
-    with _http_client() as client:
-        response = client.get(f"{target.address}/invocation/context", headers={HEADER: identity.header})
+    response = _get(f"{target.address}/invocation/context", {HEADER: identity.header})
     status = response.status_code
     if status == 200 and isinstance(_json_object(response.text).get("app"), dict):
         return "ok", "GET /invocation/context returned the context of the invocation; nothing was published"

@@ -112,7 +112,8 @@ class _Protocol(ResponseHandler):
             self.head_left -= len(head)
             super().data_received(head)
             if self.head_left == 0:
-                self.abort()
+                if self.transport is not None:
+                    self.transport.abort()
                 self.set_exception(aiohttp.ServerDisconnectedError())
                 return
         if data:

@@ -40,6 +40,7 @@ class AsyncConnectionPool(BaseConnectionPool):
         super().__init__()
         self.transport = transport
         self._loops: dict[asyncio.AbstractEventLoop, _LoopConnections] = {}
+        self._inherited: list[dict[asyncio.AbstractEventLoop, _LoopConnections]] = []
         self._aiohttp: type[AiohttpTransport] | None = None
         if transport is None and aiohttp is not False and find_spec("aiohttp") is not None:
             # Not in the first call, inside an event loop: it takes a tenth of a second.
@@ -52,7 +53,7 @@ class AsyncConnectionPool(BaseConnectionPool):
     def reset_after_fork(self) -> None:
         super().reset_after_fork()
         # Kept, not collected: closing them would take their sockets out of the parent's selector.
-        self._inherited = self._loops
+        self._inherited.append(self._loops)
         self._loops = {}
 
     async def send(self, request: httpx.Request, timeout: float) -> Response:  # noqa: ASYNC109 (as the blocking pool)

@@ -2,7 +2,8 @@
 
 httpx's own transports have a pool of connections, which takes nearly as long for a request as the connection itself and
 gets slow with many requests in flight. The transports here are httpx's with a single connection in place of the pool:
-mocks and tracers that patch httpx or httpcore see every request.
+mocks and tracers that patch httpx's transports or httpcore's connections see every request. Patches of httpcore's
+pools, which are not used, see none.
 """
 
 from __future__ import annotations

@@ -147,6 +147,7 @@ class _Places(SimpleQueue[_Place]):
     """
 
     def __init__(self) -> None:
+        super().__init__()
         self._all: list[Callable[[], _Place | None]] = [lambda: None] * CONNECTIONS
         # Reentrant: a signal handler may make a call in the midst of it.
         self._lock = threading.RLock()
