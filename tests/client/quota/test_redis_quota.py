@@ -59,9 +59,9 @@ print(json.dumps({"log": log, "attempts": [len(result.attempts) for result in re
 
 @pytest.fixture(autouse=True)
 def fresh_reservers() -> Iterator[None]:
-    redis_module._reservers.reset_after_fork()
+    redis_module._new_reserver.cache_clear()
     yield
-    redis_module._reservers.reset_after_fork()
+    redis_module._new_reserver.cache_clear()
 
 
 @pytest.fixture
@@ -282,7 +282,7 @@ def test_stuck_thread_leaves_the_share_of_the_process() -> None:
 def test_signal_handler_may_publish_while_its_thread_holds_the_locks(server: RedisServer) -> None:
     store = RedisStore(server.url, replicas=1)
     reserver = store.reserver()
-    with redis_module._reservers._lock, reserver._changed:
+    with _quota._state._lock, reserver._changed:
         bucket = _quota._state.bucket(Quota(store=store), "http://localhost", "i")
         assert bucket.request(Waiter(False, time.monotonic() + 30), time.monotonic()) > 0
     assert reserver._thread is not None
