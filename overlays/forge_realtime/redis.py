@@ -8,11 +8,13 @@ A moving window would not ensure that: permits reserved at its end could be used
 
 from __future__ import annotations
 
+import hashlib
 import math
 import random
 import re
 import threading
 import time
+from collections import deque
 from contextlib import suppress
 from functools import cache
 from typing import Final, cast
@@ -24,7 +26,7 @@ from ._core.errors import UsageError
 from ._core.fork import register_fork_reset
 from ._core.log import logger
 from ._core.retry import is_number
-from ._quota.bucket import SLOT, SharedBucket
+from ._quota.bucket import Bucket
 
 try:
     import redis
@@ -35,9 +37,12 @@ except ModuleNotFoundError as error:
         f"{__name__} needs the extra redis: pip install 'forge-realtime[redis]'", name=error.name
     ) from None
 
-_SLOTS_PER_SECOND: Final = round(1 / SLOT)
+_SLOTS_PER_SECOND: Final = 10
 _CLOCK_SAMPLES: Final = 3
 # Seconds.
+_SLOT: Final = 1 / _SLOTS_PER_SECOND
+# How long the server takes to reserve permits.
+_ROUND_TRIP: Final = 0.003
 _RETRY_PAUSE: Final = 1.0
 # By then all processes have retried.
 _SETTLING: Final = 2 * _RETRY_PAUSE
@@ -84,9 +89,91 @@ class RedisStore:
         # Not raised from those errors: they can quote the URL.
         raise UsageError("RedisStore: url must be an address such as redis://localhost:6379/0.")
 
-    def reserver(self) -> _Reserver:
-        """Return the reserver of this process. Stores with equal settings have the same one."""
-        return _new_reserver(self)
+    def new_bucket(self, per_second: float, installation: str | None, now: float) -> Bucket:
+        """Make the bucket of an installation. For the limiter, see `Store`."""
+        if installation is None:
+            # Processes cannot agree on a key: each uses its share.
+            return Bucket(per_second / self.replicas, 1, now)
+        key = hashlib.sha256(installation.encode()).hexdigest()[:32]
+        return _SharedBucket(key, per_second, self.replicas, _reserver_of(self), now)
+
+
+class _SharedBucket(Bucket):
+    """A bucket that shares its quota with other processes: each operation needs a permit that was reserved in a store.
+
+    `key` is the name of the quota in the store, and `per_second` is for all processes together. While the store is not
+    available, the bucket uses this process's share, `per_second / replicas`, without a burst.
+    """
+
+    def __init__(self, key: str, per_second: float, replicas: int, reserver: _Reserver, now: float) -> None:
+        super().__init__(per_second / replicas, 1, now)
+        # What a process begins on its own comes on top of what it has reserved: start with nothing.
+        self._tokens = 0.0
+        self.key = key
+        self._replicas = replicas
+        self._reserver = reserver
+        # When each reserved permit becomes valid, and when it expires.
+        self._reserved: deque[tuple[float, float]] = deque()
+        self._exhausted_until = now
+
+    @property
+    def rate(self) -> float:
+        """Operations per second, of all processes together."""
+        return self._rate * self._replicas
+
+    def lower_limits(self, per_second: float, burst: int) -> None:
+        """Lower the limits, of which `per_second` is for all processes together."""
+        super().lower_limits(per_second / self._replicas, burst)
+
+    def count_missing(self, now: float) -> int:
+        """Count the permits that the waiters still need. Not positive if there are enough."""
+        with self._lock:
+            self._drop_expired(now)
+            waiting = sum(waiter.until >= now for waiter in [*self._calls, *self._streams])
+            if not self._reserver.is_settled(now):
+                # Until then this process uses only its share: more permits would be lost to the others.
+                waiting = min(waiting, math.ceil(self._rate * _SLOT))
+            return waiting - len(self._reserved)
+
+    def add_reserved(self, start: float, end: float, permits: int) -> None:
+        with self._lock:
+            self._reserved.extend([(start, end)] * permits)
+
+    def mark_exhausted(self, until: float) -> None:
+        """Note that no more permits can be reserved until then."""
+        with self._lock:
+            self._exhausted_until = until
+
+    def _wait(self, operations: int, now: float) -> float:
+        own = super()._wait(operations, now)
+        if self._filled > now:
+            return own
+        if not self._reserver.is_available(now):
+            # Makes sure that its thread runs, which tries the store again.
+            self._reserver.request(self)
+            return own
+        settled = self._reserver.is_settled(now)
+        if settled:
+            # When the store fails, this process's own share begins with nothing.
+            self._tokens = 0.0
+        self._drop_expired(now)
+        missing = operations - len(self._reserved)
+        if missing <= 0:
+            start, _ = self._reserved[operations - 1]
+            shared = max(0.0, start - now)
+        else:
+            self._reserver.request(self)
+            shared = max(_ROUND_TRIP, self._exhausted_until - now, missing / self.rate - 2 * _SLOT)
+        return shared if settled else max(shared, own)
+
+    def _take(self) -> None:
+        self._tokens = max(0.0, self._tokens - 1)
+        if self._reserved:
+            self._reserved.popleft()
+
+    def _drop_expired(self, now: float) -> None:
+        while self._reserved and self._reserved[0][1] <= now:
+            self._reserved.popleft()
 
 
 class _Counters:
@@ -144,7 +231,7 @@ class _Reserver:
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         # When to reserve permits for each bucket that lacks some.
-        self._due: dict[SharedBucket, float] = {}
+        self._due: dict[_SharedBucket, float] = {}
         # The reserving thread changes these, any thread reads them. `_up_since` is None while the server is gone.
         self._up_since: float | None = -math.inf
         self._busy_since: float | None = None
@@ -152,7 +239,7 @@ class _Reserver:
         self._gone_since = 0.0
         self._retry_at = -math.inf
         # The first slot of each bucket that is not known to be full.
-        self._open_slots: WeakKeyDictionary[SharedBucket, int] = WeakKeyDictionary()
+        self._open_slots: WeakKeyDictionary[_SharedBucket, int] = WeakKeyDictionary()
 
     def is_available(self, now: float) -> bool:
         busy_since = self._busy_since
@@ -162,7 +249,7 @@ class _Reserver:
         up_since = self._up_since
         return up_since is not None and now - up_since >= _SETTLING
 
-    def request(self, bucket: SharedBucket) -> None:
+    def request(self, bucket: _SharedBucket) -> None:
         thread = self._thread
         if bucket in self._due and thread is not None and thread.is_alive():
             return
@@ -189,7 +276,7 @@ class _Reserver:
             finally:
                 self._busy_since = None
 
-    def _wait_for_work(self) -> list[SharedBucket] | None:
+    def _wait_for_work(self) -> list[_SharedBucket] | None:
         """Wait for a due bucket, or for the next retry. Return the due buckets, or None to end the thread."""
         with self._changed:
             now = time.monotonic()
@@ -228,7 +315,7 @@ class _Reserver:
                 self._store.replicas,
             )
 
-    def _reserve(self, bucket: SharedBucket) -> None:
+    def _reserve(self, bucket: _SharedBucket) -> None:
         """Reserve the permits that a bucket lacks, in the current slot and the next one."""
         now = time.monotonic()
         missing = bucket.count_missing(now)
@@ -260,7 +347,7 @@ class _Reserver:
 
 
 @cache
-def _new_reserver(store: RedisStore) -> _Reserver:
+def _reserver_of(store: RedisStore) -> _Reserver:
     return _Reserver(store)
 
 

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections import deque
-from typing import Final, Protocol
+from typing import Final
 
 from attrs import define
 
@@ -18,13 +17,8 @@ _MIN_WAIT: Final = 0.001
 _MAX_RETRY_AFTER: Final = 60.0
 # The platform counts by the second: several refusals within one second have the same cause.
 _REFUSAL_WINDOW: Final = 1.0
-# How long a store takes to reserve permits.
-_STORE_WAIT: Final = 0.003
 # The part of the full rate that returns each second: from half to full in five seconds.
 _RECOVERY: Final = 0.1
-
-SLOT: Final = 0.1
-"""Length of a slot in seconds. A reserved permit is valid for one slot."""
 
 
 @define(eq=False)
@@ -130,95 +124,3 @@ class Bucket:
             self._tokens = min(float(self._burst), self._tokens + elapsed * self._rate)
             self._rate = min(self._per_second, self._rate + elapsed * _RECOVERY * self._per_second)
             self._filled = now
-
-
-class Reserver(Protocol):
-    """Reserves permits in a store that processes share. It never blocks the bucket that asks."""
-
-    def is_available(self, now: float) -> bool:
-        """Whether permits can be reserved now."""
-
-    def is_settled(self, now: float) -> bool:
-        """Whether the store has been available for so long that all processes use it again."""
-
-    def request(self, bucket: SharedBucket) -> None:
-        """Reserve permits for a bucket soon, as many as `count_missing` says, and give them to `add_reserved`."""
-
-
-class SharedBucket(Bucket):
-    """A bucket that shares its quota with other processes: each operation needs a permit that was reserved in a store.
-
-    `key` is the name of the quota in the store, and `per_second` is for all processes together. While the store is not
-    available, the bucket uses this process's share, `per_second / replicas`, without a burst.
-    """
-
-    def __init__(self, key: str, per_second: float, replicas: int, reserver: Reserver, now: float) -> None:
-        super().__init__(per_second / replicas, 1, now)
-        # What a process begins on its own comes on top of what it has reserved: start with nothing.
-        self._tokens = 0.0
-        self.key = key
-        self._replicas = replicas
-        self._reserver = reserver
-        # When each reserved permit becomes valid, and when it expires.
-        self._reserved: deque[tuple[float, float]] = deque()
-        self._exhausted_until = now
-
-    @property
-    def rate(self) -> float:
-        """Operations per second, of all processes together."""
-        return self._rate * self._replicas
-
-    def lower_limits(self, per_second: float, burst: int) -> None:
-        """Lower the limits, of which `per_second` is for all processes together."""
-        super().lower_limits(per_second / self._replicas, burst)
-
-    def count_missing(self, now: float) -> int:
-        """Count the permits that the waiters still need. Not positive if there are enough."""
-        with self._lock:
-            self._drop_expired(now)
-            waiting = sum(waiter.until >= now for waiter in [*self._calls, *self._streams])
-            if not self._reserver.is_settled(now):
-                # Until then this process uses only its share: more permits would be lost to the others.
-                waiting = min(waiting, math.ceil(self._rate * SLOT))
-            return waiting - len(self._reserved)
-
-    def add_reserved(self, start: float, end: float, permits: int) -> None:
-        """Add permits that are valid from `start` to `end`."""
-        with self._lock:
-            self._reserved.extend([(start, end)] * permits)
-
-    def mark_exhausted(self, until: float) -> None:
-        """Note that no more permits can be reserved until then."""
-        with self._lock:
-            self._exhausted_until = until
-
-    def _wait(self, operations: int, now: float) -> float:
-        own = super()._wait(operations, now)
-        if self._filled > now:
-            return own
-        if not self._reserver.is_available(now):
-            # Makes sure that its thread runs, which tries the store again.
-            self._reserver.request(self)
-            return own
-        settled = self._reserver.is_settled(now)
-        if settled:
-            # When the store fails, this process's own share begins with nothing.
-            self._tokens = 0.0
-        self._drop_expired(now)
-        missing = operations - len(self._reserved)
-        if missing <= 0:
-            start, _ = self._reserved[operations - 1]
-            shared = max(0.0, start - now)
-        else:
-            self._reserver.request(self)
-            shared = max(_STORE_WAIT, self._exhausted_until - now, missing / self.rate - 2 * SLOT)
-        return shared if settled else max(shared, own)
-
-    def _take(self) -> None:
-        self._tokens = max(0.0, self._tokens - 1)
-        if self._reserved:
-            self._reserved.popleft()
-
-    def _drop_expired(self, now: float) -> None:
-        while self._reserved and self._reserved[0][1] <= now:
-            self._reserved.popleft()

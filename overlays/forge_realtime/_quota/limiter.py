@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import threading
 import time
@@ -22,7 +21,7 @@ from .._core.fork import register_fork_reset, reset_if_forked
 from .._core.log import logger
 from .._core.responses import Response, TransportError
 from .._core.retry import is_number
-from .bucket import Bucket, Reserver, SharedBucket, Waiter
+from .bucket import Bucket, Waiter
 
 _MAX_BUCKETS: Final = 1_000
 _MAX_INVOCATIONS: Final = 10_000
@@ -36,12 +35,9 @@ _LOOKUP_RETRY: Final = 10.0
 class Store(Protocol):
     """A store through which processes share a quota, for example `forge_realtime.redis.RedisStore`."""
 
-    @property
-    def replicas(self) -> int:
-        """How many processes share the quota."""
-
-    def reserver(self) -> Reserver:
-        """Return what reserves permits for the buckets of this process."""
+    def new_bucket(self, per_second: float, installation: str | None, now: float) -> Bucket:
+        """Make the bucket of an installation, or of all whose installation is unknown."""
+        ...
 
 
 @frozen(kw_only=True)
@@ -80,7 +76,7 @@ class Quota:
             raise UsageError("Quota: burst must be a whole number of operations, at least 1.")
         if self.installation_id is not None:
             Authorization(installation_id=self.installation_id)
-        if self.store is not None and not hasattr(self.store, "reserver"):
+        if self.store is not None and not hasattr(self.store, "new_bucket"):
             raise UsageError("Quota: store must be a store such as forge_realtime.redis.RedisStore(...), or None.")
 
 
@@ -151,10 +147,9 @@ class QuotaLimiter:
             header = Authorization(invocation_id=invocation, as_=None).header
             request = httpx.Request("GET", f"{self._address}/invocation/context", headers={HEADER: header})
             outcome = yield Send(request, max(0.001, min(_LOOKUP_TIMEOUT, until - now)))
-            _state.remember(key, outcome, time.monotonic())
+            return _state.remember(key, outcome, time.monotonic())
         finally:
             _state.end_lookup(key)
-        return _state.installation(key, time.monotonic())[1]
 
 
 class _ProcessState:
@@ -184,7 +179,11 @@ class _ProcessState:
                 now = time.monotonic()
                 if len(self._buckets) >= _MAX_BUCKETS:
                     self._buckets = {key: bucket for key, bucket in self._buckets.items() if not bucket.is_idle(now)}
-                bucket = self._buckets[key] = _new_bucket(quota, installation, now)
+                if quota.store is None:
+                    bucket = Bucket(quota.per_second, quota.burst, now)
+                else:
+                    bucket = quota.store.new_bucket(quota.per_second, installation, now)
+                self._buckets[key] = bucket
         bucket.lower_limits(quota.per_second, quota.burst)
         return bucket
 
@@ -212,8 +211,10 @@ class _ProcessState:
         with self._lock:
             self._lookups.pop(key, None)
 
-    def remember(self, key: tuple[str, str | None], outcome: Response | TransportError | None, now: float) -> None:
-        """Remember the installation, or when to retry the lookup."""
+    def remember(
+        self, key: tuple[str, str | None], outcome: Response | TransportError | None, now: float
+    ) -> str | None:
+        """Remember and return the installation, or remember when to retry the lookup."""
         status = outcome.status_code if isinstance(outcome, Response) else None
         installation = _installation_in(outcome) if isinstance(outcome, Response) and status == 200 else None
         if installation is None:
@@ -229,17 +230,7 @@ class _ProcessState:
             self._installations.move_to_end(key)
             if len(self._installations) > _MAX_INVOCATIONS:
                 self._installations.popitem(last=False)
-
-
-def _new_bucket(quota: Quota, installation: str | None, now: float) -> Bucket:
-    store = quota.store
-    if store is None:
-        return Bucket(quota.per_second, quota.burst, now)
-    if installation is None:
-        # Processes cannot agree on a key: each uses its share.
-        return Bucket(quota.per_second / store.replicas, 1, now)
-    key = hashlib.sha256(installation.encode()).hexdigest()[:32]
-    return SharedBucket(key, quota.per_second, store.replicas, store.reserver(), now)
+        return installation
 
 
 def _installation_in(context: Response) -> str | None:
