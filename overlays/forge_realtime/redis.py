@@ -17,6 +17,7 @@ import time
 from collections import deque
 from contextlib import suppress
 from functools import cache
+from queue import Empty, SimpleQueue
 from typing import Final, cast
 from weakref import WeakKeyDictionary
 
@@ -227,8 +228,10 @@ class _Reserver:
 
     def reset_after_fork(self) -> None:
         """Start anew: a child has neither its parent's thread nor its connections."""
-        # Any thread changes these, holding `_changed`. Its lock is reentrant: a signal handler may publish.
-        self._changed = threading.Condition()
+        # Any thread changes these, holding `_lock`. It is reentrant, as a signal handler may publish; and not a
+        # Condition, whose lock an interrupt can leave locked.
+        self._lock = threading.RLock()
+        self._wake: SimpleQueue[None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         # When to reserve permits for each bucket that lacks some.
         self._due: dict[_SharedBucket, float] = {}
@@ -253,9 +256,9 @@ class _Reserver:
         thread = self._thread
         if bucket in self._due and thread is not None and thread.is_alive():
             return
-        with self._changed:
+        with self._lock:
             self._due.setdefault(bucket, -math.inf)
-            self._changed.notify()
+            self._wake.put(None)
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._run, name="forge-realtime-quota", daemon=True)
                 try:
@@ -278,12 +281,16 @@ class _Reserver:
 
     def _wait_for_work(self) -> list[_SharedBucket] | None:
         """Wait for a due bucket, or for the next retry. Return the due buckets, or None to end the thread."""
-        with self._changed:
-            now = time.monotonic()
+        now = time.monotonic()
+        with self._lock:
             at = self._retry_at if self._up_since is None else min(self._due.values(), default=now + _IDLE)
+        with suppress(Empty):
             if at > now:
-                self._changed.wait(at - now)
-                now = time.monotonic()
+                self._wake.get(timeout=at - now)
+            while True:
+                self._wake.get_nowait()
+        with self._lock:
+            now = time.monotonic()
             if self._due or self._up_since is None:
                 return [bucket for bucket, at in self._due.items() if at <= now]
             self._thread = None
@@ -336,13 +343,13 @@ class _Reserver:
             slot += 1
         self._open_slots[bucket] = slot
         if missing <= 0:
-            with self._changed:
+            with self._lock:
                 del self._due[bucket]
             return
         # At a random time, so that processes take turns at being the first.
         due = self._counters.start_of(current + 1) + random.random() / _SLOTS_PER_SECOND
         bucket.mark_exhausted(due)
-        with self._changed:
+        with self._lock:
             self._due[bucket] = due
 
 

@@ -36,7 +36,7 @@ class AsyncStream:
     @property
     def report(self) -> StreamReport:
         """What became of the updates so far; final at the end of the block."""
-        return self._publisher.buffer.report
+        return self._publisher.report
 
     async def send(self, update: Payload) -> None:
         """Take an update, to be published with others, and return. `overflow` says whether this may wait.

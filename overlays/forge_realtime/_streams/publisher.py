@@ -21,6 +21,7 @@ from .._core.errors import (
     ResponseError,
     StreamError,
     StreamFullError,
+    StreamReport,
     TimedOutError,
     UsageError,
 )
@@ -39,7 +40,7 @@ RunFlow: TypeAlias = Callable[[Flow[object]], Awaitable[object]]
 class Publisher:
     """Publishes one stream with asyncio. `AsyncStream` and `Stream` are its interfaces.
 
-    Any thread may call `offer` and `check`, and read `buffer.report`. Everything else belongs to one event loop.
+    Any thread may call `offer` and `check`, and read `report`. Everything else belongs to one event loop.
     """
 
     def __init__(self, options: StreamOptions, slots: Slots, run: RunFlow, retry: RetryPolicy) -> None:
@@ -91,6 +92,12 @@ class Publisher:
         self.buffer.refuse(
             lambda: UsageError("This stream belongs to the parent process: make another one in this process.")
         )
+
+    @property
+    def report(self) -> StreamReport:
+        """Counts of the updates so far."""
+        reset_if_forked()
+        return self.buffer.report
 
     def check(self) -> None:
         """Raise an error if the stream takes no updates."""
@@ -259,6 +266,8 @@ class Publisher:
             self._hook(attempt)
 
     def _policy(self) -> RetryPolicy:
+        if self._end_by == math.inf:
+            return self._retry
         left = self._end_by - asyncio.get_running_loop().time()
         return evolve(self._retry, deadline=max(0.001, min(self._retry.deadline, left)))
 
@@ -317,14 +326,19 @@ class Publisher:
         if isinstance(failure, ForgeRealtimeError):
             delivery, reason = failure.delivery, str(failure)
         message = f"stream: it ended before everything was published: {reason}"
-        error = self._stream_error(message, delivery, getattr(failure, "attempts", ()))
+        error = self._stream_error(message, delivery, failure)
         error.__cause__ = failure
         return error
 
-    def _stream_error(self, message: str, delivery: Delivery, attempts: tuple[Attempt, ...] = ()) -> StreamError:
+    def _stream_error(self, message: str, delivery: Delivery, failure: BaseException | None = None) -> StreamError:
         report = self.buffer.report
-        delivery = Delivery.UNKNOWN if self._any_unknown else delivery
-        return StreamError(f"{message}; {report}", delivery=delivery, attempts=attempts, report=report)
+        return StreamError(
+            f"{message}; {report}",
+            delivery=Delivery.UNKNOWN if self._any_unknown else delivery,
+            attempts=getattr(failure, "attempts", ()),
+            retryable=getattr(failure, "retryable", False),
+            report=report,
+        )
 
     def _full(self, state: str) -> StreamFullError:
         advice = "send fewer updates, or choose another overflow, max_pending or max_bytes"

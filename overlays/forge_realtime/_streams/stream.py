@@ -41,7 +41,7 @@ class Stream:
     @property
     def report(self) -> StreamReport:
         """What became of the updates so far; final at the end of the block."""
-        return self._publisher.buffer.report
+        return self._publisher.report
 
     def send(self, update: Payload) -> None:
         """Take an update, to be published with others, and return. `overflow` says whether this may wait.

@@ -282,7 +282,7 @@ def test_stuck_thread_leaves_the_share_of_the_process() -> None:
 def test_signal_handler_may_publish_while_its_thread_holds_the_locks(server: RedisServer) -> None:
     store = RedisStore(server.url, replicas=1)
     reserver = redis_module._reserver_of(store)
-    with _quota._state._lock, reserver._changed:
+    with _quota._state._lock, reserver._lock:
         bucket = _quota._state.bucket(Quota(store=store), "http://localhost", "i")
         assert bucket.request(Waiter(False, time.monotonic() + 30), time.monotonic()) > 0
     assert reserver._thread is not None
