@@ -211,7 +211,10 @@ _url = click.option(
 )
 @click.option("--token-file", metavar="FILE", type=click.File("rb"), help="File with the token; - is standard input.")
 @click.option(
-    "--replay", metavar="SECONDS", type=click.IntRange(0, _DAY), help="Start with the events of the last SECONDS."
+    "--replay",
+    metavar="SECONDS",
+    type=click.IntRange(0, _DAY),
+    help="Start with the events of the last SECONDS that reached somebody.",
 )
 @click.option("--count", metavar="N", type=click.IntRange(1), help="End after N events.")
 @click.option(

@@ -60,7 +60,7 @@ _SUBSCRIPTION = Schema(
                 "type": "object",
                 "additionalProperties": False,
                 "properties": {
-                    "token": {"type": "string"},
+                    "token": {"type": "string", "nullable": True},
                     "contextOverrides": {"type": "array", "items": {"type": "string"}},
                     "replaySeconds": {"type": "number", "minimum": 0},
                 },
@@ -150,8 +150,6 @@ def _read(message: Message) -> dict[str, Any]:
 def _checked(subscription: Any) -> dict[str, Any]:
     if problem := _SUBSCRIPTION.problem(subscription):
         raise _invalid(problem)
-    if subscription.get("isGlobal") and "contextOverrides" in subscription.get("options", {}):
-        raise _invalid("options.contextOverrides: a global subscription has no context; leave it out")
     return dict(subscription)
 
 
