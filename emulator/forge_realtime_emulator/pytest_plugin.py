@@ -27,7 +27,10 @@ _EMULATOR: pytest.StashKey[Emulator] = pytest.StashKey()
 
 @pytest.fixture(scope="session")
 def realtime_emulator_settings() -> Settings | None:
-    """How the emulator behaves. Define a session fixture of this name, in conftest.py, to return `Settings` of your own."""
+    """How the emulator behaves. Define a session fixture of this name, in conftest.py, to return `Settings` of your own.
+
+    `Settings.from_file("platform.json")` are those that `forge-realtime probe` found.
+    """
     return None
 
 
