@@ -304,7 +304,7 @@ def doctor(
 def probe(
     invocation: str | None, page: str | None, output: TextIO, dry_run: bool, url: str | None, **options: bool
 ) -> None:
-    """Find out how the platform behaves where its documentation is silent.
+    """Observe what the platform's documentation leaves open.
 
     Run it in a container, in a development environment, while the request of the invocation is in progress. It makes
     at most 100 operations in 2 minutes, on channels of its own, and prints JSON: settings for `forge-realtime emulate
