@@ -1,7 +1,7 @@
-"""The whole path on one machine: publish to live subscribers on the embedded emulator, and compare what arrives.
+"""Publish to live subscribers on the embedded emulator, and compare the events that arrive with those sent.
 
-Exit code 0 only if every event arrived exactly as it was sent. With --serve the emulator stays, until Ctrl-C, for its
-console to be looked at.
+The exit code is 0 only if every event arrived exactly as it was sent. With --serve the emulator and its console stay
+open until Ctrl-C.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ def show(label: str, text: object) -> None:
 
 def show_attempt(attempt: Attempt) -> None:
     outcome = f"status {attempt.status}, " if attempt.status else ""
-    again = "" if attempt.wait is None else f"; tried again after {attempt.wait:g} s"
-    show("attempt", f"{attempt.number}: {outcome}{attempt.delivery.value}{again}")
+    retry = "" if attempt.wait is None else f"; retried after {attempt.wait:g} s"
+    show("attempt", f"{attempt.number}: {outcome}{attempt.delivery.value}{retry}")
 
 
 class Demo:
@@ -36,7 +36,7 @@ class Demo:
     def deliver(
         self, title: str, publish: Callable[[Any], PublishResult], payload: Any, subscription: Subscription
     ) -> PublishResult:
-        """Publishes, and compares what the subscriber gets with what was sent."""
+        """Publish, and compare the event that the subscriber receives with the one sent."""
         print(f"\n{len(self.arrived) + 1}. {title}")
         sent = payload if isinstance(payload, str) else json.dumps(payload, ensure_ascii=False, separators=(",", ":"))
         show("sent", sent)
@@ -46,13 +46,13 @@ class Demo:
         same = (event.payload, event.event_id) == (sent, result.event_id)
         show("arrived", f"{event.payload}   ({(time.perf_counter() - began) * 1000:.1f} ms, event {event.event_id})")
         if not same:
-            show("WRONG", "this is not what was sent")
+            show("WRONG", "this is not the event that was sent")
         self.arrived.append(same)
         return result
 
     def expect_no_more(self, subscription: Subscription) -> None:
         with contextlib.suppress(TimeoutError):
-            show("WRONG", f"arrived once more: {subscription.receive(timeout=0).payload}")
+            show("WRONG", f"arrived twice: {subscription.receive(timeout=0).payload}")
             self.arrived[-1] = False
 
 
@@ -80,7 +80,7 @@ def main(*, serve: bool) -> int:
             )
             emulator.fail_next(status=429, retry_after=1)
             throttled = demo.deliver(
-                "publish again, with one 429 injected",
+                "publish again, with one injected 429",
                 lambda payload: live.publish("board-42", payload),
                 {"moved": 8},
                 board,
@@ -99,17 +99,16 @@ def main(*, serve: bool) -> int:
                 team,
             )
 
-        print("\n5. publish on a channel that nobody subscribed to")
+        print("\n5. publish on a channel without subscribers")
         unheard = live.publish("nobody", "hello?")
         show("event id", unheard.event_id)
 
-        tried_again = [attempt.delivery for attempt in throttled.attempts] == [Delivery.REJECTED, Delivery.ACCEPTED]
-        good = all(demo.arrived) and tried_again and unheard.event_id is None
-        print(
-            f"\n{sum(demo.arrived)} of {len(demo.arrived)} events arrived exactly as sent; the 429 was survived: {tried_again}."
-        )
+        retried = [attempt.delivery for attempt in throttled.attempts] == [Delivery.REJECTED, Delivery.ACCEPTED]
+        good = all(demo.arrived) and retried and unheard.event_id is None
+        exact = f"{sum(demo.arrived)} of {len(demo.arrived)}"
+        print(f"\n{exact} events arrived exactly as sent. Retried after the 429: {retried}.")
         if good and serve:
-            print(f"\nThe console, with all of that in it: {emulator.url}/   (Ctrl-C ends it)", flush=True)
+            print(f"\nThe console shows all of it: {emulator.url}/   (Ctrl-C ends it)", flush=True)
             wait_for_the_end()
     return 0 if good else 1
 

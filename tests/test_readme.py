@@ -1,4 +1,4 @@
-"""Every Python example of the README runs, in the order in which it stands there, against the emulator."""
+"""The README: its Python examples run against the emulator, and its numbers and names are those of the code."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.support.features import needs
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"^```python\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
-# What each example prints, or a part of it.
+# The output of each example, or a part of it.
 PRINTS = [
     "PublishResult(event_id='",
     '{"type": "subscribed"}\nhello\n',
@@ -40,17 +40,17 @@ PRINTS = [
     "",
     "",
 ]
-# Those that not every revision of the document has.
+# Arguments that not every revision of the document has.
 ARGUMENTS = ("context_overrides", "permissions")
 
 
-def test_all_examples_are_run() -> None:
+def test_every_example_is_run() -> None:
     assert len(EXAMPLES) == len(PRINTS) == README.count("```python")
 
 
 @contextmanager
 def listening(emulator: Emulator) -> Iterator[None]:
-    """In another terminal; it ends with the event that the example publishes."""
+    """Listen as in another terminal, until the example publishes an event."""
     [command] = re.findall(r"^forge-realtime (listen .*)$", README.partition("## Develop")[0], re.MULTILINE)
     arguments = [*command.split(), "--url", emulator.url, "--count", "1", "--timeout", "60"]
     with subprocess.Popen(
@@ -82,7 +82,7 @@ def test_example(example: str, prints: str, tmp_path: Path) -> None:
     assert prints in run.stdout
 
 
-def test_the_defaults_are_those_of_the_policy() -> None:
+def test_stated_defaults_of_retries_are_those_of_the_policy() -> None:
     policy = RetryPolicy()
     for stated in (
         f"{policy.deadline:g} s for a whole call with all its waits, {policy.attempt_timeout:g} s for one attempt",
@@ -93,7 +93,7 @@ def test_the_defaults_are_those_of_the_policy() -> None:
         assert stated in " ".join(README.split())
 
 
-def test_contexts_are_registered_as_it_says_with_the_keys_and_defaults_that_it_lists() -> None:
+def test_context_table_lists_the_keys_and_defaults_of_the_emulator() -> None:
     table = README.partition("| key | what it is | at first |\n|---|---|---|\n")[2].partition("\n\n")[0]
     keys, texts, defaults = zip(*(row.strip("| ").split(" | ") for row in table.splitlines()), strict=True)
     context = Context().to_json()
@@ -116,7 +116,7 @@ def test_contexts_are_registered_as_it_says_with_the_keys_and_defaults_that_it_l
     emulator.register(**json.loads(as_json))
 
 
-def test_the_module_for_the_front_end_is_copied_as_it_says(tmp_path: Path) -> None:
+def test_copy_commands_copy_the_module_for_the_front_end(tmp_path: Path) -> None:
     commands = re.findall(r"^cp .*/frontend/streams\.\* .*$", README, re.MULTILINE)
     assert len(commands) == 2
     for command in commands:
@@ -128,7 +128,7 @@ def test_the_module_for_the_front_end_is_copied_as_it_says(tmp_path: Path) -> No
         assert {file.name for file in folder.iterdir()} == {"streams.js", "streams.d.ts"}
 
 
-def test_the_envelope_of_a_stream_is_the_one_that_it_shows() -> None:
+def test_shown_envelope_is_the_one_of_a_stream() -> None:
     [shown] = re.findall(r'^{"forgeStream".*}$', README, re.MULTILINE)
     envelope = json.loads(shown)
     table = README.partition("| key | what it is |\n|---|---|\n")[2].partition("\n\n")[0]
@@ -141,7 +141,7 @@ def test_the_envelope_of_a_stream_is_the_one_that_it_shows() -> None:
     assert sent == shown.replace(envelope["stream"], json.loads(sent)["stream"])
 
 
-def test_the_defaults_of_streams_are_those_of_the_client() -> None:
+def test_stated_defaults_of_streams_are_those_of_the_client() -> None:
     defaults = {name: each.default for name, each in inspect.signature(RealtimeClient.stream).parameters.items()}
     for stated in (
         f"`interval` seconds ({defaults['interval']:g})",
@@ -152,16 +152,16 @@ def test_the_defaults_of_streams_are_those_of_the_client() -> None:
         assert stated in " ".join(README.split())
 
 
-def test_the_folder_map_is_the_tree() -> None:
+def test_folder_table_lists_the_folders_of_the_repository() -> None:
     folders = re.findall(r"^\| `([a-z_/]+)/` \|", README, re.MULTILINE)
     assert all((ROOT / folder).is_dir() for folder in folders)
-    hidden_or_made = {"dist"}
-    top = {path.name for path in ROOT.iterdir() if path.is_dir() and path.name[0] not in "._"} - hidden_or_made
+    made = {"dist"}
+    top = {path.name for path in ROOT.iterdir() if path.is_dir() and path.name[0] not in "._"} - made
     assert top == {folder.partition("/")[0] for folder in folders}
 
 
-def test_the_make_targets_that_it_names_exist() -> None:
+def test_named_make_targets_exist() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    named = set(re.findall(r"\bmake ([a-z]+)", README)) - {"alone"}
+    named = set(re.findall(r"\bmake ([a-z-]+)", README))
     assert named
     assert all(re.search(rf"^{target}:", makefile, re.MULTILINE) for target in named)

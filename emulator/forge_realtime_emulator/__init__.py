@@ -1,7 +1,7 @@
 """A local stand-in for the Realtime API of the Atlassian Forge egress sidecar.
 
-It answers the operations of the derived OpenAPI document on a loopback port, checks every call against that document,
-delivers events to WebSocket subscribers and injects faults on request. It needs `pip install 'forge-realtime[emulator]'`.
+It serves the operations of the derived OpenAPI document on a loopback port, checks every call against that document,
+delivers events to WebSocket subscribers and injects faults. Install it with `pip install 'forge-realtime[emulator]'`.
 
     with Emulator() as emulator:
         os.environ["FORGE_EGRESS_PROXY_URL"] = emulator.url
@@ -40,7 +40,7 @@ __all__ = [
     "create_app",
 ]
 
-_HOMES = {
+_MODULES = {
     "Authorization": "_platform.authorization",
     "Emulator": "_server.emulator",
     "EmulatorError": "_platform.errors",
@@ -57,11 +57,11 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    # Lazy, so that the import is light and works without the extra's packages.
-    if name not in _HOMES:
+    # Lazy: the import stays cheap, and works without the extra's packages.
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
-        return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+        return getattr(import_module(f".{_MODULES[name]}", __name__), name)
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] == __name__:
             raise

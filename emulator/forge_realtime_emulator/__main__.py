@@ -1,4 +1,4 @@
-"""The emulator's commands alone: `python -m forge_realtime_emulator`. With the client's they are `forge-realtime`."""
+"""Command line of the emulator alone: `python -m forge_realtime_emulator`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 
 
 def main() -> None:
-    """Runs the command line; without the extra's packages it says what to install and ends with exit code 1."""
+    """Run the command line. Without the extra's packages, say what to install and exit with code 1."""
     try:
         from ._cli import cli
     except ModuleNotFoundError as error:

@@ -1,7 +1,7 @@
-"""The commands `emulate`, `listen` and `fail` of the command line `forge-realtime`.
+"""Commands `emulate`, `listen` and `fail` of the command line `forge-realtime`.
 
-The client's command line imports this module for `--help` and for completion too: the extra's packages are imported by the
-commands that need them, when they run.
+The client's command line imports this module even for `--help` and completion, so each command imports the extra's
+packages only when it runs.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import urlsplit
@@ -30,17 +30,18 @@ if TYPE_CHECKING:
     from ._server.subscription import ReceivedEvent, Subscription
 
 _DAY = 86_400
-_NAP = 0.5
-"""Seconds of a wait: one that a signal comes just before is not cut short by it."""
+_SLEEP = 0.5
+"""Seconds of one wait. A signal that comes just before a wait does not end it."""
 _TIMEOUT = 5.0
-"""Seconds in which a running emulator answers."""
+"""Seconds in which a running emulator responds."""
 _OPEN_FILES = 8192
+"""Number of open files to allow, of which each subscriber is one."""
 
 
 @click.group()
 @click.version_option(package_name="forge-realtime")
 def cli() -> None:
-    """Run the emulator, listen to its channels, and have calls fail."""
+    """Run the emulator, listen to its channels, and make calls fail."""
 
 
 @contextlib.contextmanager
@@ -64,19 +65,19 @@ def _needs_the_extra(command: str) -> Iterator[None]:
     type=click.IntRange(0, 65535),
     help="Port to listen on; 0 takes a free one.",
 )
-@click.option("--service", metavar="URL", help="Where the app's service is, for invokeService() in a browser.")
+@click.option("--service", metavar="URL", help="Base URL of the app's service, for invokeService() in a browser.")
 @click.option(
     "--origin",
     "origins",
     metavar="URL",
     multiple=True,
-    help="Where the app's front end is served, to let it use /bridge.js; can be given several times.",
+    help="Origin of the app's front end, to let it use /bridge.js; can be given several times.",
 )
 @click.option(
     "--contexts",
     metavar="FILE",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="JSON file of what invocations and installations stand for.",
+    help="JSON file with the contexts of invocations and installations.",
 )
 @click.option(
     "--config",
@@ -88,9 +89,9 @@ def _needs_the_extra(command: str) -> Iterator[None]:
 @click.option(
     "--limit",
     type=click.IntRange(0),
-    help="Operations per second and installation; 0: no limit.  [default: 50]",
+    help="Operations per second and installation; 0 disables the limit.  [default: 50]",
 )
-def emulate(
+def emulate(  # noqa: PLR0917 - click passes options by name
     host: str,
     port: int,
     service: str | None,
@@ -102,8 +103,8 @@ def emulate(
 ) -> None:
     """Run a local stand-in for the egress sidecar until Ctrl-C.
 
-    It answers the Realtime operations, checks every call, and delivers events to subscribers. Its address shows them in
-    a browser.
+    It serves the Realtime operations, checks every call, and delivers events to subscribers. Open its address in a
+    browser for the console.
     """
     with _needs_the_extra("emulate"):
         from ._platform.contexts import read_contexts
@@ -130,7 +131,7 @@ def emulate(
             click.echo(f"The emulator listens at {emulator.url} (Ctrl-C ends it). In the app's shell:")
             click.echo(f"export FORGE_EGRESS_PROXY_URL={emulator.url}")
             while True:
-                time.sleep(_NAP)
+                time.sleep(_SLEEP)
     except (EmulatorError, ValueError) as error:
         raise click.ClickException(str(error)) from error
     except KeyboardInterrupt:
@@ -143,12 +144,12 @@ def _print_calls() -> None:
     log = logging.getLogger("forge_realtime_emulator")
     log.addHandler(handler)
     log.setLevel(logging.INFO)
-    # Without it, a reader that goes away (| head) makes logging print tracebacks.
+    # Otherwise logging prints tracebacks when a reader goes away (| head).
     logging.raiseExceptions = False
 
 
 def _allow_open_files() -> None:
-    # Each subscriber is one, and what a shell allows is often 256 or 1,024.
+    # Shells often allow only 256 or 1,024.
     with contextlib.suppress(ImportError, OSError, ValueError):  # Windows has no such limit.
         import resource
 
@@ -201,7 +202,7 @@ _url = click.option(
     metavar="ID",
     envvar="FORGE_REALTIME_INVOCATION",
     show_envvar=True,
-    help="Registered invocation in whose context to listen; without it, the default context.",
+    help="Registered invocation whose context to listen in; by default the default context.",
 )
 @click.option(
     "--context-override",
@@ -215,22 +216,22 @@ _url = click.option(
     metavar="TOKEN",
     envvar="FORGE_REALTIME_TOKEN",
     show_envvar=True,
-    help="Token that sign-token printed, with the claims of the publisher.",
+    help="Token printed by sign-token, with the claims of the publisher.",
 )
 @click.option("--token-file", metavar="FILE", type=click.File("rb"), help="File with the token; - is standard input.")
 @click.option(
-    "--replay", metavar="SECONDS", type=click.IntRange(0, _DAY), help="Begin with the events of the last SECONDS."
+    "--replay", metavar="SECONDS", type=click.IntRange(0, _DAY), help="Start with the events of the last SECONDS."
 )
 @click.option("--count", metavar="N", type=click.IntRange(1), help="End after N events.")
 @click.option(
     "--timeout",
     metavar="SECONDS",
     type=click.IntRange(1, _DAY),
-    help="End after SECONDS; with exit code 1 if --count events have not come by then.",
+    help="End after SECONDS, with exit code 1 if fewer than --count events came.",
 )
 @_url
 @click.option("--json", "as_json", is_flag=True, help="Print each event as a JSON object on a line of its own.")
-def listen(
+def listen(  # noqa: PLR0917 - click passes options by name
     channel: str,
     is_global: bool,
     invocation: str | None,
@@ -245,13 +246,13 @@ def listen(
 ) -> None:
     """Print the events of CHANNEL as they come, until Ctrl-C.
 
-    It listens to the emulator, as a front end does to the platform; the platform itself has no address to listen at. Each
-    line is the time and the payload, in which what is not printable is escaped; with --json everything is exact.
+    It listens to the emulator, as a front end does to the platform; the platform has no address to listen at. Each line
+    is the time and the payload, with unprintable characters escaped. --json prints the exact payload.
 
     \b
       forge-realtime listen board-42
       forge-realtime listen news --global --json --count 1 --timeout 10
-    """
+    """  # noqa: D301 - click looks for the character that \b stands for
     options = {
         "token": _token(token, token_file),
         "contextOverrides": context_overrides or None,
@@ -269,14 +270,14 @@ def listen(
             what = "the global channel" if is_global else "the channel"
             click.echo(f"Listening to {what} {channel} at {url} (Ctrl-C ends it).", err=True)
             ends = math.inf if timeout is None else time.monotonic() + timeout
-            came = 0
-            while came != count and (left := ends - time.monotonic()) > 0:
+            received = 0
+            while received != count and (left := ends - time.monotonic()) > 0:
                 with contextlib.suppress(TimeoutError):
-                    event = subscription.receive(min(left, _NAP))
-                    came += 1
+                    event = subscription.receive(min(left, _SLEEP))
+                    received += 1
                     click.echo(_line(event, as_json=as_json))
-            if count is not None and came < count:
-                raise click.ClickException(f"{came} of {count} event(s) came within {timeout} s.")
+            if count is not None and received < count:
+                raise click.ClickException(f"{received} of {count} event(s) came within {timeout} s.")
     except EmulatorError as error:
         raise click.ClickException(str(error)) from error
     except KeyboardInterrupt:
@@ -299,11 +300,11 @@ def _subscription(url: str, described: dict[str, Any]) -> Iterator[Subscription]
         except InvalidStatus as error:
             raise _no_emulator(url, f"it answered {error.response.status_code}") from error
         except TimeoutError as error:
-            raise _no_emulator(url, "it did not answer in time") from error
+            raise _no_emulator(url, "it did not respond in time") from error
         except OSError as error:
             raise _unreachable(url, error) from error
         except (InvalidHandshake, EOFError, ValueError, KeyError, TypeError) as error:
-            raise _no_emulator(url, "its answer is none of the emulator's") from error
+            raise _no_emulator(url, "its answer is not that of an emulator") from error
         yield subscription
 
 
@@ -317,7 +318,7 @@ def _line(event: ReceivedEvent, *, as_json: bool) -> str:
                 "eventTimestamp": event.event_timestamp,
             }
         )
-    at = datetime.fromtimestamp(int(event.event_timestamp) / 1000)
+    at = datetime.fromtimestamp(int(event.event_timestamp) / 1000, tz=UTC).astimezone()
     payload = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in event.payload)
     return f"{at:%H:%M:%S}  {payload}"
 
@@ -331,45 +332,51 @@ def _token(token: str | None, file: BinaryIO | None) -> str | None:
 
 
 @cli.command()
-@click.option("--status", metavar="STATUS", type=click.IntRange(400, 599), help="Status to answer: 400 to 599.")
-@click.option("--retry-after", metavar="SECONDS", type=click.IntRange(0), help="Retry-After to go with the status.")
+@click.option("--status", metavar="STATUS", type=click.IntRange(400, 599), help="Status of the response: 400 to 599.")
+@click.option(
+    "--retry-after", metavar="SECONDS", type=click.IntRange(0), help="Retry-After header to send with the status."
+)
 @click.option(
     "--answer",
     type=click.Choice(["reset", "truncated", "not-json"]),
-    help="Reset the connection, cut the answer short, or answer what is not JSON.",
+    help="Reset the connection, cut the response short, or send HTML instead of JSON.",
 )
 @click.option(
     "--delay",
     metavar="SECONDS",
     type=click.FloatRange(0, 3600),
-    help="Wait before the answer; alone, the call gets its own answer late.",
+    help="Wait before the response; alone, the call gets its normal response late.",
 )
-@click.option("--delivered", is_flag=True, help="Carry the call out all the same: how duplicates come about.")
-@click.option("--times", metavar="N", type=click.IntRange(1), default=1, show_default=True, help="How many calls fail.")
+@click.option(
+    "--delivered", is_flag=True, help="Carry out the call all the same; a client that retries then makes a duplicate."
+)
+@click.option(
+    "--times", metavar="N", type=click.IntRange(1), default=1, show_default=True, help="Number of calls that fail."
+)
 @click.option("--operation", metavar="NAME", help="Only calls of publish, publish_global or sign_realtime_token.")
 @click.option("--channel", metavar="NAME", help="Only calls for this channel.")
 @click.option("--installation", metavar="ID", help="Only calls of this installation.")
-@click.option("--clear", is_flag=True, help="Drop all faults that wait, in place of adding one.")
+@click.option("--clear", is_flag=True, help="Drop all pending faults instead of adding one.")
 @_url
 @click.option("--json", "as_json", is_flag=True, help="Print the fault as a JSON object.")
 def fail(clear: bool, url: str, as_json: bool, times: int, delivered: bool, **given: Any) -> None:
-    """Have the next calls to a running emulator fail.
+    """Make the next calls to a running emulator fail.
 
-    Give --status, --answer or --delay, or --delay with one of the two. Faults wait for their calls in the order in which they
+    Give --status, --answer or --delay, or --delay with one of the other two. Faults are used in the order in which they
     were added.
 
     \b
       forge-realtime fail --status 429 --retry-after 1 --times 2
       forge-realtime fail --answer reset --operation publish --channel board-42
       forge-realtime fail --clear
-    """
+    """  # noqa: D301 - click looks for the character that \b stands for
     asked = {
         ("retryAfter" if name == "retry_after" else name): value for name, value in given.items() if value is not None
     }
     if delivered:
         asked["delivered"] = True
     if clear and asked:
-        raise click.UsageError("--clear drops the faults that wait, and goes with no other option. Then add one anew.")
+        raise click.UsageError("--clear takes no other option. First drop the pending faults, then add a new one.")
     if not clear and not {"status", "answer", "delay"} & asked.keys():
         raise click.UsageError("Say what the next calls get: --status, --answer or --delay.")
     fault = {} if clear else {"times": times, **asked}
@@ -380,10 +387,10 @@ def fail(clear: bool, url: str, as_json: bool, times: int, delivered: bool, **gi
     if as_json:
         click.echo(json.dumps(fault))
     else:
-        click.echo("No fault waits any more." if clear else _promised(fault))
+        click.echo("All pending faults were dropped." if clear else _describe(fault))
 
 
-def _promised(fault: dict[str, Any]) -> str:
+def _describe(fault: dict[str, Any]) -> str:
     only = "".join(
         f" {preposition} {fault[name]}"
         for name, preposition in (("operation", "of"), ("channel", "on channel"), ("installation", "for installation"))
@@ -392,36 +399,36 @@ def _promised(fault: dict[str, Any]) -> str:
     who = f"The next call{only} gets" if fault["times"] == 1 else f"The next {fault['times']} calls{only} get"
     answers = {
         "reset": "a reset connection",
-        "truncated": "a truncated answer",
-        "not-json": "an answer that is not JSON",
+        "truncated": "a truncated response",
+        "not-json": "a response that is not JSON",
     }
-    what = fault.get("status") or answers.get(fault.get("answer", ""), "the right answer")
+    what = fault.get("status") or answers.get(fault.get("answer", ""), "the normal response")
     retry_after = f" with Retry-After {fault['retryAfter']}" if "retryAfter" in fault else ""
     delay = f", {fault['delay']:g} s late" if fault.get("delay") else ""
     return f"{who} {what}{retry_after}{delay}{', and is carried out all the same' if fault.get('delivered') else ''}."
 
 
 def _send_fault(url: str, fault: dict[str, Any]) -> None:
-    """Adds a fault, or with none drops those that wait."""
+    """Add a fault, or drop all pending faults if it is empty."""
     import httpx
 
     try:
         with httpx.Client(trust_env=False, timeout=_TIMEOUT) as client:
-            # First a question: what is no emulator is to be told nothing.
+            # Check first that this is an emulator, before anything is sent that changes state.
             state = client.get(f"{url}/_emulator/state")
             if state.status_code != 200 or not _is_state(state.text):
                 raise _no_emulator(url, f"it answered {state.status_code}")
             method, content = ("POST", json.dumps(fault)) if fault else ("DELETE", None)
             headers = {"Content-Type": "application/json"}
-            answer = client.request(method, f"{url}/_emulator/faults", content=content, headers=headers)
+            response = client.request(method, f"{url}/_emulator/faults", content=content, headers=headers)
     except httpx.ConnectError as error:
         raise _unreachable(url, error) from error
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise _no_emulator(url, f"it gave no HTTP answer: {type(error).__name__}") from error
-    if answer.status_code == 400:
-        raise click.UsageError(answer.json()["message"])
-    if answer.status_code != 200:
-        raise EmulatorError(f"The emulator answered {answer.status_code}; nothing was changed.")
+    if response.status_code == 400:
+        raise click.UsageError(response.json()["message"])
+    if response.status_code != 200:
+        raise EmulatorError(f"The emulator responded with {response.status_code}; nothing was changed.")
 
 
 def _is_state(text: str) -> bool:
@@ -435,12 +442,12 @@ def _is_state(text: str) -> bool:
 def _unreachable(url: str, error: Exception) -> EmulatorError:
     return EmulatorError(
         f"No emulator can be reached at {url} ({error}). Start forge-realtime emulate, and export the address that it"
-        " prints or pass it by --url."
+        " prints or pass it with --url."
     )
 
 
 def _no_emulator(url: str, what: str) -> EmulatorError:
     return EmulatorError(
-        f"There is no emulator at {url}: {what}. This command works with forge-realtime emulate only, as the platform's"
-        " sidecar has nothing like it. Start an emulator, and pass its address by --url."
+        f"There is no emulator at {url}: {what}. This command works with forge-realtime emulate only, because the"
+        " platform's sidecar has nothing like it. Start an emulator, and pass its address with --url."
     )

@@ -1,13 +1,12 @@
-"""The pytest plugin: `realtime_emulator` is an emulator that each test finds fresh, and that the code under test talks to.
+"""pytest plugin: the fixture `realtime_emulator` gives each test a fresh emulator and its address to the tested code.
 
-    def test_the_board_hears_of_a_move(realtime_emulator):
+    def test_move_reaches_the_board(realtime_emulator):
         with realtime_emulator.subscribe("board-42") as subscription:
             move_card()
             assert subscription.receive().payload == "moved"
 
-One emulator serves the whole session, and each worker of pytest-xdist has its own. Until a test asks for it nothing is
-started, and nothing but this module imported. When a test that asked for it fails, the report says what was called last, with
-the reason of each refusal.
+One emulator serves the whole session; each pytest-xdist worker has its own. It is imported and started when the first
+test requests it. When a test with the fixture fails, the report shows the last calls, with the reason of each refusal.
 """
 
 from __future__ import annotations
@@ -22,14 +21,14 @@ if TYPE_CHECKING:
 
 
 _EMULATOR: pytest.StashKey[Emulator] = pytest.StashKey()
-"""Where a test that has asked for the emulator keeps it."""
+"""Key of the emulator in the stash of a test that requested it."""
 
 
 @pytest.fixture(scope="session")
 def realtime_emulator_settings() -> Settings | None:
-    """How the emulator behaves. Define a session fixture of this name, in conftest.py, to return `Settings` of your own.
+    """Settings of the emulator. To set your own, define a session fixture with this name in conftest.py.
 
-    `Settings.from_file("platform.json")` are those that `forge-realtime probe` found.
+    `Settings.from_file("platform.json")` has those that `forge-realtime probe` found.
     """
     return None
 
@@ -48,7 +47,7 @@ def _realtime_emulator_of_session(
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, None]:
-    """Adds the last calls to the report of a test that failed with the emulator."""
+    """Add the last calls to the report of a failed test."""
     report = (yield).get_result()
     emulator = item.stash.get(_EMULATOR, None)
     if report.failed and emulator is not None and emulator.requests:
@@ -64,16 +63,17 @@ def realtime_emulator(
     monkeypatch: pytest.MonkeyPatch,
     request: pytest.FixtureRequest,
 ) -> Emulator:
-    """An `Emulator` as new, for this test, with `FORGE_EGRESS_PROXY_URL` set to its address."""
+    """A fresh `Emulator` for this test, with `FORGE_EGRESS_PROXY_URL` set to its address."""
     emulator, settings = _realtime_emulator_of_session
     if realtime_emulator_settings != settings:
         pytest.fail(
-            "The fixture realtime_emulator: the emulator of this session runs with other settings already. Define "
-            "realtime_emulator_settings in the conftest.py at the top, or change a setting in a test by realtime_emulator.change().",
+            "The fixture realtime_emulator: the emulator of this session already runs with other settings. Define"
+            " realtime_emulator_settings in the top-level conftest.py, or change a setting in a test with"
+            " realtime_emulator.change().",
             pytrace=False,
         )
     if not emulator.is_running:
-        # A test before this one has stopped it.
+        # An earlier test stopped it.
         emulator.start()
     emulator.reset()
     request.node.stash[_EMULATOR] = emulator

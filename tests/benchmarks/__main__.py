@@ -1,4 +1,4 @@
-"""What the client costs beside what a user would take instead: `make bench`, or `python -m tests.benchmarks`."""
+"""`make bench`: the client against the alternatives that a user has."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ OTHERS = ("costs", "growth", "emulator", "streams")
 def main() -> int:
     groups = scenarios()
     parser = argparse.ArgumentParser(
-        description="Publishing, measured against other clients.",
-        epilog="Let nothing else run meanwhile. The report: make bench-report.",
+        description="Measure publishing against other clients.",
+        epilog="Run nothing else at the same time. Then write the report: make bench-report.",
     )
     names = [*groups, *OTHERS]
-    parser.add_argument("scenarios", nargs="*", help=f"which: {', '.join(names)}; all if none is named")
-    parser.add_argument("--quick", action="store_true", help="few pairs, for trying something")
-    parser.add_argument("--only", metavar="TEXT", help="only contenders with that in their name")
-    parser.add_argument("--json", type=Path, metavar="FILE", default=RESULTS, help="where the numbers go")
+    parser.add_argument("scenarios", nargs="*", help=f"{', '.join(names)}; default: all")
+    parser.add_argument("--quick", action="store_true", help="few pairs, to try something")
+    parser.add_argument("--only", metavar="TEXT", help="only contenders with this text in their name")
+    parser.add_argument("--json", type=Path, metavar="FILE", default=RESULTS, help="the file for the results")
     options = parser.parse_args()
     if unknown := set(options.scenarios) - set(names):
-        parser.error(f"there is no scenario {', '.join(sorted(unknown))}; there are {', '.join(names)}")
+        parser.error(f"unknown scenarios: {', '.join(sorted(unknown))}; choose from {', '.join(names)}")
     chosen = options.scenarios or names
     if "streams" in chosen:
-        # In a file of its own, which the others' results do not overwrite.
+        # A file of its own, so that the other scenarios do not overwrite it.
         _write(options.json.with_name("streams.json"), _streams(options.quick))
         if chosen == ["streams"]:
             return 0
@@ -71,7 +71,7 @@ def _streams(quick: bool) -> dict[str, Any]:
 def _write(file: Path, results: dict[str, Any]) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    print(f"In {file} as JSON, after {results['minutes']} min.")
+    print(f"Wrote {file} after {results['minutes']} min.")
 
 
 def _rows(groups: dict[str, list[Comparison]], options: argparse.Namespace) -> Iterator[dict[str, Any]]:

@@ -1,7 +1,7 @@
-"""Blocks of calls, each paired with a block of the reference run right beside it.
+"""Blocks of calls, each paired with a block of the reference that runs right before or after it.
 
-Only one process works at a time, beside the server. What the machine does meanwhile meets both blocks of a pair, so a
-ratio says more than a time; the order changes from pair to pair, so that a drift cancels out.
+Only one contender works at a time. Other load on the machine affects both blocks of a pair, so a ratio is more reliable
+than a time. The order alternates from pair to pair, so that a drift cancels out.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from tests.benchmarks.environments import HERE, clean_environment, python_of
 from tests.benchmarks.server import Server, processors
 
 _MOST_SECONDS = 15.0
-"""For one block. A contender that is slower gets fewer calls, but never fewer than there are in flight."""
+"""The longest block. A slower contender gets fewer calls, but at least as many as are in flight."""
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What one block does.
+    """The work of one block.
 
     Attributes:
-        name: What tables call it.
-        lanes: Calls in flight: threads, or tasks.
-        delay: Milliseconds that the server takes.
+        name: The name in tables.
+        lanes: Calls in flight, in as many threads or tasks.
+        delay: Milliseconds until the server responds.
         size: Bytes of payload.
-        text: Whether the payload is text, and no object.
-        seconds: How long a block is meant to take.
+        text: Whether the payload is text instead of an object.
+        seconds: The planned length of a block.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One side of a pair: who, and under which load."""
+    """One side of a pair: a contender under a load."""
 
     contender: str
     load: Load
@@ -75,7 +75,7 @@ class Contender:
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps(block) + "\n")
         if not (line := self._process.stdout.readline()):
-            raise RuntimeError(f"The process of {self._name} has ended, with {self._process.wait(5)}.")
+            raise RuntimeError(f"The process of {self._name} ended with exit code {self._process.wait(5)}.")
         answer: dict[str, Any] = json.loads(line)
         return answer
 
@@ -92,7 +92,7 @@ class Contender:
 
 
 class Stage:
-    """The server, and the contenders' processes, each from its first block on."""
+    """The server and the processes of the contenders. Each process starts with its first block."""
 
     def __init__(self, delays: list[int]) -> None:
         self._delays = delays
@@ -110,19 +110,19 @@ class Stage:
         self._stack.close()
 
     def run(self, side: Side) -> dict[str, Any]:
-        """Runs a block, of as many calls as fit into its time.
+        """Run a block with as many calls as fit into its time.
 
         Returns:
-            Seconds and seconds of processor time for each call, or an `error`.
+            `seconds` and `cpu`, the seconds of processor time, of one call; or `error`.
 
         Raises:
-            RuntimeError: The server did not get exactly the calls that the contender says it made.
+            RuntimeError: The server received another number of calls than the contender reports.
         """
         if side not in self._calls:
             first = self._block(side, max(2, side.load.lanes))
             if "error" in first:
                 return first
-            # Once more: the first one loads and connects.
+            # The first block also imports and connects.
             second = self._block(side, max(10, 2 * side.load.lanes) if first["seconds"] < 0.2 else side.load.lanes)
             if "error" in second:
                 return second
@@ -146,13 +146,13 @@ class Stage:
             return answer
         got = self._server.count()[0] - before
         if got != calls + max(3, load.lanes):
-            raise RuntimeError(f"{side.contender} made {calls} calls, and the server got {got}.")
+            raise RuntimeError(f"{side.contender} made {calls} calls, but the server received {got}.")
         return {name: value / calls for name, value in answer.items()}
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """A subject against a reference, in so many pairs."""
+    """A subject against a reference, in a number of pairs."""
 
     subject: Side
     reference: Side
@@ -160,10 +160,10 @@ class Comparison:
 
 
 def compare(stage: Stage, comparisons: list[Comparison]) -> Iterator[dict[str, Any]]:
-    """Runs all pairs of the comparisons, one of each in turn.
+    """Run all pairs, one of each comparison in turn.
 
     Yields:
-        A row for each comparison: the sides, and the pairs with seconds for each call.
+        A row for each comparison: both sides, and their seconds per call in each pair.
     """
     rows: list[dict[str, Any]] = [
         {
@@ -178,7 +178,7 @@ def compare(stage: Stage, comparisons: list[Comparison]) -> Iterator[dict[str, A
     ]
     for number in range(max(comparison.pairs for comparison in comparisons)):
         for comparison, row in zip(comparisons, rows, strict=True):
-            # A contender that failed twice will go on to.
+            # A contender that failed twice is given up.
             if number >= comparison.pairs or len(row["errors"]) > 1:
                 continue
             sides = (comparison.subject, comparison.reference)

@@ -1,4 +1,4 @@
-"""Plots as SVG and tables, for a page that needs nothing else."""
+"""Charts as SVG, and tables, for a self-contained page."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from tests.benchmarks.summary import Spread
 _COLOURS = ("#0b57d0", "#c2410c", "#15803d", "#7e22ce", "#525252", "#b91c1c", "#0e7490", "#a16207")
 _THIN = 'stroke="#111" fill="none"'
 _WIDTH, _LABEL, _ROW = 860, 320, 24
-# Of what is drawn over axes.
+# Of charts with axes.
 _LEFT, _TOP, _ACROSS, _DOWN = 70, 26, 440, 210
 
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """A bar from 0 to the median, with a line from the lower to the upper quartile."""
+    """A bar from 0 to the median, with a line between the quartiles."""
 
     label: str
     value: Spread
@@ -27,14 +27,14 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """Points of one line: x and y, both above 0."""
+    """A line of points with positive coordinates."""
 
     label: str
     points: Sequence[tuple[float, float]]
 
 
 def bars(title: str, found: Sequence[Bar], reference: str) -> str:
-    """Horizontal bars, with a line at 1, the reference."""
+    """Draw horizontal bars, with a line at 1 for the reference."""
     most = max(1.0, *(bar.value.high for bar in found)) * 1.02
     width, height = _WIDTH - _LABEL - 90, len(found) * _ROW + 30
 
@@ -62,7 +62,7 @@ def bars(title: str, found: Sequence[Bar], reference: str) -> str:
 
 
 def lines(title: str, found: Sequence[Series], x_name: str, y_name: str) -> str:
-    """Lines over logarithmic axes."""
+    """Draw lines over logarithmic axes."""
     xs = [x for series in found for x, _ in series.points]
     ys = [y for series in found for _, y in series.points]
     axes = _Axes(
@@ -77,7 +77,7 @@ def lines(title: str, found: Sequence[Series], x_name: str, y_name: str) -> str:
 def timeline(
     title: str, found: Sequence[Series], x_name: str, y_name: str, shaded: tuple[float, float] | None = None
 ) -> str:
-    """Lines over linear axes from 0; `shaded` is the part of the time that something was amiss."""
+    """Draw lines over linear axes from 0. `shaded` is the time of a disturbance."""
     x_ticks, y_ticks = (_steps(max(point[place] for series in found for point in series.points)) for place in (0, 1))
 
     def x_at(value: float) -> float:
@@ -126,7 +126,7 @@ def _drawn(title: str, found: Sequence[Series], axes: _Axes, x_name: str, y_name
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], numbers: tuple[int, ...] = ()) -> str:
-    """A table of HTML; `numbers` are the columns that are right-aligned."""
+    """Return an HTML table. The columns `numbers` are right-aligned."""
 
     def cells(kind: str, row: Sequence[str]) -> str:
         return "".join(
@@ -147,7 +147,7 @@ def _decades(low: float, high: float) -> tuple[float, float]:
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """Round numbers from at most the lowest to at least the highest."""
+    """Return round numbers that enclose both."""
     steps = [
         mantissa * 10.0**power
         for power in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
@@ -159,7 +159,7 @@ def _ticks(low: float, high: float) -> list[float]:
 
 
 def _steps(most: float) -> list[float]:
-    """From 0 to at least the highest, in four to ten even steps."""
+    """Return even steps from 0 to at least the highest, four to ten of them."""
     step: float = next(step for step in _ticks(most / 10, most) if step >= most / 10) if most > 0 else 1.0
     return [number * step for number in range(math.ceil(most / step) + 1 if most > 0 else 2)]
 

@@ -1,8 +1,8 @@
-"""Who is measured. Runs in a process and an environment of its own: `python contenders.py NAME URL...`, one URL for each
-server. Imports from the standard library only, and what its contender needs.
+"""The contenders. Each runs in a process and an environment of its own: `python contenders.py NAME URL...`.
 
-Every contender publishes the same event: a payload, an object or text, as the text in the document's request, on behalf of
-an invocation, and takes the event's id out of the answer. Each is set up once and used as its documentation shows.
+This module imports the standard library only; a contender imports its own packages. Every contender publishes the same
+event on behalf of an invocation, and reads the event id from the response. Each is set up once and used as its
+documentation shows.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ EVENT_ID = "01J00000000000000000000000"
 
 
 def made_payload(size: int, *, text: bool = False) -> Any:
-    """A payload of about so many bytes of JSON: one like an app's, with many small values, or plain text."""
+    """Return a payload of about this many bytes of JSON: many small values, as an app sends them, or plain text."""
     if text:
         return "x" * size
     card = {"card": 42, "column": "in progress", "by": "user-123", "title": "Move this card"}
@@ -150,11 +150,15 @@ def ready_sync(url: str) -> Call:
 
 
 def ready_own(url: str) -> Call:
+    return _ready_sync(url, _own_connection("PooledConnection", url))
+
+
+def _own_connection(name: str, url: str) -> Any:
     import httpx
 
-    from forge_realtime._transports.connection import Connection
+    from forge_realtime._transports import connection
 
-    return _ready_sync(url, Connection(httpx.URL(url), None, 5.0))
+    return getattr(connection, name)(httpx.URL(url), None, 5.0)
 
 
 def _ready_sync(url: str, transport: Any) -> Call:
@@ -179,11 +183,7 @@ def ready_async(url: str) -> Call:
 
 
 def ready_own_async(url: str) -> Call:
-    import httpx
-
-    from forge_realtime._transports.connection import AsyncConnection
-
-    return _ready_async(url, AsyncConnection(httpx.URL(url), None, 5.0))
+    return _ready_async(url, _own_connection("AsyncPooledConnection", url))
 
 
 def ready_own_aiohttp(url: str) -> Call:
@@ -214,7 +214,7 @@ def _ready_async(url: str, transport: Any) -> Call:
 
 
 class _Ready:
-    """A request that was made before: what a transport alone costs."""
+    """A request that is made once, to measure a transport alone."""
 
     def __init__(self, url: str) -> None:
         self._url = url + PATH
@@ -371,7 +371,7 @@ def forge_async_httpx_aiohttp(url: str) -> Call:
     return forge_async(url, transport=httpx_aiohttp.AiohttpTransport())
 
 
-# Name: the environment that it needs, how it is made, whether its calls are awaited.
+# By name: the environment, the function that makes the call, and whether the call is awaited.
 CONTENDERS: dict[str, tuple[str, Callable[[str], Call], bool]] = {
     "raw socket": ("httpx", raw_socket, False),
     "http.client": ("httpx", http_client, False),
@@ -388,7 +388,7 @@ CONTENDERS: dict[str, tuple[str, Callable[[str], Call], bool]] = {
     "httpx async, sniffio": ("sniffio", httpx_async, True),
     "AsyncHTTPTransport, ready request": ("httpx", ready_async, True),
     "AiohttpTransport, ready request": ("aiohttp", ready_aiohttp, True),
-    # Over the connections that forge-realtime makes for itself.
+    # On the connections of forge-realtime.
     "own connection, ready request": ("forge", ready_own, False),
     "own async connection, ready request": ("forge", ready_own_async, True),
     "own aiohttp transport, ready request": ("forge-aiohttp", ready_own_aiohttp, True),
@@ -435,11 +435,11 @@ def _shares(calls: int, lanes: int) -> Iterator[int]:
 
 def _check(event_id: Any) -> None:
     if event_id != EVENT_ID:
-        raise RuntimeError(f"A contender took {event_id!r} for the event's id.")
+        raise RuntimeError(f"A contender returned {event_id!r} as the event id.")
 
 
 class Runner:
-    """Runs the blocks of one contender. Its connections and threads last from block to block."""
+    """Runs the blocks of one contender. Connections and threads are kept between blocks."""
 
     def __init__(self, make: Callable[[str], Call], is_async: bool, urls: list[str]) -> None:
         self._make = make
@@ -450,10 +450,10 @@ class Runner:
         self._loop = asyncio.Runner() if is_async else None
 
     def run(self, server: int, calls: int, lanes: int, size: int, text: bool) -> dict[str, Any]:
-        """Calls so often; first, unmeasured, enough to have a connection for every lane.
+        """Warm up, so that every lane has a connection, and then measure this many calls.
 
         Returns:
-            The seconds that the measured calls took, and those of processor time.
+            `seconds` and `cpu`, the seconds of processor time, of the measured calls.
         """
         url = self._urls[server]
         payload = self._payloads.setdefault((size, text), made_payload(size, text=text))
@@ -477,7 +477,7 @@ class Runner:
 
     def _tasks(self, url: str, payload: Any, calls: int, lanes: int) -> None:
         async def run() -> Awaitable[None] | None:
-            # In the loop: some are made for the running one.
+            # Some contenders need a running loop.
             if url not in self._calls:
                 self._calls[url] = self._make(url)
             await run_tasks(self._calls[url], payload, calls, lanes)
@@ -491,7 +491,7 @@ def main(name: str, urls: list[str]) -> None:
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     answers = sys.stdout
-    # What a library prints is no answer.
+    # A library may print.
     sys.stdout = sys.stderr
     _, make, is_async = CONTENDERS[name]
     runner = Runner(make, is_async, urls)
@@ -502,7 +502,7 @@ def main(name: str, urls: list[str]) -> None:
         except Exception as error:  # noqa: BLE001
             answer = {"error": f"{type(error).__name__}: {error}"}
         print(json.dumps(answer), file=answers, flush=True)
-    # Threads and connections need no end of their own, and libraries complain about those that are left.
+    # Skips the warnings of libraries about open connections.
     os._exit(0)
 
 

@@ -1,4 +1,4 @@
-"""Copies of the repository, for a document that is changed: how long it takes until the wheel is installed."""
+"""Copies of the repository, to measure the time from a changed document to the installed wheel."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ UNCHANGED, CHANGED = "make generate, nothing changed", "changed document to inst
 
 
 def making_the_wheel(count: int) -> Iterator[dict[str, Any]]:
-    """`make generate` without a change, and from a changed document to the installed wheel, in a copy."""
+    """Measure `make generate` without a change, and the way from a changed document to the installed wheel."""
     folder = ROOT / ".benchmarks/copy"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -36,7 +36,7 @@ def making_the_wheel(count: int) -> Iterator[dict[str, Any]]:
 
 
 class Copy:
-    """A copy of the repository that uses this one's environment, and installs into a folder of its own.
+    """A copy of the repository that uses this environment and installs into a folder of its own.
 
     Args:
         folder: An empty folder.
@@ -50,7 +50,7 @@ class Copy:
         self._revision = 3
 
     def make(self, target: str) -> float:
-        """Runs make. Returns the seconds it took."""
+        """Run make. Return its seconds."""
         shutil.rmtree(self.installed, ignore_errors=True)
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
         command = ["make", "--silent", f"BIN={Path(sys.executable).parent}", target]
@@ -69,7 +69,7 @@ class Copy:
         return seconds
 
     def pin(self, document: dict[str, Any]) -> None:
-        """Pins another document."""
+        """Pin another document."""
         repin(self.root, document)
 
     def pinned(self) -> dict[str, Any]:
@@ -77,7 +77,7 @@ class Copy:
         return found
 
     def remake(self) -> float:
-        """Makes and installs the wheel of another revision than the last time. Returns the seconds it took."""
+        """Make and install the wheel of another revision than the last time. Return the seconds."""
         self._revision = 5 - self._revision
         self.pin(revision(self.pinned(), self._revision))
         return self.make("wheel")

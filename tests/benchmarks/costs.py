@@ -1,6 +1,6 @@
-"""What the client costs beside its calls: imports, memory, the first answer, making a client, a large payload, a wheel.
+"""Costs besides the calls: import, memory, first response, construction, large payloads and the wheel.
 
-Each number comes from fresh processes; where there is a reference, its process runs right beside, in changing order.
+Every number comes from fresh processes. A reference runs right before or after, in alternating order.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from tests.benchmarks.environments import HERE, clean_environment, python_of, wh
 from tests.benchmarks.server import Server, processors
 
 _IMPORTS = {
-    # What it exports is loaded at its first use.
+    # Its exports load at their first use.
     "forge-realtime, the package alone": ("forge", "import forge_realtime"),
     "forge-realtime": ("forge", "from forge_realtime import RealtimeClient"),
     "forge-realtime[aiohttp]": ("forge-aiohttp", "from forge_realtime import AsyncRealtimeClient"),
@@ -30,7 +31,7 @@ _IMPORTS = {
 
 _REQUEST = f"json={{'name': 'board-42', 'payload': 'moved'}}, headers={AUTHORIZATION!r}"
 _GENERATED_PUBLISH = "name='board-42', payload='moved'"
-# What makes a client, what makes a call and what takes the event's id; awaited if it begins with await.
+# Environment, imports, construction of the client, and the call with its event id.
 _FIRST_CALLS = {
     "httpx": ("httpx", "import httpx", "httpx.Client()", f"client.post(url + {PATH!r}, {_REQUEST}).json()['eventId']"),
     "httpx async": (
@@ -126,7 +127,7 @@ asyncio.run(run())
 
 @contextmanager
 def on_the_contenders_processor() -> Iterator[None]:
-    """All processes that are started meanwhile run on it."""
+    """Run all processes that start in this block on the contenders' processor."""
     before = os.sched_getaffinity(0)
     if (processor := processors()[0]) is not None:
         os.sched_setaffinity(0, {processor})
@@ -146,7 +147,7 @@ def run_program(environment: str, program: str, *arguments: str) -> list[float]:
 
 
 def costs(few: bool) -> Iterator[dict[str, Any]]:
-    """All of them, one row each; `few` takes fewer processes."""
+    """Yield a row for each cost. `few` uses fewer processes."""
     with on_the_contenders_processor(), Server(0) as server:
         yield from _import_times(4 if few else 20)
         yield from _first_calls(server.urls[0], 3 if few else 15)
@@ -161,7 +162,7 @@ def _row(group: str, name: str, unit: str, values: list[float]) -> dict[str, Any
 
 
 def _paired(name: str, reference: str, pairs: int, run: Callable[[str], list[float]]) -> list[list[list[float]]]:
-    """Pairs of what two programs print, after one that is not counted."""
+    """Return pairs of the outputs of two programs. The first pair is not counted."""
     for side in (name, reference):
         run(side)
     found = []
@@ -178,19 +179,23 @@ def _pair_row(group: str, name: str, unit: str, reference: str, pairs: list[list
 def _import_times(count: int) -> Iterator[dict[str, Any]]:
     program = "import time; began = time.perf_counter(); {}; print((time.perf_counter() - began) * 1000)"
     for name, (environment, statement) in _IMPORTS.items():
-        statements = {name: statement, "httpx": "import httpx"}
-        run = lambda side, at=environment, of=statements: run_program(at, program.format(of[side]))
-        pairs = _paired(name, "httpx", count, run)
+        programs = {name: program.format(statement), "httpx": program.format("import httpx")}
+        pairs = _paired(name, "httpx", count, partial(_run_one_of, environment, programs))
         yield _pair_row("import", name, "ms", "httpx", [[mine[0], theirs[0]] for mine, theirs in pairs])
 
 
+def _run_one_of(environment: str, programs: dict[str, str], name: str) -> list[float]:
+    return run_program(environment, programs[name])
+
+
 def _first_calls(url: str, count: int) -> Iterator[dict[str, Any]]:
-    """From the start of the process to the first answer, and the memory then."""
+    """Measure the time from the start of the process to the first response, and the memory then."""
 
     def run(name: str) -> list[float]:
         environment, imports, make, call = _FIRST_CALLS[name]
         if "await" in call:
-            body = f"import asyncio\nasync def main():\n    client = {make}\n    assert {call}\n    end()\nasyncio.run(main())"
+            lines = f"    client = {make}\n    assert {call}\n    end()"
+            body = f"import asyncio\nasync def main():\n{lines}\nasyncio.run(main())"
         else:
             body = f"client = {make}\nassert {call}\nend()"
         program = (

@@ -1,8 +1,8 @@
-"""What one warm `publish` does, counted: `make bench-check`, so that a regression shows without a timed test.
+"""`make bench-check`: instructions, calls and memory of a warm `publish`, to find regressions without measuring time.
 
-Bytecode instructions and calls by package, and the most memory that it takes beyond what was there before. The same code in
-the same environment does the same each time, so that no quiet machine is needed. A process of its own counts, the answer
-comes from another one, and comes late enough never to overtake the request.
+It counts bytecode instructions and calls by package, and the peak of additional memory. The same code in the same
+environment gives the same counts, so the machine need not be quiet. Each way of publishing is counted in a process of
+its own. The server is another process, and responds late enough never to overtake the request.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tests.benchmarks.contenders import CHANNEL, EVENT_ID, INVOCATION
 
 RECORD = Path(__file__).with_name("counts.json")
 TOLERANCE, SLACK = 0.02, 30
-"""A count may be so much above the recorded one, as a share of it and in itself."""
+"""The tolerated growth of a count: the larger of a share and a number."""
 
 WAYS = ("sync", "async", "async, aiohttp")
 _PACKAGES = ("httpx", "httpcore", "h11", "anyio", "aiohttp", "httpx-aiohttp", "attrs")
@@ -40,7 +40,8 @@ Counts = dict[str, dict[str, int]]
 _SERVER = f"""
 import re, socket, threading, time
 body = b'{{"eventId":"{EVENT_ID}","eventTimestamp":"1764000000000"}}'
-answer = b"HTTP/1.1 200 OK\\r\\nContent-Type: application/json\\r\\nContent-Length: %d\\r\\n\\r\\n%b" % (len(body), body)
+head = b"HTTP/1.1 200 OK\\r\\nContent-Type: application/json\\r\\nContent-Length: %d\\r\\n\\r\\n" % len(body)
+answer = head + body
 def serve(connection):
     got = b""
     while data := connection.recv(65536):
@@ -58,7 +59,7 @@ while True:
 
 
 def count() -> dict[str, Counts]:
-    """Counts in processes of their own, one for each way of publishing."""
+    """Count every way of publishing in a process of its own."""
     server = subprocess.Popen([sys.executable, "-I", "-c", _SERVER], stdout=subprocess.PIPE, text=True)
     try:
         assert server.stdout is not None
@@ -88,9 +89,9 @@ def _count_apart(way: str, url: str) -> Counts:
 
 
 def count_here(way: str, url: str) -> Counts:
-    """Counts in this process."""
+    """Count in this process."""
     if way == "async":
-        # As if not installed.
+        # As if aiohttp was not installed.
         hidden: dict[str, Any] = dict.fromkeys(("aiohttp", "httpx_aiohttp"))
         sys.modules.update(hidden)
     publish = _sync(url) if way == "sync" else _async(url)
@@ -113,7 +114,7 @@ def count_here(way: str, url: str) -> Counts:
         tracemalloc.reset_peak()
         publish()
         peaks.append(tracemalloc.get_traced_memory()[1] - before)
-    # A thread of the client's own can make one of them a little more.
+    # A thread of the client can add a little to one of them.
     least = {kind: _least([each[kind] for each in counts]) for kind in ("instructions", "calls")}
     return {**least, "bytes at most": {"all": min(peaks)}}
 
@@ -182,7 +183,7 @@ def _profiled(publish: Callable[[], None], calls: Counter[str]) -> None:
 
 
 def _owner(frame: FrameType) -> str:
-    """The package that a frame's code is of."""
+    """Return the package of a frame's code."""
     file, module = frame.f_code.co_filename, str(frame.f_globals.get("__name__", ""))
     if file.startswith("<attrs generated"):
         module = file.removesuffix(">").rsplit(" ", 1)[-1]
@@ -198,13 +199,13 @@ def _owner(frame: FrameType) -> str:
 
 
 def environment() -> dict[str, Any]:
-    """What counts depend on beside this repository."""
+    """Return the versions that the counts depend on."""
     python = ".".join(map(str, sys.version_info[:2]))
     return {"python": python, "versions": {package: version(package) for package in _PACKAGES}}
 
 
 def grown(recorded: dict[str, Counts], counted: dict[str, Counts]) -> list[str]:
-    """What is more than recorded and tolerated, a line each."""
+    """Return a line for every count that grew more than tolerated."""
     found = []
     for way, kinds in counted.items():
         for kind, owners in kinds.items():
@@ -218,34 +219,35 @@ def grown(recorded: dict[str, Counts], counted: dict[str, Counts]) -> list[str]:
 
 
 def check(record: Path, counted: dict[str, Counts], here: dict[str, Any]) -> tuple[int, str]:
-    """Compares with what is recorded.
+    """Compare with the recorded counts.
 
     Returns:
-        The exit code, and what to print.
+        The exit code and the message.
     """
-    again = f"make bench-check RECORD=1, and commit {record.name}"
+    record_again = f"make bench-check RECORD=1, and commit {record.name}"
     if not record.exists():
-        return 1, f"{record} is missing. Record: {again}."
+        return 1, f"{record} is missing. Record the counts: {record_again}."
     recorded = json.loads(record.read_text(encoding="utf-8"))
     if recorded["python"] != here["python"]:
-        return 0, (
-            f"Not compared: recorded with Python {recorded['python']}, and this is {here['python']}, whose instructions differ."
-        )
+        return 0, f"Not compared: recorded with Python {recorded['python']}, and this is {here['python']}."
     if recorded["versions"] != here["versions"]:
         changed = {
             name: version for name, version in here["versions"].items() if recorded["versions"].get(name) != version
         }
         listed = ", ".join(f"{name} {recorded['versions'].get(name)} -> {new}" for name, new in changed.items())
-        return 1, f"Other versions than when it was recorded ({listed}). Look at the new counts, then record: {again}."
+        return (
+            1,
+            f"Recorded with other packages ({listed}). Check the new counts, then record: {record_again}.",
+        )
     if found := grown(recorded["counts"], counted):
         lines = "\n".join(found)
-        return 1, f"A publish costs more than is recorded in {record.name}:\n{lines}\nIf that is meant: {again}."
-    return 0, "A publish costs no more than is recorded."
+        return 1, f"A publish costs more than recorded in {record.name}:\n{lines}\nIf this is intended: {record_again}."
+    return 0, "A publish costs no more than recorded."
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Count what a publish does, and compare.")
-    parser.add_argument("--record", action="store_true", help=f"write {RECORD.name} anew")
+    parser = argparse.ArgumentParser(description="Count the work of a publish, and compare.")
+    parser.add_argument("--record", action="store_true", help=f"replace {RECORD.name}")
     parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
     parser.add_argument("--url", help=argparse.SUPPRESS)
     options = parser.parse_args()

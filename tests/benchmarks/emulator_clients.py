@@ -1,7 +1,7 @@
-"""Clients that cost little, so that the emulator is what is measured: a publisher, and subscribers.
+"""A publisher and subscribers that cost little, so that the benchmark measures the emulator.
 
-Each runs in a process of its own and uses the operations as published: HTTP/1.1 over kept connections, and WebSockets. The
-answers and frames are read by hand, for what a comfortable library takes for one of them is as much as the emulator takes.
+Each runs in a process of its own and uses the published operations over HTTP/1.1 with keep-alive, and WebSockets.
+Responses and frames are parsed by hand: a library would cost as much as the emulator.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ OPERATIONS = {"publish": "/forge/realtime/v1/publish", "publish_global": "/forge
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """What a publisher did.
+    """The record of a publisher.
 
     Attributes:
-        began: `time.monotonic()` before the first call was sent; all processes of a machine share that clock.
-        ended: The same, when the last answer was there.
-        ids: The answered `eventId`s by connection, in order.
-        cpu: Seconds of processor time that this process took meanwhile.
+        began: `time.monotonic()` before the first call. All processes of a machine share this clock.
+        ended: `time.monotonic()` after the last response.
+        ids: The event ids of the responses by connection, in order.
+        cpu: Seconds of processor time of the process.
     """
 
     began: float
@@ -42,13 +42,13 @@ class Published:
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """What subscribers got.
+    """The record of the subscribers.
 
     Attributes:
-        ended: `time.monotonic()` when the last event was there.
-        events: The events, in order. Every subscriber got these, byte for byte.
-        deliveries: The frames of all subscribers together.
-        cpu: Seconds of processor time that this process took meanwhile.
+        ended: `time.monotonic()` after the last event.
+        events: The events in order. Every subscriber received the same bytes.
+        deliveries: The number of frames of all subscribers.
+        cpu: Seconds of processor time of the process.
     """
 
     ended: float
@@ -58,12 +58,12 @@ class Received:
 
 
 async def publish(url: str, operation: str, events: int, connections: int) -> Published:
-    """Publishes so many events over so many connections, on each one the next call as soon as the last is answered.
+    """Publish events over some connections. Each connection makes its next call after the last response.
 
-    The payload of an event says which connection sent it, and the how many-th it is there: `3 17`.
+    The payload of an event holds the numbers of the connection and of the event on it, for example `3 17`.
 
     Raises:
-        RuntimeError: A call was not answered 200, or its event reached nobody.
+        RuntimeError: The status of a response is not 200, or an event reached nobody.
     """
     host, port = _address(url)
     loop = asyncio.get_running_loop()
@@ -114,13 +114,13 @@ class _Publisher(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._buffer += data
         head, end, body = self._buffer.partition(b"\r\n\r\n")
-        # The body is one object of JSON, without another in it.
+        # The body is a JSON object without nested objects.
         if not end or not body.endswith(b"}"):
             return
         self._buffer = b""
         answer = json.loads(body)
         if not head.startswith(b"HTTP/1.1 200 ") or answer["eventId"] is None:
-            self._fail(f"A call was answered {head[9:12].decode()} {answer}.")
+            self._fail(f"The response to a call was {head[9:12].decode()} {answer}.")
             return
         self.ids.append(answer["eventId"])
         self.call()
@@ -134,12 +134,12 @@ class _Publisher(asyncio.Protocol):
 
 
 class Subscribers:
-    """So many WebSocket subscribers of one channel.
+    """WebSocket subscribers of one channel.
 
     Args:
-        url: The emulator's URL.
-        count: How many.
-        is_global: Whether they subscribe to what is published globally.
+        url: The URL of the emulator.
+        count: The number of subscribers.
+        is_global: Whether they subscribe to the global channel.
     """
 
     def __init__(self, url: str, count: int, *, is_global: bool) -> None:
@@ -150,7 +150,7 @@ class Subscribers:
         self._cpu = 0.0
 
     async def open(self) -> None:
-        """Subscribes, and returns when all are subscribed."""
+        """Subscribe, and return when all are subscribed."""
         self._subscribers = await asyncio.gather(*(self._subscribe() for _ in range(self._count)))
         self._cpu = time.process_time()
 
@@ -163,10 +163,10 @@ class Subscribers:
         return subscriber
 
     async def receive(self, events: int) -> Received:
-        """Waits until each has got so many events since the last time, and checks that all got the same.
+        """Wait until each subscriber has received this many more events, and check that all received the same.
 
         Raises:
-            RuntimeError: A subscriber lost its connection, or got other events than the first one did.
+            RuntimeError: A subscriber lost its connection or received other events than the others.
         """
         done = asyncio.get_running_loop().create_future()
         missing = self._count
@@ -183,13 +183,13 @@ class Subscribers:
         ended, cpu = time.monotonic(), time.process_time() - self._cpu
         streams = {subscriber.take() for subscriber in self._subscribers}
         if len(streams) > 1:
-            raise RuntimeError("The subscribers of one channel got different events, or in a different order.")
+            raise RuntimeError("The subscribers of one channel received different events, or in a different order.")
         messages = [json.loads(message) for message in _messages(streams.pop())]
         self._cpu = time.process_time()
         return Received(ended, messages, events * self._count, cpu)
 
     def close(self) -> None:
-        """Ends all connections."""
+        """Close all connections."""
         for subscriber in self._subscribers:
             subscriber.close()
 
@@ -218,7 +218,7 @@ class _Subscriber(asyncio.Protocol):
         self._buffer += data
         while (end := _end_of_frame(self._buffer, self._position)) <= len(self._buffer):
             if self._buffer[self._position] == _PING:
-                # The server's keepalive; pings have short payloads.
+                # A keepalive ping of the server. Its payload is short.
                 self._protocol.send_pong(bytes(self._buffer[self._position + 2 : end]))
                 self._flush()
                 del self._buffer[self._position : end]
@@ -250,7 +250,7 @@ class _Subscriber(asyncio.Protocol):
         self._transport.abort()
 
     def _begin(self, data: bytes) -> None:
-        # The handshake and {"type": "subscribed"} are the library's to read.
+        # The library reads the handshake and {"type": "subscribed"}.
         self._protocol.receive_data(data)
         for event in self._protocol.events_received():
             if isinstance(event, Response):
@@ -265,17 +265,17 @@ class _Subscriber(asyncio.Protocol):
 
 
 def _end_of_frame(buffer: bytearray, start: int) -> int:
-    """Where the frame that starts there ends; beyond the buffer when it is not whole. Frames of servers have no mask."""
+    """Return the end of the frame at `start`, or a position after the buffer if the frame is incomplete."""
     if len(buffer) < start + 4:
         return len(buffer) + 1
     if buffer[start] not in (_TEXT, _PING):
-        raise RuntimeError(f"The emulator sent {bytes(buffer[start : start + 130])!r}, and no event.")
+        raise RuntimeError(f"The emulator sent {bytes(buffer[start : start + 130])!r} instead of an event.")
     length = buffer[start + 1]
     if length < 126:
         return start + 2 + length
     if length == 126:
         return start + 4 + int.from_bytes(buffer[start + 2 : start + 4], "big")
-    raise RuntimeError("A frame is over 64 KiB.")
+    raise RuntimeError("A frame is larger than 64 KiB.")
 
 
 def _messages(stream: bytes) -> list[bytes]:

@@ -1,51 +1,46 @@
-"""What the emulator carries: `make bench`, or `python -m tests.benchmarks.emulator_load`.
+"""`make bench ARGS=emulator`: the load that the emulator carries.
 
-Three processes on one machine: the emulator with its limit off and its log silent, a publisher, and the subscribers. Every
-event is published by the document's operation over HTTP, and received over a WebSocket by every subscriber; that each came
-once, in order and with the id that was answered is checked before a number is stated.
+Three processes on one machine: the emulator without its limit and without a log, a publisher, and the subscribers.
+Every event is published over HTTP and received by every subscriber over a WebSocket. A number counts only if every
+event arrived once, in order and with the id of the response.
 
-* *1 subscriber*: eight kept connections publish, each the next event when the last is answered. Events per second, from
-  the first call to the last receipt.
-* *1,000 subscribers* of one channel: the same over two connections; deliveries are events times subscribers. *One by one*
-  is one publish at a time: milliseconds from before the call is sent until the last subscriber has the event.
+* *1 subscriber*: eight connections publish, each its next event after the last response. Events per second, from the
+  first call to the last receipt.
+* *1,000 subscribers* of one channel: the same over two connections. Deliveries are events times subscribers. *One by
+  one* is one publish at a time: milliseconds from the call to the receipt by the last subscriber.
 
-Each row has the median, the lowest and the highest of its repetitions, and the processor time of each process: per event in
-microseconds, which other work on the machine changes little, and as a share of the elapsed time, which it changes much. An
-emulator at about 100 % is the bottleneck; one at less had to wait for the others, or for the machine.
+Each row has the median, the lowest and the highest of its repetitions, and the processor time of each process.
+Microseconds per event hardly depend on other work on the machine; the share of the elapsed time does. An emulator at
+about 100 % is the bottleneck.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import json
 import multiprocessing
 import resource
 import statistics
-import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any
 
 from forge_realtime_emulator import Emulator, Settings
 from tests.benchmarks.emulator_clients import Published, Received, Subscribers, publish
-from tests.benchmarks.machine import machine
 
 _TIMEOUT = 120.0
-"""Seconds for one repetition: a hang is an error, and no number."""
+"""Seconds for one repetition."""
 
 PROCESSES = ("emulator", "publisher", "subscribers")
 PACKAGES = ("uvicorn", "httptools", "starlette", "websockets", "jsonschema")
 
 
 class Worker:
-    """A process that answers one question at a time. The first thing that it says is that it is ready.
+    """A process that answers one question at a time. Its first message says that it is ready.
 
     Args:
-        target: What runs in it, with the other end of the pipe and the arguments.
+        target: The function that runs in it, with the other end of the pipe and the arguments.
     """
 
     def __init__(self, target: Callable[..., None], *args: Any) -> None:
@@ -60,11 +55,11 @@ class Worker:
         self._pipe.send(question)
 
     def answer(self) -> Any:
-        """Waits for the answer.
+        """Wait for the answer.
 
         Raises:
-            TimeoutError: There is none.
-            EOFError: The process has ended; its traceback says why.
+            TimeoutError: No answer came in time.
+            EOFError: The process ended. Its traceback says why.
         """
         if not self._pipe.poll(_TIMEOUT):
             raise TimeoutError(f"A process of the benchmark gave no answer within {_TIMEOUT:g} s.")
@@ -78,32 +73,32 @@ class Worker:
 
 
 def run_emulator(pipe: Connection) -> None:
-    """Serves, and answers with the processor time taken so far."""
+    """Serve, and answer with the processor time used so far."""
     _allow_open_files()
     with Emulator(settings=Settings(limit=None)) as emulator:
         pipe.send(emulator.url)
-        for _ in _questions(pipe):
+        for _ in questions(pipe):
             pipe.send(time.process_time())
 
 
 def run_publisher(pipe: Connection, url: str) -> None:
-    """Publishes what it is told to."""
+    """Publish as asked."""
     pipe.send(None)
-    for operation, events, connections in _questions(pipe):
+    for operation, events, connections in questions(pipe):
         pipe.send(asyncio.run(publish(url, operation, events, connections)))
 
 
 def run_subscribers(pipe: Connection, url: str, count: int, is_global: bool) -> None:
-    """Subscribes so often, and answers when all have got as many events as it is told."""
+    """Subscribe, and answer when all subscribers have received the number of events asked for."""
     _allow_open_files()
 
     async def run() -> None:
         subscribers = Subscribers(url, count, is_global=is_global)
         await subscribers.open()
         pipe.send(None)
-        questions = _questions(pipe)
-        # In a thread: the emulator's pings have to be answered meanwhile.
-        while (question := await asyncio.to_thread(next, questions, None)) is not None:
+        asked = questions(pipe)
+        # In a thread, so that the loop answers the emulator's pings.
+        while (question := await asyncio.to_thread(next, asked, None)) is not None:
             pipe.send(await subscribers.receive(*question))
         subscribers.close()
 
@@ -115,12 +110,11 @@ def _allow_open_files() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def _questions(pipe: Connection) -> Iterator[Any]:
-    while True:
-        try:
+def questions(pipe: Connection) -> Iterator[Any]:
+    """Yield the questions of a `Worker` until it closes."""
+    with suppress(EOFError):
+        while True:
             yield pipe.recv()
-        except EOFError:
-            return
 
 
 class Load:
@@ -132,13 +126,13 @@ class Load:
         self._subscribers = subscribers
 
     def run(self, operation: str, events: int, connections: int) -> dict[str, float]:
-        """Publishes and receives so many events, and checks that each subscriber got each once and in order.
+        """Publish and receive events, and check that each subscriber received each event once and in order.
 
         Returns:
             `seconds` from the first call to the last receipt, and the seconds of processor time of each process.
 
         Raises:
-            RuntimeError: An event was lost, came twice or out of order.
+            RuntimeError: An event was lost, duplicated or out of order.
         """
         before = self._cpu()
         self._subscribers.ask(events)
@@ -160,11 +154,9 @@ def _check(published: Published, received: Received) -> None:
     positions = [0] * len(published.ids)
     for event in received.events:
         number, position = map(int, event["payload"].split())
-        # On each connection in order; those of different connections have no order of their own.
+        # Only the events of one connection have an order.
         if position != positions[number] or event["eventId"] != published.ids[number][position]:
-            raise RuntimeError(
-                f"The event {event} is out of order, or a duplicate, or has another id than was answered."
-            )
+            raise RuntimeError(f"The event {event} is out of order, a duplicate, or has another id than the response.")
         positions[number] += 1
     if positions != [len(ids) for ids in published.ids]:
         raise RuntimeError("Events were lost.")
@@ -172,7 +164,7 @@ def _check(published: Published, received: Received) -> None:
 
 @contextmanager
 def load(emulator: Worker, publisher: Worker, subscribers: int, *, is_global: bool = False) -> Iterator[Load]:
-    """Subscribers of one channel, for the length of a with statement."""
+    """Subscribe to one channel for the length of the block."""
     with ExitStack() as stack:
         worker = Worker(run_subscribers, emulator.ready, subscribers, is_global)
         stack.callback(worker.close)
@@ -180,13 +172,13 @@ def load(emulator: Worker, publisher: Worker, subscribers: int, *, is_global: bo
 
 
 def measure(repetitions: int, events: int, subscribers: int, fan_out: int) -> list[dict[str, Any]]:
-    """Runs everything, each repetition after one that is not counted.
+    """Run everything, after one repetition that is not counted.
 
     Args:
-        repetitions: How often.
-        events: Events of one repetition to one subscriber.
-        subscribers: Subscribers of the one channel.
-        fan_out: Events of one repetition to all of them.
+        repetitions: The number of repetitions.
+        events: Events of one repetition for one subscriber.
+        subscribers: Subscribers of one channel.
+        fan_out: Events of one repetition for all subscribers.
     """
     rows: list[dict[str, Any]] = []
 
@@ -221,7 +213,7 @@ def measure(repetitions: int, events: int, subscribers: int, fan_out: int) -> li
 
 
 def table(rows: list[dict[str, Any]]) -> Iterator[str]:
-    """The lines that are printed."""
+    """Return the rows as lines of text."""
     of_processes = "".join(f"{process:>20}" for process in PROCESSES)
     yield f"{'':52}{'median':>8}{'lowest':>8}{'highest':>8}{'n':>4}{of_processes}"
     for row in rows:
@@ -232,27 +224,3 @@ def table(rows: list[dict[str, Any]]) -> Iterator[str]:
             used = row[process]
             of_processes += f"{used['microseconds per event']:9,.0f} µs = {used['share']:4.0%}"
         yield f"{row['name'] + ': ' + row['unit']:52}{numbers}{len(values):4}{of_processes}"
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description="What the emulator carries.")
-    parser.add_argument("--repetitions", type=int, default=7)
-    parser.add_argument("--events", type=int, default=20_000, help="per repetition, to one subscriber")
-    parser.add_argument("--subscribers", type=int, default=1000)
-    parser.add_argument("--fan-out", type=int, default=100, help="events per repetition to all subscribers")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there too")
-    options = parser.parse_args()
-    on = machine(*PACKAGES)
-    print(", ".join(f"{name} {value}" for name, value in on.items()), end="\n\n")
-    rows = measure(options.repetitions, options.events, options.subscribers, options.fan_out)
-    for line in table(rows):
-        print(line)
-    if options.json is not None:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps({"machine": on, "rows": rows}, indent=2) + "\n", encoding="utf-8")
-        print(f"\nIn {options.json} as JSON.")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

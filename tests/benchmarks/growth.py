@@ -1,4 +1,4 @@
-"""How costs grow: with the clients in a process, and with the operations in the document."""
+"""Growth of costs with the clients in a process and the operations in the document."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ print((time.perf_counter() - began) / count, (resident() - before) / count)
 
 
 def growth(few: bool) -> Iterator[dict[str, Any]]:
-    """Rows of points; `few` leaves out the largest."""
+    """Yield rows of points. `few` leaves out the largest."""
     yield from _with_clients(CLIENTS[:-1] if few else CLIENTS)
     yield from _with_operations(OPERATIONS[:2] if few else OPERATIONS)
 
@@ -86,7 +86,7 @@ def _with_operations(counts: tuple[int, ...]) -> Iterator[dict[str, Any]]:
 
 
 def document_with(pinned: dict[str, Any], operations: int) -> dict[str, Any]:
-    """The pinned document with so many operations in the group for Realtime."""
+    """Return the pinned document with this many operations in the group for Realtime."""
     document = whole_document(pinned)
     left = operations - 3
     for path, item in list(document["paths"].items()):
@@ -103,7 +103,7 @@ def document_with(pinned: dict[str, Any], operations: int) -> dict[str, Any]:
 
 
 def import_time(installed: Path) -> float:
-    """Milliseconds to import the client from a folder; the median of some."""
+    """Return the median of the milliseconds to import the client from a folder."""
     program = (
         "import sys, time; sys.path.insert(0, sys.argv[1]); began = time.perf_counter(); "
         "from forge_realtime import RealtimeClient; print((time.perf_counter() - began) * 1000)"

@@ -1,4 +1,4 @@
-"""What a benchmark ran on, and of what."""
+"""The machine and the commit of a benchmark."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def machine(*packages: str) -> dict[str, Any]:
-    """The machine, with the versions of some packages of this environment."""
+    """Describe the machine, with the versions of some packages of this environment."""
     info = Path("/proc/cpuinfo")
     model = (
         next(
@@ -35,7 +35,7 @@ def machine(*packages: str) -> dict[str, Any]:
 
 
 def commit() -> dict[str, Any]:
-    """The commit that is measured, whether anything of it was changed since, and the time."""
+    """Describe the measured commit, with uncommitted changes and the time."""
 
     def git(*arguments: str) -> str:
         run = subprocess.run(["git", *arguments], cwd=ROOT, check=True, capture_output=True, text=True)

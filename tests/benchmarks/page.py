@@ -1,4 +1,4 @@
-"""The page about one run, or about two: `make bench-report`, or `python -m tests.benchmarks.page`."""
+"""`make bench-report`: the page about one run, or the comparison of two."""
 
 from __future__ import annotations
 
@@ -49,11 +49,11 @@ svg { width: 100%; height: auto; font: 13px system-ui, sans-serif } .missed { co
 """
 
 
-def main() -> int:
+def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
-        description="The page about a run of the benchmark, or about what changed since another."
+        description="Write the page about a run of the benchmark, or about the changes since another run."
     )
-    parser.add_argument("results", type=Path, help="what `make bench` wrote")
+    parser.add_argument("results", type=Path, help="the results of `make bench`")
     parser.add_argument("--base", type=Path, metavar="FILE", help="the results of another commit, to compare with")
     parser.add_argument(
         "--output",
@@ -62,7 +62,7 @@ def main() -> int:
         help="default: tests/benchmarks/report for a whole run, .benchmarks/report for another one; with --base "
         ".benchmarks/comparison",
     )
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     results = _read(options.results)
     if (beside := options.results.with_name("streams.json")).exists():
         results["streams"] = json.loads(beside.read_text(encoding="utf-8"))
@@ -87,16 +87,16 @@ def main() -> int:
 def _read(path: Path) -> Results:
     try:
         results: Results = json.loads(path.read_text(encoding="utf-8"))
-        if not {"rows", "commit", "machine"} <= results.keys():
-            raise ValueError
-    except (OSError, ValueError, AttributeError):
-        raise SystemExit(f"{path} holds no results of `make bench`. Run it first, or name another file.") from None
-    return results
+    except (OSError, ValueError):
+        results = {}
+    if isinstance(results, dict) and {"rows", "commit", "machine"} <= results.keys():
+        return results
+    raise SystemExit(f"{path} has no results of `make bench`. Run it first, or name another file.")
 
 
 def page(results: Results, base: Results | None = None) -> str:
-    """The page, as HTML that needs nothing else."""
-    parts = ["<h1>What a call costs: forge-realtime and what a user would take instead</h1>", *_about(results)]
+    """Return the page as self-contained HTML."""
+    parts = ["<h1>The cost of a call: forge-realtime and its alternatives</h1>", *_about(results)]
     if base is not None:
         parts += _comparison(results, base)
     parts += ["<h2>Targets</h2>", _targets_table(list(targets(results)))]
@@ -125,16 +125,17 @@ def _about(results: Results) -> Iterator[str]:
     if results["quick"]:
         yield '<p class="warning">A quick run, to try something: too few pairs to rely on.</p>'
     yield (
-        f"<p>Commit {escape(results['commit'][:10])} ({escape(results['subject'])}){changed}, {escape(results['date'])}, in "
-        f"{results.get('minutes', 0):g} minutes. {on['processors']} processors, {escape(on['processor'])}, {escape(on['system'])}, "
-        f"Python {escape(on['python'])}; load average before: {on['load average']:.2f}.</p>"
+        f"<p>Commit {escape(results['commit'][:10])} ({escape(results['subject'])}){changed}, "
+        f"{escape(results['date'])}, in {results.get('minutes', 0):g} minutes. {on['processors']} processors, "
+        f"{escape(on['processor'])}, {escape(on['system'])}, Python {escape(on['python'])}; "
+        f"load average before the run: {on['load average']:.2f}.</p>"
     )
     yield (
-        "<p>A server in C answers on one processor, always the same; on another one, one contender at a time publishes. "
-        "Each block of calls has a block of the reference right beside it, in changing order; a figure is the <b>median of "
-        "the ratios of all pairs [lower and upper quartile; how many]</b>. All contenders send the same event with the same "
-        "header, and take the event's id out of the answer. forge-realtime runs as a user has it: retries, deadline, "
-        "delivery classes and typed results on.</p>"
+        "<p>A server in C runs on one processor, and one contender at a time publishes on another one. Each block of "
+        "calls has a block of the reference right before or after it, in alternating order. A figure is the <b>median "
+        "of the ratios of all pairs [lower and upper quartile; number of pairs]</b>. All contenders send the same "
+        "event with the same header, and read the event id from the response. forge-realtime has its defaults: "
+        "retries, deadline, delivery classes and typed results.</p>"
     )
     yield f"<p>{_noise(results)}</p>"
 
@@ -151,9 +152,9 @@ def _noise(results: Results) -> str:
     if not said:
         return ""
     return (
-        f"How much of it is noise: httpx against itself came out as {', '.join(said)}, where no noise would give 1.00. "
-        "What differs by less than these quartiles are apart is no difference. Ratios of a noisy machine stay near those of "
-        "a quiet one, times do not: compare times within a run only."
+        f"Noise: httpx against itself is {', '.join(said)}; without noise it would be 1.00. A difference smaller than "
+        "the distance of these quartiles is none. Noise changes times more than ratios, so compare times within a run "
+        "only."
     )
 
 
@@ -201,7 +202,7 @@ def _numbers(rows: list[Row]) -> str:
 
 
 def _costs(costs: list[Row]) -> Iterator[str]:
-    yield "<h2>Beside the calls</h2>"
+    yield "<h2>Other costs</h2>"
     for group, title, reference in _COSTS:
         rows = [row for row in costs if row["group"] == group]
         if not rows:
@@ -215,13 +216,13 @@ def _costs(costs: list[Row]) -> Iterator[str]:
         yield f"<details><summary>Numbers</summary>{table(['', 'ratio', 'itself'], cells, numbers=(1, 2))}</details>"
     rest = [row for row in costs if "values" in row]
     cells = [[f"{escape(row['group'])}: {escape(row['name'])}", _figure(own(row)), escape(row["unit"])] for row in rest]
-    yield "<h3>Others</h3>" + table(["", "measured", ""], cells, numbers=(1,))
+    yield "<h3>Single values</h3>" + table(["", "measured", ""], cells, numbers=(1,))
 
 
 def _growth(results: Results) -> Iterator[str]:
     if not results["rows"] and not results.get("growth"):
         return
-    yield "<h2>How it grows</h2>"
+    yield "<h2>Growth</h2>"
     yield from _growth_of_calls(results["rows"])
     grown: list[Row] = results.get("growth", [])
     for over, what in dict.fromkeys((row["over"], row["what"]) for row in grown):
@@ -265,7 +266,7 @@ def _emulator_table(rows: list[Row]) -> str:
         middle = values[len(values) // 2]
         spread_of = f"{middle:,.0f} [{values[0]:,.0f}, {values[-1]:,.0f}; {len(values)}]"
         cells.append([escape(row["name"]), spread_of, escape(row["unit"])])
-    return table(["", "median [lowest, highest; how many]", ""], cells, numbers=(1,))
+    return table(["", "median [lowest, highest; number]", ""], cells, numbers=(1,))
 
 
 def _versions(results: Results) -> Iterator[str]:
@@ -279,7 +280,7 @@ def _versions(results: Results) -> Iterator[str]:
 
 
 def changes(results: Results, base: Results) -> list[tuple[str, Spread, Spread, str]]:
-    """The rows that both runs have: what it is, before, now, and whether the quartiles are apart."""
+    """Compare the rows that both runs have: name, before, now, and the verdict if the quartiles do not overlap."""
     before = {key(row): row for row in _all_rows(base)}
     changed = []
     for row in _all_rows(results):
@@ -307,15 +308,15 @@ def _all_rows(results: Results) -> Iterable[Row]:
 def _comparison(results: Results, base: Results) -> Iterator[str]:
     yield f"<h2>Since {escape(base['commit'][:10])} ({escape(base['subject'])}, {escape(base['date'])})</h2>"
     if base["machine"]["processor"] != results["machine"]["processor"]:
-        yield '<p class="warning">The two ran on different processors: compare ratios only.</p>'
+        yield '<p class="warning">The runs used different processors: compare ratios only.</p>'
     cells = []
     for name, was, now, verdict in changes(results, base):
         kind = {"better": "met", "worse": "missed"}.get(verdict, "")
         by = f"{now.middle / was.middle - 1:+.0%}" if was.middle else ""
         cells.append([escape(name), _figure(was), _figure(now), by, f'<span class="{kind}">{verdict}</span>'])
     yield (
-        "<p>Better or worse is only said where the quartiles of the two are apart. Clients of others, which did not change, show "
-        "how far two runs differ anyhow: the cheaper a call is, the more of it is the machine's.</p>"
+        "<p>A row is better or worse only if the quartiles of the runs do not overlap. Other clients did not change, "
+        "so they show the difference between two runs.</p>"
     )
     yield table(["", "before", "now", "", ""], cells, numbers=(1, 2, 3))
 
@@ -337,7 +338,7 @@ _README_ROWS = (
 
 
 def markdown(results: Results) -> str:
-    """The table for the README: ratios to httpx only."""
+    """Return the table for the README, with ratios to httpx."""
     found_rows = [
         "| to httpx | sync, one by one: time | 32 threads: calls/s | async, one by one: time | 50 in flight: calls/s |",
         "|---|---|---|---|---|",
@@ -351,7 +352,7 @@ def markdown(results: Results) -> str:
             ("flight-50", asynchronous, " times"),
         ):
             row = found(results, group, name) if name else None
-            # The reference's own row is noise.
+            # The reference against itself is noise.
             measured = None if row is None else 1.0 if row["contender"] == row["reference"] else result(row).middle
             measured = 1.0 if name.startswith("httpx") else measured
             cells.append(
@@ -367,4 +368,4 @@ def _figure(value: Spread, digits: int = 2) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -1,4 +1,4 @@
-"""Which contenders are compared under which load."""
+"""The comparisons: contenders, references and loads."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _ASYNC_TRANSPORTS = [
     "forge-realtime async, httpx.AsyncClient",
     "forge-realtime async, for_invocation each",
 ]
-# Over the same transport, which is handed a ready request: without all that the client adds.
+# The same transport with a ready request, without the cost of a client.
 READY = [
     ("forge-realtime, HTTPTransport", "HTTPTransport, ready request"),
     ("forge-realtime", "own connection, ready request"),

@@ -1,4 +1,4 @@
-"""The server that answers the contenders, server.c: built on demand, and run on a processor of its own."""
+"""The server of the contenders, server.c: built on demand, and run on a processor of its own."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import hashlib
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -17,13 +16,13 @@ SOURCE = HERE / "server.c"
 
 
 def processors() -> tuple[int | None, int | None]:
-    """The processor for the contenders and the one for the server; None where there is only one."""
+    """Return a processor for the contenders and one for the server, or `None` if there is only one."""
     available = sorted(os.sched_getaffinity(0))
     return (available[0], available[-1]) if len(available) > 1 else (None, None)
 
 
 def built() -> Path:
-    """The server's program, compiled if need be with `cc`, or with the compiler of the package ziglang."""
+    """Return the compiled server. It is compiled with `cc`, or else with the compiler of the package ziglang."""
     program = ROOT / f".benchmarks/server-{hashlib.sha256(SOURCE.read_bytes()).hexdigest()[:12]}"
     if not program.exists():
         program.parent.mkdir(exist_ok=True)
@@ -38,7 +37,7 @@ class Server:
     """A running server.
 
     Args:
-        delays: Milliseconds after which it answers, each on a port of its own.
+        delays: Milliseconds until it responds, each on a port of its own.
 
     Attributes:
         urls: The address for each delay.
@@ -52,7 +51,7 @@ class Server:
         self.urls = [f"http://127.0.0.1:{port}" for port in self._line().split()]
 
     def count(self) -> tuple[int, int]:
-        """Calls so far, and the bytes of their bodies."""
+        """Return the number of calls so far, and the bytes of their bodies."""
         assert self._process.stdin is not None
         self._process.stdin.write("\n")
         calls, size = self._line().split()
@@ -76,12 +75,5 @@ class Server:
     def _line(self) -> str:
         assert self._process.stdout is not None
         if not (line := self._process.stdout.readline()):
-            raise RuntimeError(f"The server has ended, with {self._process.wait(5)}.")
+            raise RuntimeError(f"The server ended with exit code {self._process.wait(5)}.")
         return line
-
-
-if __name__ == "__main__":
-    # For a look by hand: python -m tests.benchmarks.server 0 20
-    with Server(*map(float, sys.argv[1:] or ["0"])) as server:
-        print(*server.urls, flush=True)
-        sys.stdin.read()

@@ -1,4 +1,4 @@
-"""The part of the page, and the table for the README, about streams under the limit."""
+"""The section of the page and the table of the README about streams under the limit."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _QUOTA = 40
 
 
 def stream_section(results: Results) -> Iterator[str]:
-    """The part of the page, as HTML."""
+    """Yield the section of the page as HTML."""
     users, per_second, seconds = results["users"], results["per second"], results["seconds"]
     on, runs = results["machine"], results["runs"]
     yield "<h2>Streams under the limit</h2>"
@@ -30,13 +30,14 @@ def stream_section(results: Results) -> Iterator[str]:
         yield '<p class="warning">A quick run, to try something: too short to rely on.</p>'
     changed = ", with uncommitted changes" if results["changed"] else ""
     yield (
-        f"<p>Commit {escape(results['commit'][:10])}{changed}, {escape(results['date'])}; {on['processors']} processors, Python "
-        f"{escape(on['python'])}; load average before: {on['load average']:.2f}. {users} users of one installation, "
-        f"{per_second:g} tokens a second each, for {seconds:g} seconds, at the emulator with its limit of {results['limit']} "
-        "operations in any second. The replicas are processes, and so are the emulator and the subscriber, which gets the events "
-        "by WebSocket and puts the texts together as a page does. The times are from when a token was due to when the subscriber "
-        "had it, of all tokens that arrived; the operations are the emulator's own record, refused ones included. Processor time "
-        f"is that of the senders; making the tokens takes {results['tokens alone'] * 1000:.0f} ms of it for 1,000.</p>"
+        f"<p>Commit {escape(results['commit'][:10])}{changed}, {escape(results['date'])}; {on['processors']} "
+        f"processors, Python {escape(on['python'])}; load average before the run: {on['load average']:.2f}. {users} "
+        f"users of one installation, {per_second:g} tokens a second each, for {seconds:g} seconds, on the emulator "
+        f"with its limit of {results['limit']} operations in any second. The replicas, the emulator and the subscriber "
+        "are processes. The subscriber receives the events by WebSocket and assembles the texts as a page does. Times "
+        "are from when a token was due until the subscriber had it, for all tokens that arrived. The emulator's record "
+        "counts the operations, including refused ones. Processor time is that of the senders; of this, making 1,000 "
+        f"tokens takes {results['tokens alone'] * 1000:.0f} ms.</p>"
     )
     yield _runs_table(runs)
     for row in (*runs, results["outage"]):
@@ -61,10 +62,10 @@ def _why(users: int) -> str:
     each = _QUOTA / users
     cycle = max(0.25, 1 / each)
     return (
-        f"The quota of {_QUOTA} a second, which leaves room for subscriptions, is {each:g} publishes a second for each of {users} "
-        f"streams: one in {cycle:g} s, whatever the interval (0.25 s). A publish takes along what has been sent when its turn "
-        f"comes: a token waits {cycle / 2:g} s on average, and {cycle:g} s at most, where turns come evenly. Fewer users wait for "
-        "the interval only; see the simulation."
+        f"The quota of {_QUOTA} a second leaves room for subscriptions. It allows {each:g} publishes a second for each "
+        f"of {users} streams: one in {cycle:g} s, whatever the interval (0.25 s). A publish takes all updates so far "
+        f"when its turn comes: a token waits {cycle / 2:g} s on average and {cycle:g} s at most if the turns come "
+        "evenly. Fewer users wait for the interval only; see the simulation."
     )
 
 
@@ -86,9 +87,9 @@ def _runs_table(runs: list[Results]) -> str:
     ]
     head = ["", "replicas", "arrived", "calls", "429", "most/s", "taken/s", "median", "99 %", "merged", "CPU"]
     explained = (
-        "<p>arrived: share of the text; 100 % is said only where every text is exactly the one sent. calls: all that the emulator "
-        "answered. most/s: of these, in any second. taken/s: on average, while tokens came. median, 99 %: from token to browser. "
-        "merged: updates per publish. CPU: of the senders, for 1,000 updates.</p>"
+        "<p>arrived: share of the text; 100 % means that every text is exactly the one sent. calls: all calls to the "
+        "emulator. most/s: the most of these in any second. taken/s: average of accepted calls while tokens came. "
+        "median, 99 %: from token to browser. merged: updates per publish. CPU: of the senders, for 1,000 updates.</p>"
     )
     return table(head, cells, numbers=tuple(range(1, len(head)))) + explained
 
@@ -108,10 +109,10 @@ def _outage(row: Results) -> Iterator[str]:
     whole = "nothing was lost" if row["exact"] else f"{row['arrived']:.3%} of the text arrived"
     yield f"<h3>Redis gone for {end - start:g} s, two replicas</h3>"
     yield (
-        f"<p>Killed after {start:g} s and started again after {end:g} s: {whole}, {row['refused']} calls were refused, "
-        f"{row['most in a second']} operations in any second at most; {row['median']:.2f} s median, {row['p99']:.2f} s at 99 %. "
-        f"Warnings of the replicas: {_listed(warnings)}; messages that the quota is shared again: {_listed(infos)}. Meanwhile each "
-        "keeps to its half of the quota.</p>"
+        f"<p>Killed after {start:g} s and restarted after {end:g} s: {whole}, {row['refused']} calls were refused, "
+        f"{row['most in a second']} operations in any second at most; {row['median']:.2f} s median, {row['p99']:.2f} s "
+        f"at 99 %. Warnings of the replicas: {_listed(warnings)}; messages that the quota is shared again: "
+        f"{_listed(infos)}. During the outage each replica keeps to its half of the quota.</p>"
     )
     operations = Series("operations", [(at + 0.5, value) for at, value in enumerate(row["by second"])])
     waits = Series("median wait", [(at + 0.5, value) for at, value in enumerate(row["median by second"])])
@@ -127,16 +128,16 @@ def _faults(row: Results) -> str:
     verdict = "exactly the text that was sent" if row["exact"] else "NOT the text that was sent"
     return (
         f"<h3>Random faults</h3><p>{row['updates']:,} random updates on four streams, {row['faults']:,} faults in "
-        f"{row['operations']:,} operations (429 and 5xx, resets, truncated and unreadable answers, some of them to calls that "
-        f"were carried out): {row['publishes']:,} publishes arrived, {row['duplicates']:,} of them came again and were dropped, "
-        f"{row['gaps']} are missing; the text is {verdict}.</p>"
+        f"{row['operations']:,} operations (429, 5xx, resets, truncated and unreadable responses, some of them after "
+        f"the call was carried out): {row['publishes']:,} publishes arrived, {row['duplicates']:,} duplicates were "
+        f"dropped, {row['gaps']} are missing; the text is {verdict}.</p>"
     )
 
 
 def _simulation(rows: list[Results]) -> Iterator[str]:
     yield (
-        "<h3>In virtual time</h3><p>The client's own code, with a virtual clock, a network of 5 ms and the emulator's count of "
-        "operations: more users and replicas than a machine carries.</p>"
+        "<h3>In virtual time</h3><p>The client's own code with a virtual clock, a network of 5 ms and the emulator's "
+        "limit: more users and replicas than a machine carries.</p>"
     )
     cells = [
         [
@@ -166,7 +167,7 @@ def _simulation(rows: list[Results]) -> Iterator[str]:
 
 
 def stream_table(results: Results) -> str:
-    """The table for the README."""
+    """Return the table for the README."""
     found = [
         "| replicas | | text that arrives | 429 | operations in any second, at most | token to browser: median, 99 % |",
         "|---|---|---|---|---|---|",

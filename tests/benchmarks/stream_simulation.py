@@ -20,7 +20,7 @@ from forge_realtime import AsyncRealtimeClient, Quota
 from forge_realtime._quota import limiter as _quota
 from forge_realtime._quota.bucket import SharedBucket
 from forge_realtime.redis import RedisStore, _Counters, _Reserver
-from forge_realtime_emulator._platform.errors import Refused
+from forge_realtime_emulator._platform.errors import RefusedError
 from forge_realtime_emulator._platform.limit import Limit
 from tests.support.rates import most_in_a_second
 from tests.support.streams import run_virtually
@@ -97,7 +97,7 @@ class _Platform:
         self.times.append(loop.time())
         try:
             self._limit.count("installation-1", loop.time(), LIMIT, None)
-        except Refused:
+        except RefusedError:
             self.refused += 1
             await asyncio.sleep(_NETWORK / 2)
             return httpx.Response(429, json={"code": "RATE_LIMIT_EXCEEDED"})

@@ -1,4 +1,4 @@
-"""The processes of a run of many streams: the emulator, those who send, and the one who receives, as a browser does.
+"""The processes of a run of many streams: the emulator, the senders, and a subscriber that receives as a browser does.
 
 All clocks are `time.monotonic()`, which the processes of a machine share.
 """
@@ -12,7 +12,7 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
@@ -24,6 +24,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from forge_realtime import AsyncRealtimeClient, ForgeRealtimeError, Quota, StreamError
 from forge_realtime.redis import RedisStore
 from forge_realtime_emulator import Emulator, Settings
+from tests.benchmarks.emulator_load import questions
 
 Kind = Literal["shared", "own", "naive", "nothing"]
 Send = Callable[[int, str], Awaitable[object]]
@@ -34,18 +35,18 @@ _LOOK = 0.25
 
 @dataclass(frozen=True)
 class Load:
-    """What one process sends.
+    """The work of one sender.
 
     Attributes:
-        kind: Streams with the quota of all processes, streams with each process's own, one publish for each token, or nothing,
-            to know what the making of the tokens takes.
-        users: Their numbers; each has an answer of its own, on a channel of its own.
-        tokens: Of each user.
-        per_second: Tokens per second and user; 0: as random pauses of 8 ms at most have it.
-        begin: When the first ones come.
-        drain: Seconds after the last one in which what was not published yet still can be, where each is published by itself.
-        stream: Settings of the streams, where they are not the default ones.
-        quota: Those of the quota, where they are not the default ones.
+        kind: `shared`: streams with a shared quota. `own`: streams with a quota of each process. `naive`: one publish
+            for each token. `nothing`: only make the tokens, to measure their cost.
+        users: The numbers of the users. Each gets an answer of its own on a channel of its own.
+        tokens: The number of tokens of each user.
+        per_second: Tokens per second and user. 0: random pauses of at most 8 ms.
+        begin: The time of the first tokens.
+        drain: Seconds after the last token in which single publishes may still end.
+        stream: Settings of the streams that differ from the defaults.
+        quota: Settings of the quota that differ from the defaults.
     """
 
     kind: Kind
@@ -60,14 +61,14 @@ class Load:
 
 @dataclass
 class Sent:
-    """What became of it.
+    """The record of one sender.
 
     Attributes:
-        cpu: Seconds of processor time, of all threads.
-        reports: Of the streams, as dicts.
-        failed: How often which error reached the app.
-        late: Seconds from when a token was due to when it was there, of each one.
-        said: What the client logged of the quota's store.
+        cpu: Seconds of processor time of all threads.
+        reports: The reports of the streams, as dicts.
+        failed: The number of errors that reached the app, by type.
+        late: For each token, the seconds between the time it was due and the time it was made.
+        said: The client's log records about the store of the quota.
     """
 
     cpu: float = 0.0
@@ -82,24 +83,16 @@ def channel(user: int) -> str:
 
 
 def tokens(user: int, count: int) -> list[str]:
-    """The answer that a user gets, the same in every process."""
+    """Return the answer for a user. It is the same in every process."""
     choice = random.Random(user)
     return ["".join(choice.choices(_LETTERS, k=choice.randint(1, 8))) for _ in range(count)]
-
-
-def questions(pipe: Connection) -> Iterator[Any]:
-    with suppress(EOFError):
-        while True:
-            yield pipe.recv()
 
 
 # --- the emulator
 
 
 def run_emulator(pipe: Connection, limit: int | None) -> None:
-    """Serves. Asked for `faults`, it lets calls fail at random from then on; for its `record`, it gives when which calls were
-    answered how, and whether a fault made the answer.
-    """
+    """Serve. The question `faults` starts random faults. `record` returns time, status and fault of every call."""
     stopping = threading.Event()
     with Emulator(settings=Settings(limit=limit)) as emulator:
         record = _Record(emulator)
@@ -116,7 +109,7 @@ def run_emulator(pipe: Connection, limit: int | None) -> None:
 
 
 class _Record(threading.Thread):
-    """Keeps when calls were answered: the emulator itself remembers the last 10,000."""
+    """Keeps all calls: the emulator itself remembers the last 10,000."""
 
     def __init__(self, emulator: Emulator) -> None:
         super().__init__(daemon=True)
@@ -148,13 +141,13 @@ class _Record(threading.Thread):
             while new and requests[new - 1] is not self._last:
                 new -= 1
             if self._last is not None and not new and requests:
-                raise RuntimeError("The emulator forgot calls before they were recorded: the machine is too busy.")
+                raise RuntimeError("The emulator dropped calls before they were recorded: the machine is too busy.")
             self._rows += [(one.at - self._ahead, one.status, one.fault) for one in requests[new:]]
             self._last = requests[-1] if requests else None
 
 
 def _let_fail(emulator: Emulator, stopping: threading.Event) -> None:
-    """About every third call, in every way there is but to be late for good."""
+    """Let about every third call fail, in every way but a timeout."""
     choice = random.Random(7)
     kinds: list[dict[str, Any]] = [
         *({"status": status} for status in (429, 500, 502, 504)),
@@ -176,11 +169,11 @@ def _let_fail(emulator: Emulator, stopping: threading.Event) -> None:
             added += times
 
 
-# --- those who send
+# --- the senders
 
 
 def run_sender(pipe: Connection, url: str, store: str | None, replicas: int) -> None:
-    """Sends what it is told to."""
+    """Send as asked."""
     pipe.send(None)
     for (load,) in questions(pipe):
         pipe.send(asyncio.run(_send_all(load, url, store, replicas)))
@@ -214,7 +207,7 @@ async def _send(load: Load, user: int, answer: list[str], live: AsyncRealtimeCli
             try:
                 await live.publish(channel(user), {"n": number, "text": token})
             except ForgeRealtimeError as error:
-                # An app would log it, and go on.
+                # An app would log it and go on.
                 sent.failed[type(error).__name__] += 1
 
         end = (
@@ -254,7 +247,7 @@ async def _make_tokens(load: Load, user: int, answer: list[str], sent: Sent, sen
 
 
 def _listen(sent: Sent, kind: Kind) -> None:
-    """Notes what is said of the quota's store. What a logger costs is no matter of the measurement."""
+    """Record the log messages about the store of the quota. The cost of logging is not measured."""
     logger = logging.getLogger("forge_realtime")
     handler = logging.Handler()
 
@@ -268,13 +261,11 @@ def _listen(sent: Sent, kind: Kind) -> None:
     logger.setLevel(logging.CRITICAL if kind == "naive" else logging.INFO)
 
 
-# --- the one who receives
+# --- the subscriber
 
 
 def run_subscriber(pipe: Connection, url: str, users: int) -> None:
-    """Subscribes to the channels of all users. Asked, it waits until nothing has come for so many seconds, and gives by user
-    when what came.
-    """
+    """Subscribe to the channels of all users. When asked, wait for a number of quiet seconds, and return the events."""
 
     async def run() -> None:
         received: list[list[tuple[float, str]]] = [[] for _ in range(users)]
@@ -295,14 +286,14 @@ def run_subscriber(pipe: Connection, url: str, users: int) -> None:
                 )
                 await connection.send(json.dumps({"channel": channel(user), "isGlobal": False}))
                 if (answer := json.loads(await connection.recv()))["type"] != "subscribed":
-                    raise RuntimeError(f"The emulator answered {answer}.")
+                    raise RuntimeError(f"The emulator refused the subscription: {answer}.")
                 tasks.append(group.create_task(receive(connection, mine)))
             pipe.send(None)
             asked = questions(pipe)
-            # In a thread: events come meanwhile.
+            # In a thread, so that the loop receives events.
             while (question := await asyncio.to_thread(next, asked, None)) is not None:
-                asked_at = time.monotonic()
-                while (left := max(last, asked_at) + question[0] - time.monotonic()) > 0:
+                [quiet], since = question, time.monotonic()
+                while (left := max(last, since) + quiet - time.monotonic()) > 0:  # noqa: ASYNC110 (silence is no event)
                     await asyncio.sleep(left)
                 pipe.send(received)
             for task in tasks:

@@ -1,16 +1,17 @@
-"""Many streams under the platform's limit: `make bench ARGS=streams`.
+"""`make bench ARGS=streams`: many streams under the platform's limit.
 
-Twenty users of one installation get an answer of 100 tokens a second each, for 30 seconds, from 1, 2 and 4 replicas: processes
-with a client each, among whom the users are divided. The emulator, with its limit of 50 operations in any second, and the
-subscriber are processes of their own; the subscriber gets the events by WebSocket and puts the texts together, as a page does.
+Twenty users of one installation each get an answer of 100 tokens a second for 30 seconds, from 1, 2 and 4 replicas. A
+replica is a process with a client, and the users are divided among the replicas. The emulator with its limit of 50
+operations in any second and the subscriber are processes of their own. The subscriber receives the events by
+WebSocket and assembles the texts as a page does.
 
-* *shared*: streams, with the quota shared through a real Redis server.
-* *own*: streams, with a quota of each process.
-* *naive*: one publish for each token, one after the other for each user, with the default retries; what fails is left out. What
-  has not been sent ten seconds after the last token has not arrived.
+* *shared*: streams with a quota that is shared through a real Redis server.
+* *own*: streams with a quota of each process.
+* *naive*: one publish for each token, one after the other for each user, with the default retries. Failed tokens are
+  left out. Tokens that are not sent 10 seconds after the last one do not arrive.
 
-Then the same with the Redis server gone for ten seconds; 10,000 updates through random faults; and a simulation in virtual time of
-more users and replicas than a machine carries.
+Then the same while the Redis server is gone for 10 seconds; 10,000 updates through random faults; and a simulation of
+more users and replicas than a machine carries, in virtual time.
 """
 
 from __future__ import annotations
@@ -51,15 +52,15 @@ Record = list[tuple[float, int, bool]]
 
 @dataclass
 class Reading:
-    """What a page shows of one stream: numbers that it has seen are dropped, as streams.js does.
+    """One stream as a page shows it. Duplicates are dropped, as in streams.js.
 
     Attributes:
-        text: All of it.
-        grew: When it came to how many characters.
-        publishes: How many made it.
-        duplicates: Those that were dropped.
-        gaps: Numbers that never came.
-        ended: Whether the end mark came, without an error.
+        text: The assembled text.
+        grew: The time and the length of the text after each publish.
+        publishes: The number of publishes without duplicates.
+        duplicates: The number of dropped duplicates.
+        gaps: The number of missing sequence numbers.
+        ended: Whether an end mark without an error arrived.
     """
 
     text: str = ""
@@ -83,9 +84,9 @@ class Reading:
 
 
 def measure(quick: bool) -> dict[str, Any]:
-    """Runs everything; about seven minutes, or one."""
+    """Run everything, in about 7 minutes, or 1 minute if `quick`."""
     if not shutil.which("redis-server"):
-        raise SystemExit("The streams are measured with a real Redis server (Debian: apt-get install redis-server).")
+        raise SystemExit("The streams need a Redis server: apt-get install redis-server")
     began = time.monotonic()
     seconds = 3.0 if quick else 30.0
     results: dict[str, Any] = {**commit(), "quick": quick, "machine": machine(*PACKAGES)}
@@ -114,15 +115,15 @@ def run(
     outage: tuple[float, float] | None = None,
     drain: float = 10.0,
 ) -> Run:
-    """One run.
+    """Run the senders once.
 
     Args:
         kind: How tokens are sent.
-        replicas: Processes that send.
-        users: Of all of them.
-        seconds: For which tokens come.
-        outage: When the Redis server is killed, and when it is started again, in seconds.
-        drain: Seconds after the last token that single publishes still have; streams have their deadline, ten seconds.
+        replicas: The number of sending processes.
+        users: The number of users of all replicas.
+        seconds: The seconds in which tokens come.
+        outage: The seconds after which the Redis server is killed and restarted.
+        drain: The seconds after the last token in which single publishes may end. Streams have their deadline of 10 s.
     """
     count = round(seconds * _PER_SECOND)
     with ExitStack() as stack:
@@ -154,7 +155,7 @@ def run(
 
 
 def run_nothing(users: int, seconds: float) -> float:
-    """Seconds of processor time that the making of 1,000 tokens takes, which every run's senders have in theirs."""
+    """Return the seconds of processor time for making 1,000 tokens, which is part of the time of every run."""
     with ExitStack() as stack:
         stage = _Stage(stack, 1, users, LIMIT, None)
         count = round(seconds * _PER_SECOND)
@@ -164,7 +165,7 @@ def run_nothing(users: int, seconds: float) -> float:
 
 
 def run_faults(updates: int) -> Run:
-    """Random updates through random faults, on four streams, without a limit."""
+    """Send random updates on four streams through random faults, without a limit."""
     users = 4
     with ExitStack() as stack:
         stage = _Stage(stack, 1, users, None, None)
@@ -214,7 +215,7 @@ class _Stage:
             sender.ask(load)
 
     def finish(self) -> tuple[list[Sent], list[list[tuple[float, str]]], Record]:
-        """What was sent, what was received by each user, and how the emulator answered."""
+        """Return the senders' records, the events of each user, and the emulator's record."""
         sent = [sender.answer() for sender in self._senders]
         self._subscriber.ask(_QUIET)
         received = self._subscriber.answer()
@@ -223,7 +224,7 @@ class _Stage:
 
 
 def _operations(record: Record, begin: float, seconds: float) -> Run:
-    """What the emulator saw, the refused calls among them."""
+    """Count the calls to the emulator, including refused ones."""
     times = [at for at, _, _ in record]
     accepted = [at for at, status, _ in record if status == 200]
     over = range(math.ceil(max(times) - begin) if times else 0)
@@ -260,7 +261,7 @@ def _reading(events: list[tuple[float, str]]) -> Reading:
 
 
 def _read(texts: dict[int, list[str]], readings: list[Reading], begin: float) -> Run:
-    """Of streams: how much of each text was shown, and when each token was."""
+    """Evaluate streams: the share of each text that was shown, and the time of each token."""
     waits: list[tuple[float, float]] = []
     length = arrived = 0
     exact = True
@@ -270,7 +271,7 @@ def _read(texts: dict[int, list[str]], readings: list[Reading], begin: float) ->
         length += len(whole)
         exact = exact and reading.ended and reading.text == whole
         if not whole.startswith(reading.text):
-            # Which token is which is not known behind a gap.
+            # After a gap, tokens cannot be told apart.
             continue
         arrived += len(reading.text)
         position, grew = 0, iter(reading.grew)
@@ -294,7 +295,7 @@ def _read(texts: dict[int, list[str]], readings: list[Reading], begin: float) ->
 
 
 def _arrived(texts: dict[int, list[str]], received: list[list[tuple[float, str]]], begin: float) -> Run:
-    """Of single publishes: which tokens came, once or more often."""
+    """Evaluate single publishes: the tokens that arrived at least once."""
     waits: list[tuple[float, float]] = []
     arrived = 0
     for user, events in enumerate(received):
@@ -311,7 +312,7 @@ def _arrived(texts: dict[int, list[str]], received: list[list[tuple[float, str]]
 
 
 def _waits(waits: list[tuple[float, float]]) -> Run:
-    """Seconds from when tokens were due to when the subscriber had them."""
+    """Evaluate the seconds between the time a token was due and the time the subscriber had it."""
     by_second: dict[int, list[float]] = {}
     for due, wait in waits:
         by_second.setdefault(math.floor(due), []).append(wait)
@@ -329,15 +330,15 @@ def _percentile(ordered: Sequence[float], share: float) -> float | None:
 
 
 def table(results: dict[str, Any]) -> Iterator[str]:
-    """The lines that are printed at the end."""
+    """Return the lines that are printed at the end."""
     yield f"Making the tokens takes {results['tokens alone']:.3f} s of processor time per 1,000 of them."
     for name, said in enumerate(results["outage"]["said"]):
         yield f"Replica {name + 1} said in the outage: " + "; ".join(f"{level} {message}" for level, message in said)
     for row in results["simulation"]:
         yield (
-            f"simulated {row['kind']:7} {row['replicas']:3} replicas, {row['users']:4} users: {row['arrived']:7.2%} arrived, "
-            f"{row['refused']:5} of {row['operations']:6} refused, {row['most in a second']:3} in a second at most, "
-            f"{row['median']:.2f} s median, {row['p99']:.2f} s p99"
+            f"simulated {row['kind']:7} {row['replicas']:3} replicas, {row['users']:4} users: {row['arrived']:7.2%} "
+            f"arrived, {row['refused']:5} of {row['operations']:6} refused, {row['most in a second']:3} in a second at "
+            f"most, {row['median']:.2f} s median, {row['p99']:.2f} s p99"
         )
 
 
@@ -354,19 +355,19 @@ def _line(row: Run) -> str:
 
 
 def disturbed(row: Run) -> str:
-    """What makes a run say less: a machine too busy to make the tokens in time, or for Redis to answer."""
+    """Describe disturbances of a run: a machine too busy to make tokens in time, or for Redis to respond."""
     said = []
-    # Of single publishes a token is late because the one before it took so long.
+    # A single publish delays the next token.
     if row["kind"] != "naive" and row["late p99"] > _LATE:
         said.append(f"the machine was busy, tokens came up to {row['late p99']:.2f} s late (99 %)")
     gone = sum(level == "WARNING" for one in row["said"] for level, _ in one)
     if gone and row["outage"] is None:
-        said.append(f"times that Redis did not answer in time: {gone}")
+        said.append(f"times that Redis did not respond in time: {gone}")
     return "".join(f"; {one}" for one in said)
 
 
 def _faults_line(row: Run) -> str:
     return (
-        f"{row['updates']:,} updates, {row['faults']:,} faults in {row['operations']:,} operations, {row['duplicates']:,} duplicates "
-        f"dropped: the text is {'exactly' if row['exact'] else 'NOT'} the text sent"
+        f"{row['updates']:,} updates, {row['faults']:,} faults in {row['operations']:,} operations, "
+        f"{row['duplicates']:,} duplicates dropped: the text is {'exactly' if row['exact'] else 'NOT'} the text sent"
     )

@@ -1,4 +1,4 @@
-"""What the pairs and values of a row come to: a median, with its quartiles."""
+"""Medians and quartiles of the rows of a run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Spread:
         low: The lower quartile.
         middle: The median.
         high: The upper quartile.
-        count: Of how many.
+        count: The number of values.
     """
 
     low: float
@@ -36,12 +36,12 @@ def spread(values: Iterable[float]) -> Spread:
 
 
 def is_throughput(row: Row) -> bool:
-    """Whether the row tells of many calls in flight: then more is better."""
+    """Return whether the row has many calls in flight, so that more is better."""
     return "load" in row and row["load"]["lanes"] > 1
 
 
 def result(row: Row) -> Spread:
-    """What a row says: times the reference's throughput, or else its time, size or value, as a ratio if there is a reference."""
+    """Return the ratio to the reference, of throughput with many calls in flight, else of time; or the value itself."""
     if "pairs" not in row:
         return spread(row["values"])
     if is_throughput(row):
@@ -50,9 +50,7 @@ def result(row: Row) -> Spread:
 
 
 def own(row: Row, *, reference: bool = False) -> Spread:
-    """The subject's own figure, or the reference's: calls per second of many in flight, else microseconds of one, or the
-    unit of a cost.
-    """
+    """Return the figure of the subject or the reference: calls per second, microseconds per call, or a cost."""
     place = 1 if reference else 0
     if "pairs" not in row:
         return spread(row["values"])
@@ -69,14 +67,14 @@ def own_unit(row: Row) -> str:
 
 
 def key(row: Row) -> tuple[str, ...]:
-    """What tells a row from all others of a run, and is the same in another run."""
+    """Return the identity of a row across runs."""
     if "load" in row:
         return (row["group"], row["load"]["name"], row["contender"], row["reference"], row["reference load"]["name"])
     return (row["group"], row["name"], row.get("reference", ""))
 
 
 def found(results: dict[str, Any], group: str, name: str, load: str = "", reference: str = "") -> Row | None:
-    """A row with something in it, or None."""
+    """Return a row with values, or `None`."""
     for row in [*results.get("rows", []), *results.get("costs", [])]:
         if row["group"] != group or row.get("contender", row.get("name")) != name or not _values(row):
             continue

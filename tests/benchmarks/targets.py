@@ -1,9 +1,10 @@
-"""The targets, and whether a run met them."""
+"""The targets, and the verdict on a run."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from tests.benchmarks.copies import CHANGED, UNCHANGED
@@ -11,24 +12,25 @@ from tests.benchmarks.scenarios import READY, READY_ASYNC
 from tests.benchmarks.summary import Spread, found, own, result
 
 Results = dict[str, Any]
+Value = Callable[..., Spread | None]
 
 _OURS, _ASYNC, _AIOHTTP = "forge-realtime", "forge-realtime async", "forge-realtime[aiohttp] async"
 _IDEAL = 50 / 0.020
-"""Calls per second with 50 in flight at a server that takes 20 ms."""
+"""Calls per second with 50 in flight, if the server takes 20 ms."""
 _FIFTY_DELAYED = "async 50 in flight, 20 ms"
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A target as it came out.
+    """A target and its measurement.
 
     Attributes:
-        name: What it is about.
-        limit: What is asked for.
-        at_most: Whether the limit is an upper one.
-        value: What was measured, if it was.
+        name: The subject.
+        limit: The target.
+        at_most: Whether the target is an upper limit.
+        value: The measurement. `None`: not measured.
         digits: Decimals to show.
-        unit: Of limit and value.
+        unit: The unit of limit and value.
     """
 
     name: str
@@ -40,7 +42,7 @@ class Target:
 
     @property
     def verdict(self) -> str:
-        """`met`, also at the worse quartile; `met by the median` alone; `missed`; `not measured`."""
+        """`met` (even by the worse quartile), `met by the median`, `missed` or `not measured`."""
         if self.value is None:
             return "not measured"
         sign = 1 if self.at_most else -1
@@ -51,38 +53,45 @@ class Target:
 
 
 def targets(results: Results) -> Iterator[Target]:
-    """All targets."""
+    """Yield all targets."""
+    yield from _of_calls(partial(_value, results))
+    yield from _of_delayed_calls(results)
+    yield from _of_costs(partial(_value, results))
 
-    def value(group: str, name: str, load: str = "", reference: str = "", of: Callable[..., Spread] = result) -> Any:
-        row = found(results, group, name, load, reference)
-        return None if row is None else of(row)
 
-    def middle(group: str, name: str) -> float | None:
-        measured = value(group, name)
-        return None if measured is None else measured.middle
+def _value(results: Results, group: str, name: str, load: str = "", reference: str = "") -> Spread | None:
+    row = found(results, group, name, load, reference)
+    return None if row is None else result(row)
 
+
+def _of_calls(value: Value) -> Iterator[Target]:
     sync, of_httpx = value("sync", _OURS), "of httpx's time"
     yield Target("sync publish", 0.65, True, sync, unit=of_httpx)
     for peer in ("OpenAPI Generator", "openapi-python-client"):
-        if (theirs := middle("sync", peer)) is not None:
-            yield Target(f"sync publish, ahead of {peer}", theirs, True, sync, unit=of_httpx)
-    threads = middle("threads", "OpenAPI Generator")
-    if threads is not None:
+        if (theirs := value("sync", peer)) is not None:
+            yield Target(f"sync publish, ahead of {peer}", theirs.middle, True, sync, unit=of_httpx)
+    if (theirs := value("threads", "OpenAPI Generator")) is not None:
         name = "32 threads on one client, ahead of OpenAPI Generator"
-        yield Target(name, threads, False, value("threads", _OURS), unit="times httpx")
+        yield Target(name, theirs.middle, False, value("threads", _OURS), unit="times httpx")
     for name, limit in ((_ASYNC, 0.55), (_AIOHTTP, 0.40)):
         yield Target(f"{name}, one by one", limit, True, value("async", name), unit=of_httpx)
     for name, limit in ((_ASYNC, 4.0), (_AIOHTTP, 9.0)):
         yield Target(f"{name}, 50 in flight", limit, False, value("flight-50", name), unit="times httpx")
     for name in (_ASYNC, _AIOHTTP):
         yield Target(f"{name}, 500 in flight", 0.9, False, value("flight-500", name), unit="of its throughput at 50")
+    for name, ready in (*READY, *READY_ASYNC):
+        ratio = value("ready", name, reference=ready)
+        yield Target(f"{name}, over {ready}", 1.15, True, ratio, unit="of its time")
+
+
+def _of_delayed_calls(results: Results) -> Iterator[Target]:
     for name in (_ASYNC, _AIOHTTP):
         row = found(results, "delay", name, _FIFTY_DELAYED)
         calls = None if row is None else _scaled(own(row), 1 / _IDEAL)
         yield Target(f"{name}, 50 in flight, server takes 20 ms", 0.85, False, calls, unit="of the ideal throughput")
-    for name, ready in (*READY, *READY_ASYNC):
-        ratio = value("ready", name, reference=ready)
-        yield Target(f"{name}, over {ready}", 1.15, True, ratio, unit="of its time")
+
+
+def _of_costs(value: Value) -> Iterator[Target]:
     package = value("import", f"{_OURS}, the package alone")
     yield Target("import forge_realtime", 1.20, True, package, unit="of import httpx")
     name = "from forge_realtime import RealtimeClient"
@@ -94,7 +103,7 @@ def targets(results: Results) -> Iterator[Target]:
     yield Target("for_invocation", 5, True, value("for_invocation", "of 1 header"), digits=1, unit="µs")
     for name in (_OURS, _ASYNC, _AIOHTTP):
         for kind in ("text", "object"):
-            # One for the body itself and one more; a hundredth for all that is small.
+            # The body, a copy of it, and 1 % for everything else.
             peak = value("memory of 1 MB", f"{name}, {kind}")
             yield Target(f"peak memory of 1 MB, {kind}, {name}", 2.01, True, peak, unit="times the encoded body")
     yield Target(UNCHANGED, 1, True, value("generator", UNCHANGED), unit="s")

@@ -1,4 +1,4 @@
-"""That the harness measures what it says. No time is asserted."""
+"""The harness of the benchmarks. No test asserts a time."""
 
 from __future__ import annotations
 
@@ -24,9 +24,13 @@ from tests.benchmarks.scenarios import scenarios
 from tests.benchmarks.server import Server
 from tests.generator.conftest import REPOSITORY
 
-needs_compiler = pytest.mark.skipif(shutil.which("cc") is None, reason="needs cc, or an environment with ziglang")
+pytestmark = pytest.mark.slow
 
-# Those whose packages are in the development environment.
+needs_compiler = pytest.mark.skipif(
+    shutil.which("cc") is None, reason="not installed: cc. To run these tests: apt-get install gcc libc6-dev"
+)
+
+# The contenders whose packages are in the development environment.
 HERE = ("raw socket", "http.client", "httpx", "HTTPTransport, ready request", "forge-realtime")
 HERE_ASYNC = ("httpx async", "AsyncHTTPTransport, ready request", "aiohttp", "forge-realtime async")
 TINY = Load("tiny", seconds=0.001)
@@ -40,7 +44,7 @@ def stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
 
 
 @needs_compiler
-def test_the_server_answers_whole_requests_on_one_connection_and_counts_them() -> None:
+def test_server_responds_on_one_connection_and_counts_calls() -> None:
     with Server(0, 5) as server:
         for url in server.urls:
             connection = http.client.HTTPConnection(url.removeprefix("http://"))
@@ -53,7 +57,7 @@ def test_the_server_answers_whole_requests_on_one_connection_and_counts_them() -
 
 
 @needs_compiler
-def test_the_server_reads_requests_that_come_in_pieces_or_together_and_refuses_chunks() -> None:
+def test_server_reads_split_and_joined_requests_and_refuses_chunks() -> None:
     with Server(0) as server:
         port = int(server.urls[0].rpartition(":")[2])
         request = b"POST / HTTP/1.1\r\ncontent-LENGTH: 4\r\n\r\nbody"
@@ -72,7 +76,7 @@ def test_the_server_reads_requests_that_come_in_pieces_or_together_and_refuses_c
 
 
 @needs_compiler
-def test_the_server_has_hundreds_of_answers_waiting_and_forgets_who_left() -> None:
+def test_server_delays_hundreds_of_responses_and_drops_closed_connections() -> None:
     request = b"POST / HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}"
     with Server(20) as server, ExitStack() as stack:
         port = int(server.urls[0].rpartition(":")[2])
@@ -100,42 +104,42 @@ def test_contenders_are_measured_in_pairs(stage: Stage) -> None:
 
 @needs_compiler
 @pytest.mark.parametrize("name", ["forge-realtime", "forge-realtime async"])
-def test_many_calls_are_in_flight_at_a_server_that_takes_its_time(stage: Stage, name: str) -> None:
+def test_many_calls_are_in_flight_at_a_slow_server(stage: Stage, name: str) -> None:
     load = replace(TINY, lanes=20, delay=3)
     [row] = compare(stage, [Comparison(Side(name, load), Side(name, replace(TINY, size=10_000, text=True)), 1)])
     assert (row["errors"], len(row["pairs"])) == ([], 1)
 
 
 @needs_compiler
-def test_a_contender_that_fails_has_no_figure(stage: Stage) -> None:
-    # What the OpenAPI Generator makes is in no development environment.
+def test_failing_contender_has_no_figure(stage: Stage) -> None:
+    # The client of the OpenAPI Generator is not in the development environment.
     [row] = compare(stage, [Comparison(Side("OpenAPI Generator", TINY), Side("http.client", TINY), 4)])
     assert row["pairs"] == []
     assert [error.partition(":")[0] for error in row["errors"]] == ["ModuleNotFoundError"] * 2
 
 
 @needs_compiler
-def test_calls_that_do_not_reach_the_server_are_no_calls(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_calls_that_do_not_reach_the_server_are_an_error(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     run: Callable[..., dict[str, Any]] = blocks.Contender.run
     monkeypatch.setattr(blocks.Contender, "run", lambda self, **block: run(self, **{**block, "calls": 1}))
-    with pytest.raises(RuntimeError, match=r"^http\.client made 2 calls, and the server got 4\.$"):
+    with pytest.raises(RuntimeError, match=r"^http\.client made 2 calls, but the server received 4\.$"):
         stage.run(Side("http.client", TINY))
 
 
 @pytest.mark.parametrize("size", [100, 10_000, 1_000_000])
-def test_payloads_have_about_the_size_that_is_said(size: int) -> None:
+def test_payloads_have_about_the_requested_size(size: int) -> None:
     assert len(made_payload(size, text=True)) == size
     assert abs(len(encoded(made_payload(size))) / size - 1) < 0.03
 
 
-def test_nothing_distorts_the_contenders(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_contenders_get_no_distorting_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("SSL_CERT_FILE", "PYTHONDONTWRITEBYTECODE", "PYTHONPATH", "http_proxy", "HTTPS_PROXY"):
         monkeypatch.setenv(name, "anything")
         assert name not in clean_environment()
     assert "PATH" in clean_environment()
 
 
-def test_every_scenario_has_contenders_whose_environments_are_pinned() -> None:
+def test_environments_of_every_scenario_are_pinned() -> None:
     comparisons = [comparison for group in scenarios().values() for comparison in group]
     named = {side.contender for comparison in comparisons for side in (comparison.subject, comparison.reference)}
     assert named == CONTENDERS.keys()
@@ -144,7 +148,7 @@ def test_every_scenario_has_contenders_whose_environments_are_pinned() -> None:
 
 
 @pytest.mark.parametrize("operations", [3, 4, 30, 603])
-def test_documents_grow_to_the_operations_that_are_asked_for(operations: int) -> None:
+def test_documents_grow_to_the_requested_operations(operations: int) -> None:
     pinned = json.loads((REPOSITORY / "spec/forge-containers-api.json").read_text(encoding="utf-8"))
     document = document_with(pinned, operations)
     tagged = [

@@ -1,32 +1,29 @@
-"""The page and the comparison, of made-up numbers."""
+"""The report and the comparison, with invented numbers."""
 
 from __future__ import annotations
 
 import copy
 import json
 import re
-import subprocess
-import sys
 from dataclasses import asdict
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 import pytest
 
 from tests.benchmarks.blocks import Load, Side
-from tests.benchmarks.page import changes, markdown, page
+from tests.benchmarks.page import changes, main, markdown, page
 from tests.benchmarks.scenarios import scenarios
 from tests.benchmarks.summary import Spread, own, result
 from tests.benchmarks.targets import Target, targets
 
 Results = dict[str, Any]
-ROOT = Path(__file__).parents[2]
 
 
 def pairs(ratio: float, count: int = 8) -> list[list[float]]:
-    """Pairs around a ratio of times."""
+    """Return pairs around a ratio of times."""
     return [[0.0004 * ratio * (1 + number / 1000), 0.0004, 0.0003, 0.0003] for number in range(count)]
 
 
@@ -38,7 +35,7 @@ def row(group: str, subject: Side, reference: Side, ratio: float) -> dict[str, A
 
 @pytest.fixture
 def results() -> Results:
-    """As a whole run gives them, each subject at half the time of its reference."""
+    """The results of a whole run, in which each subject takes half the time of its reference."""
     about = {
         "commit": "0123456789abcdef",
         "subject": "A <change>",
@@ -87,7 +84,7 @@ class Tags(HTMLParser):
         self.links += [value for name, value in attrs if name in ("href", "src")]
 
 
-def test_the_page_shows_all_and_needs_nothing_else(results: Results) -> None:
+def test_page_shows_every_section_and_is_self_contained(results: Results) -> None:
     text = page(results)
     tags = Tags(text)
     assert set(tags.opened) >= {"h1", "table", "svg", "details"}
@@ -95,12 +92,12 @@ def test_the_page_shows_all_and_needs_nothing_else(results: Results) -> None:
     assert "A &lt;change&gt;" in text
     assert "A &amp; B" in text
     for drawing in re.findall(r"<svg.*?</svg>", text, re.DOTALL):
-        assert len(ElementTree.fromstring(drawing)) > 3
+        assert len(ET.fromstring(drawing)) > 3
     for group in ("Sync, one by one", "50 calls in flight", "With the payload", "With the clients: memory of one"):
         assert group in text
 
 
-def test_a_run_of_a_part_has_a_page_too(results: Results) -> None:
+def test_partial_run_has_a_page(results: Results) -> None:
     some = {name: results[name] for name in ("commit", "subject", "changed", "date", "machine")}
     rows = [one for one in results["rows"] if one["group"] == "sync"]
     rows[0] = {**rows[0], "pairs": [], "errors": ["PoolTimeout: <none>", "PoolTimeout: <none>"]}
@@ -110,7 +107,7 @@ def test_a_run_of_a_part_has_a_page_too(results: Results) -> None:
     assert "not measured" in text
 
 
-def test_one_by_one_time_counts_and_in_flight_throughput() -> None:
+def test_ratio_is_of_times_for_single_calls_and_of_throughput_in_flight() -> None:
     one, many = (Side("forge-realtime", Load("any", lanes=lanes)) for lanes in (1, 50))
     assert result(row("sync", one, one, 0.5)).middle == pytest.approx(0.5, rel=0.01)
     assert own(row("sync", one, one, 0.5)).middle == pytest.approx(200, rel=0.01)
@@ -118,7 +115,7 @@ def test_one_by_one_time_counts_and_in_flight_throughput() -> None:
     assert own(row("flight-50", many, many, 0.5)).middle == pytest.approx(5000, rel=0.01)
 
 
-def test_targets_are_judged_by_what_was_measured(results: Results) -> None:
+def test_targets_are_judged_by_the_measurement(results: Results) -> None:
     verdicts = {target.name: target.verdict for target in targets(results)}
     assert verdicts["sync publish"] == "met"
     assert verdicts["forge-realtime[aiohttp] async, one by one"] == "missed"
@@ -136,13 +133,13 @@ def test_targets_are_judged_by_what_was_measured(results: Results) -> None:
         (Spread(0.6, 0.66, 0.7, 9), "missed"),
     ],
 )
-def test_a_target_is_met_for_sure_when_the_worse_quartile_meets_it(value: Spread, verdict: str) -> None:
+def test_target_is_met_if_the_worse_quartile_meets_it(value: Spread, verdict: str) -> None:
     assert Target("any", 0.65, True, value).verdict == verdict
     mirrored = Spread(1 / value.high, 1 / value.middle, 1 / value.low, 9)
     assert Target("any", 1 / 0.65, False, mirrored).verdict == verdict
 
 
-def test_two_runs_are_compared_row_by_row(results: Results) -> None:
+def test_runs_are_compared_row_by_row(results: Results) -> None:
     base = copy.deepcopy(results)
     for one in results["rows"]:
         if one["contender"] == "forge-realtime" and one["group"] in ("sync", "threads"):
@@ -160,26 +157,26 @@ def test_two_runs_are_compared_row_by_row(results: Results) -> None:
     assert "Since 0123456789" in page(results, base)
 
 
-def test_the_readme_has_ratios_only(results: Results) -> None:
+def test_readme_table_has_ratios_only(results: Results) -> None:
     lines = markdown(results).splitlines()
     assert lines[2] == "| **forge-realtime** | 0.50 | 1.99 times | 0.50 | 1.99 times |"
     assert "| httpx | 1.00 | 1.00 times | 1.00 | 1.00 times |" in lines
     assert len({line.count("|") for line in lines}) == 1
 
 
-def test_the_report_is_written_and_other_files_are_refused(results: Results, tmp_path: Path) -> None:
-    def report(*arguments: object) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "tests.benchmarks.page", *map(str, arguments)]
-        return subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
-
+def test_report_is_written(results: Results, tmp_path: Path) -> None:
     file = tmp_path / "run.json"
     file.write_text(json.dumps(results), encoding="utf-8")
-    run = report(file, "--output", tmp_path / "report")
-    assert (run.returncode, run.stderr) == (0, "")
+    assert main([str(file), "--output", str(tmp_path / "report")]) == 0
     assert sorted(path.name for path in (tmp_path / "report").iterdir()) == ["index.html", "results.json", "table.md"]
     assert json.loads((tmp_path / "report/results.json").read_text(encoding="utf-8")) == results
-    file.write_text("[]", encoding="utf-8")
-    run = report(file, "--output", tmp_path / "other")
-    assert run.returncode == 1
-    assert run.stderr == f"{file} holds no results of `make bench`. Run it first, or name another file.\n"
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", "no JSON"])
+def test_file_without_results_is_refused(content: str, tmp_path: Path) -> None:
+    file = tmp_path / "run.json"
+    file.write_text(content, encoding="utf-8")
+    message = f"{file} has no results of `make bench`. Run it first, or name another file."
+    with pytest.raises(SystemExit, match=f"^{re.escape(message)}$"):
+        main([str(file), "--output", str(tmp_path / "other")])
     assert not (tmp_path / "other").exists()

@@ -1,11 +1,11 @@
-"""That the runs of streams measure what they say. No time is asserted."""
+"""The benchmark of many streams. No test asserts a time."""
 
 from __future__ import annotations
 
 import json
 import re
 from typing import Any
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 import pytest
 
@@ -21,7 +21,7 @@ def envelope(seq: int, data: str = "", *, end: bool = False) -> str:
     )
 
 
-def test_a_reading_drops_what_it_has_seen_and_notes_what_is_missing() -> None:
+def test_reading_drops_duplicates_and_counts_gaps() -> None:
     reading = Reading()
     for at, event in enumerate(
         [envelope(0, "a"), envelope(1, "b"), envelope(1, "b"), envelope(4, "c"), envelope(3, "x")]
@@ -33,8 +33,9 @@ def test_a_reading_drops_what_it_has_seen_and_notes_what_is_missing() -> None:
     assert reading.ended
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["own", "shared"])
-def test_users_get_their_answers_whole_by_streams(kind: Any) -> None:
+def test_streams_deliver_whole_answers(kind: Any) -> None:
     require_redis()
     row = run(kind, 2, 3, 1.0)
     assert (row["updates"], row["exact"], row["arrived"], row["gaps"], row["failed"]) == (300, True, 1.0, 0, {})
@@ -43,9 +44,10 @@ def test_users_get_their_answers_whole_by_streams(kind: Any) -> None:
     assert_consistent(row)
 
 
-def test_of_single_publishes_some_do_not_arrive() -> None:
+@pytest.mark.slow
+def test_single_publishes_lose_tokens() -> None:
     require_redis()
-    # 300 tokens in the two seconds that let 100 through, or 150 where they touch three.
+    # 300 tokens in 2 seconds, in which the limit allows 100, or 150 if they touch three windows.
     row = run("naive", 2, 3, 1.0, drain=1.0)
     assert (row["exact"], row["refused"] > 0) == (False, True)
     assert 0 < row["arrived"] < 1
@@ -60,7 +62,8 @@ def assert_consistent(row: dict[str, Any]) -> None:
     assert row["cpu per 1000"] > 0
 
 
-def test_random_faults_are_met_and_outlived() -> None:
+@pytest.mark.slow
+def test_streams_survive_random_faults() -> None:
     row = run_faults(200)
     assert row["faults"] > 0
     assert (row["exact"], row["ended"], row["gaps"], row["failed"]) == (True, True, 0, {})
@@ -68,7 +71,7 @@ def test_random_faults_are_met_and_outlived() -> None:
 
 
 @pytest.mark.parametrize("kind", ["shared", "own"])
-def test_many_replicas_are_simulated_in_no_time(kind: Any) -> None:
+def test_many_replicas_are_simulated_in_virtual_time(kind: Any) -> None:
     row = simulated(kind, 8, 16, 2.0)
     assert row["arrived"] == 1.0
     assert row["operations"] > 16
@@ -79,17 +82,17 @@ def test_many_replicas_are_simulated_in_no_time(kind: Any) -> None:
 
 
 @pytest.mark.parametrize("busy", [4, 2, 1])
-def test_turns_come_evenly_among_replicas_and_those_without_users_keep_nothing_from_the_others(busy: int) -> None:
+def test_turns_are_even_and_idle_replicas_take_none(busy: int) -> None:
     row = simulated("shared", 4, 20, 10.0, busy=busy)
     assert row["operations"] >= 10 * 40 * 0.95
-    # Twenty streams have two turns a second each.
+    # Each of 20 streams has 2 turns a second.
     assert row["median"] < 0.3
     assert row["p99"] < 0.9
 
 
 @pytest.fixture
 def results() -> dict[str, Any]:
-    """As a whole run gives them."""
+    """The results of a whole run."""
     row: dict[str, Any] = {
         "replicas": 2,
         "arrived": 1.0,
@@ -129,18 +132,19 @@ def results() -> dict[str, Any]:
     }
 
 
-def test_the_page_and_the_table_show_them(results: dict[str, Any]) -> None:
+def test_page_and_table_show_the_results(results: dict[str, Any]) -> None:
     text = "\n".join(stream_section(results))
     drawings = re.findall(r"<svg.*?</svg>", text, re.DOTALL)
     assert len(drawings) == 6
-    assert all(len(ElementTree.fromstring(drawing)) > 3 for drawing in drawings)
+    assert all(len(ET.fromstring(drawing)) > 3 for drawing in drawings)
     for said in (
         "100 %",
         "2.5%",
         "50,123",
         "one in 0.5 s",
         "nothing was lost",
-        "2 replicas; the machine was busy, tokens came up to 0.50 s late (99 %); times that Redis did not answer in time: 1.",
+        "2 replicas; the machine was busy, tokens came up to 0.50 s late (99 %); ",
+        "; times that Redis did not respond in time: 1.",
         "Warnings of the replicas: 1 and 1",
     ):
         assert said in text

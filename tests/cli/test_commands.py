@@ -188,7 +188,9 @@ def test_completion_script_is_valid(run: Run, shell: str) -> None:
         assert (checked.returncode, checked.stderr) == (0, "")
 
 
-@pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not installed")
+@pytest.mark.skipif(
+    shutil.which("bash") is None, reason="not installed: bash. To run these tests: apt-get install bash"
+)
 def test_bash_completes_commands_and_options() -> None:
     script = """
         eval "$(forge-realtime completion bash)"

@@ -260,11 +260,11 @@ def test_options_describe_the_fault(run: Run, own: Emulator) -> None:
     assert run("fail", "--answer", "reset").stdout == "The next call gets a reset connection.\n"
     assert own._sidecar.faults.waiting() == [fault, {"times": 1, "answer": "reset"}]
     assert run("fail", *given).stdout == (
-        "The next call for installation i-1 gets an answer that is not JSON, 0.25 s late,"
+        "The next call for installation i-1 gets a response that is not JSON, 0.25 s late,"
         " and is carried out all the same.\n"
     )
-    assert run("fail", "--delay", "2").stdout == "The next call gets the right answer, 2 s late.\n"
-    assert run("fail", "--clear").stdout == "No fault waits any more.\n"
+    assert run("fail", "--delay", "2").stdout == "The next call gets the normal response, 2 s late.\n"
+    assert run("fail", "--clear").stdout == "All pending faults were dropped.\n"
     assert own._sidecar.faults.waiting() == []
     assert run("fail", "--clear", "--json").stdout == "{}\n"
 
@@ -278,7 +278,7 @@ def test_options_describe_the_fault(run: Run, own: Emulator) -> None:
         (["--status", "429", "--operation", "subscribe"], "operation: must be one of publish"),
         (["--delay", "nan"], "the body is not valid JSON"),
         (["--status", "200"], "400<=x<=599"),
-        (["--clear", "--status", "429"], "--clear drops the faults that wait"),
+        (["--clear", "--status", "429"], "--clear takes no other option"),
     ],
 )
 def test_invalid_fault_is_wrong_usage(run: Run, own: Emulator, arguments: list[str], said: str) -> None:

@@ -1,4 +1,4 @@
-"""The wheel and the sdist: the same bytes wherever and whenever they are made, and what they hold."""
+"""The wheel and the sdist: reproducible bytes, contents and metadata."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ from packaging.metadata import Metadata
 from forge_realtime import __version__
 from tests.support.repository import ROOT, copy_repository, tracked
 
+pytestmark = pytest.mark.slow
+
 MADE = f"forge_realtime-{__version__}"
 WHEEL = f"{MADE}-py3-none-any.whl"
 SDIST = f"{MADE}.tar.gz"
@@ -39,13 +41,13 @@ def hashes(folder: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def one(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A clone, and in it `made/`: built as pip builds, without the Makefile's settings."""
+    """A clone with `made/`, built as pip builds: without the Makefile's settings."""
     folder = copy_repository(tmp_path_factory.mktemp("one"))
     build(folder, {"TZ": "UTC", "LC_ALL": "C", "PYTHONHASHSEED": "1"}, 0o022)
     return folder
 
 
-def test_another_folder_day_zone_and_umask_give_the_same_bytes(one: Path, tmp_path: Path) -> None:
+def test_folder_date_time_zone_and_umask_do_not_change_the_bytes(one: Path, tmp_path: Path) -> None:
     folder = tmp_path / "a longer path, with a space" / "clone"
     for name in reversed(tracked()):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -62,17 +64,17 @@ def test_another_folder_day_zone_and_umask_give_the_same_bytes(one: Path, tmp_pa
     assert build(folder, other, 0o077) == hashes(one / "made")
 
 
-def test_the_sdist_gives_the_same_wheel_without_git(one: Path, tmp_path: Path) -> None:
+def test_sdist_builds_the_same_wheel_without_git(one: Path, tmp_path: Path) -> None:
     with tarfile.open(one / "made" / SDIST) as archive:
         archive.extractall(tmp_path, filter="data")
     assert build(tmp_path / MADE, {}, 0o027)[WHEEL] == hashes(one / "made")[WHEEL]
 
 
-def test_make_wheel_gave_the_same_bytes(one: Path) -> None:
+def test_make_wheel_builds_the_same_bytes(one: Path) -> None:
     assert hashes(ROOT / "dist")[WHEEL] == hashes(one / "made")[WHEEL], "dist/ is older than the sources: make wheel"
 
 
-def test_the_builder_is_pinned_and_is_the_one_in_use(one: Path) -> None:
+def test_builder_is_pinned_and_installed(one: Path) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     [pinned] = project["build-system"]["requires"]
     assert pinned in project["dependency-groups"]["dev"]
@@ -80,7 +82,7 @@ def test_the_builder_is_pinned_and_is_the_one_in_use(one: Path) -> None:
         assert f"Generator: {pinned.replace('==', ' ')}\n" in wheel.read(f"{MADE}.dist-info/WHEEL").decode()
 
 
-def test_the_wheel_holds_the_three_rooms_and_nothing_else(one: Path) -> None:
+def test_wheel_holds_the_three_folders_only(one: Path) -> None:
     rooms = ("generated/", "overlays/forge_realtime/", "emulator/forge_realtime_emulator/")
     sources = {name.partition("/")[2] for name in tracked() if name.startswith(rooms)}
     about = {f"{MADE}.dist-info/{name}" for name in ("METADATA", "WHEEL", "RECORD", "entry_points.txt")}
@@ -99,7 +101,7 @@ def test_the_wheel_holds_the_three_rooms_and_nothing_else(one: Path) -> None:
     }
 
 
-def test_the_sdist_holds_what_the_wheel_is_made_of_and_its_papers(one: Path) -> None:
+def test_sdist_holds_the_sources_of_the_wheel_and_its_documents(one: Path) -> None:
     rooms = ("generated/", "overlays/forge_realtime/", "emulator/")
     sources = {name for name in tracked() if name.startswith(rooms)}
     papers = {"README.md", "CHANGELOG.md", "pyproject.toml", "PKG-INFO", ".gitignore", "spec/realtime.json"}
@@ -114,7 +116,7 @@ def metadata(folder: Path) -> Message:
         return Parser().parsestr(wheel.read(f"{MADE}.dist-info/METADATA").decode())
 
 
-def test_the_metadata_is_complete(one: Path) -> None:
+def test_metadata_is_complete(one: Path) -> None:
     about = metadata(one)
     for name in (
         "Name",
@@ -128,7 +130,7 @@ def test_the_metadata_is_complete(one: Path) -> None:
         assert about[name], name
     assert str(about.get_payload()).strip() == (ROOT / "README.md").read_text(encoding="utf-8").strip()
     classifiers = about.get_all("Classifier") or []
-    # An index open to the public refuses it.
+    # Public package indexes refuse it.
     assert "Private :: Do Not Upload" in classifiers
     claimed = [found[1] for name in classifiers if (found := re.fullmatch(r"Programming .* :: (3\.\d+)", name))]
     assert about["Requires-Python"] == f">={claimed[0]}"

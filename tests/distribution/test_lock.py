@@ -1,4 +1,4 @@
-"""What `requirements.lock` pins stays installable when its packages have newer releases."""
+"""`requirements.lock` stays installable when its packages have newer releases."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ LOCK = Path(__file__).parents[2] / "requirements.lock"
 PINNED = re.compile(r"^([\w.-]+)(?:\[([\w.,-]+)\])?==(\S+)(?: ; (.*?))?(?: \\)?$", re.MULTILINE)
 
 
-def test_each_package_is_pinned_with_the_extras_that_others_ask_of_it() -> None:
-    """Python 3.11's own pip takes the newest release of a package that is pinned without them, and then refuses it."""
+def test_every_package_is_pinned_with_the_extras_that_others_require() -> None:
+    """Without the extras, the pip of Python 3.11 takes the newest release of the package, and then refuses it."""
     pins = [
         Requirement(f"{name}[{extras}]=={version}" + (f" ; {marker}" if marker else ""))
         for name, extras, version, marker in PINNED.findall(LOCK.read_text(encoding="utf-8"))

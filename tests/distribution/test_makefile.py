@@ -1,4 +1,4 @@
-"""What is given to `make` reaches the programs as it was given."""
+"""Variables given to `make` reach the programs unchanged."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-# Nothing of the make that runs these tests, and none of the names that it is given here.
+# Without the variables of the make that runs these tests, and without those that the tests set.
 ENVIRONMENT = {
     name: value
     for name, value in os.environ.items()
     if not name.startswith(("MAKE", "MFLAGS"))
-    and name not in {"OLD", "NEW", "TAG", "PACKAGE", "DEST", "INDEX", "SOURCE", "BASE", "RESULTS", "RECORD", "ARGS"}
+    and name
+    not in {"OLD", "NEW", "TAG", "PACKAGE", "DEST", "INDEX", "SOURCE", "BASE", "RESULTS", "RECORD", "ARGS", "COVERAGE"}
 }
 ODD = """it's "odd"; `false` && <a b>\\"""
 
@@ -40,7 +41,7 @@ def given(programs: Path, target: str, *settings: str, **environment: str) -> li
     return found[2:]
 
 
-def test_what_is_given_arrives_whole(programs: Path) -> None:
+def test_variables_arrive_whole(programs: Path) -> None:
     assert given(programs, "pull", f"SOURCE={ODD}", "FORCE=yes") == ["pull", "--force", ODD]
     assert given(programs, "diff", f"OLD={ODD}", f"NEW={ODD}!") == ["diff", ODD, f"{ODD}!"]
     assert given(programs, "client", f"TAG={ODD}", "PACKAGE=forge_more", f"DEST={ODD}") == [
@@ -60,7 +61,7 @@ def test_what_is_given_arrives_whole(programs: Path) -> None:
     assert given(programs, "propose", f"SOURCE={ODD}") == ["propose", ODD]
 
 
-def test_what_is_not_given_is_empty(programs: Path) -> None:
+def test_variables_are_optional(programs: Path) -> None:
     assert given(programs, "pull") == ["pull"]
     assert given(programs, "diff") == ["diff", "HEAD"]
     assert given(programs, "client") == ["client", "--tag", "", "--package", "", "--output", ""]
@@ -69,3 +70,11 @@ def test_what_is_not_given_is_empty(programs: Path) -> None:
     assert given(programs, "bench") == []
     assert given(programs, "bench-report") == [".benchmarks/results.json"]
     assert given(programs, "bench-check") == []
+
+
+def test_coverage_is_measured_only_on_request(programs: Path) -> None:
+    parallel = ["--numprocesses=auto", "--dist=worksteal"]
+    assert given(programs, "test") == [*parallel, "tests"]
+    assert given(programs, "test", COVERAGE="98") == [*parallel, "--cov=forge_realtime", "--cov-fail-under=98", "tests"]
+    assert given(programs, "test", "ARGS=tests/client -k retry") == ["tests/client", "-k", "retry"]
+    assert given(programs, "test-fast") == [*parallel, "-m", "not slow", "tests"]

@@ -1,4 +1,4 @@
-"""The core with the lowest and the highest versions that it allows, on every Python that it claims: `make matrix`."""
+"""`make matrix`: the core with its lowest and highest dependencies, on every Python that it supports."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PYTHONS = [
     found[1] for name in PROJECT["classifiers"] if (found := re.fullmatch(r"Programming .* :: (3\.[0-9]+)", name))
 ]
 RESOLUTIONS = {"lowest": "lowest-direct", "highest": "highest"}
-# What tests/client imports, for its run in another environment.
+# The packages that tests/client imports.
 TOOLS = [
     "django",
     "fastapi",
@@ -42,7 +42,7 @@ TOOLS = [
 ]
 
 pytestmark = pytest.mark.skipif(
-    "FORGE_REALTIME_INDEX" not in os.environ, reason="needs the package index: run make matrix"
+    "FORGE_REALTIME_INDEX" not in os.environ, reason="needs the package index. To run these tests: make matrix"
 )
 
 
@@ -54,9 +54,9 @@ def uv(*arguments: str | Path) -> str:
 
 @cache
 def pythons() -> dict[str, str]:
-    """The Pythons of this machine, by their minor version: those that uv finds on PATH, and pyenv's."""
+    """Return the Pythons on PATH and in pyenv by version, for example `3.11`."""
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
-    # pyenv's shims on PATH fail for a version that is not the chosen one.
+    # pyenv's shims fail for every version but the selected one.
     on_path = [folder for folder in os.environ["PATH"].split(os.pathsep) if Path(folder).name != "shims"]
     folders = [*on_path, *map(str, pyenv.glob("versions/*/bin"))]
     command = [UV, "python", "list", "--only-installed", "--output-format", "json"]
@@ -71,12 +71,12 @@ def pythons() -> dict[str, str]:
 
 def find_python(version: str) -> str:
     if version not in pythons():
-        pytest.skip(f"no Python {version} on this machine")
+        pytest.skip(f"not installed: Python {version}")
     return pythons()[version]
 
 
 def pins(python: str, which: str, folder: Path, *extras: str) -> Path:
-    """A file with the lowest or the highest versions of what the core and these extras ask for."""
+    """Write a file that pins the lowest or highest versions that the core and the extras allow."""
     file = folder / "pins.txt"
     uv(
         "pip",
@@ -109,7 +109,7 @@ def wheel() -> Path:
 
 @pytest.mark.parametrize("which", RESOLUTIONS)
 @pytest.mark.parametrize("version", PYTHONS)
-def test_the_core_alone_publishes(version: str, which: str, tmp_path: Path) -> None:
+def test_core_alone_publishes(version: str, which: str, tmp_path: Path) -> None:
     python = find_python(version)
     asked = pins(python, which, tmp_path)
     bare = install(python, tmp_path, wheel())
@@ -125,7 +125,7 @@ def test_the_core_alone_publishes(version: str, which: str, tmp_path: Path) -> N
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(("version", "which"), [(PYTHONS[0], "lowest"), (PYTHONS[-1], "highest")])
-def test_the_tests_of_the_client_pass(version: str, which: str, tmp_path: Path) -> None:
+def test_client_tests_pass(version: str, which: str, tmp_path: Path) -> None:
     python = find_python(version)
     pins(python, which, tmp_path, "aiohttp", "redis")
     here = install(python, tmp_path, f"{wheel()}[emulator,aiohttp,redis]", *TOOLS)

@@ -18,6 +18,8 @@ from generator.__main__ import main
 from tests.support.bare import make_environment, names_of, publish_from
 from tests.support.repository import ROOT, commit, copy_repository, git
 
+pytestmark = pytest.mark.slow
+
 USER, PASSWORD = "publisher", "correct/horse@battery"
 WHEEL = f"forge_realtime-{__version__}-py3-none-any.whl"
 SDIST = f"forge_realtime-{__version__}.tar.gz"
@@ -62,7 +64,8 @@ def make_publish(
     command = ["make", "-o", ".venv/done/setup", f"BIN={Path(sys.executable).parent}", "publish", f"INDEX={index}"]
     left_out = ("MAKEFLAGS", "MAKELEVEL", "UV_PUBLISH_USERNAME", "UV_PUBLISH_PASSWORD", "UV_PUBLISH_TOKEN")
     environment = {name: value for name, value in os.environ.items() if name not in left_out}
-    environment["NO_PROXY"] = "127.0.0.1"
+    # Without line breaks in messages of uv.
+    environment |= {"NO_PROXY": "127.0.0.1", "COLUMNS": "1000"}
     if user is not None:
         environment |= {"UV_PUBLISH_USERNAME": user, "UV_PUBLISH_PASSWORD": password}
     run = subprocess.run(

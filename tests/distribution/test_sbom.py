@@ -1,4 +1,4 @@
-"""The SBOM that `make sbom` makes; `make matrix` runs these tests."""
+"""The SBOM of `make sbom`. `make matrix` runs these tests."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.bare import core_dependencies
 ROOT = Path(__file__).parent.parent.parent
 
 pytestmark = pytest.mark.skipif(
-    "FORGE_REALTIME_INDEX" not in os.environ, reason="needs the package index: run make matrix"
+    "FORGE_REALTIME_INDEX" not in os.environ, reason="needs the package index. To run these tests: make matrix"
 )
 
 
@@ -29,7 +29,7 @@ def plain(name: str) -> str:
     return re.sub("[-_.]+", "-", name).lower()
 
 
-def test_it_lists_what_the_core_needs_in_the_locked_versions() -> None:
+def test_sbom_lists_the_dependencies_of_the_core_as_locked() -> None:
     document = json.loads(sbom().read_text(encoding="utf-8"))
     root = document["metadata"]["component"]
     assert (root["name"], root["version"]) == ("forge-realtime", version("forge-realtime"))
@@ -40,7 +40,7 @@ def test_it_lists_what_the_core_needs_in_the_locked_versions() -> None:
     assert sorted(plain(ref.partition("==")[0]) for ref in direct) == ["attrs", "httpcore", "httpx", "python-dateutil"]
 
 
-def test_it_is_the_same_from_another_place_and_says_nothing_of_this_one(tmp_path: Path) -> None:
+def test_sbom_is_reproducible_and_names_no_local_path(tmp_path: Path) -> None:
     core = tmp_path / "elsewhere"
     uv = str(ROOT / ".venv/bin/uv")
     commands: list[list[str]] = [

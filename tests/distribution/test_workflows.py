@@ -1,4 +1,4 @@
-"""The workflows: all that they do is a make target that also runs by hand. `make check` holds them against their schema."""
+"""The workflows run make targets only, so that everything also runs by hand. `make check` validates their schema."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from generator.release.propose import CHECKS
 ROOT = Path(__file__).parents[2]
 WORKFLOWS = {path.name: path for path in sorted((ROOT / ".github/workflows").iterdir())}
 CI = ".ci/run"
-# Nothing of the make that runs these tests.
+# Without the variables of the make that runs these tests.
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS", "GITHUB"))}
 
 
@@ -45,8 +45,8 @@ def git(root: Path, *arguments: str) -> str:
 
 
 @pytest.mark.parametrize("step", sorted(set(steps("run"))))
-def test_every_step_is_a_make_target_that_exists(step: str) -> None:
-    assert "${{" not in step, "what comes from outside reaches a step by its environment"
+def test_every_step_is_an_existing_make_target(step: str) -> None:
+    assert "${{" not in step, "pass outside values by the environment of the step"
     assert run(ROOT, "bash", "-n", "-c", step).stderr == ""
     for line in step.splitlines():
         if line == CI:
@@ -54,27 +54,38 @@ def test_every_step_is_a_make_target_that_exists(step: str) -> None:
             continue
         make, target, *settings = shlex.split(line)
         assert make == "make"
-        assert not settings, "they are in the environment"
+        assert not settings, "pass settings by the environment"
         assert re.search(rf"^{target}:.*## .", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
         dry = run(ROOT, "make", "--dry-run", target)
         assert (dry.returncode, dry.stderr) == (0, "")
 
 
-def test_the_script_of_ci_is_bash() -> None:
+def test_ci_script_is_valid_bash() -> None:
     assert run(ROOT, "bash", "-n", CI).stderr == ""
 
 
-def test_actions_are_few_and_pinned_to_a_commit() -> None:
+def test_ci_skips_nothing_and_requires_coverage() -> None:
+    lines = (ROOT / CI).read_text(encoding="utf-8").splitlines()
+    required = [
+        "export FORGE_REALTIME_BROWSER=required",
+        "export FORGE_REALTIME_REDIS=required",
+        "export COVERAGE=98",
+    ]
+    # The command of the README, after its settings.
+    assert [line for line in lines if line in required or line == "make test"] == [*required, "make test"]
+
+
+def test_actions_are_pinned_to_a_commit() -> None:
     assert {action.partition("@")[0] for action in steps("uses")} == {"actions/checkout", "actions/setup-python"}
     for path in WORKFLOWS.values():
         for line in re.findall(r"uses: (.*)", path.read_text(encoding="utf-8")):
             assert re.fullmatch(r"[\w/-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", line)
 
 
-def test_every_workflow_says_what_it_may_and_how_long() -> None:
+def test_every_workflow_limits_permissions_and_time() -> None:
     for name, workflow, job in jobs():
         may = workflow["permissions"]
-        assert all(access == "read" for access in may.values()), f"{name}: what writes is granted to a job"
+        assert all(access == "read" for access in may.values()), f"{name}: grant write access to jobs only"
         assert job.get("permissions", may), name
         assert workflow["concurrency"]["group"], name
         assert 1 <= job["timeout-minutes"] <= 60, name
@@ -86,14 +97,14 @@ def test_every_workflow_says_what_it_may_and_how_long() -> None:
                 assert step["with"]["persist-credentials"] is False, name
 
 
-def test_the_checks_that_propose_starts_can_be_started() -> None:
+def test_propose_can_start_its_checks() -> None:
     workflow = YAML(typ="safe").load(WORKFLOWS[CHECKS].read_text(encoding="utf-8"))
     assert "workflow_dispatch" in workflow["on"]
 
 
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
-    """A clone of a bare repository, with a commit that was not pushed."""
+    """A clone of a bare repository with an unpushed commit."""
     git(tmp_path, "init", "--quiet", "--bare", "--initial-branch", "main", "remote.git")
     git(tmp_path, "clone", "--quiet", "remote.git", "clone")
     root = tmp_path / "clone"
@@ -114,7 +125,7 @@ def refs(clone: Path) -> list[str]:
     return git(clone, "ls-remote", "--heads", "--tags", "--refs", "origin").split()[1::2]
 
 
-def test_make_push_pushes_the_release_and_names_its_tag(clone: Path, tmp_path: Path) -> None:
+def test_make_push_pushes_the_release_and_outputs_its_tag(clone: Path, tmp_path: Path) -> None:
     git(clone, "tag", "--annotate", "--message", "0.2.0", "v0.2.0")
     result = run(clone, "make", "push", GITHUB_OUTPUT=str(tmp_path / "output"))
     assert result.returncode == 0, result.stderr
@@ -123,7 +134,7 @@ def test_make_push_pushes_the_release_and_names_its_tag(clone: Path, tmp_path: P
     assert (tmp_path / "output").read_text(encoding="utf-8") == "tag=v0.2.0\n"
 
 
-def test_make_push_pushes_nothing_without_a_release(clone: Path) -> None:
+def test_make_push_without_a_release_pushes_nothing(clone: Path) -> None:
     before = git(clone, "ls-remote", "origin")
     result = run(clone, "make", "push")
     assert result.returncode != 0

@@ -1,4 +1,4 @@
-"""The operations, called as a container would."""
+"""Client for the operations, which calls them as a container does."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from forge_realtime_emulator import Emulator
 
 
 class Api:
-    """Calls the operations of one emulator."""
+    """Client of one emulator."""
 
     def __init__(self, emulator: Emulator, client: httpx.Client) -> None:
         self.emulator = emulator
@@ -41,7 +41,7 @@ class Api:
         return self._client.stream("GET", self.emulator.url + path, timeout=10)
 
     def stream(self, query: str) -> AbstractContextManager[httpx.Response]:
-        """Subscribes over Server-Sent Events."""
+        """Subscribe over Server-Sent Events."""
         return self.get_stream(f"/_emulator/subscribe?{query}")
 
     def publish(

@@ -1,4 +1,4 @@
-"""One emulator for the whole run; a test that looks at records, faults or the end of it takes its own."""
+"""Fixtures: `emulator` serves the whole run; tests that check records, faults or a stop take an `own` one."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def api(emulator: Emulator, api_of: Callable[[Emulator], Api]) -> Api:
 
 @pytest.fixture
 def own(api_of: Callable[[Emulator], Api]) -> Iterator[Api]:
-    """An emulator of this test alone."""
+    """An emulator for this test alone."""
     with Emulator() as emulator:
         yield api_of(emulator)
 
@@ -90,12 +90,12 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         for script in ("bridge_page.js", "stream_page.js"):
             site.bundle(Path(__file__).with_name(script))
         yield site
-    shutil.rmtree(examples)  # pytest keeps the folders of three runs, and this one has 140 MB.
+    shutil.rmtree(examples)  # 140 MB, and pytest keeps the folders of three runs
 
 
 @pytest.fixture
 def open_page(browser: Browser) -> Iterator[Callable[[str], Page]]:
-    """Opens pages that close with the test, and fails it when one of them had an error that nothing caught."""
+    """Open pages that close with the test. An uncaught error in a page fails the test."""
     errors: list[str] = []
     with closing(browser.new_context()) as context:
         context.set_default_timeout(20_000)

@@ -1,4 +1,4 @@
-"""The console in a browser."""
+"""Page object of the console in a browser."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from playwright.sync_api import Locator, Page, expect
 
 
 class Console:
-    """The page, open."""
+    """The open console."""
 
     def __init__(self, page: Page, url: str) -> None:
         self.page = page
@@ -31,5 +31,5 @@ class Console:
         return self.page.get_by_role("region", name=re.compile(f"^{name}"))
 
     def check(self) -> None:
-        """Nothing was complained of but what the test expects: a browser reports each answer of 4xx."""
+        """Assert that the browser reported nothing unexpected. It reports each 4xx response."""
         assert [text for text in self.complaints if not (self.expected and re.search(self.expected, text))] == []

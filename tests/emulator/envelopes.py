@@ -1,4 +1,4 @@
-"""The events of streams, as a client sends them, and what only looks like them."""
+"""Envelopes of streams, as the client sends them, and payloads that only look like envelopes."""
 
 from __future__ import annotations
 

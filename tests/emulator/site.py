@@ -1,4 +1,4 @@
-"""The front ends of the examples and of the tests, made as an app's developer makes them, and served."""
+"""Front ends of the examples and tests, built as an app's developer builds them, and served."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ STREAMS = Path(forge_realtime.__file__ or "").with_name("frontend") / "streams.j
 
 
 class Site:
-    """The pages of a front end, served as a dev server does: from an origin that is not the emulator's."""
+    """Server of a front end's pages, from another origin than the emulator's, as a dev server does."""
 
     def __init__(self, examples: Path, folder: Path) -> None:
         self._examples = examples
@@ -37,22 +37,22 @@ class Site:
         self._server.server_close()
 
     def app(self, name: str, emulator: Emulator) -> str:
-        """Builds an example app as its developer does; returns the path of its page."""
+        """Build an example app, and return the path of its page."""
         run("node", "build.mjs", name, str(self._folder / name), emulator.url, folder=self._examples)
         return f"/{name}/index.html"
 
     def bundle(self, script: Path) -> None:
-        """Bundles a script of the tests, as an app's is."""
+        """Bundle a script of the tests."""
         command = ["npx", "esbuild", str(script), "--bundle", "--log-level=warning", f"--alias:streams={STREAMS}"]
         run(*command, f"--outfile={self._folder / script.name}", folder=self._examples)
 
     def check_types(self, folder: Path) -> str:
-        """What the TypeScript compiler says of the files of a folder that use what is installed."""
+        """Run the TypeScript compiler on a folder, with the installed packages, and return its output."""
         (folder / "node_modules").symlink_to(self._examples / "node_modules")
         return run("npx", "tsc", "--project", str(folder), folder=self._examples)
 
     def page(self, bridge: str, script: str = "bridge_page.js") -> str:
-        """Writes a page that loads a bridge.js and then a bundle of the tests; returns its path."""
+        """Write a page that loads a bridge.js and then a bundle of the tests, and return its path."""
         name = f"{uuid4()}.html"
         html = f'<!doctype html><link rel="icon" href="data:,"><script src="{bridge}"></script>'
         html += f'<script src="{script}"></script>'
@@ -61,12 +61,12 @@ class Site:
 
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, format: str, *args: object) -> None:
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name in the base class
         pass
 
 
 def install(examples: Path) -> None:
-    """Makes a folder with the front ends of the examples and what they need, as their developer does."""
+    """Make a folder with the front ends of the examples and their packages."""
     unneeded = shutil.ignore_patterns("node_modules", "dist", "*.py", "__pycache__", "streams.*")
     shutil.copytree(EXAMPLES, examples, ignore=unneeded, dirs_exist_ok=True)
     for name in ("streams.js", "streams.d.ts"):
@@ -75,8 +75,8 @@ def install(examples: Path) -> None:
 
 
 def run(*command: str, folder: Path) -> str:
-    """Runs a command to its good end, and returns what it printed."""
-    # esbuild finds packages for a file outside of their folder by NODE_PATH.
+    """Run a command that must succeed, and return its output."""
+    # NODE_PATH lets esbuild find the packages for a file outside their folder.
     environment = {**os.environ, "NODE_PATH": str(folder / "node_modules")}
     run = subprocess.run(command, cwd=folder, env=environment, check=False, capture_output=True, text=True, timeout=250)
     assert run.returncode == 0, f"{' '.join(command)}\n{run.stdout}{run.stderr}"

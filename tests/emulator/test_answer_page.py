@@ -1,4 +1,4 @@
-"""The example that streams an answer, in Chromium: page, bridge, service, client and emulator together."""
+"""The example that streams an answer: page in Chromium, bridge, service, client and emulator together."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from tests.support.web_servers import AsgiServer
 
 WHOLE = re.compile("^You asked: Why\\?\n\nThis is sentence 1, .*This is sentence 20, [^.]*\\.$", re.DOTALL)
 
-# The packages of the front end have to come first.
-pytestmark = pytest.mark.timeout(300)
+# Installing the packages of the front end takes a while.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def ask(page: Page) -> None:
     page.get_by_role("button", name="Ask").click()
 
 
-def test_an_answer_grows_and_arrives_whole_with_calls_that_fail(
+def test_answer_grows_and_arrives_whole_despite_failing_calls(
     page: Page, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(service, "TOKEN_SECONDS", 0.002)
@@ -69,7 +69,7 @@ def test_an_answer_grows_and_arrives_whole_with_calls_that_fail(
         assert stream.updates / stream.operations > 10
 
 
-def test_a_page_that_is_reloaded_in_mid_answer_shows_it_whole(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_page_reloaded_in_mid_answer_shows_whole_answer(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
     more = threading.Event()
     model = service.model
 
@@ -94,7 +94,7 @@ def test_a_page_that_is_reloaded_in_mid_answer_shows_it_whole(page: Page, monkey
     expect(answer).to_have_text("")
 
 
-def test_a_model_that_fails_is_told(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_page_shows_that_model_failed(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
     async def broken(prompt: str) -> AsyncIterator[str]:
         yield "Because "
         raise TimeoutError
@@ -105,7 +105,7 @@ def test_a_model_that_fails_is_told(page: Page, monkeypatch: pytest.MonkeyPatch)
     expect(page.get_by_role("region", name="Answer")).to_have_text("Because")
 
 
-def test_a_service_that_cannot_be_reached_is_told(site: Site, open_page: Callable[[str], Page]) -> None:
+def test_page_shows_that_service_is_unreachable(site: Site, open_page: Callable[[str], Page]) -> None:
     with Emulator(origins=[site.origin]) as emulator:
         page = open_page(f"{site.origin}{site.app('answer', emulator)}")
         ask(page)

@@ -23,8 +23,8 @@ from tests.support.web_servers import AsgiServer
 
 Open = Callable[..., Page]
 
-# The packages of the front end have to come first.
-pytestmark = pytest.mark.timeout(300)
+# Installing the packages of the front end takes a while.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def emulator(site: Site) -> Iterator[Emulator]:
 
 @pytest.fixture
 def opened(site: Site, emulator: Emulator, open_page: Callable[[str], Page]) -> Open:
-    """Opens a page with the bundle of the tests."""
+    """Open a page with the bundle of the tests."""
 
     def opened(*, script: str = "", query: str = "", origin: str = site.origin) -> Page:
         return open_page(f"{origin}{site.page(f'{emulator.url}/bridge.js{script}')}{query}")
@@ -53,12 +53,12 @@ def listen(page: Page, name: str, channel: str, **options: Any) -> None:
 
 
 def call(page: Page, function: str, *arguments: Any) -> Any:
-    """Calls a function of @forge/bridge, such as `realtime.publish`."""
+    """Call a function of @forge/bridge, such as `realtime.publish`."""
     return page.evaluate(f"arguments => window.bridge.{function}(...arguments)", list(arguments))
 
 
 def events(page: Page, name: str, count: int) -> list[Any]:
-    """Waits for so many events."""
+    """Wait for this number of events."""
     page.wait_for_function("([name, count]) => window.events[name].length >= count", arg=[name, count])
     received: list[Any] = page.evaluate("name => window.events[name]", name)
     return received
@@ -70,7 +70,7 @@ def back_end(emulator: Emulator) -> Iterator[RealtimeClient]:
         yield client.for_invocation({"x-forge-invocation-id": "invocation-123"})
 
 
-def test_the_example_app_shows_the_progress_of_its_container(
+def test_example_app_shows_progress_of_its_container(
     site: Site, open_page: Callable[[str], Page], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(service, "STEP_SECONDS", 0.05)
@@ -98,11 +98,11 @@ def test_the_example_app_shows_the_progress_of_its_container(
             assert page.evaluate("window.shown") == [*once, *once]
             calls = emulator.requests
     assert [call.status for call in calls] == [200] * 2 * (len(service.STEPS) + 1)
-    # Each click was an invocation of its own.
+    # Each click is an invocation of its own.
     assert len({call.authorization.invocation_id for call in calls if call.authorization}) == 2
 
 
-def test_the_example_app_says_what_is_wrong(site: Site, open_page: Callable[[str], Page]) -> None:
+def test_example_app_shows_errors(site: Site, open_page: Callable[[str], Page]) -> None:
     with Emulator(origins=[site.origin]) as emulator:
         page = open_page(f"{site.origin}{site.app('progress', emulator)}")
         page.get_by_role("button").click()
@@ -110,12 +110,12 @@ def test_the_example_app_says_what_is_wrong(site: Site, open_page: Callable[[str
         expect(page.get_by_role("button")).to_have_attribute("aria-disabled", "false")
 
 
-def test_a_front_end_subscribes_and_unsubscribes(
+def test_front_end_subscribes_and_unsubscribes(
     page: Page, emulator: Emulator, back_end: RealtimeClient, channel: str
 ) -> None:
     listen(page, "scoped", channel)
     listen(page, "global", channel, isGlobal=True)
-    # A string stays one unless it is the JSON of an object or array; the client sends anything else as JSON.
+    # A string stays a string unless it is the JSON of an object or array. The client sends other values as JSON.
     for payload in ("text", "42", "null", {"a": [1, None]}, [1], '{"b": 2}', ""):
         back_end.publish(channel, payload)
     assert events(page, "scoped", 7) == ["text", "42", "null", {"a": [1, None]}, [1], {"b": 2}, ""]
@@ -129,14 +129,14 @@ def test_a_front_end_subscribes_and_unsubscribes(
     assert len(events(page, "scoped", 7)) == 7
 
 
-def test_to_unsubscribe_twice_is_no_error(page: Page, channel: str) -> None:
+def test_unsubscribing_twice_is_no_error(page: Page, channel: str) -> None:
     listen(page, "a", channel)
     page.evaluate("Promise.all([window.unlisten('a'), window.unlisten('a')])")
     page.evaluate("window.unlisten('a')")
 
 
 @pytest.mark.parametrize("suffix", ["", "Global"])
-def test_a_front_end_publishes(page: Page, emulator: Emulator, channel: str, suffix: str) -> None:
+def test_front_end_publishes(page: Page, emulator: Emulator, channel: str, suffix: str) -> None:
     nobody = call(page, f"realtime.publish{suffix}", channel, "x")
     assert nobody == {"eventId": None, "eventTimestamp": None}
     listen(page, "a", channel, isGlobal=bool(suffix))
@@ -151,7 +151,7 @@ def test_a_front_end_publishes(page: Page, emulator: Emulator, channel: str, suf
     assert {event.address.is_global for event in emulator.events} == {bool(suffix)}
 
 
-def test_what_was_published_before_is_replayed_on_request(page: Page, back_end: RealtimeClient, channel: str) -> None:
+def test_earlier_events_are_replayed_on_request(page: Page, back_end: RealtimeClient, channel: str) -> None:
     back_end.publish(channel, "before")
     listen(page, "with", channel, replaySeconds=60)
     listen(page, "without", channel)
@@ -160,9 +160,7 @@ def test_what_was_published_before_is_replayed_on_request(page: Page, back_end: 
     assert events(page, "without", 1) == ["after"]
 
 
-def test_a_token_admits_to_what_is_published_with_the_same_claims(
-    page: Page, back_end: RealtimeClient, channel: str
-) -> None:
+def test_token_receives_events_with_the_same_claims(page: Page, back_end: RealtimeClient, channel: str) -> None:
     red, blue = (back_end.sign_realtime_token(channel, {"team": team}) for team in ("red", "blue"))
     listen(page, "red", channel, token=red.token)
     listen(page, "without", channel)
@@ -174,7 +172,7 @@ def test_a_token_admits_to_what_is_published_with_the_same_claims(
 
 
 @needs("permissions")
-def test_a_token_without_the_permission_is_refused(page: Page, back_end: RealtimeClient, channel: str) -> None:
+def test_token_without_permission_is_refused(page: Page, back_end: RealtimeClient, channel: str) -> None:
     to_publish = back_end.sign_realtime_token(channel, {}, permissions=["publish"])
     with pytest.raises(Error, match="MISSING_PERMISSION"):
         listen(page, "a", channel, token=to_publish.token)
@@ -185,7 +183,7 @@ def test_a_token_without_the_permission_is_refused(page: Page, back_end: Realtim
     assert [error.partition(":")[0] for error in result["errors"]] == ["MISSING_PERMISSION"]
 
 
-def test_over_the_limit_both_are_refused(page: Page, emulator: Emulator, channel: str) -> None:
+def test_publish_and_subscribe_over_the_limit_are_refused(page: Page, emulator: Emulator, channel: str) -> None:
     emulator.change(limit=1)
     call(page, "realtime.publish", channel, "x")
     assert call(page, "realtime.publish", channel, "x")["errors"][0].startswith("RATE_LIMIT_EXCEEDED: ")
@@ -206,14 +204,14 @@ def test_context_overrides_reach_across_modules(opened: Open, emulator: Emulator
     assert events(panel, "scoped", 1) == ["same module"]
 
 
-def test_a_page_is_in_the_context_of_its_invocation(opened: Open, emulator: Emulator, channel: str) -> None:
+def test_page_is_in_the_context_of_its_invocation(opened: Open, emulator: Emulator, channel: str) -> None:
     emulator.register(
         invocations={
             f"invocation-{number}": {"context": {"project": "DEMO", "issue": f"DEMO-{number}"}, "account": "user-123"}
             for number in (1, 2)
         }
     )
-    # Its own query comes first, and then that of the page.
+    # The script's own query takes precedence over that of the page.
     one = opened(script="?invocation=invocation-1", query="?invocation=invocation-2")
     two = opened(query="?invocation=invocation-2")
     for page in (one, two):
@@ -234,16 +232,14 @@ def test_a_page_is_in_the_context_of_its_invocation(opened: Open, emulator: Emul
     }
 
 
-def test_the_default_context_has_no_account(page: Page) -> None:
+def test_default_context_has_no_account(page: Page) -> None:
     context = call(page, "view.getContext")
     assert "accountId" not in context
     assert context["locale"] == "en-US"
     assert context["extension"] == {"type": "jira:issuePanel"}
 
 
-def test_an_unknown_invocation_is_refused_when_the_emulator_is_strict(
-    opened: Open, emulator: Emulator, channel: str
-) -> None:
+def test_strict_emulator_refuses_unknown_invocation(opened: Open, emulator: Emulator, channel: str) -> None:
     emulator.change(strict=True)
     page = opened(query="?invocation=unknown")
     for attempt in (lambda: listen(page, "a", channel), lambda: call(page, "view.getContext")):
@@ -253,13 +249,13 @@ def test_an_unknown_invocation_is_refused_when_the_emulator_is_strict(
     assert call(page, "invokeService", {"path": "/", "method": "GET"})["code"] == "UNAUTHORIZED"
 
 
-def test_a_lost_connection_is_made_anew(page: Page, emulator: Emulator, site: Site, channel: str) -> None:
+def test_lost_connection_is_reopened(page: Page, emulator: Emulator, site: Site, channel: str) -> None:
     listen(page, "a", channel)
     call(page, "realtime.publish", channel, "one")
     port = int(emulator.url.rpartition(":")[2])
     emulator.stop()
     with Emulator(port=port, origins=[site.origin]) as restarted:
-        # What is published until the page is back is replayed to it.
+        # Events published while the page is away are replayed to it.
         with RealtimeClient(restarted.url) as client:
             live = client.for_invocation({"x-forge-invocation-id": "invocation-123"})
             live.publish(channel, "two")
@@ -268,7 +264,7 @@ def test_a_lost_connection_is_made_anew(page: Page, emulator: Emulator, site: Si
         assert events(page, "a", 3) == ["one", "two", "three"]
 
 
-def test_what_is_replayed_to_a_page_that_is_back_arrives_once_and_nothing_older(
+def test_reconnected_page_gets_missed_events_once_and_nothing_older(
     page: Page, emulator: Emulator, back_end: RealtimeClient, channel: str
 ) -> None:
     back_end.publish(channel, "before the subscription")
@@ -284,7 +280,7 @@ def test_what_is_replayed_to_a_page_that_is_back_arrives_once_and_nothing_older(
 
 
 def lose_connections(emulator: Emulator) -> None:
-    """Cuts those of the subscribers, and forgets nothing."""
+    """Cut the connections of the subscribers, and keep everything else."""
 
     def cut() -> None:
         for connection in list(emulator._app.state.connections):
@@ -294,7 +290,7 @@ def lose_connections(emulator: Emulator) -> None:
     emulator._in_loop(cut)
 
 
-def test_a_subscription_that_cannot_be_renewed_ends(
+def test_subscription_refused_on_reconnect_ends(
     page: Page, emulator: Emulator, back_end: RealtimeClient, channel: str
 ) -> None:
     emulator.change(token_lifetime=60)
@@ -308,10 +304,10 @@ def test_a_subscription_that_cannot_be_renewed_ends(
     page.evaluate("window.unlisten('a')")
 
 
-def test_a_subscription_that_is_renewed_over_the_limit_waits_and_comes_back(
+def test_subscription_over_the_limit_on_reconnect_is_retried(
     page: Page, emulator: Emulator, back_end: RealtimeClient, channel: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # The emulator's clock goes by advance() only: until then the second never ends.
+    # Only advance() moves the emulator's clock: until then the limit's second does not end.
     monkeypatch.setattr("forge_realtime_emulator._platform.clock.time", SimpleNamespace(time=lambda: 1_800_000_000.0))
     refused: list[float] = []
 
@@ -325,7 +321,7 @@ def test_a_subscription_that_is_renewed_over_the_limit_waits_and_comes_back(
     back_end.publish(channel, "one")
     assert events(page, "a", 1) == events(page, "b", 1) == ["one"]
     emulator.change(limit=4)
-    back_end.publish(channel, "two")  # The fourth operation of the second.
+    back_end.publish(channel, "two")  # the fourth operation in this second
     assert events(page, "a", 2) == events(page, "b", 2) == ["one", "two"]
     lose_connections(emulator)
     while len(refused) < 8:
@@ -338,11 +334,11 @@ def test_a_subscription_that_is_renewed_over_the_limit_waits_and_comes_back(
     back_end.publish(channel, "after")
     for name in ("a", "b"):
         assert events(page, name, 4) == ["one", "two", "meanwhile", "after"]
-    # Each of the two tried after 0.1 s, 0.2 s, 0.4 s.
+    # Each of the two retried after 0.1 s, 0.2 s and 0.4 s.
     assert refused[7] - refused[0] > 0.5
 
 
-def test_unsubscribed_while_the_connection_is_lost_it_stays_so(
+def test_unsubscribing_while_disconnected_stops_reconnecting(
     page: Page, emulator: Emulator, channel: str, site: Site
 ) -> None:
     page.clock.install()
@@ -351,7 +347,7 @@ def test_unsubscribed_while_the_connection_is_lost_it_stays_so(
     emulator.stop()
     page.evaluate("window.unlisten('a')")
     with Emulator(port=port, origins=[site.origin]) as restarted:
-        # Long after it would have tried again.
+        # Long after the next retry.
         page.clock.run_for(60_000)
         listen(page, "b", channel)
         call(page, "realtime.publish", channel, "x")
@@ -360,9 +356,7 @@ def test_unsubscribed_while_the_connection_is_lost_it_stays_so(
         assert [event.delivered for event in restarted.events] == [1]
 
 
-def test_the_service_is_called_as_the_platform_does(
-    site: Site, open_page: Callable[[str], Page], echo: AsgiServer
-) -> None:
+def test_service_is_called_as_the_platform_does(site: Site, open_page: Callable[[str], Page], echo: AsgiServer) -> None:
     contexts = {"invocations": {"invocation-1": {"context": {"issue": "DEMO-1"}}}}
     with Emulator(service=f"{echo.url}/base/", origins=[site.origin], contexts=contexts) as emulator:
         page = open_page(f"{site.origin}{site.page(f'{emulator.url}/bridge.js?invocation=invocation-1')}")
@@ -372,11 +366,11 @@ def test_the_service_is_called_as_the_platform_does(
             "headers": {"X-Own": "1", "X-Forge-Invocation-Id": "forged", "Connection": "x-hop", "X-Hop": "1"},
             "body": {"n": [1, "ü"]},
         }
-        answer = call(page, "invokeService", sent)
-        assert answer["status"] == 201
-        assert answer["headers"]["x-answer"] == "one,two"
-        assert "transfer-encoding" not in answer["headers"]
-        got = answer["body"]
+        response = call(page, "invokeService", sent)
+        assert response["status"] == 201
+        assert response["headers"]["x-answer"] == "one,two"
+        assert "transfer-encoding" not in response["headers"]
+        got = response["body"]
         assert (got["method"], got["path"], got["query"]) == ("PUT", "/base/a%20b", "c=d&c=e")
         assert got["body"] == '{"n": [1, "\\u00fc"]}'
         headers = got["headers"]
@@ -387,7 +381,7 @@ def test_the_service_is_called_as_the_platform_does(
         assert base64.b64decode(headers["x-forge-invocation-log-attributes"], validate=True)
         assert re.fullmatch("[0-9a-f]{32}", headers["x-b3-traceid"])
         assert re.fullmatch("[0-9a-f]{16}", headers["x-b3-spanid"])
-        # The invocation is registered, with the context of the page.
+        # The invocation is registered with the context of the page.
         with RealtimeClient(emulator.url) as client, emulator.subscribe("board", invocation="invocation-1") as there:
             client.for_invocation(headers).publish("board", "moved")
             assert there.receive(timeout=5).payload == "moved"
@@ -404,10 +398,10 @@ def test_the_service_is_called_as_the_platform_does(
 
 @pytest.fixture
 def echo() -> Iterator[AsgiServer]:
-    async def answer(scope: Any, receive: Any, send: Any) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
         body = (await receive())["body"]
         path = scope["path"].removeprefix("/base")
-        told = {
+        request = {
             "method": scope["method"],
             "path": scope["raw_path"].decode(),
             "query": scope["query_string"].decode(),
@@ -417,16 +411,16 @@ def echo() -> Iterator[AsgiServer]:
         status, kind, content = {
             "/text": (200, b"text/plain", b"plain"),
             "/missing": (404, b"application/json", b""),
-        }.get(path, (201, b"application/json; charset=utf-8", json.dumps(told).encode()))
+        }.get(path, (201, b"application/json; charset=utf-8", json.dumps(request).encode()))
         headers = [(b"content-type", kind), (b"x-answer", b"one"), (b"x-answer", b"two")]
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": content})
 
-    with AsgiServer(answer) as server:
+    with AsgiServer(app) as server:
         yield server
 
 
-def test_every_other_command_is_named(page: Page) -> None:
+def test_unknown_command_is_refused_with_the_known_ones(page: Page) -> None:
     with pytest.raises(Error, match="does not have the command createHistory"):
         call(page, "view.createHistory")
     with pytest.raises(Error, match="has invokeService, and neither invoke nor invokeRemote"):
@@ -435,7 +429,7 @@ def test_every_other_command_is_named(page: Page) -> None:
         call(page, "invokeRemote", {"path": "/", "method": "GET"})
 
 
-def test_a_page_of_an_origin_that_was_not_named_gets_nothing(opened: Open, site: Site, channel: str) -> None:
+def test_page_of_unknown_origin_gets_nothing(opened: Open, site: Site, channel: str) -> None:
     page = opened(origin=site.other_origin)
     service_call = {"path": "/", "method": "GET"}
     for attempt in (
@@ -448,13 +442,13 @@ def test_a_page_of_an_origin_that_was_not_named_gets_nothing(opened: Open, site:
             attempt()
 
 
-def test_an_allowed_page_cannot_control_the_emulator(page: Page, emulator: Emulator) -> None:
+def test_allowed_page_cannot_control_the_emulator(page: Page, emulator: Emulator) -> None:
     for path, method in [("state", "GET"), ("reset", "POST"), ("faults", "DELETE"), ("contexts", "POST")]:
         with pytest.raises(Error, match="Failed to fetch"):
             page.evaluate(f"fetch('{emulator.url}/_emulator/{path}', {{ method: '{method}' }})")
 
 
-def test_it_must_be_loaded_as_a_script(emulator: Emulator, site: Site, browser: Browser) -> None:
+def test_bridge_must_be_loaded_as_a_script(emulator: Emulator, site: Site, browser: Browser) -> None:
     with closing(browser.new_page()) as page:
         page.goto(f"{site.origin}{site.page(f'{emulator.url}/bridge.js')}")
         with pytest.raises(Error, match="must be loaded by <script"):

@@ -1,4 +1,4 @@
-"""The command `forge-realtime emulate`, as a process."""
+"""The command `forge-realtime emulate`, run as a process."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def exported(process: subprocess.Popen[str]) -> str:
 
 
 @pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGINT])
-def test_it_serves_prints_calls_and_ends_cleanly(client: httpx.Client, ending: signal.Signals) -> None:
+def test_emulate_prints_calls_and_ends_cleanly(client: httpx.Client, ending: signal.Signals) -> None:
     with emulate("--port", "0") as process:
         url = exported(process)
         assert re.fullmatch(r"http://127\.0\.0\.1:\d+", url)
@@ -67,7 +67,7 @@ def test_it_serves_prints_calls_and_ends_cleanly(client: httpx.Client, ending: s
         assert "secret" not in output
 
 
-def test_a_reader_that_goes_away_does_not_end_it(client: httpx.Client) -> None:
+def test_closed_stdout_does_not_end_emulate(client: httpx.Client) -> None:
     with emulate("--port", "0") as process:
         url = exported(process)
         process.stdout.close()
@@ -81,10 +81,10 @@ def test_a_reader_that_goes_away_does_not_end_it(client: httpx.Client) -> None:
         assert "Traceback" not in errors
 
 
-def test_it_takes_more_subscribers_than_the_shell_allows_open_files() -> None:
+def test_emulate_raises_the_limit_of_open_files() -> None:
     resource = pytest.importorskip("resource")
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    # What a child inherits; this process goes on with its own.
+    # For the child to inherit; this process gets its own limit back.
     resource.setrlimit(resource.RLIMIT_NOFILE, (64, before[1]))
     try:
         process = subprocess.Popen(
@@ -107,7 +107,7 @@ def test_it_takes_more_subscribers_than_the_shell_allows_open_files() -> None:
         process.communicate()
 
 
-def test_a_taken_port_is_said_clearly(emulator: Emulator) -> None:
+def test_taken_port_is_a_clear_error(emulator: Emulator) -> None:
     port = emulator.url.rpartition(":")[2]
     run = _run(*COMMAND, "emulate", "--port", port)
     assert run.returncode == 1
@@ -115,7 +115,7 @@ def test_a_taken_port_is_said_clearly(emulator: Emulator) -> None:
     assert "Traceback" not in run.stderr
 
 
-def test_another_host_than_loopback_is_warned_about() -> None:
+def test_other_host_than_loopback_prints_a_warning() -> None:
     with emulate("--port", "0", "--host", "0.0.0.0") as process:
         assert exported(process).startswith("http://127.0.0.1:")
         process.send_signal(signal.SIGTERM)
@@ -123,7 +123,7 @@ def test_another_host_than_loopback_is_warned_about() -> None:
     assert errors.startswith("Warning: with --host 0.0.0.0 other machines can connect")
 
 
-def test_a_front_end_and_a_service_can_be_named(client: httpx.Client) -> None:
+def test_service_and_origins_are_options(client: httpx.Client) -> None:
     origins = ["http://localhost:5173", "http://127.0.0.1:5173"]
     arguments = [argument for origin in origins for argument in ("--origin", origin)]
     with emulate("--port", "0", "--service", "http://127.0.0.1:1", *arguments) as process:
@@ -131,14 +131,14 @@ def test_a_front_end_and_a_service_can_be_named(client: httpx.Client) -> None:
         url = line.partition('<script src="')[2].partition('/bridge.js"></script>')[0]
         assert exported(process) == url
         for origin in origins:
-            answer = client.post(
+            response = client.post(
                 f"{url}/_emulator/invoke", json={"path": "/", "method": "GET"}, headers={"Origin": origin}
             )
-            assert answer.headers["access-control-allow-origin"] == origin
-            assert "http://127.0.0.1:1" in answer.json()["error"]["message"]
+            assert response.headers["access-control-allow-origin"] == origin
+            assert "http://127.0.0.1:1" in response.json()["error"]["message"]
 
 
-def test_contexts_strictness_and_the_limit(client: httpx.Client, tmp_path: Path) -> None:
+def test_contexts_strict_and_limit_are_options(client: httpx.Client, tmp_path: Path) -> None:
     contexts = tmp_path / "contexts.json"
     contexts.write_text('{"invocations": {"known": {"installation": "i-1"}}}', encoding="utf-8")
     with emulate("--port", "0", "--contexts", str(contexts), "--strict", "--limit", "1") as process:
@@ -146,8 +146,8 @@ def test_contexts_strictness_and_the_limit(client: httpx.Client, tmp_path: Path)
         state = client.get(f"{url}/_emulator/state").json()
         assert state["contexts"]["invocations"]["known"]["installation"] == "i-1"
         assert state["limit"] == 1
-        answer = client.get(f"{url}/invocation/context", headers={"forge-proxy-authorization": "Forge id=unknown"})
-        assert answer.status_code == 401
+        response = client.get(f"{url}/invocation/context", headers={"forge-proxy-authorization": "Forge id=unknown"})
+        assert response.status_code == 401
     contexts.write_text('{"invocations": {"known": {"site": "i-1"}}}', encoding="utf-8")
     run = _run(*COMMAND, "emulate", "--port", "0", "--contexts", str(contexts))
     assert run.returncode == 1
@@ -157,14 +157,14 @@ def test_contexts_strictness_and_the_limit(client: httpx.Client, tmp_path: Path)
 
 
 @pytest.mark.parametrize("argument", ["--origin", "--service"])
-def test_a_bad_address_is_said_clearly(argument: str) -> None:
+def test_bad_address_is_a_clear_error(argument: str) -> None:
     run = _run(*COMMAND, "emulate", "--port", "0", argument, "localhost:5173")
     assert run.returncode == 1
     assert "such as http://localhost:" in run.stderr
     assert "Traceback" not in run.stderr
 
 
-def test_the_help_says_what_it_does() -> None:
+def test_help_shows_commands_and_defaults() -> None:
     for arguments in ([], ["emulate"]):
         run = _run(*COMMAND, *arguments, "--help")
         assert "emulate" in run.stdout
@@ -172,15 +172,15 @@ def test_the_help_says_what_it_does() -> None:
     assert "127.0.0.1" in run.stdout
 
 
-def test_a_port_out_of_range_is_a_usage_error() -> None:
+def test_port_out_of_range_is_a_usage_error() -> None:
     run = _run(*COMMAND, "emulate", "--port", "70000")
     assert run.returncode == 2
     assert "0<=x<=65535" in run.stderr
 
 
 @pytest.mark.parametrize("missing", ["click", "starlette", "uvicorn", "jwt", "websockets", "openapi_schema_validator"])
-def test_without_the_extra_it_says_what_to_install(missing: str) -> None:
-    # What is None in sys.modules cannot be imported.
+def test_without_the_extra_emulate_says_what_to_install(missing: str) -> None:
+    # A module that is None in sys.modules cannot be imported.
     code = f"import sys, runpy; sys.modules[{missing!r}] = None; sys.argv[1:] = ['emulate']; "
     code += "runpy.run_module('forge_realtime_emulator', run_name='__main__')"
     run = _run(sys.executable, "-c", code)
@@ -189,7 +189,7 @@ def test_without_the_extra_it_says_what_to_install(missing: str) -> None:
     assert run.stderr == f"Error: {command} needs the emulator extra: pip install 'forge-realtime[emulator]'\n"
 
 
-def test_without_the_extra_the_import_works_and_the_names_say_what_to_install() -> None:
+def test_without_the_extra_import_works_and_names_say_what_to_install() -> None:
     code = "import sys; sys.modules['uvicorn'] = None; import forge_realtime_emulator as e; e.Emulator"
     run = _run(sys.executable, "-c", code)
     assert "ImportError: forge_realtime_emulator needs the emulator extra: pip install" in run.stderr

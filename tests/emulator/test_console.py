@@ -1,4 +1,4 @@
-"""The console, as a person with a browser sees it."""
+"""The console in a browser."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ from forge_realtime_emulator._platform.records import RecordedInvoke
 from tests.emulator.api import Api
 from tests.emulator.console import Console
 from tests.support.browser import open_browser
+
+pytestmark = pytest.mark.slow
 
 CONTEXTS: dict[str, Any] = {
     "default": {"installation": "i-acme", "module": "board-panel", "context": {"project": "DEMO"}},
@@ -48,7 +50,7 @@ REFUSED = r"the server responded with a status of 4\d\d"
 UNREACHABLE = r"net::ERR_(CONNECTION_REFUSED|CONNECTION_RESET|INCOMPLETE_CHUNKED_ENCODING)"
 
 
-def test_a_missing_browser_skips_unless_it_is_required(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_browser_skips_unless_it_is_required(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     for value, outcome in [("", pytest.skip.Exception), ("required", pytest.fail.Exception)]:
         monkeypatch.setenv("FORGE_REALTIME_BROWSER", value)
@@ -56,18 +58,18 @@ def test_a_missing_browser_skips_unless_it_is_required(monkeypatch: pytest.Monke
             pass
 
 
-def test_it_needs_nothing_from_elsewhere_and_may_reach_nothing_else(own: Api, client: httpx.Client) -> None:
-    answer = client.get(own.emulator.url)
-    assert answer.headers["content-type"] == "text/html; charset=utf-8"
-    assert not re.search(r"""(src|href)=["']?(https?:|/)|url\(|@import""", answer.text)
-    policy = dict(part.split(" ", 1) for part in answer.headers["content-security-policy"].split("; "))
+def test_page_loads_and_reaches_nothing_but_the_emulator(own: Api, client: httpx.Client) -> None:
+    response = client.get(own.emulator.url)
+    assert response.headers["content-type"] == "text/html; charset=utf-8"
+    assert not re.search(r"""(src|href)=["']?(https?:|/)|url\(|@import""", response.text)
+    policy = dict(part.split(" ", 1) for part in response.headers["content-security-policy"].split("; "))
     assert policy["default-src"] == "'none'"
     assert policy["connect-src"] == "'self'"
     for directive in ("script-src", "style-src"):
         assert re.fullmatch(r"'sha256-[\w+/]{43}='", policy[directive])
 
 
-def test_what_is_injected_does_not_run(console: Console) -> None:
+def test_injected_code_does_not_run(console: Console) -> None:
     console.expected = "Content Security Policy|TrustedHTML|by CSP"
     with pytest.raises(Error, match="TrustedHTML"):
         console.page.evaluate("document.body.innerHTML = '<b>x</b>'")
@@ -79,7 +81,7 @@ def test_what_is_injected_does_not_run(console: Console) -> None:
             console.page.evaluate(f"() => {{ {injected} }}")
 
 
-def test_an_event_comes_with_its_payload_and_how_many_got_it(own: Api, console: Console, channel: str) -> None:
+def test_event_shows_payload_and_number_of_subscribers_reached(own: Api, console: Console, channel: str) -> None:
     with own.emulator.subscribe(channel), own.emulator.subscribe(channel):
         own.publish(channel, json.dumps({"moved": 7}))
     event = console.events.first
@@ -100,7 +102,7 @@ def test_an_event_comes_with_its_payload_and_how_many_got_it(own: Api, console: 
         expect(event).to_contain_text("scoped: no overrides, []")
 
 
-def test_an_event_with_a_token_shows_its_claims(own: Api, console: Console, channel: str) -> None:
+def test_event_with_token_shows_claims(own: Api, console: Console, channel: str) -> None:
     token = own.sign(channel, {"team": "red"})
     with own.emulator.subscribe(channel, token=token):
         expect(console.region("Live channels")).to_contain_text('token with claims {"team":"red"}')
@@ -108,7 +110,7 @@ def test_an_event_with_a_token_shows_its_claims(own: Api, console: Console, chan
         expect(console.events).to_contain_text('token with claims {"team":"red"}')
 
 
-def test_what_is_published_is_never_markup(own: Api, console: Console) -> None:
+def test_payload_is_never_markup(own: Api, console: Console) -> None:
     evil = "<script>console.error('ran')</script><img src=x onerror=\"console.error('ran')\">"
     with own.emulator.subscribe(evil), own.emulator.subscribe(evil, token=own.sign(evil, {evil: evil})):
         own.publish(evil, evil)
@@ -119,7 +121,7 @@ def test_what_is_published_is_never_markup(own: Api, console: Console) -> None:
     assert console.page.locator("script").count() == 1
 
 
-def test_json_is_indented_and_otherwise_as_it_was_published(own: Api, console: Console, channel: str) -> None:
+def test_json_payload_is_indented_and_otherwise_unchanged(own: Api, console: Console, channel: str) -> None:
     payload = (
         r'{"big":12345678901234567890.10,"big":[],"text":"a, \"b\": {c} \\","rest":[{"a":null},[1,-2e3],{}],"é":true}'
     )
@@ -132,7 +134,7 @@ def test_json_is_indented_and_otherwise_as_it_was_published(own: Api, console: C
     assert console.events.locator("pre").text_content() == INDENTED
 
 
-def test_a_long_payload_is_folded(own: Api, console: Console, channel: str) -> None:
+def test_long_payload_is_folded(own: Api, console: Console, channel: str) -> None:
     own.publish(channel, "line\n" * 6000)
     pre = console.events.locator("pre")
     expect(console.events).to_contain_text("The first 20000 of 30000 characters.")
@@ -145,7 +147,7 @@ def test_a_long_payload_is_folded(own: Api, console: Console, channel: str) -> N
     expect(console.events.get_by_role("button", name="Show less")).to_have_attribute("aria-expanded", "true")
 
 
-def test_a_call_shows_its_outcome_and_what_its_header_said(own: Api, console: Console, channel: str) -> None:
+def test_call_shows_outcome_and_authorization(own: Api, console: Console, channel: str) -> None:
     own.publish(channel, authorization="Forge as=user,id=inv-1,accountId=ada")
     call = console.requests.first
     expect(call.locator(".badge")).to_have_text("200")
@@ -177,7 +179,7 @@ def test_a_call_shows_its_outcome_and_what_its_header_said(own: Api, console: Co
         ("Global", [], {"is_global": True}),
     ],
 )
-def test_the_form_publishes_to_a_real_subscriber(
+def test_publish_form_reaches_a_real_subscriber(
     own: Api, console: Console, channel: str, where: str, boxes: list[str], subscription: dict[str, Any]
 ) -> None:
     own.emulator.register(**CONTEXTS)
@@ -198,7 +200,7 @@ def test_the_form_publishes_to_a_real_subscriber(
         expect(console.events).to_contain_text("delivered to 1 subscriber")
 
 
-def test_the_form_says_what_came_of_it(own: Api, console: Console, channel: str) -> None:
+def test_publish_form_shows_the_result(own: Api, console: Console, channel: str) -> None:
     console.expected = f"{REFUSED}|{UNREACHABLE}"
     form = console.region("Publish")
     publish = form.get_by_role("button", name="Publish")
@@ -214,7 +216,7 @@ def test_the_form_says_what_came_of_it(own: Api, console: Console, channel: str)
     expect(form.get_by_role("status")).to_have_text("The emulator did not answer.")
 
 
-def test_a_fault_makes_the_next_call_fail(own: Api, console: Console, channel: str) -> None:
+def test_fault_form_makes_next_call_fail(own: Api, console: Console, channel: str) -> None:
     form = console.region("Faults")
     form.get_by_role("spinbutton", name="Status").fill("429")
     form.get_by_label("Retry-After").fill("7")
@@ -229,8 +231,8 @@ def test_a_fault_makes_the_next_call_fail(own: Api, console: Console, channel: s
     where = ", only installation default-installation"
     expect(waiting).to_have_text(what.format("2 times, ") + where)
     assert own.publish_global(channel).status_code == 200
-    answer = own.publish(channel)
-    assert (answer.status_code, answer.headers["retry-after"]) == (429, "7")
+    response = own.publish(channel)
+    assert (response.status_code, response.headers["retry-after"]) == (429, "7")
     expect(waiting).to_have_text(what.format("") + where)
     call = console.requests.first
     expect(call).to_contain_text("by a fault")
@@ -241,7 +243,7 @@ def test_a_fault_makes_the_next_call_fail(own: Api, console: Console, channel: s
     assert own.publish(channel).status_code == 200
 
 
-def test_a_fault_that_is_used_up_is_no_longer_said_to_wait(own: Api, console: Console, channel: str) -> None:
+def test_used_up_fault_disappears(own: Api, console: Console, channel: str) -> None:
     form = console.region("Faults")
     form.get_by_role("button", name="Add fault").click()
     expect(form.get_by_role("status")).to_have_text("Added. It waits for a call.")
@@ -260,7 +262,7 @@ def test_a_fault_that_is_used_up_is_no_longer_said_to_wait(own: Api, console: Co
         ("its own answer, late", {}, "its own answer, 0.5 s late"),
     ],
 )
-def test_every_kind_of_fault(
+def test_fault_form_offers_every_kind_of_fault(
     own: Api, client: httpx.Client, console: Console, kind: str, fault: dict[str, Any], described: str
 ) -> None:
     form = console.region("Faults")
@@ -277,7 +279,7 @@ def test_every_kind_of_fault(
     assert waiting == [{"times": 1, "delay": 0.5, **fault}]
 
 
-def test_live_channels_come_and_go(own: Api, console: Console, channel: str) -> None:
+def test_live_channels_appear_and_disappear(own: Api, console: Console, channel: str) -> None:
     channels = console.region("Live channels")
     expect(channels.get_by_text("Nobody is subscribed.")).to_be_visible()
     with own.emulator.subscribe(channel, is_global=True), own.emulator.subscribe(channel, is_global=True):
@@ -288,7 +290,7 @@ def test_live_channels_come_and_go(own: Api, console: Console, channel: str) -> 
     expect(item).to_have_count(0)
 
 
-def test_the_rate_is_shown_against_the_limit(
+def test_rate_is_shown_against_the_limit(
     own: Api, console: Console, channel: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rates = console.region("Operations per second")
@@ -303,7 +305,7 @@ def test_the_rate_is_shown_against_the_limit(
     expect(rates).to_contain_text("no limit")
 
 
-def test_the_registered_contexts_are_shown(own: Api, console: Console) -> None:
+def test_registered_contexts_are_shown(own: Api, console: Console) -> None:
     own.emulator.register(**CONTEXTS)
     contexts = console.region("Contexts").get_by_role("listitem")
     expect(contexts).to_have_text(
@@ -315,9 +317,7 @@ def test_the_registered_contexts_are_shown(own: Api, console: Console) -> None:
     )
 
 
-def test_a_page_that_calls_the_service_is_shown_and_its_invocations_are_one_entry(
-    browser: Browser, client: httpx.Client
-) -> None:
+def test_calls_of_the_service_are_shown_and_their_invocations_grouped(browser: Browser, client: httpx.Client) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         service = f"http://127.0.0.1:{taken.getsockname()[1]}"
     with Emulator(contexts={"invocations": {"panel": {"module": "panel"}}}, service=service) as emulator:
@@ -347,9 +347,7 @@ def test_a_page_that_calls_the_service_is_shown_and_its_invocations_are_one_entr
         console.check()
 
 
-def test_what_a_service_answered_a_page_is_shown_again_when_the_console_is_opened_anew(
-    own: Api, open_console: Callable[..., Console]
-) -> None:
+def test_calls_of_the_service_are_shown_in_a_new_console(own: Api, open_console: Callable[..., Console]) -> None:
     for status in (202, 404, 500):
         own.emulator._sidecar.record_invoke(RecordedInvoke("GET", "/jobs", "invocation-1", status, None, None, status))
     console = open_console()
@@ -360,7 +358,7 @@ def test_what_a_service_answered_a_page_is_shown_again_when_the_console_is_opene
     expect(console.rows).to_have_count(0)
 
 
-def test_the_filter_and_the_kinds(own: Api, console: Console) -> None:
+def test_rows_are_filtered_by_text_and_kind(own: Api, console: Console) -> None:
     own.publish("first", '{"answer":42}')
     own.publish("second", "plain")
     expect(console.rows).to_have_count(4)
@@ -382,7 +380,7 @@ def test_the_filter_and_the_kinds(own: Api, console: Console) -> None:
     expect(console.shown.locator(".badge")).to_have_text(["200"] * 4)
 
 
-def test_pause_holds_back_what_comes(own: Api, console: Console) -> None:
+def test_pause_holds_back_new_rows(own: Api, console: Console) -> None:
     own.publish("before")
     expect(console.rows).to_have_count(2)
     console.page.get_by_role("button", name="Pause").click()
@@ -395,7 +393,7 @@ def test_pause_holds_back_what_comes(own: Api, console: Console) -> None:
     expect(console.page.get_by_role("button", name="Pause")).to_have_attribute("aria-pressed", "false")
 
 
-def test_a_burst_leaves_the_newest_rows(own: Api, console: Console) -> None:
+def test_burst_leaves_newest_rows(own: Api, console: Console) -> None:
     own.emulator.change(limit=None)
     for number in range(300):
         own.publish("burst", f"number {number}")
@@ -405,7 +403,7 @@ def test_a_burst_leaves_the_newest_rows(own: Api, console: Console) -> None:
     assert console.events.locator("pre").all_text_contents() == [f"number {299 - row}" for row in range(100)]
 
 
-def test_it_connects_again_and_shows_nothing_twice(
+def test_console_reconnects_and_shows_nothing_twice(
     open_console: Callable[..., Console], own: Api, browser: Browser, api_of: Callable[[Emulator], Api]
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -431,7 +429,7 @@ def test_it_connects_again_and_shows_nothing_twice(
         emulator.stop()
 
 
-def test_a_reset_empties_it(own: Api, console: Console) -> None:
+def test_reset_empties_the_console(own: Api, console: Console) -> None:
     own.publish("before")
     expect(console.rows).to_have_count(2)
     own.emulator.reset()
@@ -440,9 +438,9 @@ def test_a_reset_empties_it(own: Api, console: Console) -> None:
 
 
 @pytest.mark.parametrize("width", [320, 360, 768, 1024, 1440])
-def test_nothing_sticks_out_of_the_window(own: Api, open_console: Callable[..., Console], width: int) -> None:
+def test_nothing_overflows_the_window(own: Api, open_console: Callable[..., Console], width: int) -> None:
     console = open_console(viewport={"width": width, "height": 740})
-    # One without a place to break it, and one with many.
+    # One name without a place for a line break, and one with many.
     long, other = "a" * 300, "a-long-name-without-a-break" * 12
     own.emulator.register(invocations={long: {"installation": long, "module": long, "context": {"issue": long}}})
     own.emulator.fail_next(5, status=503, operation="publish", channel=long, installation=long)
@@ -461,13 +459,14 @@ def test_nothing_sticks_out_of_the_window(own: Api, open_console: Callable[..., 
         assert console.page.evaluate("document.scrollingElement.scrollWidth <= innerWidth")
         within = """() => [...document.querySelectorAll('body *')].filter((node) => {
             const box = node.getBoundingClientRect();
-            return box.width && getComputedStyle(node).position !== 'absolute' && (box.right > innerWidth || box.left < 0);
+            const isOutside = box.right > innerWidth || box.left < 0;
+            return box.width && getComputedStyle(node).position !== 'absolute' && isOutside;
         }).map((node) => node.outerHTML.slice(0, 80))"""
         assert console.page.evaluate(within) == []
 
 
 @pytest.mark.parametrize("width", [360, 1440])
-def test_many_channels_push_nothing_out_of_sight_and_are_scrolled_by_keyboard(
+def test_many_channels_scroll_by_keyboard_and_hide_nothing(
     own: Api, open_console: Callable[..., Console], width: int
 ) -> None:
     own.emulator.change(limit=None)
@@ -488,7 +487,7 @@ def test_many_channels_push_nothing_out_of_sight_and_are_scrolled_by_keyboard(
     expect(console.page.locator("#channels")).not_to_have_attribute("tabindex", "0")
 
 
-def test_a_lost_connection_is_seen_wherever_one_has_scrolled_to(
+def test_lost_connection_is_visible_at_any_scroll_position(
     own: Api, open_console: Callable[..., Console], channel: str
 ) -> None:
     console = open_console(viewport={"width": 360, "height": 740})
@@ -505,14 +504,14 @@ def test_a_lost_connection_is_seen_wherever_one_has_scrolled_to(
     expect(console.page.locator("#channels")).to_have_css("opacity", "0.6")
 
 
-def test_the_forms_are_folded_in_a_narrow_window_only(open_console: Callable[..., Console]) -> None:
+def test_forms_are_folded_in_a_narrow_window_only(open_console: Callable[..., Console]) -> None:
     narrow = open_console(viewport={"width": 360, "height": 740})
     expect(narrow.page.get_by_role("button", name="Publish")).to_be_hidden()
     wide = open_console()
     expect(wide.page.get_by_role("button", name="Publish")).to_be_visible()
 
 
-def test_everything_is_reached_by_tab_and_shows_that_it_is(own: Api, console: Console, channel: str) -> None:
+def test_everything_is_focusable_by_tab_with_visible_focus(own: Api, console: Console, channel: str) -> None:
     own.publish(channel, "line\n" * 20)
     expect(console.events).to_have_count(1)
     page = console.page
@@ -537,7 +536,7 @@ def test_everything_is_reached_by_tab_and_shows_that_it_is(own: Api, console: Co
     assert reached == wanted
 
 
-def test_it_works_by_keyboard_alone(own: Api, console: Console, channel: str) -> None:
+def test_console_works_by_keyboard_alone(own: Api, console: Console, channel: str) -> None:
     keyboard = console.page.keyboard
     with own.emulator.subscribe(channel, is_global=True) as subscriber:
         console.region("Publish").get_by_label("Channel").focus()
@@ -553,7 +552,7 @@ def test_it_works_by_keyboard_alone(own: Api, console: Console, channel: str) ->
         assert subscriber.receive(timeout=15).payload == "by hand"
 
 
-def test_every_control_has_a_name_and_every_part_a_heading(console: Console) -> None:
+def test_every_control_has_a_name_and_every_region_a_heading(console: Console) -> None:
     unnamed = [
         node
         for role in ("button", "checkbox", "combobox", "radio", "searchbox", "spinbutton", "textbox", "region")
@@ -566,7 +565,7 @@ def test_every_control_has_a_name_and_every_part_a_heading(console: Console) -> 
         expect(console.page.get_by_role(landmark)).to_have_count(1)
 
 
-def test_dark_and_light(open_console: Callable[..., Console]) -> None:
+def test_console_has_dark_and_light_colours(open_console: Callable[..., Console]) -> None:
     colors = {}
     for scheme in ("light", "dark"):
         page = open_console(color_scheme=scheme).page
@@ -578,7 +577,9 @@ def test_dark_and_light(open_console: Callable[..., Console]) -> None:
 
 
 @pytest.mark.parametrize(("motion", "animation"), [("no-preference", "arrive"), ("reduce", "none")])
-def test_reduced_motion(own: Api, open_console: Callable[..., Console], motion: str, animation: str) -> None:
+def test_reduced_motion_is_respected(
+    own: Api, open_console: Callable[..., Console], motion: str, animation: str
+) -> None:
     console = open_console(reduced_motion=motion)
     own.publish("motion")
     expect(console.events).to_have_css("animation-name", animation)

@@ -1,4 +1,4 @@
-"""Invocations and installations: what is registered, and what follows from it for scopes."""
+"""Registered invocations and installations, and the scopes that follow from them."""
 
 from __future__ import annotations
 
@@ -35,18 +35,16 @@ def registered(own: Api) -> Api:
 def reaches(api: Api, publisher: str, subscriber: str, overrides: list[str] | None = None) -> bool:
     options: dict[str, Any] = {} if overrides is None else {"contextOverrides": overrides}
     with api.emulator.subscribe("x", invocation=subscriber, context_overrides=overrides):
-        answer = api.publish("x", authorization=f"Forge as=app,id={publisher}", **options)
-    assert answer.status_code == 200, answer.text
-    return answer.json()["eventId"] is not None
+        response = api.publish("x", authorization=f"Forge as=app,id={publisher}", **options)
+    assert response.status_code == 200, response.text
+    return response.json()["eventId"] is not None
 
 
 @pytest.mark.parametrize(
     ("subscriber", "same"),
     [("issue-1", True), ("issue-1-too", True), ("issue-2", False), ("page", False), ("elsewhere", False)],
 )
-def test_the_default_scope_is_installation_module_and_product_context(
-    registered: Api, subscriber: str, same: bool
-) -> None:
+def test_default_scope_is_installation_module_and_product_context(registered: Api, subscriber: str, same: bool) -> None:
     assert reaches(registered, "issue-1", subscriber) is same
 
 
@@ -71,10 +69,10 @@ def test_overrides_replace_the_scope_and_compare_values(
 
 
 @pytest.mark.parametrize("name", ["Issue", "site", "", "\ud800"])
-def test_an_unknown_override_is_refused_on_both_sides(registered: Api, name: str) -> None:
-    answer = registered.publish("x", contextOverrides=["issue", name])
-    assert answer.status_code == 400
-    assert answer.json()["message"] == (
+def test_unknown_override_is_refused_on_both_sides(registered: Api, name: str) -> None:
+    response = registered.publish("x", contextOverrides=["issue", name])
+    assert response.status_code == 400
+    assert response.json()["message"] == (
         "Invalid request: options.contextOverrides: must be of board, issue, project, content, space, repository,"
         " pullRequest."
     )
@@ -100,15 +98,15 @@ def test_publish_needs_an_invocation_from_a_ui(registered: Api) -> None:
         ("Forge id=timer", "an invocation that came from a UI context, and this one did not"),
         ("Forge installationId=i-1", "cannot be done on behalf of an installationId"),
     ]:
-        answer = registered.publish("x", authorization=authorization)
-        assert (answer.status_code, answer.json()["code"]) == (400, "INVALID_REQUEST")
-        assert problem in answer.json()["message"]
+        response = registered.publish("x", authorization=authorization)
+        assert (response.status_code, response.json()["code"]) == (400, "INVALID_REQUEST")
+        assert problem in response.json()["message"]
         assert registered.publish_global("x", authorization=authorization).status_code == 200
         body = {"channelName": "x", "claims": {}}
         assert registered.post("/forge/realtime/v1/token", body, authorization).status_code == 200
 
 
-def test_what_is_not_registered_is_in_the_default_context(own: Api) -> None:
+def test_unregistered_ids_use_the_default_context(own: Api) -> None:
     own.emulator.register(default={"installation": "i-1", "module": "m", "context": {"space": "S"}})
     own.emulator.register(invocations={"known": {}, "other": {"context": {}}})
     assert reaches(own, "nobody-knows-me", "known")
@@ -117,28 +115,28 @@ def test_what_is_not_registered_is_in_the_default_context(own: Api) -> None:
     assert own.emulator.events[-1].address.installation == "i-1"
 
 
-def test_strict_refuses_what_is_not_registered(registered: Api) -> None:
+def test_strict_refuses_unregistered_ids(registered: Api) -> None:
     registered.emulator.change(strict=True)
     body = {"channelName": "x", "claims": {}}
     for authorization, what in [("Forge id=no", "invocation"), ("Forge installationId=no", "installation")]:
-        for answer in (
+        for response in (
             registered.publish_global("x", authorization=authorization),
             registered.post("/forge/realtime/v1/token", body, authorization),
         ):
-            assert (answer.status_code, answer.json()["code"]) == (401, "UNAUTHORIZED")
-            assert answer.json()["message"].startswith(f"Unauthorized request: this {what} is not registered")
+            assert (response.status_code, response.json()["code"]) == (401, "UNAUTHORIZED")
+            assert response.json()["message"].startswith(f"Unauthorized request: this {what} is not registered")
     assert registered.publish("x", authorization="Forge id=no").status_code == 401
     with pytest.raises(SubscriptionRefused, match="this invocation is not registered"):
         registered.emulator.subscribe("x", invocation="no").__enter__()
     with registered.emulator.subscribe("x", invocation="issue-1"):
         assert registered.publish("x", authorization="Forge id=issue-1").json()["eventId"]
-    # A page that names no invocation is in the default context, which there always is.
+    # A page that names no invocation uses the default context, which always exists.
     with registered.emulator.subscribe("x"):
         pass
     assert registered.publish_global("x", authorization="Forge installationId=i-2").status_code == 200
 
 
-def test_contexts_of_the_start_stay_and_others_go_at_reset(own: Api) -> None:
+def test_reset_keeps_contexts_of_the_start_only(own: Api) -> None:
     given: dict[str, Any] = {"invocations": {"a": {"installation": "i-1"}}}
     with Emulator(contexts=given, settings=Settings(strict=True)) as emulator:
         given["invocations"]["b"] = {}
@@ -163,20 +161,20 @@ def test_contexts_of_the_start_stay_and_others_go_at_reset(own: Api) -> None:
         ({"default": []}, "default: must be of type object"),
     ],
 )
-def test_what_is_malformed_is_refused_whole(own: Api, registry: Any, problem: str) -> None:
+def test_malformed_registry_is_refused_as_a_whole(own: Api, registry: Any, problem: str) -> None:
     registry = {"invocations": {}, **registry}
     registry["invocations"]["good"] = {"installation": "i-1"}
     with pytest.raises(ValueError, match=problem):
         own.emulator.register(**registry)
     with pytest.raises(ValueError, match=problem):
         Emulator(contexts=registry)
-    answer = own.post("/_emulator/contexts", registry)
-    assert (answer.status_code, answer.json()["code"]) == (400, "INVALID_REQUEST")
+    response = own.post("/_emulator/contexts", registry)
+    assert (response.status_code, response.json()["code"]) == (400, "INVALID_REQUEST")
     own.emulator.register()
     assert own.get("/_emulator/state").json()["contexts"]["invocations"] == {}
 
 
-def test_a_file_of_contexts_is_read_or_its_fault_said(tmp_path: Path) -> None:
+def test_contexts_file_is_read_or_its_error_reported(tmp_path: Path) -> None:
     path = tmp_path / "contexts.json"
     path.write_text('{"installations": ["i-1"]}', encoding="utf-8")
     assert read_contexts(path) == {"installations": ["i-1"]}
@@ -193,10 +191,10 @@ def test_a_file_of_contexts_is_read_or_its_fault_said(tmp_path: Path) -> None:
         read_contexts(tmp_path / "none.json")
 
 
-def test_the_context_of_an_invocation(registered: Api) -> None:
-    answer = registered.get("/invocation/context", "Forge id=issue-1")
-    assert answer.status_code == 200
-    body = answer.json()
+def test_invocation_context_is_served(registered: Api) -> None:
+    response = registered.get("/invocation/context", "Forge id=issue-1")
+    assert response.status_code == 200
+    body = response.json()
     assert body["app"]["installationId"] == "i-1"
     assert body["app"]["module"] == {"key": "panel", "type": "jira:issuePanel"}
     assert set(body["app"]) == {"id", "installationId", "environment", "module"}
@@ -234,7 +232,7 @@ def test_installations_are_listed_page_by_page(own: Api) -> None:
     assert own.get("/v1/installations?cursor=99").json() == {"installations": [], "cursor": None}
 
 
-def test_a_registered_default_installation_is_listed(own: Api) -> None:
+def test_registered_default_installation_is_listed(own: Api) -> None:
     own.emulator.register(default={"installation": "mine"}, installations=["other"])
     listed = own.get("/v1/installations").json()["installations"]
     assert [entry["id"] for entry in listed] == ["mine", "other"]
@@ -243,9 +241,9 @@ def test_a_registered_default_installation_is_listed(own: Api) -> None:
 @pytest.mark.parametrize(
     "query", ["pageSize=0", "pageSize=101", "pageSize=x", "pageSize=-1", "cursor=x", "cursor=", "cursor=" + "9" * 5000]
 )
-def test_a_page_that_cannot_be_is_refused(own: Api, query: str) -> None:
-    answer = own.get(f"/v1/installations?{query}")
-    assert (answer.status_code, answer.json()["code"]) == (400, "INVALID_REQUEST")
+def test_invalid_page_size_or_cursor_is_refused(own: Api, query: str) -> None:
+    response = own.get(f"/v1/installations?{query}")
+    assert (response.status_code, response.json()["code"]) == (400, "INVALID_REQUEST")
 
 
 modules = st.text(min_size=1, max_size=8) | st.sampled_from(["m", 'm issue="1"', 'm issue="1" project="2"'])

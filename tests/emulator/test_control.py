@@ -1,4 +1,4 @@
-"""The emulator's own endpoints, which the console and other processes use."""
+"""Control endpoints for the console and other processes."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from tests.emulator.api import Api
 
 
 def state(api: Api) -> Any:
-    answer = api.get("/_emulator/state")
-    assert answer.status_code == 200
-    return answer.json()
+    response = api.get("/_emulator/state")
+    assert response.status_code == 200
+    return response.json()
 
 
-def feed(answer: httpx.Response) -> Iterator[Any]:
-    return (json.loads(line.removeprefix("data: ")) for line in answer.iter_lines() if line)
+def feed(response: httpx.Response) -> Iterator[Any]:
+    return (json.loads(line.removeprefix("data: ")) for line in response.iter_lines() if line)
 
 
 def watch(api: Api) -> Any:
     return api.get_stream("/_emulator/feed")
 
 
-def test_the_state_shows_all_but_calls_and_events(own: Api) -> None:
+def test_state_shows_everything_but_calls_and_events(own: Api) -> None:
     own.emulator.register(invocations={"a": {"installation": "i-a", "context": {"issue": "1"}}})
     token = own.sign("x", {"team": "red"})
     own.emulator.fail_next(3, status=503, channel="y")
@@ -65,7 +65,7 @@ def test_the_state_shows_all_but_calls_and_events(own: Api) -> None:
     assert state(own)["rates"] == {"default-installation": 0, "i-a": 0}
 
 
-def test_contexts_can_be_registered_as_they_are_shown(own: Api) -> None:
+def test_contexts_are_registered_in_the_form_shown(own: Api) -> None:
     invocation = {
         "installation": "i-a",
         "module": "panel",
@@ -83,7 +83,7 @@ def test_contexts_can_be_registered_as_they_are_shown(own: Api) -> None:
     assert state(own)["contexts"] == shown
 
 
-def test_the_clock_goes_forward(own: Api) -> None:
+def test_clock_is_advanced(own: Api) -> None:
     before = state(own)["now"]
     token = own.sign("x")
     assert own.post("/_emulator/clock", {"advance": 3601.5}).status_code == 200
@@ -94,55 +94,55 @@ def test_the_clock_goes_forward(own: Api) -> None:
 
 
 @pytest.mark.parametrize("seconds", [-1, "1", None, True, 1e10, [1]])
-def test_the_clock_takes_seconds_only(own: Api, seconds: Any) -> None:
+def test_clock_takes_only_seconds(own: Api, seconds: Any) -> None:
     before = state(own)["now"]
-    answer = own.post("/_emulator/clock", {"advance": seconds})
-    assert answer.status_code == 400
-    assert answer.json()["message"] == ("Invalid request: the clock is advanced by a number of seconds, 0 or more.")
+    response = own.post("/_emulator/clock", {"advance": seconds})
+    assert response.status_code == 400
+    assert response.json()["message"] == ("Invalid request: the clock is advanced by a number of seconds, 0 or more.")
     with pytest.raises(ValueError, match="a number of seconds"):
         own.emulator.advance(seconds)
     assert state(own)["now"] - before < 60
 
 
-def test_the_limit_can_be_set(own: Api) -> None:
+def test_limit_is_set(own: Api) -> None:
     assert own.post("/_emulator/limit", {"limit": 1}).status_code == 200
     assert [own.publish("x").status_code for _ in range(2)] == [200, 429]
     assert own.post("/_emulator/limit", {"limit": None}).status_code == 200
     assert state(own)["limit"] is None
     assert own.publish("x").status_code == 200
-    answer = own.post("/_emulator/limit", {"limit": 0})
-    assert answer.status_code == 400
-    assert answer.json()["message"] == "Invalid request: limit must be a whole number of at least 1 or None."
+    response = own.post("/_emulator/limit", {"limit": 0})
+    assert response.status_code == 400
+    assert response.json()["message"] == "Invalid request: limit must be a whole number of at least 1 or None."
 
 
 @pytest.mark.parametrize(("path", "name"), [("/_emulator/clock", "advance"), ("/_emulator/limit", "limit")])
 @pytest.mark.parametrize("body", [{}, [], "advance", {"nothing": 1}, {"advance": 1, "limit": 1}, None])
-def test_a_body_of_another_form_is_refused(own: Api, path: str, name: str, body: Any) -> None:
-    answer = own.post(path, content=json.dumps(body), headers={"Content-Type": "application/json"})
-    assert answer.status_code == 400
-    assert answer.json()["message"] == f'Invalid request: expected {{"{name}": …}}.'
+def test_body_of_another_form_is_refused(own: Api, path: str, name: str, body: Any) -> None:
+    response = own.post(path, content=json.dumps(body), headers={"Content-Type": "application/json"})
+    assert response.status_code == 400
+    assert response.json()["message"] == f'Invalid request: expected {{"{name}": …}}.'
 
 
 @pytest.mark.parametrize("path", [f"/_emulator/{name}" for name in ("faults", "contexts", "clock", "limit", "publish")])
 @pytest.mark.parametrize(
     ("content", "status"), [(b"{", 400), (b"\xff", 400), (b'{"advance": 1e999}', 400), (b"x" * 2_000_000, 413)]
 )
-def test_what_is_no_json_or_too_large_is_refused(api: Api, path: str, content: bytes, status: int) -> None:
-    answer = api.post(path, content=content, headers={"Content-Type": "application/json"})
-    assert answer.status_code == status
+def test_body_that_is_not_json_or_too_large_is_refused(api: Api, path: str, content: bytes, status: int) -> None:
+    response = api.post(path, content=content, headers={"Content-Type": "application/json"})
+    assert response.status_code == status
 
 
-def test_a_page_publishes_as_a_front_end_does(own: Api) -> None:
+def test_publish_endpoint_publishes_as_a_front_end(own: Api) -> None:
     own.emulator.register(invocations={"a": {"installation": "i-a", "context": {"issue": "1"}}})
     token = own.sign("x", {"team": "red"})
     options = {"token": token, "contextOverrides": ["issue"]}
     with own.emulator.subscribe("x", invocation="a", token=token, context_overrides=["issue"]) as subscription:
         page = {"channel": "x", "payload": "from a page", "invocation": "a", "options": options}
-        answer = own.post("/_emulator/publish", page)
+        response = own.post("/_emulator/publish", page)
         event = subscription.receive()
         assert (event.payload, {"eventId": event.event_id, "eventTimestamp": event.event_timestamp}) == (
             "from a page",
-            answer.json(),
+            response.json(),
         )
         own.publish("x", "from the container", authorization="Forge id=a", **options)
         assert subscription.receive().payload == "from the container"
@@ -157,7 +157,7 @@ def test_a_page_publishes_as_a_front_end_does(own: Api) -> None:
         "global",
         "nobody",
     ]
-    # They are no calls of the container's.
+    # They are not calls of the container.
     assert [call.operation for call in own.emulator.requests] == ["sign_realtime_token", "publish"]
 
 
@@ -180,14 +180,14 @@ def test_a_page_publishes_as_a_front_end_does(own: Api) -> None:
         ),
     ],
 )
-def test_a_page_that_publishes_wrongly_is_refused(own: Api, page: Any, code: str, problem: str) -> None:
-    answer = own.post("/_emulator/publish", page)
-    assert (answer.status_code, answer.json()["code"]) == (400, code)
-    assert problem in answer.json()["message"]
+def test_wrong_publication_is_refused(own: Api, page: Any, code: str, problem: str) -> None:
+    response = own.post("/_emulator/publish", page)
+    assert (response.status_code, response.json()["code"]) == (400, code)
+    assert problem in response.json()["message"]
     assert own.emulator.events == []
 
 
-def test_reset_forgets_all_but_the_settings_and_contexts_of_the_start(api_of: Callable[[Emulator], Api]) -> None:
+def test_reset_restores_settings_and_contexts_of_the_start(api_of: Callable[[Emulator], Api]) -> None:
     start = Settings(limit=7)
     with Emulator(settings=start, contexts={"installations": ["i-a"]}) as emulator:
         api = api_of(emulator)
@@ -207,11 +207,11 @@ def test_reset_forgets_all_but_the_settings_and_contexts_of_the_start(api_of: Ca
         assert after == before
 
 
-def test_the_feed_begins_with_the_past_and_goes_on_live(own: Api) -> None:
+def test_feed_begins_with_the_past_and_continues_live(own: Api) -> None:
     own.publish("x", "past")
-    with watch(own) as answer:
-        assert answer.headers["content-type"].partition(";")[0] == "text/event-stream"
-        stream = feed(answer)
+    with watch(own) as response:
+        assert response.headers["content-type"].partition(";")[0] == "text/event-stream"
+        stream = feed(response)
         assert [next(stream)["kind"] for _ in range(4)] == ["start", "event", "request", "state"]
         own.publish("x", "live", authorization="Forge as=user,accountId=user-123,id=inv-1")
         event, request = (next(item for item in stream if item["kind"] == kind) for kind in ("event", "request"))
@@ -234,12 +234,12 @@ def test_the_feed_begins_with_the_past_and_goes_on_live(own: Api) -> None:
     assert changed["faults"] == [{"times": 1, "status": 503}]
 
 
-def test_the_feed_shows_each_thing_once_and_at_most_a_hundred_of_the_past(own: Api) -> None:
+def test_feed_shows_each_record_once_and_at_most_100_past_ones(own: Api) -> None:
     own.emulator.change(limit=None)
     for number in range(120):
         own.publish("x", str(number))
-    with watch(own) as answer:
-        stream = feed(answer)
+    with watch(own) as response:
+        stream = feed(response)
         past = []
         while (item := next(stream))["kind"] != "state":
             past.append(item)
@@ -258,28 +258,28 @@ def test_text_that_utf_8_cannot_encode_is_shown(own: Api) -> None:
     assert own.get("/v1/installations").json()["installations"][0]["id"] == half
     own.emulator.register(default={"account": half})
     assert own.get("/_emulator/context").json()["accountId"] == half
-    with watch(own) as answer:
-        shown = [item for item, _ in zip(feed(answer), range(4), strict=False)]
+    with watch(own) as response:
+        shown = [item for item, _ in zip(feed(response), range(4), strict=False)]
     assert half in [item.get("payload") for item in shown]
 
 
-def test_numbers_beyond_every_bound_are_refused(own: Api) -> None:
+def test_numbers_out_of_range_are_refused(own: Api) -> None:
     content = b'{"channelName": "x", "claims": {"a": 1e999}}'
-    answer = own.post("/forge/realtime/v1/token", content=content, headers={"Content-Type": "application/json"})
-    assert (answer.status_code, answer.json()["message"]) == (400, "Invalid request: the body is not valid JSON.")
+    response = own.post("/forge/realtime/v1/token", content=content, headers={"Content-Type": "application/json"})
+    assert (response.status_code, response.json()["message"]) == (400, "Invalid request: the body is not valid JSON.")
 
 
-def test_an_endpoint_that_is_not_there_is_answered_with_those_that_are(own: Api) -> None:
-    for answer, status in [(own.get("/_emulator/faults"), 405), (own.get("/_emulator/fault"), 404)]:
-        assert answer.status_code == status
-        message = answer.json()["message"]
+def test_unknown_endpoint_is_404_that_lists_the_endpoints(own: Api) -> None:
+    for response, status in [(own.get("/_emulator/faults"), 405), (own.get("/_emulator/fault"), 404)]:
+        assert response.status_code == status
+        message = response.json()["message"]
         assert message.startswith("The emulator has no such endpoint. It has GET /_emulator/state, ")
         for endpoint in ("POST /_emulator/faults", "DELETE /_emulator/faults", "GET /_emulator/subscribe"):
             assert endpoint in message
     assert "It has POST /forge/realtime/v1/publish, " in own.get("/forge").json()["message"]
 
 
-def test_what_is_refused_to_a_page_or_subscriber_is_in_the_log(own: Api, caplog: pytest.LogCaptureFixture) -> None:
+def test_refusals_of_pages_and_subscribers_are_logged(own: Api, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "forge_realtime_emulator")
     own.post("/_emulator/publish", {"channel": "x", "payload": "", "options": {"token": "secret"}})
     own.get("/_emulator/subscribe?channel=x&token=secret")

@@ -1,4 +1,4 @@
-"""Which events reach which subscribers."""
+"""Delivery: which events reach which subscribers."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from forge_realtime_emulator._platform import channels as _channels
 from tests.emulator.api import Api
 
 
-def delivered(answer: httpx.Response) -> bool:
-    assert answer.status_code == 200, answer.text
-    return answer.json()["eventId"] is not None
+def delivered(response: httpx.Response) -> bool:
+    assert response.status_code == 200, response.text
+    return response.json()["eventId"] is not None
 
 
 @pytest.mark.parametrize("payload", ["", "plain", '"json"', '{"a": [1]}', "\u20ac \U0001f600 \x00\n", "\ud800"])
-def test_a_payload_arrives_exactly_as_published(api: Api, channel: str, payload: str) -> None:
+def test_payload_arrives_exactly_as_published(api: Api, channel: str, payload: str) -> None:
     with api.emulator.subscribe(channel) as subscription:
         assert delivered(api.publish(channel, payload))
         event = subscription.receive()
     assert (event.channel, event.payload) == (channel, payload)
 
 
-def test_scoped_and_global_are_apart(api: Api, channel: str) -> None:
+def test_scoped_and_global_channels_are_separate(api: Api, channel: str) -> None:
     with api.emulator.subscribe(channel) as scoped, api.emulator.subscribe(channel, is_global=True) as everywhere:
         assert delivered(api.publish(channel, "scoped"))
         assert delivered(api.publish_global(channel, "global"))
@@ -43,7 +43,7 @@ def test_scoped_and_global_are_apart(api: Api, channel: str) -> None:
                 subscription.receive(timeout=0)
 
 
-def test_an_installation_publishes_globally(api: Api, channel: str) -> None:
+def test_installation_publishes_globally(api: Api, channel: str) -> None:
     with api.emulator.subscribe(channel, is_global=True) as subscription:
         assert delivered(api.publish_global(channel, "nightly", authorization="Forge installationId=inst-1"))
         assert subscription.receive().payload == "nightly"
@@ -111,7 +111,7 @@ claims = st.dictionaries(
 
 @given(claims=claims, data=st.data())
 @settings(deadline=None, max_examples=25)
-def test_equal_claims_match_whatever_their_order(api: Api, claims: Any, data: st.DataObject) -> None:
+def test_equal_claims_match_in_any_order(api: Api, claims: Any, data: st.DataObject) -> None:
     shuffled = dict(data.draw(st.permutations(list(claims.items()))))
     with api.emulator.subscribe("shuffled", token=api.sign("shuffled", claims)) as subscription:
         assert delivered(api.publish("shuffled", "x", token=api.sign("shuffled", shuffled)))
@@ -132,10 +132,10 @@ def test_permissions_are_enforced(
     api: Api, channel: str, permissions: list[str] | None, publishes: bool, subscribes: bool
 ) -> None:
     token = api.sign(channel, {"team": "red"}, permissions)
-    answer = api.publish(channel, token=token)
-    assert answer.status_code == (200 if publishes else 400)
+    response = api.publish(channel, token=token)
+    assert response.status_code == (200 if publishes else 400)
     if not publishes:
-        assert answer.json()["code"] == "MISSING_PERMISSION"
+        assert response.json()["code"] == "MISSING_PERMISSION"
     if subscribes:
         with api.emulator.subscribe(channel, token=token) as subscription:
             assert delivered(api.publish(channel, token=api.sign(channel, {"team": "red"})))
@@ -146,7 +146,7 @@ def test_permissions_are_enforced(
         assert refused.value.code == "MISSING_PERMISSION"
 
 
-def test_token_checks_have_their_order_codes_and_message(api_of: Callable[[Emulator], Api], channel: str) -> None:
+def test_token_checks_come_in_order_with_codes_and_message(api_of: Callable[[Emulator], Api], channel: str) -> None:
     with Emulator() as emulator, Emulator(settings=Settings(token_lifetime=0)) as expiring:
         api, expired = api_of(emulator), api_of(expiring)
         forged = api.sign(channel)[:-4] + "AAAA"
@@ -168,7 +168,7 @@ def test_token_checks_have_their_order_codes_and_message(api_of: Callable[[Emula
             assert (refused.value.code, str(refused.value)) == (code, f"Realtime token validation failed: {code}")
 
 
-def test_a_subscription_outlives_its_token(own: Api, channel: str) -> None:
+def test_subscription_outlives_its_token(own: Api, channel: str) -> None:
     claims = {"team": "red"}
     with own.emulator.subscribe(channel, token=own.sign(channel, claims)) as subscription:
         own.emulator.advance(3601)
@@ -176,9 +176,9 @@ def test_a_subscription_outlives_its_token(own: Api, channel: str) -> None:
         assert subscription.receive().payload == "x"
 
 
-def _refused(answer: httpx.Response, code: str) -> None:
-    assert answer.status_code == 400
-    assert answer.json() == {"code": code, "message": f"Realtime token validation failed: {code}"}
+def _refused(response: httpx.Response, code: str) -> None:
+    assert response.status_code == 400
+    assert response.json() == {"code": code, "message": f"Realtime token validation failed: {code}"}
 
 
 def test_every_subscriber_gets_every_event_in_order(api: Api, channel: str) -> None:
@@ -215,11 +215,11 @@ def test_nothing_arrives_after_unsubscribing(own: Api, channel: str) -> None:
     own.emulator.change(limit=None)
     with own.emulator.subscribe(channel):
         pass
-    answers = [delivered(own.publish(channel)) for _ in range(200)]
-    assert not answers[-1]
+    responses = [delivered(own.publish(channel)) for _ in range(200)]
+    assert not responses[-1]
 
 
-def test_a_slow_subscriber_is_closed_with_the_reason_and_delays_nobody(
+def test_slow_subscriber_is_closed_with_reason_and_delays_nobody(
     own: Api, channel: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_channels, "QUEUE_LIMIT", 20)
@@ -243,7 +243,7 @@ def test_a_slow_subscriber_is_closed_with_the_reason_and_delays_nobody(
 
 @contextmanager
 def _unread(emulator: Emulator, channel: str) -> Iterator[Subscription]:
-    """A subscription whose client reads nothing ahead."""
+    """Subscription whose client reads nothing ahead."""
     address = f"ws{emulator.url.removeprefix('http')}/_emulator/subscribe"
     with connect(address, proxy=None, compression=None, max_size=None, max_queue=1) as connection:
         connection.send(json.dumps({"channel": channel}))
@@ -252,6 +252,6 @@ def _unread(emulator: Emulator, channel: str) -> Iterator[Subscription]:
 
 
 @pytest.mark.parametrize("name", ["", " ", "n" * 4096, "prêt/#?&", "a\nb", "\x00"])
-def test_every_string_is_a_channel(api: Api, name: str) -> None:
+def test_every_string_is_a_channel_name(api: Api, name: str) -> None:
     with api.emulator.subscribe(name) as subscription:
         assert api.publish(name, "x").json()["eventId"] == subscription.receive().event_id

@@ -1,4 +1,4 @@
-"""The Python API: starting, stopping, and what is remembered."""
+"""Python API of the emulator: start, stop and records."""
 
 from __future__ import annotations
 
@@ -17,11 +17,13 @@ from websockets.sync.client import connect
 
 import forge_realtime_emulator
 from forge_realtime_emulator import Emulator, EmulatorError, Settings, SubscriptionClosed
-from forge_realtime_emulator._server import emulator as _emulator
+from forge_realtime_emulator._server.uvicorn_thread import UvicornThread
 from tests.emulator.api import Api
 
 
-def test_it_serves_on_a_free_loopback_port_from_start_to_stop(api_of: Callable[[Emulator], Api], channel: str) -> None:
+def test_emulator_serves_on_a_free_loopback_port_from_start_to_stop(
+    api_of: Callable[[Emulator], Api], channel: str
+) -> None:
     before = set(threading.enumerate())
     emulator = Emulator()
     emulator.start()
@@ -35,13 +37,13 @@ def test_it_serves_on_a_free_loopback_port_from_start_to_stop(api_of: Callable[[
     emulator.stop()
 
 
-def test_two_run_side_by_side_and_are_apart(api: Api, own: Api, channel: str) -> None:
+def test_two_emulators_are_independent(api: Api, own: Api, channel: str) -> None:
     assert api.emulator.url != own.emulator.url
     with api.emulator.subscribe(channel):
         assert own.publish(channel).json()["eventId"] is None
 
 
-def test_a_taken_port_is_a_clear_error_and_leaves_no_thread(own: Api) -> None:
+def test_taken_port_is_a_clear_error_and_leaves_no_thread(own: Api) -> None:
     before = set(threading.enumerate())
     port = int(own.emulator.url.rpartition(":")[2])
     with pytest.raises(EmulatorError, match=rf"127.0.0.1 port {port}: Address already in use.*port 0 takes a free one"):
@@ -50,12 +52,12 @@ def test_a_taken_port_is_a_clear_error_and_leaves_no_thread(own: Api) -> None:
 
 
 @pytest.mark.parametrize(("host", "port"), [("192.0.2.1", 0), ("127.0.0.1", 70000), ("no.such.host.invalid", 0)])
-def test_an_address_that_cannot_be_had_is_a_clear_error(host: str, port: int) -> None:
+def test_unavailable_address_is_a_clear_error(host: str, port: int) -> None:
     with pytest.raises(EmulatorError, match="cannot listen on"):
         Emulator(host, port).start()
 
 
-def test_it_starts_again_on_the_same_port_and_remembers(api_of: Callable[[Emulator], Api], channel: str) -> None:
+def test_restarted_emulator_keeps_port_and_records(api_of: Callable[[Emulator], Api], channel: str) -> None:
     emulator = Emulator(port=_free_port())
     api = api_of(emulator)
     for count in (1, 2):
@@ -71,7 +73,7 @@ def _free_port() -> int:
         return port
 
 
-def test_what_needs_it_running_says_so() -> None:
+def test_methods_that_need_it_running_say_so() -> None:
     emulator = Emulator()
     assert repr(emulator) == "<Emulator stopped>"
     with pytest.raises(EmulatorError, match="Use it in a with statement"):
@@ -82,7 +84,7 @@ def test_what_needs_it_running_says_so() -> None:
         emulator.start()
 
 
-def test_an_ipv6_address_and_the_wildcard_have_usable_urls(api_of: Callable[[Emulator], Api], channel: str) -> None:
+def test_ipv6_and_wildcard_addresses_have_usable_urls(api_of: Callable[[Emulator], Api], channel: str) -> None:
     for host, start in [("::1", "http://[::1]:"), ("0.0.0.0", "http://127.0.0.1:")]:
         with Emulator(host) as emulator:
             assert emulator.url.startswith(start)
@@ -91,12 +93,12 @@ def test_an_ipv6_address_and_the_wildcard_have_usable_urls(api_of: Callable[[Emu
                 assert subscription.receive().payload == "x"
 
 
-def test_a_negative_token_lifetime_is_refused() -> None:
+def test_negative_token_lifetime_is_refused() -> None:
     with pytest.raises(ValueError, match="token_lifetime must be a whole number of at least 0"):
         Settings(token_lifetime=-1)
 
 
-def test_stopping_closes_subscribers_promptly(channel: str) -> None:
+def test_stop_closes_subscribers_promptly(channel: str) -> None:
     with Emulator() as emulator, emulator.subscribe(channel) as subscription:
         began = time.monotonic()
         emulator.stop()
@@ -106,9 +108,7 @@ def test_stopping_closes_subscribers_promptly(channel: str) -> None:
     assert (closed.value.code, closed.value.reason) == (1001, "The emulator stopped.")
 
 
-def test_stopping_does_not_wait_for_those_who_do_not_read_or_write(
-    own: Api, channel: str, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_stop_does_not_wait_for_silent_clients(own: Api, channel: str, caplog: pytest.LogCaptureFixture) -> None:
     port = int(own.emulator.url.rpartition(":")[2])
     address = f"ws://127.0.0.1:{port}/_emulator/subscribe"
     with (
@@ -151,10 +151,10 @@ def test_calls_are_recorded_in_order_whatever_their_outcome(own: Api, channel: s
     assert (third.authorization, third.body) == (None, None)
     assert fourth.body == {"channelName": channel, "claims": {}}
     with pytest.raises(dataclasses.FrozenInstanceError):
-        first.status = 500  # type: ignore[misc] # pyright: ignore
+        first.status = 500  # type: ignore[misc] # pyright: ignore[reportAttributeAccessIssue]
 
 
-def test_a_call_is_recorded_before_its_answer_arrives(own: Api, channel: str) -> None:
+def test_call_is_recorded_before_its_response_arrives(own: Api, channel: str) -> None:
     for count in range(1, 51):
         own.publish(channel)
         assert len(own.emulator.requests) == len(own.emulator.events) == count
@@ -163,15 +163,15 @@ def test_a_call_is_recorded_before_its_answer_arrives(own: Api, channel: str) ->
 def test_accepted_events_are_recorded(own: Api, channel: str) -> None:
     own.publish(channel, "nobody")
     with own.emulator.subscribe(channel, is_global=True):
-        answer = own.publish_global(channel, "somebody").json()
+        response = own.publish_global(channel, "somebody").json()
     first, second = own.emulator.events
     assert (first.channel, first.payload, first.is_global) == (channel, "nobody", False)
     assert (first.event_id, first.event_timestamp, first.delivered) == (None, None, 0)
     assert (second.payload, second.is_global, second.delivered) == ("somebody", True, 1)
-    assert (second.event_id, second.event_timestamp) == (answer["eventId"], answer["eventTimestamp"])
+    assert (second.event_id, second.event_timestamp) == (response["eventId"], response["eventTimestamp"])
 
 
-def test_no_log_and_no_repr_shows_a_secret(
+def test_logs_and_reprs_show_no_secret(
     api_of: Callable[[Emulator], Api], channel: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
@@ -192,14 +192,14 @@ def test_no_log_and_no_repr_shows_a_secret(
     assert token not in shown
 
 
-def test_a_timeout_says_where_to_look(api: Api, channel: str) -> None:
+def test_timeout_says_where_to_look(api: Api, channel: str) -> None:
     with api.emulator.subscribe(channel) as subscription, pytest.raises(TimeoutError) as timeout:
         subscription.receive(timeout=0.01)
     assert f"No event on channel '{channel}' within 0.01 s" in str(timeout.value)
     assert "nothing was published" in str(timeout.value)
 
 
-def test_records_and_faults_can_be_used_from_many_threads(own: Api, channel: str) -> None:
+def test_records_and_faults_are_thread_safe(own: Api, channel: str) -> None:
     def work() -> None:
         for _ in range(20):
             own.emulator.fail_next(status=503)
@@ -214,17 +214,17 @@ def test_records_and_faults_can_be_used_from_many_threads(own: Api, channel: str
     assert [call.status for call in own.emulator.requests] == [503] * 80
 
 
-def test_a_change_waits_for_the_end_of_a_stop(own: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In between the server is no longer the emulator's, but its thread still works on the same state."""
+def test_change_waits_for_the_end_of_a_stop(own: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the server stops, its thread still works on the same state."""
     stopping, go_on = threading.Event(), threading.Event()
-    stop = _emulator._Server.stop
+    stop = UvicornThread.stop
 
-    def stop_late(server: _emulator._Server) -> None:
+    def stop_late(server: UvicornThread) -> None:
         stopping.set()
         assert go_on.wait(30)
         stop(server)
 
-    monkeypatch.setattr(_emulator._Server, "stop", stop_late)
+    monkeypatch.setattr(UvicornThread, "stop", stop_late)
     ends, changes = threading.Thread(target=own.emulator.stop), threading.Thread(target=own.emulator.reset)
     ends.start()
     assert stopping.wait(30)
@@ -237,7 +237,7 @@ def test_a_change_waits_for_the_end_of_a_stop(own: Api, monkeypatch: pytest.Monk
         assert not thread.is_alive()
 
 
-def test_everything_exported_is_there_and_documented() -> None:
+def test_exported_names_exist_and_are_documented() -> None:
     for name in forge_realtime_emulator.__all__:
         assert getattr(forge_realtime_emulator, name).__doc__
         assert name in dir(forge_realtime_emulator)
@@ -245,13 +245,13 @@ def test_everything_exported_is_there_and_documented() -> None:
         _ = forge_realtime_emulator.nonsense
 
 
-def test_the_import_is_light() -> None:
+def test_import_is_light() -> None:
     code = "import sys, forge_realtime_emulator; print(*sys.modules)"
     modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {"starlette", "uvicorn", "websockets", "click", "jwt", "forge_realtime"} & set(modules)
 
 
-def test_the_emulator_does_not_use_the_client() -> None:
+def test_emulator_does_not_import_the_client() -> None:
     code = "import sys, forge_realtime_emulator._cli; print(*sys.modules)"
     modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert "forge_realtime_emulator" in modules

@@ -1,4 +1,4 @@
-"""Faults on request, through the control endpoint and from Python."""
+"""Fault injection, through the control endpoint and from Python."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def statuses(api: Api, calls: int) -> list[int]:
     return [call("faults").status_code for call in [api.publish] * calls]
 
 
-def test_the_next_calls_get_the_status_and_then_no_more(own: Api) -> None:
+def test_fault_applies_to_the_given_number_of_calls(own: Api) -> None:
     assert own.post(FAULTS, {"status": 429, "retryAfter": 1, "times": 2}).status_code == 200
     first = own.publish("faults")
     assert first.status_code == 429
@@ -36,14 +36,14 @@ def test_the_next_calls_get_the_status_and_then_no_more(own: Api) -> None:
 
 def test_times_defaults_to_one_and_retry_after_to_none(own: Api) -> None:
     own.post(FAULTS, {"status": 503})
-    answer = own.publish("faults")
-    assert answer.status_code == 503
-    assert "retry-after" not in answer.headers
-    assert answer.json()["code"] == "INJECTED_FAULT"
+    response = own.publish("faults")
+    assert response.status_code == 503
+    assert "retry-after" not in response.headers
+    assert response.json()["code"] == "INJECTED_FAULT"
     assert statuses(own, 1) == [200]
 
 
-def test_faults_wait_in_a_row_and_for_their_operation(own: Api) -> None:
+def test_faults_apply_in_order_and_only_to_their_operation(own: Api) -> None:
     own.emulator.fail_next(status=500, operation="publish_global")
     own.emulator.fail_next(2, status=503)
     own.emulator.fail_next(status=429, retry_after=0, operation="publish")
@@ -52,7 +52,7 @@ def test_faults_wait_in_a_row_and_for_their_operation(own: Api) -> None:
     assert own.publish_global("faults").status_code == 200
 
 
-def test_a_faulted_call_is_not_delivered_but_recorded(own: Api, channel: str) -> None:
+def test_faulted_call_is_recorded_and_not_delivered(own: Api, channel: str) -> None:
     with own.emulator.subscribe(channel) as subscription:
         own.emulator.fail_next(status=500)
         assert own.publish(channel, "lost").status_code == 500
@@ -62,7 +62,7 @@ def test_a_faulted_call_is_not_delivered_but_recorded(own: Api, channel: str) ->
     assert [event.payload for event in own.emulator.events] == ["kept"]
 
 
-def test_a_fault_comes_before_the_checks(own: Api) -> None:
+def test_fault_applies_before_the_checks(own: Api) -> None:
     own.emulator.fail_next(status=503)
     assert own.post("/forge/realtime/v1/publish", {}, None).status_code == 503
     assert own.post("/forge/realtime/v1/publish", {}, None).status_code == 401
@@ -90,22 +90,22 @@ BAD = [
 
 
 @pytest.mark.parametrize(("fault", "problem"), BAD)
-def test_a_wrong_fault_is_refused_with_what_is_wrong(own: Api, fault: Any, problem: str) -> None:
-    answer = own.post(FAULTS, fault)
-    assert answer.status_code == 400
-    assert answer.json()["code"] == "INVALID_REQUEST"
-    assert problem in answer.json()["message"]
+def test_wrong_fault_is_refused_with_the_reason(own: Api, fault: Any, problem: str) -> None:
+    response = own.post(FAULTS, fault)
+    assert response.status_code == 400
+    assert response.json()["code"] == "INVALID_REQUEST"
+    assert problem in response.json()["message"]
     assert statuses(own, 1) == [200]
 
 
 @pytest.mark.parametrize("content_type", ["text/plain", "application/json"])
-def test_a_fault_that_is_not_json_is_refused(own: Api, content_type: str) -> None:
-    answer = own.post(FAULTS, content=b"{status", headers={"Content-Type": content_type})
-    assert answer.status_code == 400
-    assert answer.json()["code"] == "INVALID_REQUEST"
+def test_fault_that_is_not_json_is_refused(own: Api, content_type: str) -> None:
+    response = own.post(FAULTS, content=b"{status", headers={"Content-Type": content_type})
+    assert response.status_code == 400
+    assert response.json()["code"] == "INVALID_REQUEST"
 
 
-def test_from_python_a_wrong_fault_is_a_value_error(own: Api) -> None:
+def test_wrong_fault_from_python_is_a_value_error(own: Api) -> None:
     with pytest.raises(ValueError, match="status: must be at least 400"):
         own.emulator.fail_next(status=200)
     with pytest.raises(ValueError, match="times: must be at least 1"):
@@ -117,7 +117,7 @@ def test_from_python_a_wrong_fault_is_a_value_error(own: Api) -> None:
 
 
 def raw_publish(api: Api, channel: str = "faults") -> bytes:
-    """All bytes of the answer to a publish; what ends the connection otherwise is raised."""
+    """Return all bytes of the response to a publish, or raise the connection's error."""
     body = json.dumps({"name": channel, "payload": "x"}).encode()
     head = (
         "POST /forge/realtime/v1/publish HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
@@ -131,7 +131,7 @@ def raw_publish(api: Api, channel: str = "faults") -> bytes:
     return received
 
 
-def test_reset_is_a_real_one(own: Api) -> None:
+def test_reset_fault_resets_the_connection(own: Api) -> None:
     own.emulator.fail_next(answer="reset")
     with pytest.raises(ConnectionResetError) as reset:
         raw_publish(own)
@@ -141,7 +141,7 @@ def test_reset_is_a_real_one(own: Api) -> None:
     assert statuses(own, 1) == [200]
 
 
-def test_reset_ends_no_other_connection(own: Api) -> None:
+def test_reset_fault_leaves_other_connections_open(own: Api) -> None:
     with own.emulator.subscribe("faults") as subscription:
         own.emulator.fail_next(answer="reset")
         with pytest.raises(ConnectionResetError):
@@ -150,7 +150,7 @@ def test_reset_ends_no_other_connection(own: Api) -> None:
         assert subscription.receive().payload == "later"
 
 
-def test_truncated_ends_in_the_midst_of_the_body(own: Api) -> None:
+def test_truncated_fault_ends_within_the_body(own: Api) -> None:
     own.emulator.fail_next(2, answer="truncated")
     head, _, body = raw_publish(own).partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 200")
@@ -161,17 +161,17 @@ def test_truncated_ends_in_the_midst_of_the_body(own: Api) -> None:
     assert [(call.status, call.code) for call in own.emulator.requests] == [(200, "INJECTED_FAULT")] * 2
 
 
-def test_not_json_is_a_page(own: Api) -> None:
+def test_not_json_fault_is_html(own: Api) -> None:
     own.emulator.fail_next(answer="not-json")
-    answer = own.publish("faults")
-    assert (answer.status_code, answer.headers["content-type"].partition(";")[0]) == (200, "text/html")
+    response = own.publish("faults")
+    assert (response.status_code, response.headers["content-type"].partition(";")[0]) == (200, "text/html")
     with pytest.raises(ValueError, match="Expecting value"):
-        answer.json()
+        response.json()
     assert statuses(own, 1) == [200]
 
 
 @pytest.mark.parametrize("answer", [None, "reset", "truncated", "not-json"])
-def test_delivered_makes_a_duplicate_of_what_is_sent_again(
+def test_delivered_fault_makes_a_duplicate_when_the_client_retries(
     own: Api, channel: str, answer: Literal["reset", "truncated", "not-json"] | None
 ) -> None:
     own.emulator.fail_next(status=None if answer else 503, answer=answer, delivered=True)
@@ -188,15 +188,15 @@ def test_delivered_makes_a_duplicate_of_what_is_sent_again(
     assert [call.fault for call in own.emulator.requests] == [True, False]
 
 
-def test_what_cannot_be_delivered_is_refused_as_ever(own: Api) -> None:
+def test_delivered_fault_does_not_hide_a_refusal(own: Api) -> None:
     own.emulator.fail_next(status=503, delivered=True)
-    answer = own.publish("faults", token="x")
-    assert (answer.status_code, answer.json()["code"]) == (400, "INVALID_TOKEN")
+    response = own.publish("faults", token="x")
+    assert (response.status_code, response.json()["code"]) == (400, "INVALID_TOKEN")
     assert not own.emulator.requests[-1].fault
     assert statuses(own, 1) == [200]
 
 
-def test_a_delay_alone_is_the_calls_own_answer_late(own: Api, channel: str) -> None:
+def test_delay_alone_gives_the_normal_response_late(own: Api, channel: str) -> None:
     own.emulator.fail_next(delay=0.2)
     with own.emulator.subscribe(channel):
         began = time.monotonic()
@@ -205,18 +205,18 @@ def test_a_delay_alone_is_the_calls_own_answer_late(own: Api, channel: str) -> N
     assert [(call.status, call.fault) for call in own.emulator.requests] == [(200, True)]
 
 
-def test_a_delay_goes_before_another_fault(own: Api) -> None:
+def test_delay_comes_before_another_fault(own: Api) -> None:
     own.emulator.fail_next(delay=0.2, status=429, retry_after=3)
     began = time.monotonic()
-    answer = own.publish("faults")
+    response = own.publish("faults")
     assert time.monotonic() - began >= 0.2
-    assert (answer.status_code, answer.headers["retry-after"]) == (429, "3")
+    assert (response.status_code, response.headers["retry-after"]) == (429, "3")
     own.emulator.fail_next(delay=0.1, answer="reset")
     with pytest.raises(ConnectionResetError):
         raw_publish(own)
 
 
-def test_a_delayed_call_delays_no_other(own: Api, channel: str) -> None:
+def test_delayed_call_delays_no_other(own: Api, channel: str) -> None:
     own.emulator.fail_next(delay=30, channel="slow")
     with own.emulator.subscribe(channel) as subscription:
         with pytest.raises(httpx.ReadTimeout):
@@ -226,10 +226,10 @@ def test_a_delayed_call_delays_no_other(own: Api, channel: str) -> None:
 
 
 @pytest.mark.parametrize("end", ["reset", "stop"])
-def test_a_delayed_call_ends_with_the_emulator_and_leaves_no_trace(own: Api, end: str) -> None:
+def test_delayed_call_ends_with_the_emulator_and_leaves_no_trace(own: Api, end: str) -> None:
     own.emulator.fail_next(delay=3600)
-    answers: list[httpx.Response] = []
-    caller = Thread(target=lambda: answers.append(own.publish("faults")))
+    responses: list[httpx.Response] = []
+    caller = Thread(target=lambda: responses.append(own.publish("faults")))
     caller.start()
     while own.get("/_emulator/state").json()["faults"]:
         pass
@@ -237,11 +237,11 @@ def test_a_delayed_call_ends_with_the_emulator_and_leaves_no_trace(own: Api, end
     getattr(own.emulator, end)()
     caller.join()
     assert time.monotonic() - began < 2
-    assert [(answer.status_code, answer.json()["code"]) for answer in answers] == [(503, "DELAY_ENDED")]
+    assert [(response.status_code, response.json()["code"]) for response in responses] == [(503, "DELAY_ENDED")]
     assert (own.emulator.requests, own.emulator.events) == ([], [])
 
 
-def test_by_channel_by_installation_and_both(own: Api) -> None:
+def test_fault_is_limited_by_channel_and_installation(own: Api) -> None:
     own.emulator.register(invocations={"a": {"installation": "i-a"}, "b": {"installation": "i-b"}})
     own.emulator.fail_next(10, status=501, channel="x", installation="i-a")
     own.emulator.fail_next(10, status=502, channel="x")
@@ -262,7 +262,7 @@ def test_by_channel_by_installation_and_both(own: Api) -> None:
     assert own.post("/forge/realtime/v1/token", body, "Forge id=c").status_code == 200
 
 
-def test_a_fault_by_installation_passes_calls_that_name_none(own: Api) -> None:
+def test_fault_by_installation_ignores_calls_that_name_none(own: Api) -> None:
     own.emulator.fail_next(status=503, installation="default-installation")
     assert own.post("/forge/realtime/v1/publish", {"name": "x", "payload": "x"}, None).status_code == 401
     own.emulator.change(strict=True)
@@ -272,7 +272,7 @@ def test_a_fault_by_installation_passes_calls_that_name_none(own: Api) -> None:
 
 
 @pytest.mark.parametrize("how", ["delete", "reset"])
-def test_faults_that_wait_can_be_dropped(own: Api, how: str) -> None:
+def test_pending_faults_can_be_dropped(own: Api, how: str) -> None:
     own.emulator.fail_next(5, status=503)
     if how == "reset":
         own.emulator.reset()
@@ -281,7 +281,7 @@ def test_faults_that_wait_can_be_dropped(own: Api, how: str) -> None:
     assert statuses(own, 1) == [200]
 
 
-def test_what_a_fault_answers_says_so(own: Api) -> None:
+def test_fault_response_says_that_it_is_one(own: Api) -> None:
     own.emulator.fail_next(status=500, delivered=True)
     assert own.publish("faults").json()["message"] == (
         "The emulator was asked to answer this call with status 500; it was carried out all the same."
@@ -289,11 +289,11 @@ def test_what_a_fault_answers_says_so(own: Api) -> None:
     own.emulator.fail_next(answer="not-json")
     own.publish("faults")
     assert own.emulator.requests[-1].message == (
-        "The emulator was asked to answer this call so: not-json; nothing was delivered."
+        "The emulator was asked to answer this call with the fault not-json; nothing was delivered."
     )
 
 
-def test_a_server_of_ones_own_cannot_end_connections_and_says_so() -> None:
+def test_other_server_cannot_end_connections_and_says_so() -> None:
     async def fail() -> None:
         transport = httpx.ASGITransport(create_app())
         header = {"forge-proxy-authorization": "Forge id=inv-1"}

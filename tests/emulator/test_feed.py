@@ -1,4 +1,4 @@
-"""The feed that the console reads."""
+"""The live feed of the console."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from tests.emulator.api import Api
 
 @contextmanager
 def feed(emulator: Emulator) -> Iterator[Iterator[dict[str, Any]]]:
-    with httpx.stream("GET", f"{emulator.url}/_emulator/feed", trust_env=False) as answer:
-        assert answer.headers["content-type"].startswith("text/event-stream")
-        yield (json.loads(line.removeprefix("data: ")) for line in answer.iter_lines() if line)
+    with httpx.stream("GET", f"{emulator.url}/_emulator/feed", trust_env=False) as response:
+        assert response.headers["content-type"].startswith("text/event-stream")
+        yield (json.loads(line.removeprefix("data: ")) for line in response.iter_lines() if line)
 
 
 def until_state(messages: Iterator[dict[str, Any]]) -> list[str]:
@@ -30,7 +30,7 @@ def until_state(messages: Iterator[dict[str, Any]]) -> list[str]:
     return kinds
 
 
-def test_it_starts_with_what_happened_in_its_order(own: Api, channel: str) -> None:
+def test_feed_starts_with_past_records_in_order(own: Api, channel: str) -> None:
     own.publish(channel)
     own.publish(channel, "x", "Forge installationId=i")
     own.publish(channel)
@@ -38,7 +38,7 @@ def test_it_starts_with_what_happened_in_its_order(own: Api, channel: str) -> No
         assert until_state(messages) == ["start", "event", "request", "request", "event", "request", "state"]
 
 
-def test_it_goes_on_with_what_happens_each_once(own: Api, channel: str) -> None:
+def test_feed_continues_with_each_record_once(own: Api, channel: str) -> None:
     with feed(own.emulator) as messages:
         assert until_state(messages) == ["start", "state"]
         own.publish(channel, "new")
@@ -46,7 +46,7 @@ def test_it_goes_on_with_what_happens_each_once(own: Api, channel: str) -> None:
         assert next(message["status"] for message in messages if message["kind"] == "request") == 200
 
 
-def test_a_busy_feed_has_every_record_at_once_and_a_state_now_and_then(own: Api, channel: str) -> None:
+def test_busy_feed_sends_every_record_at_once_and_few_states(own: Api, channel: str) -> None:
     own.emulator.change(limit=None)
     with feed(own.emulator) as messages:
         until_state(messages)
@@ -62,12 +62,12 @@ def test_a_busy_feed_has_every_record_at_once_and_a_state_now_and_then(own: Api,
                 break
         assert kinds.count("event") == 101
         assert kinds.count("state") <= took / 0.1 + 1
-        # What has changed is shown although no record follows.
+        # A change is shown although no record follows.
         own.emulator.change(limit=7)
         assert next(message["limit"] for message in messages if message.get("limit")) == 7
 
 
-def test_it_starts_anew_after_a_reset(own: Api, channel: str) -> None:
+def test_feed_starts_over_after_a_reset(own: Api, channel: str) -> None:
     own.publish(channel)
     with feed(own.emulator) as messages:
         assert until_state(messages) == ["start", "event", "request", "state"]
@@ -75,7 +75,7 @@ def test_it_starts_anew_after_a_reset(own: Api, channel: str) -> None:
         assert until_state(messages) == ["start", "state"]
 
 
-def test_it_ends_with_the_emulator_and_can_be_read_after_the_next_start(api_of: Callable[[Emulator], Api]) -> None:
+def test_feed_ends_with_the_emulator_and_works_after_the_next_start(api_of: Callable[[Emulator], Api]) -> None:
     emulator = Emulator()
     for _ in range(2):
         emulator.start()

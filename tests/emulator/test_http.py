@@ -1,4 +1,4 @@
-"""HTTP.md: every endpoint is in it, and every line of curl does what it says."""
+"""HTTP.md lists every endpoint, and each of its curl lines works."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ def test_every_endpoint_is_listed(own: Api) -> None:
 
 
 @pytest.mark.parametrize("line", LINES)
-def test_every_line_works(own: Api, client: httpx.Client, line: str) -> None:
+def test_every_curl_line_works(own: Api, client: httpx.Client, line: str) -> None:
     given = read(line.replace("$FORGE_EGRESS_PROXY_URL", own.emulator.url))
     headers = dict([given.header.split(": ")] if given.header else [])
-    with client.stream(given.method, given.url, content=given.content, headers=headers, timeout=10) as answer:
-        assert answer.status_code == 200
+    with client.stream(given.method, given.url, content=given.content, headers=headers, timeout=10) as response:
+        assert response.status_code == 200
         if given.is_stream:
-            assert next(answer.iter_lines()).startswith('data: {"')
+            assert next(response.iter_lines()).startswith('data: {"')
         else:
-            assert answer.read()
+            assert response.read()

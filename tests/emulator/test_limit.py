@@ -1,4 +1,4 @@
-"""The limit: operations per second and installation, publish, subscribe and sign together."""
+"""The rate limit: publish, subscribe and sign together, per second and installation."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from hypothesis import settings as example_settings
 from hypothesis import strategies as st
 
 from forge_realtime_emulator import Emulator, Settings, SubscriptionRefused
-from forge_realtime_emulator._platform.errors import Refused
+from forge_realtime_emulator._platform.errors import RefusedError
 from forge_realtime_emulator._platform.limit import Limit
 from tests.emulator.api import Api
 
 
 @pytest.fixture
 def limited(own: Api, monkeypatch: pytest.MonkeyPatch) -> Api:
-    """Its clock goes by advance() only: how fast this machine is decides nothing."""
+    """An emulator whose clock only advance() moves, so that the speed of this machine does not matter."""
     monkeypatch.setattr("forge_realtime_emulator._platform.clock.time", SimpleNamespace(time=lambda: 1_800_000_000.0))
     return own
 
@@ -32,11 +32,11 @@ def statuses(call: Callable[[], httpx.Response], times: int) -> list[int]:
 
 def test_fifty_pass_and_the_next_is_refused(limited: Api) -> None:
     assert statuses(lambda: limited.publish("x"), 50) == [200] * 50
-    answer = limited.publish("x")
-    assert answer.status_code == 429
-    assert answer.json()["code"] == "RATE_LIMIT_EXCEEDED"
-    assert "Over 50 operations per second" in answer.json()["message"]
-    assert "retry-after" not in answer.headers
+    response = limited.publish("x")
+    assert response.status_code == 429
+    assert response.json()["code"] == "RATE_LIMIT_EXCEEDED"
+    assert "Over 50 operations per second" in response.json()["message"]
+    assert "retry-after" not in response.headers
     assert len(limited.emulator.events) == 50
     assert (limited.emulator.requests[-1].status, limited.emulator.requests[-1].code) == (429, "RATE_LIMIT_EXCEEDED")
 
@@ -64,7 +64,7 @@ def test_publish_subscribe_and_sign_count_together(limited: Api) -> None:
         assert error.value.code == "RATE_LIMIT_EXCEEDED"
 
 
-def test_each_installation_has_its_own(limited: Api) -> None:
+def test_each_installation_has_its_own_limit(limited: Api) -> None:
     limited.emulator.register(invocations={"a": {"installation": "i-a"}, "b": {"installation": "i-b"}})
     limited.emulator.change(limit=2)
     for id_ in ("a", "b"):
@@ -72,7 +72,7 @@ def test_each_installation_has_its_own(limited: Api) -> None:
     assert limited.publish_global("x", authorization="Forge installationId=i-a").status_code == 429
 
 
-def test_calls_that_were_refused_do_not_count(limited: Api) -> None:
+def test_refused_calls_do_not_count(limited: Api) -> None:
     limited.emulator.change(limit=2)
     foreign = limited.sign("other")
     limited.emulator.fail_next(3, status=503)
@@ -102,7 +102,7 @@ def test_the_window_slides(limited: Api) -> None:
     assert statuses(lambda: limited.publish("x"), 2) == [200, 429]
 
 
-def test_it_can_be_changed_and_switched_off(limited: Api) -> None:
+def test_limit_can_be_changed_and_disabled(limited: Api) -> None:
     limited.emulator.change(limit=1)
     assert statuses(lambda: limited.publish("x"), 2) == [200, 429]
     limited.emulator.change(limit=None)
@@ -127,7 +127,7 @@ def test_retry_after_is_sent_when_set(api_of: Callable[[Emulator], Api], seconds
     most=st.integers(1, 5),
 )
 @example_settings(max_examples=200)
-def test_no_window_ever_holds_more_and_none_is_refused_without_need(steps: list[tuple[float, str]], most: int) -> None:
+def test_no_window_exceeds_the_limit_and_no_call_is_refused_below_it(steps: list[tuple[float, str]], most: int) -> None:
     limit = Limit()
     taken: dict[str, list[float]] = {"i-1": [], "i-2": []}
     now = 0.0
@@ -136,7 +136,7 @@ def test_no_window_ever_holds_more_and_none_is_refused_without_need(steps: list[
         recent = [at for at in taken[installation] if at > now - 1]
         try:
             limit.count(installation, now, most, None)
-        except Refused:
+        except RefusedError:
             assert len(recent) == most
         else:
             assert len(recent) < most

@@ -1,4 +1,4 @@
-"""Checks against the document, and the operations' answers."""
+"""Operations: checks against the document, and responses."""
 
 from __future__ import annotations
 
@@ -54,12 +54,12 @@ def document() -> Any:
         ),
     ],
 )
-def test_a_body_against_the_schema_is_refused_naming_the_field(api: Api, path: str, body: Any, problem: str) -> None:
-    answer = api.post(path, body)
-    assert answer.status_code == 400
-    assert answer.json()["code"] == "INVALID_REQUEST"
-    assert problem in answer.json()["message"]
-    assert "secret" not in answer.text
+def test_body_against_the_schema_is_refused_naming_the_field(api: Api, path: str, body: Any, problem: str) -> None:
+    response = api.post(path, body)
+    assert response.status_code == 400
+    assert response.json()["code"] == "INVALID_REQUEST"
+    assert problem in response.json()["message"]
+    assert "secret" not in response.text
 
 
 @pytest.mark.parametrize(
@@ -73,87 +73,87 @@ def test_a_body_against_the_schema_is_refused_naming_the_field(api: Api, path: s
         (b"1" * 10_000, "not valid JSON"),
     ],
 )
-def test_a_body_that_is_not_json_is_refused(api: Api, content: bytes, problem: str) -> None:
-    answer = api.post(PUBLISH, headers={"Content-Type": "application/json"}, content=content)
-    assert answer.status_code == 400
-    assert problem in answer.json()["message"]
+def test_body_that_is_not_json_is_refused(api: Api, content: bytes, problem: str) -> None:
+    response = api.post(PUBLISH, headers={"Content-Type": "application/json"}, content=content)
+    assert response.status_code == 400
+    assert problem in response.json()["message"]
 
 
 @pytest.mark.parametrize("content_type", ["text/plain", "application/xml", ""])
-def test_another_content_type_is_refused(api: Api, content_type: str) -> None:
-    answer = api.post(PUBLISH, {"name": "x", "payload": "x"}, headers={"Content-Type": content_type})
-    assert answer.status_code == 400
-    assert "Content-Type must be application/json" in answer.json()["message"]
+def test_other_content_type_is_refused(api: Api, content_type: str) -> None:
+    response = api.post(PUBLISH, {"name": "x", "payload": "x"}, headers={"Content-Type": content_type})
+    assert response.status_code == 400
+    assert "Content-Type must be application/json" in response.json()["message"]
 
 
-def test_a_content_type_with_charset_is_accepted(api: Api, channel: str) -> None:
+def test_content_type_with_charset_is_accepted(api: Api, channel: str) -> None:
     body = {"name": channel, "payload": "x"}
     assert api.post(PUBLISH, body, headers={"Content-Type": "Application/JSON; charset=utf-8"}).status_code == 200
 
 
-def test_a_body_over_one_mebibyte_is_refused_and_the_limit_is_not(api: Api, channel: str) -> None:
+def test_body_over_one_mebibyte_is_refused(api: Api, channel: str) -> None:
     around = len(json.dumps({"name": channel, "payload": ""}))
     assert api.post(PUBLISH, {"name": channel, "payload": "x" * (1024 * 1024 - around)}).status_code == 200
-    answer = api.post(PUBLISH, {"name": channel, "payload": "x" * (1024 * 1024 - around + 1)})
-    assert answer.status_code == 413
-    assert answer.json()["code"] == "PAYLOAD_TOO_LARGE"
+    response = api.post(PUBLISH, {"name": channel, "payload": "x" * (1024 * 1024 - around + 1)})
+    assert response.status_code == 413
+    assert response.json()["code"] == "PAYLOAD_TOO_LARGE"
     assert api.post(PUBLISH, content=b"x" * 20_000_000).status_code == 413
 
 
-def test_the_authorization_is_checked_before_the_body(api: Api) -> None:
+def test_authorization_is_checked_before_the_body(api: Api) -> None:
     assert api.post(PUBLISH, {"nonsense": 1}, None).status_code == 401
 
 
-def test_unknown_paths_and_methods_say_what_there_is(api: Api, client: httpx.Client) -> None:
-    answer = api.post("/forge/realtime/publish", {})
-    assert answer.status_code == 404
-    assert f"POST {PUBLISH}" in answer.json()["message"]
+def test_unknown_path_or_method_lists_the_operations(api: Api, client: httpx.Client) -> None:
+    response = api.post("/forge/realtime/publish", {})
+    assert response.status_code == 404
+    assert f"POST {PUBLISH}" in response.json()["message"]
     assert api.post(PUBLISH + "/", {}).status_code == 404
-    answer = client.get(api.emulator.url + PUBLISH)
-    assert answer.status_code == 405
-    assert answer.json()["code"] == "METHOD_NOT_ALLOWED"
+    response = client.get(api.emulator.url + PUBLISH)
+    assert response.status_code == 405
+    assert response.json()["code"] == "METHOD_NOT_ALLOWED"
 
 
-def test_nobody_listening_is_no_error(api: Api, channel: str) -> None:
-    for answer in (api.publish(channel), api.publish_global(channel)):
-        assert answer.status_code == 200
-        assert answer.json() == {"eventId": None, "eventTimestamp": None}
+def test_publish_without_subscriber_is_no_error(api: Api, channel: str) -> None:
+    for response in (api.publish(channel), api.publish_global(channel)):
+        assert response.status_code == 200
+        assert response.json() == {"eventId": None, "eventTimestamp": None}
 
 
-def test_a_received_event_has_an_id_and_a_timestamp(api: Api, channel: str) -> None:
+def test_received_event_has_id_and_timestamp(api: Api, channel: str) -> None:
     with api.emulator.subscribe(channel) as subscription:
         before = time.time() * 1000
-        answer = api.publish(channel).json()
+        response = api.publish(channel).json()
         event = subscription.receive()
-    assert re.fullmatch(r"[0-9a-f-]{36}", answer["eventId"])
-    assert before - 1 <= int(answer["eventTimestamp"]) <= time.time() * 1000
-    assert (event.event_id, event.event_timestamp) == (answer["eventId"], answer["eventTimestamp"])
+    assert re.fullmatch(r"[0-9a-f-]{36}", response["eventId"])
+    assert before - 1 <= int(response["eventTimestamp"]) <= time.time() * 1000
+    assert (event.event_id, event.event_timestamp) == (response["eventId"], response["eventTimestamp"])
 
 
 @pytest.mark.parametrize("permissions", [None, [], ["publish"], ["subscribe", "publish"]])
-def test_a_token_is_a_jwt_in_the_documented_layout(api: Api, channel: str, permissions: list[str] | None) -> None:
+def test_token_is_a_jwt_in_the_documented_layout(api: Api, channel: str, permissions: list[str] | None) -> None:
     body = {"channelName": channel, "claims": {"team": "red"}}
     if permissions is not None:
         body["permissions"] = permissions
-    answer = api.post(TOKEN, body).json()
+    response = api.post(TOKEN, body).json()
     header, payload, _ = (
-        json.loads(_decode(part)) if i < 2 else part for i, part in enumerate(answer["token"].split("."))
+        json.loads(_decode(part)) if i < 2 else part for i, part in enumerate(response["token"].split("."))
     )
     assert header["alg"] == "HS256"
     assert payload["channel"] == {"name": channel}
     assert payload["claims"] == {"team": "red"}
-    assert payload["exp"] == answer["expiresAt"]
+    assert payload["exp"] == response["expiresAt"]
     assert payload.get("permissions", None) == permissions
     assert ("permissions" in payload) == (permissions is not None)
-    assert type(answer["expiresAt"]) is int
-    assert 0 <= answer["expiresAt"] - 3600 - (time.time() - 60) <= 60
+    assert type(response["expiresAt"]) is int
+    assert 0 <= response["expiresAt"] - 3600 - (time.time() - 60) <= 60
 
 
 def _decode(part: str) -> bytes:
     return urlsafe_b64decode(part + "=" * (-len(part) % 4))
 
 
-def test_other_operations_of_the_document_are_checked_and_answered(
+def test_other_operations_of_the_document_are_checked_and_return_an_empty_object(
     document: dict[str, Any], client: httpx.Client
 ) -> None:
     paths = document["paths"]
@@ -172,15 +172,18 @@ def test_other_operations_of_the_document_are_checked_and_answered(
     with Emulator(document=document) as emulator:
         url = f"{emulator.url}/forge/realtime/v1/history/news"
         assert client.get(url).status_code == 401
-        answer = client.get(url, headers=header)
-        assert (answer.status_code, answer.json()) == (200, {})
+        response = client.get(url, headers=header)
+        assert (response.status_code, response.json()) == (200, {})
         assert emulator.requests[-1].operation == "GET /forge/realtime/v1/history/{channel}"
         assert client.post(url, headers=header).status_code == 200
         assert client.post(url, headers=header, json={"for": None}).status_code == 200
-        answer = client.post(url, headers=header, json={"for": 0})
-        assert (answer.status_code, answer.json()["message"]) == (400, "Invalid request: for: must be at least 1.")
-        answer = client.post(url, headers=header, json={"for": "secret"})
-        assert (answer.status_code, answer.json()["message"]) == (400, "Invalid request: for: must be of type integer.")
+        response = client.post(url, headers=header, json={"for": 0})
+        assert (response.status_code, response.json()["message"]) == (400, "Invalid request: for: must be at least 1.")
+        response = client.post(url, headers=header, json={"for": "secret"})
+        assert (response.status_code, response.json()["message"]) == (
+            400,
+            "Invalid request: for: must be of type integer.",
+        )
 
 
 @pytest.mark.parametrize(
@@ -200,19 +203,19 @@ def test_other_operations_of_the_document_are_checked_and_answered(
         (TOKEN, {"channelName": "x", "claims": {}, "permissions": "publish"}, "permissions: "),
     ],
 )
-def test_what_a_looser_document_allows_is_refused_where_the_emulator_cannot_do_without(
+def test_looser_document_does_not_loosen_what_the_emulator_needs(
     document: Any, api_of: Callable[[Emulator], Api], path: str, body: Any, problem: str
 ) -> None:
     for item in document["paths"].values():
         item["post"]["requestBody"]["content"]["application/json"]["schema"] = {}
     with Emulator(document=document) as emulator:
-        answer = api_of(emulator).post(path, content=json.dumps(body), headers={"Content-Type": "application/json"})
-    assert (answer.status_code, answer.json()["code"]) == (400, "INVALID_REQUEST")
-    assert answer.json()["message"].startswith(f"Invalid request: {problem}")
-    assert "secret" not in answer.text
+        response = api_of(emulator).post(path, content=json.dumps(body), headers={"Content-Type": "application/json"})
+    assert (response.status_code, response.json()["code"]) == (400, "INVALID_REQUEST")
+    assert response.json()["message"].startswith(f"Invalid request: {problem}")
+    assert "secret" not in response.text
 
 
-def test_routes_and_the_header_come_from_the_document(document: dict[str, Any], client: httpx.Client) -> None:
+def test_routes_and_header_come_from_the_document(document: dict[str, Any], client: httpx.Client) -> None:
     document["paths"] = {"/v2/publish": document["paths"][PUBLISH]}
     document["components"]["securitySchemes"]["forgeProxyAuthorization"]["name"] = "X-Auth"
     with Emulator(document=document) as emulator:
@@ -222,14 +225,14 @@ def test_routes_and_the_header_come_from_the_document(document: dict[str, Any], 
         assert client.post(f"{emulator.url}/v2/publish", json=body, headers={"X-Auth": "Forge id=i"}).status_code == 200
 
 
-def test_a_json_schema_2020_document_is_understood(document: dict[str, Any], client: httpx.Client) -> None:
+def test_json_schema_2020_document_is_understood(document: dict[str, Any], client: httpx.Client) -> None:
     document["openapi"] = "3.1.0"
     schema = document["paths"][PUBLISH]["post"]["requestBody"]["content"]["application/json"]["schema"]
     schema["properties"]["payload"] = {"type": ["string", "null"]}
     with Emulator(document=document) as emulator:
         header = {"forge-proxy-authorization": "Forge id=inv-1"}
-        answer = client.post(emulator.url + PUBLISH, json={"name": "x", "payload": 1}, headers=header)
-        assert answer.json()["message"] == "Invalid request: payload: must be of type string or null."
+        response = client.post(emulator.url + PUBLISH, json={"name": "x", "payload": 1}, headers=header)
+        assert response.json()["message"] == "Invalid request: payload: must be of type string or null."
 
 
 @pytest.mark.parametrize(
@@ -244,7 +247,7 @@ def test_a_json_schema_2020_document_is_understood(document: dict[str, Any], cli
         ),
     ],
 )
-def test_an_unusable_document_is_refused_with_what_to_do(
+def test_unusable_document_is_refused_with_what_to_do(
     document: dict[str, Any], change: Callable[[dict[str, Any]], Any], problem: str
 ) -> None:
     changed = copy.deepcopy(document)
@@ -254,11 +257,11 @@ def test_an_unusable_document_is_refused_with_what_to_do(
 
 
 @needs("context_overrides")
-def test_of_many_problems_only_the_first_are_told(api: Api, channel: str) -> None:
-    """A million of them would hold up every other call for seconds, and make an answer of megabytes."""
-    answer = api.publish(channel, contextOverrides=[1] * 200_000)
-    assert answer.status_code == 400
-    told = [f"options.contextOverrides[{number}]: must be of type string" for number in range(10)]
-    assert answer.json()["message"] == f"Invalid request: {'; '.join(told)}; and more."
+def test_only_the_first_problems_are_reported(api: Api, channel: str) -> None:
+    """A million problems would delay every other call for seconds, and make a response of megabytes."""
+    response = api.publish(channel, contextOverrides=[1] * 200_000)
+    assert response.status_code == 400
+    problems = [f"options.contextOverrides[{number}]: must be of type string" for number in range(10)]
+    assert response.json()["message"] == f"Invalid request: {'; '.join(problems)}; and more."
     ten = api.publish(channel, contextOverrides=[1] * 10)
-    assert ten.json()["message"] == f"Invalid request: {'; '.join(told)}."
+    assert ten.json()["message"] == f"Invalid request: {'; '.join(problems)}."

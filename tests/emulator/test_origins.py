@@ -1,4 +1,4 @@
-"""Pages of another origin, and the call of the service, without a browser."""
+"""Pages of other origins, and calls of the service, without a browser."""
 
 from __future__ import annotations
 
@@ -54,39 +54,37 @@ def preflight(client: httpx.Client, url: str, origin: str) -> httpx.Response:
     return client.options(url, headers=headers)
 
 
-def allowed(answer: httpx.Response) -> dict[str, str]:
-    return {name: value for name, value in answer.headers.items() if name.startswith("access-control-")}
+def allowed(response: httpx.Response) -> dict[str, str]:
+    return {name: value for name, value in response.headers.items() if name.startswith("access-control-")}
 
 
 @pytest.mark.parametrize("path", SHARED)
 @pytest.mark.parametrize("origin", [ORIGIN, "https://app.example"])
-def test_an_allowed_origin_may_use_what_the_bridge_uses(
-    emulator: Emulator, client: httpx.Client, path: str, origin: str
-) -> None:
-    asked = preflight(client, emulator.url + path, origin)
-    assert asked.status_code == 204
-    assert allowed(asked) == {
+def test_allowed_origin_may_use_the_bridge(emulator: Emulator, client: httpx.Client, path: str, origin: str) -> None:
+    preflighted = preflight(client, emulator.url + path, origin)
+    assert preflighted.status_code == 204
+    assert allowed(preflighted) == {
         "access-control-allow-origin": origin,
         "access-control-allow-methods": SHARED[path],
         "access-control-allow-headers": "Content-Type",
         "access-control-max-age": "600",
     }
-    answer = client.request(SHARED[path], emulator.url + path, headers={"Origin": origin})
-    assert answer.status_code in (200, 400)
-    assert allowed(answer) == {"access-control-allow-origin": origin}
-    assert {asked.headers["vary"], answer.headers["vary"]} == {"Origin"}
+    response = client.request(SHARED[path], emulator.url + path, headers={"Origin": origin})
+    assert response.status_code in (200, 400)
+    assert allowed(response) == {"access-control-allow-origin": origin}
+    assert {preflighted.headers["vary"], response.headers["vary"]} == {"Origin"}
 
 
 @pytest.mark.parametrize("path", OWN_ONLY)
-def test_an_allowed_origin_may_use_nothing_else(emulator: Emulator, client: httpx.Client, path: str) -> None:
-    answers = [
+def test_allowed_origin_may_use_nothing_else(emulator: Emulator, client: httpx.Client, path: str) -> None:
+    responses = [
         preflight(client, emulator.url + path, ORIGIN),
         client.get(emulator.url + path, headers={"Origin": ORIGIN}),
         client.post(emulator.url + path, headers={"Origin": ORIGIN}, json={}),
     ]
-    for answer in answers:
-        assert answer.status_code == 403
-        assert allowed(answer) == {}
+    for response in responses:
+        assert response.status_code == 403
+        assert allowed(response) == {}
 
 
 @pytest.mark.parametrize(
@@ -99,20 +97,20 @@ def test_an_allowed_origin_may_use_nothing_else(emulator: Emulator, client: http
         "null",
     ],
 )
-def test_another_origin_may_use_nothing(emulator: Emulator, client: httpx.Client, origin: str) -> None:
+def test_other_origin_may_use_nothing(emulator: Emulator, client: httpx.Client, origin: str) -> None:
     for path, method in SHARED.items():
-        for answer in (
+        for response in (
             preflight(client, emulator.url + path, origin),
             client.request(method, emulator.url + path, headers={"Origin": origin}),
         ):
-            assert answer.status_code == 403
-            assert allowed(answer) == {}
-            assert answer.headers["vary"] == "Origin"
+            assert response.status_code == 403
+            assert allowed(response) == {}
+            assert response.headers["vary"] == "Origin"
     with pytest.raises(InvalidStatus), subscribed(emulator, origin):
         pass
 
 
-def test_a_refused_page_is_named_in_the_log_once(
+def test_refused_page_is_logged_once(
     emulator: Emulator, client: httpx.Client, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING):
@@ -120,7 +118,7 @@ def test_a_refused_page_is_named_in_the_log_once(
             with pytest.raises(InvalidStatus), subscribed(emulator, "http://localhost:4444"):
                 pass
             client.get(f"{emulator.url}/bridge.js", headers={"Origin": "http://localhost:4444"})
-        # An origin that may subscribe and no more is another matter.
+        # An allowed origin is refused here too, but not logged.
         client.get(f"{emulator.url}/_emulator/state", headers={"Origin": ORIGIN})
     [record] = caplog.records
     assert record.getMessage() == (
@@ -134,18 +132,18 @@ def subscribed(emulator: Emulator, origin: str) -> Any:
     return connect(url, additional_headers={"Origin": origin}, proxy=None)
 
 
-def test_an_allowed_origin_may_subscribe(emulator: Emulator) -> None:
+def test_allowed_origin_may_subscribe(emulator: Emulator) -> None:
     with subscribed(emulator, ORIGIN) as connection:
         connection.send(json.dumps({"channel": "board"}))
         assert json.loads(connection.recv(timeout=5)) == {"type": "subscribed"}
 
 
-def test_what_an_origin_may_get_is_not_cached_for_another(emulator: Emulator, client: httpx.Client) -> None:
-    answer = client.get(f"{emulator.url}/bridge.js")
-    assert answer.headers["vary"] == "Origin"
-    assert answer.headers["cache-control"] == "no-cache"
-    assert answer.headers["content-type"] == "text/javascript; charset=utf-8"
-    assert allowed(answer) == {}
+def test_responses_for_one_origin_are_not_cached_for_another(emulator: Emulator, client: httpx.Client) -> None:
+    response = client.get(f"{emulator.url}/bridge.js")
+    assert response.headers["vary"] == "Origin"
+    assert response.headers["cache-control"] == "no-cache"
+    assert response.headers["content-type"] == "text/javascript; charset=utf-8"
+    assert allowed(response) == {}
 
 
 @pytest.mark.parametrize(
@@ -162,21 +160,21 @@ def test_what_an_origin_may_get_is_not_cached_for_another(emulator: Emulator, cl
         "http://a:x",
     ],
 )
-def test_what_is_no_origin_is_not_taken(origin: str) -> None:
+def test_value_that_is_not_an_origin_is_an_error(origin: str) -> None:
     with pytest.raises(ValueError, match="origin"):
         Emulator(origins=[origin])
 
 
 @pytest.mark.parametrize("service", ["localhost:8080", "http://", "ftp://a", "http://a?b", "", "http://a:x"])
-def test_what_is_no_service_is_not_taken(service: str) -> None:
+def test_value_that_is_not_a_service_url_is_an_error(service: str) -> None:
     with pytest.raises(ValueError, match="service"):
         create_app(service=service)
 
 
 def invoke(client: httpx.Client, emulator: Emulator, **call: Any) -> dict[str, Any]:
-    answer = client.post(f"{emulator.url}/_emulator/invoke", json={"path": "/", "method": "GET", **call})
-    assert answer.status_code == 200, answer.text
-    result: dict[str, Any] = answer.json()
+    response = client.post(f"{emulator.url}/_emulator/invoke", json={"path": "/", "method": "GET", **call})
+    assert response.status_code == 200, response.text
+    result: dict[str, Any] = response.json()
     return result
 
 
@@ -187,7 +185,7 @@ def error(client: httpx.Client, emulator: Emulator, **call: Any) -> tuple[str, s
     return result["error"]["code"], result["error"]["message"]
 
 
-def test_without_a_service_it_says_how_to_name_one(emulator: Emulator, client: httpx.Client) -> None:
+def test_invoke_without_service_says_how_to_set_one(emulator: Emulator, client: httpx.Client) -> None:
     code, message = error(client, emulator)
     assert code == "NO_SERVICE"
     assert "--service" in message
@@ -197,13 +195,13 @@ def test_without_a_service_it_says_how_to_name_one(emulator: Emulator, client: h
     "call",
     [{"path": "x"}, {"path": "http://other"}, {"method": "TRACE"}, {"headers": {"a": 1}}, {"headers": []}, {"more": 1}],
 )
-def test_a_call_that_is_none_is_refused(emulator: Emulator, client: httpx.Client, call: dict[str, Any]) -> None:
-    answer = client.post(f"{emulator.url}/_emulator/invoke", json={"path": "/", "method": "GET", **call})
-    assert answer.status_code == 400
-    assert answer.json()["code"] == "INVALID_REQUEST"
+def test_malformed_invoke_is_refused(emulator: Emulator, client: httpx.Client, call: dict[str, Any]) -> None:
+    response = client.post(f"{emulator.url}/_emulator/invoke", json={"path": "/", "method": "GET", **call})
+    assert response.status_code == 400
+    assert response.json()["code"] == "INVALID_REQUEST"
 
 
-def test_a_service_that_is_not_there_is_said(client: httpx.Client) -> None:
+def test_unreachable_service_is_reported(client: httpx.Client) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         url = f"http://127.0.0.1:{taken.getsockname()[1]}"
     with Emulator(service=url) as emulator:
@@ -218,9 +216,7 @@ def silent() -> Iterator[socket.socket]:
         yield listener
 
 
-def test_a_service_that_is_silent_is_not_waited_for_forever(
-    client: httpx.Client, silent: socket.socket, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_silent_service_times_out(client: httpx.Client, silent: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_bridge, "_TIMEOUT", 0.1)
     with Emulator(service=f"http://127.0.0.1:{silent.getsockname()[1]}") as emulator:
         code, message = error(client, emulator)
@@ -228,7 +224,7 @@ def test_a_service_that_is_silent_is_not_waited_for_forever(
     assert "0.1 s" in message
 
 
-def test_a_silent_service_does_not_hold_up_the_end(silent: socket.socket) -> None:
+def test_silent_service_does_not_delay_stop(silent: socket.socket) -> None:
     emulator = Emulator(service=f"http://127.0.0.1:{silent.getsockname()[1]}")
     emulator.start()
     outcome: list[type[Exception]] = []
@@ -246,24 +242,24 @@ def test_a_silent_service_does_not_hold_up_the_end(silent: socket.socket) -> Non
     with accepted:
         assert accepted.recv(65536).startswith(b"GET / HTTP/1.1\r\n")
         emulator.stop()
-        # The emulator has let go of the service too.
+        # The emulator has closed its connection to the service too.
         assert accepted.recv(65536) == b""
     calling.join()
     assert outcome == [httpx.RemoteProtocolError]
 
 
 @pytest.mark.parametrize(
-    ("answer", "code"),
+    ("response", "code"),
     [(b"SSH-2.0-x\r\n", "SERVICE_FAILED"), (b"", "SERVICE_FAILED"), (b"HTTP/1.1 200", "SERVICE_FAILED")],
 )
-def test_what_does_not_answer_as_a_service_is_said(
-    client: httpx.Client, silent: socket.socket, answer: bytes, code: str
+def test_service_that_breaks_http_is_reported(
+    client: httpx.Client, silent: socket.socket, response: bytes, code: str
 ) -> None:
     def serve() -> None:
         accepted, _ = silent.accept()
         with accepted:
             accepted.recv(65536)
-            accepted.sendall(answer)
+            accepted.sendall(response)
 
     serving = threading.Thread(target=serve)
     serving.start()
@@ -273,12 +269,14 @@ def test_what_does_not_answer_as_a_service_is_said(
 
 
 @pytest.mark.parametrize("headers", [{"a": "b\r\nc: d"}, {"a\n": "b"}, {"a": "ü\u4e00"}])
-def test_headers_that_cannot_be_sent_are_said(client: httpx.Client, page_server: str, headers: dict[str, str]) -> None:
+def test_headers_that_cannot_be_sent_are_reported(
+    client: httpx.Client, page_server: str, headers: dict[str, str]
+) -> None:
     with Emulator(service=page_server) as emulator:
         assert error(client, emulator, headers=headers)[0] == "SERVICE_FAILED"
 
 
-def test_a_redirect_is_the_answer(client: httpx.Client, page_server: str) -> None:
+def test_redirect_is_passed_on(client: httpx.Client, page_server: str) -> None:
     with Emulator(service=page_server) as emulator:
         payload = invoke(client, emulator)["payload"]
     assert payload["status"] == 302
@@ -296,7 +294,7 @@ def test_a_redirect_is_the_answer(client: httpx.Client, page_server: str) -> Non
         (b"{", "{"),
     ],
 )
-def test_json_that_a_page_could_not_read_reaches_it_as_text(
+def test_json_unreadable_for_a_page_is_passed_on_as_text(
     client: httpx.Client, silent: socket.socket, body: bytes, received: Any
 ) -> None:
     def serve() -> None:
@@ -313,9 +311,7 @@ def test_json_that_a_page_could_not_read_reaches_it_as_text(
     serving.join()
 
 
-def test_the_log_has_no_query_and_no_body(
-    client: httpx.Client, page_server: str, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_log_has_no_query_and_no_body(client: httpx.Client, page_server: str, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     with Emulator(service=page_server) as emulator:
         invoke(client, emulator, path="/jobs?secret=1", method="POST", body={"secret": 1}, headers={"x-key": "secret"})
@@ -335,7 +331,7 @@ def test_only_the_last_invocations_are_kept(
     assert "kept" in invocations
 
 
-def test_an_invocation_lives_from_when_the_page_caused_it(
+def test_invocation_lifetime_begins_when_a_page_causes_it(
     client: httpx.Client, page_server: str, api_of: Callable[[Emulator], Api]
 ) -> None:
     with Emulator(service=page_server, settings=Settings(invocation_lifetime=60)) as emulator:
@@ -372,24 +368,24 @@ class _Redirect(http.server.BaseHTTPRequestHandler):
         self.send_header("Content-Length", "0")
         self.end_headers()
 
-    do_POST = do_GET
+    do_POST = do_GET  # noqa: N815 - the name that the base class calls
 
-    def log_message(self, format: str, *args: object) -> None:
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name in the base class
         pass
 
 
-def test_as_an_application_it_starts_and_stops_in_a_server_of_ones_own() -> None:
+def test_create_app_works_in_another_server() -> None:
     async def live() -> list[str]:
         events = [{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}]
-        answers: list[str] = []
+        responses: list[str] = []
 
         async def receive() -> Any:
             return events.pop(0)
 
         async def send(message: Any) -> None:
-            answers.append(message["type"])
+            responses.append(message["type"])
 
         await create_app()({"type": "lifespan", "asgi": {"version": "3.0"}}, receive, send)
-        return answers
+        return responses
 
     assert asyncio.run(live()) == ["lifespan.startup.complete", "lifespan.shutdown.complete"]

@@ -1,4 +1,4 @@
-"""The pytest plugin, in test runs of its own: once as it is in every run, then used."""
+"""The pytest plugin: once in this run, then in runs of its own."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ import pytest
 from forge_realtime import RealtimeClient
 from forge_realtime_emulator import Emulator
 
+pytestmark = pytest.mark.slow
+
 EXTRA = ["click", "jwt", "openapi_schema_validator", "starlette", "uvicorn", "websockets"]
 
 
 def run(folder: Path, test: str, *arguments: str, missing: tuple[str, ...] = ()) -> str:
-    """Runs a test file with the plugin as its entry point loads it, and no other but those named."""
+    """Run a test file with this plugin, loaded as its entry point, and with no others than those given."""
     folder.joinpath("test_it.py").write_text(test, encoding="utf-8")
-    # What is None in sys.modules cannot be imported.
+    # A module that is None in sys.modules cannot be imported.
     code = f"import sys; sys.modules.update(dict.fromkeys({missing!r})); import pytest; sys.exit(pytest.main())"
     command = [sys.executable, "-c", code, "-p", "forge_realtime", "-W", "error", "--color=no", *arguments]
     environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_ADDOPTS": ""}
@@ -28,7 +30,7 @@ def run(folder: Path, test: str, *arguments: str, missing: tuple[str, ...] = ())
     return done.stdout + done.stderr
 
 
-def test_a_test_publishes_and_sees_the_event_arrive(realtime_emulator: Emulator) -> None:
+def test_published_event_arrives(realtime_emulator: Emulator) -> None:
     with RealtimeClient() as realtime, realtime_emulator.subscribe("board-42") as subscription:
         realtime_emulator.fail_next(status=503)
         live = realtime.for_invocation({"x-forge-invocation-id": "invocation-123"})
@@ -60,7 +62,9 @@ def test_the_variable_is_as_before():
 """
 
 
-def test_each_test_finds_it_fresh_and_the_variable_is_put_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_test_gets_a_fresh_emulator_and_the_variable_is_restored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("FORGE_EGRESS_PROXY_URL", "http://before.example")
     assert " 4 passed" in run(tmp_path, FRESH)
 
@@ -75,24 +79,24 @@ def realtime_emulator_settings():
 
 def test_strict(realtime_emulator):
     import httpx
-    answer = httpx.get(realtime_emulator.url + "/invocation/context", headers={"forge-proxy-authorization": "Forge id=i"})
-    assert answer.status_code == 401
+    headers = {"forge-proxy-authorization": "Forge id=i"}
+    assert httpx.get(realtime_emulator.url + "/invocation/context", headers=headers).status_code == 401
 """
 
 
-def test_the_settings_are_a_fixture_to_define_anew(tmp_path: Path) -> None:
+def test_settings_fixture_can_be_overridden(tmp_path: Path) -> None:
     assert " 1 passed" in run(tmp_path, SETTINGS)
 
 
-def test_settings_that_come_too_late_are_not_ignored(tmp_path: Path) -> None:
+def test_settings_that_come_too_late_are_an_error(tmp_path: Path) -> None:
     (tmp_path / "test_before.py").write_text("def test_it(realtime_emulator): pass", encoding="utf-8")
     output = run(tmp_path, SETTINGS)
     assert " 1 passed, 1 error" in output
-    assert "Define realtime_emulator_settings in the conftest.py" in output
+    assert "Define realtime_emulator_settings in the top-level conftest.py" in output
     assert "Traceback" not in output
 
 
-def test_settings_are_settings(tmp_path: Path) -> None:
+def test_settings_of_another_type_are_an_error(tmp_path: Path) -> None:
     output = run(tmp_path, SETTINGS.replace("Settings(strict=True)", "{'strict': True}"))
     assert "settings: takes Settings(...), such as Settings(limit=2); this is of the type dict" in output
 
@@ -110,7 +114,7 @@ def test_of_a_worker(realtime_emulator, number):
 """
 
 
-def test_each_worker_of_xdist_has_its_own(tmp_path: Path) -> None:
+def test_each_xdist_worker_has_its_own_emulator(tmp_path: Path) -> None:
     output = run(tmp_path, WORKERS, "-p", "xdist", "-n", "2", "--dist", "each", "-rP")
     assert " 16 passed" in output
     urls = dict(re.findall(r"^(gw\d) (http://127.0.0.1:\d+)$", output, re.MULTILINE))
@@ -130,7 +134,7 @@ def test_nothing_was_imported():
 """
 
 
-def test_a_run_that_does_not_use_it_pays_nothing(tmp_path: Path) -> None:
+def test_run_without_the_fixture_imports_and_starts_nothing(tmp_path: Path) -> None:
     assert " 1 passed" in run(tmp_path, UNUSED)
 
 
@@ -146,17 +150,17 @@ def test_without_the_extra_the_fixture_says_what_to_install(tmp_path: Path, miss
     assert "Traceback" not in output
 
 
-def test_the_fixtures_are_explained(tmp_path: Path) -> None:
+def test_fixtures_are_described_in_the_help(tmp_path: Path) -> None:
     output = run(tmp_path, "", "--fixtures")
-    assert re.search(r"^realtime_emulator -- .*\n    An `Emulator` as new, for this test", output, re.MULTILINE)
+    assert re.search(r"^realtime_emulator -- .*\n    A fresh `Emulator` for this test", output, re.MULTILINE)
     assert re.search(r"^realtime_emulator_settings \[session scope\]", output, re.MULTILINE)
 
 
-def test_a_missing_event_is_explained(tmp_path: Path) -> None:
-    test = "def test_it(realtime_emulator):\n    with realtime_emulator.subscribe('board-42') as s: s.receive(timeout=0.01)\n"
-    output = run(tmp_path, test)
+def test_missing_event_is_explained(tmp_path: Path) -> None:
+    test = "with realtime_emulator.subscribe('board-42') as subscription: subscription.receive(timeout=0.01)"
+    output = run(tmp_path, f"def test_it(realtime_emulator):\n    {test}\n")
     assert re.search(r"^E +TimeoutError: No event on channel .board-42. within 0.01 s\.$", output, re.MULTILINE)
-    assert re.search(r"^E +Since it was subscribed, nothing was published", output, re.MULTILINE)
+    assert re.search(r"^E +Since the subscription began, nothing was published", output, re.MULTILINE)
 
 
 FAILING = """
@@ -189,10 +193,10 @@ def test_without_calls(realtime_emulator): assert False
 """
 
 
-def test_a_test_that_fails_reports_the_last_calls_and_why_they_were_refused(tmp_path: Path) -> None:
+def test_failed_test_reports_last_calls_and_why_they_were_refused(tmp_path: Path) -> None:
     output = run(tmp_path, FAILING, "--tb=short")
     assert " 3 failed, 1 passed, 1 error" in output
-    # Of the error in a fixture, and then of the failed test; a section ends where pytest draws its next line.
+    # One section for the error in a fixture, one for the failed test. pytest's next rule ends a section.
     sections = re.findall(r"^-+ Last calls of realtime_emulator -+\n(.*?)\n[=_]{3}", output, re.DOTALL | re.MULTILINE)
     [broken], [before, *calls, last] = (section.splitlines() for section in sections)
     refused = "answered 400: INVALID_REQUEST: publish needs the id of an invocation"

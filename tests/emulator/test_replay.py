@@ -1,4 +1,4 @@
-"""Replay: what was published before a subscription."""
+"""Replay of events published before a subscription."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from tests.emulator.api import Api
 
 
 def got(api: Api, channel: str, expected: int, **subscription: object) -> list[str]:
-    """All that a subscriber gets: so many events, and no more."""
-    with api.emulator.subscribe(channel, **subscription) as subscribed:  # type: ignore[arg-type] # pyright: ignore
+    """Return all events of a subscriber, which must be this many."""
+    with api.emulator.subscribe(channel, **subscription) as subscribed:  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
         payloads = [subscribed.receive().payload for _ in range(expected)]
         options: dict[str, Any] = _options(subscription)
         api.publish(channel, "the end", **options)
@@ -29,7 +29,7 @@ def _options(subscription: dict[str, object]) -> dict[str, object]:
     return {names[name]: value for name, value in subscription.items() if name in names}
 
 
-def test_what_was_published_before_comes_in_order_and_with_its_ids(own: Api) -> None:
+def test_earlier_events_are_replayed_in_order_with_their_ids(own: Api) -> None:
     published = []
     for number in range(3):
         with own.emulator.subscribe("x"):
@@ -41,7 +41,7 @@ def test_what_was_published_before_comes_in_order_and_with_its_ids(own: Api) -> 
     assert [{"eventId": event.event_id, "eventTimestamp": event.event_timestamp} for event in events] == published
 
 
-def test_only_what_is_within_the_seconds_comes(own: Api) -> None:
+def test_only_events_within_the_seconds_are_replayed(own: Api) -> None:
     for payload in ("old", "new"):
         own.publish("x", payload)
         own.emulator.advance(10)
@@ -51,7 +51,7 @@ def test_only_what_is_within_the_seconds_comes(own: Api) -> None:
     assert got(own, "x", 0) == []
 
 
-def test_no_more_is_kept_than_the_retention(api_of: Callable[[Emulator], Api]) -> None:
+def test_replay_is_bounded_by_the_retention(api_of: Callable[[Emulator], Api]) -> None:
     with Emulator(settings=Settings(replay_retention=60)) as emulator:
         api = api_of(emulator)
         api.publish("x", "old")
@@ -78,7 +78,7 @@ def test_only_the_same_address_is_replayed(own: Api) -> None:
         assert subscription.receive().payload == "global"
 
 
-def test_replay_goes_over_into_live_without_gap_or_double(api: Api, channel: str) -> None:
+def test_replay_continues_live_without_gap_or_duplicate(api: Api, channel: str) -> None:
     halfway = Event()
 
     def publish() -> None:
@@ -98,19 +98,19 @@ def test_replay_goes_over_into_live_without_gap_or_double(api: Api, channel: str
     assert payloads == [str(number) for number in range(200)]
 
 
-def test_what_is_replayed_does_not_count_as_waiting(own: Api, channel: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_replayed_events_do_not_count_as_waiting(own: Api, channel: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_channels, "QUEUE_LIMIT", 3)
     own.emulator.change(limit=None)
     payloads = [f"{number} {'x' * 500_000}" for number in range(20)]
     for payload in payloads:
         own.publish(channel, payload)
     with own.emulator.subscribe(channel, replay_seconds=60) as subscription:
-        # Sending the 10 MB is not yet done, and these wait behind it.
+        # The 10 MB are still being sent, and these events wait behind them.
         assert [own.publish(channel, "live").json()["eventId"] is None for _ in range(2)] == [False, False]
         assert [subscription.receive().payload for _ in range(22)] == [*payloads, "live", "live"]
 
 
-def test_only_so_many_events_are_kept(own: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_number_of_events_for_replay_is_bounded(own: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     channels = _channels.Channels(lambda: None)
     address = _channels.Address("i", "x", False, "", None)
     for number in range(_channels.REPLAY_LIMIT + 1):
@@ -121,14 +121,14 @@ def test_only_so_many_events_are_kept(own: Api, monkeypatch: pytest.MonkeyPatch)
     assert [json.loads(message).get("payload") for message in messages] == [None, "1"]
 
 
-def test_a_reset_forgets_what_could_be_replayed(own: Api) -> None:
+def test_reset_forgets_events_for_replay(own: Api) -> None:
     own.publish("x", "before")
     own.emulator.reset()
     assert got(own, "x", 0, replay_seconds=60) == []
 
 
 @pytest.mark.parametrize("seconds", [-1, "60", True, float("nan"), float("inf")])
-def test_what_is_no_number_of_seconds_is_refused(api: Api, channel: str, seconds: float) -> None:
+def test_replay_seconds_must_be_a_number(api: Api, channel: str, seconds: float) -> None:
     with pytest.raises(SubscriptionRefused) as refused:
         api.emulator.subscribe(channel, replay_seconds=seconds).__enter__()
     assert refused.value.code == "INVALID_SUBSCRIPTION"

@@ -1,4 +1,4 @@
-"""Many subscribers, and such as never read: nobody else notices, and memory is bounded."""
+"""Many subscribers, and subscribers that never read: nobody else notices, and memory is bounded."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LARGE = "x" * 900_000
 
 @contextmanager
 def open_files(count: int) -> Iterator[None]:
-    """Lets this process have so many files and sockets open."""
+    """Allow this process this number of open files and sockets."""
     resource = pytest.importorskip("resource")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < count:
@@ -38,7 +38,8 @@ def open_files(count: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def test_a_thousand_idle_subscribers_are_no_burden(own: Api, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.slow
+def test_thousand_idle_subscribers_disturb_nobody(own: Api, caplog: pytest.LogCaptureFixture) -> None:
     idle = Subscribers(own.emulator.url, 1000, is_global=False)
 
     async def run() -> None:
@@ -66,7 +67,10 @@ def test_a_thousand_idle_subscribers_are_no_burden(own: Api, caplog: pytest.LogC
     assert caplog.text == ""
 
 
-_UPGRADE = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+_UPGRADE = (
+    "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+)
 ASKING = {
     "websocket": ("/_emulator/subscribe", _UPGRADE, Frame(Opcode.TEXT, b'{"channel": "x"}').serialize(mask=True)),
     "sse": ("/_emulator/subscribe?channel=x", "", b""),
@@ -76,7 +80,7 @@ ASKING = {
 
 @contextmanager
 def never_reading(api: Api, kind: str) -> Iterator[socket.socket]:
-    """A connection that asks for events, and then reads nothing."""
+    """Connection that requests events and then reads nothing."""
     path, headers, message = ASKING[kind]
     with socket.create_connection(("127.0.0.1", int(api.emulator.url.rpartition(":")[2])), timeout=10) as unread:
         unread.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n{headers}\r\n".encode())
@@ -87,10 +91,10 @@ def never_reading(api: Api, kind: str) -> Iterator[socket.socket]:
 
 
 def publish_to_both(api: Api, times: int) -> list[int]:
-    """Publishes large events, more than the buffers of a connection hold; a second subscriber gets each one at once.
+    """Publish more than the buffers of a connection hold. A second subscriber gets each event at once.
 
     Returns:
-        How many subscribers each one reached.
+        The number of subscribers that each event reached.
     """
     api.emulator.change(limit=None)
     with api.emulator.subscribe("x") as other:
@@ -101,17 +105,19 @@ def publish_to_both(api: Api, times: int) -> list[int]:
 
 
 def read(connection: socket.socket, last: bytes) -> bytes:
-    """Reads until that has come, or the connection has ended."""
+    """Read until these bytes have come, or the connection has ended."""
     got = bytearray()
     with contextlib.suppress(ConnectionResetError):
-        # What is looked for may lie across two chunks.
+        # The bytes may lie across two chunks.
         while last not in got[-(1 << 21) :] and (data := connection.recv(1 << 20)):
             got += data
     return bytes(got)
 
 
 @pytest.mark.parametrize("kind", ["websocket", "sse"])
-def test_who_never_reads_is_forgotten_and_cut_off(own: Api, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_subscriber_that_never_reads_is_forgotten_and_cut_off(
+    own: Api, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(_channels, "QUEUE_LIMIT", 5)
     monkeypatch.setattr(_channels, "PATIENCE", 0.01)
     with never_reading(own, kind) as unread:
@@ -119,7 +125,7 @@ def test_who_never_reads_is_forgotten_and_cut_off(own: Api, kind: str, monkeypat
         reached = publish_to_both(own, 30)
         assert set(reached) == {1, 2}
         assert reached == sorted(reached, reverse=True)
-        # Nothing is kept for it, not even its connection.
+        # Nothing of it is kept, not even its connection.
         until(lambda: subscribers(own) == 0)
         got = read(unread, b"Too slow")
     assert b"Too slow" not in got
@@ -128,7 +134,7 @@ def test_who_never_reads_is_forgotten_and_cut_off(own: Api, kind: str, monkeypat
 
 
 @pytest.mark.parametrize("kind", ["websocket", "sse"])
-def test_who_reads_again_in_time_is_told_why_it_was_closed(
+def test_subscriber_that_reads_again_in_time_gets_the_reason(
     own: Api, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_channels, "QUEUE_LIMIT", 5)
@@ -138,7 +144,7 @@ def test_who_reads_again_in_time_is_told_why_it_was_closed(
         assert b"Too slow: 5 events were waiting." in read(unread, b"subscribe again.")
 
 
-def test_a_console_that_never_reads_delays_nobody_and_gets_the_last_when_it_does(
+def test_console_that_never_reads_delays_nobody_and_gets_the_last_records_later(
     own: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_recent, "SIZE_LIMIT", 5 * len(LARGE))
@@ -153,7 +159,7 @@ def test_a_console_that_never_reads_delays_nobody_and_gets_the_last_when_it_does
     assert len(numbers) < 40
 
 
-def test_what_is_remembered_is_bounded_by_its_size(own: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_records_are_bounded_by_size(own: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_recent, "SIZE_LIMIT", 3 * len(LARGE) + 100)
     own.emulator.change(limit=None)
     for number in range(6):
@@ -166,8 +172,8 @@ def test_what_is_remembered_is_bounded_by_its_size(own: Api, monkeypatch: pytest
 
 
 @given(sizes=st.lists(st.integers(0, 2 * _recent.SIZE_LIMIT), max_size=30), most=st.integers(1, 10))
-def test_the_last_are_kept_within_both_bounds_and_no_fewer(sizes: list[int], most: int) -> None:
-    recent: _recent.Recent[int] = _recent.Recent(most)
+def test_bounded_log_keeps_as_many_as_its_bounds_allow(sizes: list[int], most: int) -> None:
+    recent: _recent.BoundedLog[int] = _recent.BoundedLog(most)
     for index, size in enumerate(sizes):
         recent.append(index, size)
     kept = list(recent)
@@ -175,11 +181,11 @@ def test_the_last_are_kept_within_both_bounds_and_no_fewer(sizes: list[int], mos
     assert len(kept) <= most
     assert len(kept) <= 1 or sum(sizes[index] for index in kept) <= _recent.SIZE_LIMIT
     if 0 < len(kept) < len(sizes) and len(kept) < most:
-        # One more would have been too much.
+        # One more would exceed the size.
         assert sum(sizes[-len(kept) - 1 :]) > _recent.SIZE_LIMIT
 
 
-def test_what_waits_for_a_subscriber_is_bounded_by_its_size(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_queue_of_a_subscriber_is_bounded_by_size(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_channels, "QUEUE_SIZE", 10)
 
     async def run() -> None:

@@ -1,4 +1,4 @@
-"""Every setting: its default, what it changes, and what it takes."""
+"""Settings: defaults, allowed values and effects."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def with_settings(api_of: Callable[[Emulator], Api]) -> Callable[..., Any]:
     return start
 
 
-def test_the_defaults() -> None:
+def test_defaults_are_as_documented() -> None:
     assert asdict(Settings()) == {
         "limit": 50,
         "limit_retry_after": None,
@@ -60,13 +60,13 @@ def test_the_defaults() -> None:
         ],
     ],
 )
-def test_a_value_that_makes_no_sense_is_refused(api: Api, settings: Any, problem: str) -> None:
+def test_value_out_of_range_is_refused(api: Api, settings: Any, problem: str) -> None:
     for use in (Settings, api.emulator.change):
         with pytest.raises(ValueError, match=re.escape(problem)):
             use(**settings)
 
 
-def test_an_unknown_setting_is_refused(api: Api) -> None:
+def test_unknown_setting_is_refused(api: Api) -> None:
     with pytest.raises(TypeError, match="limits"):
         api.emulator.change(limits=1)
 
@@ -79,16 +79,16 @@ def test_changes_last_until_reset(own: Api) -> None:
     assert own.post(TOKEN, SIGN, "Forge installationId=i").status_code == 200
 
 
-def test_token_lifetime_goes_by_the_emulators_clock(with_settings: Callable[..., Any]) -> None:
+def test_token_lifetime_follows_the_emulators_clock(with_settings: Callable[..., Any]) -> None:
     with with_settings(token_lifetime=100) as api:
         token = api.sign("x")
         api.emulator.advance(98)
         assert api.publish("x", token=token).status_code == 200
         with api.emulator.subscribe("x", token=token) as subscription:
             api.emulator.advance(3)
-            for answer in (api.publish("x", token=token), api.publish_global("x", token=token)):
-                assert (answer.status_code, answer.json()["code"]) == (400, "TOKEN_EXPIRED")
-            # The subscription goes on.
+            for response in (api.publish("x", token=token), api.publish_global("x", token=token)):
+                assert (response.status_code, response.json()["code"]) == (400, "TOKEN_EXPIRED")
+            # The subscription continues.
             api.publish("x", "later", token=api.sign("x"))
             assert subscription.receive().payload == "later"
 
@@ -106,8 +106,8 @@ def test_overrides_in_order(with_settings: Callable[..., Any]) -> None:
             with_settings(overrides_in_order=in_order) as api,
             api.emulator.subscribe("x", context_overrides=["issue", "project"]),
         ):
-            answer = api.publish("x", contextOverrides=["project", "issue"]).json()
-            assert (answer["eventId"] is None) is in_order
+            response = api.publish("x", contextOverrides=["project", "issue"]).json()
+            assert (response["eventId"] is None) is in_order
             assert api.publish("x", contextOverrides=["issue", "project"]).json()["eventId"]
 
 
@@ -131,34 +131,34 @@ def test_errors_in_200(with_settings: Callable[..., Any]) -> None:
 
     codes = ["INVALID_TOKEN", "INVALID_REQUEST", "INVALID_REQUEST"]
     with with_settings() as api:
-        assert [(answer.status_code, answer.json()["code"]) for answer in logical(api)] == [
+        assert [(response.status_code, response.json()["code"]) for response in logical(api)] == [
             (400, code) for code in codes
         ]
     with with_settings(errors_in_200=True, limit=1) as api:
-        for answer, code in zip(logical(api), codes, strict=True):
-            assert answer.status_code == 200
-            body = answer.json()
+        for response, code in zip(logical(api), codes, strict=True):
+            assert response.status_code == 200
+            body = response.json()
             assert (body["eventId"], body["eventTimestamp"]) == (None, None)
             assert [error["code"] for error in body["errors"]] == [code]
             assert body["errors"][0]["message"]
         assert [(call.status, call.code) for call in api.emulator.requests] == [(200, code) for code in codes]
-        # What is no failure of the operation itself is answered as ever.
+        # Other refusals keep their status.
         assert api.publish("x", authorization="Forge").status_code == 401
         assert api.post("/forge/realtime/v1/publish", {}).status_code == 400
         assert [api.publish("x").status_code for _ in range(2)] == [200, 429]
 
 
-def test_an_invocation_lives_from_its_first_call(with_settings: Callable[..., Any], channel: str) -> None:
+def test_invocation_lifetime_begins_with_the_first_call(with_settings: Callable[..., Any], channel: str) -> None:
     with with_settings(invocation_lifetime=60) as api:
         for _ in range(2):
             assert api.publish(channel).status_code == 200
             api.emulator.advance(30)
-        answer = api.publish(channel)
-        assert (answer.status_code, answer.json()["code"]) == (401, "UNAUTHORIZED")
-        assert "invocation_lifetime" in answer.json()["message"]
+        response = api.publish(channel)
+        assert (response.status_code, response.json()["code"]) == (401, "UNAUTHORIZED")
+        assert "invocation_lifetime" in response.json()["message"]
         assert api.publish(channel, authorization="Forge id=inv-2").status_code == 200
         assert api.publish_global(channel, authorization="Forge installationId=inst-1").status_code == 200
-        # A page goes on to listen.
+        # A page can still subscribe.
         with api.emulator.subscribe(channel, invocation="inv-1"):
             pass
         api.emulator.reset()

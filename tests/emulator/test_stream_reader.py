@@ -1,4 +1,4 @@
-"""The front end's reader of streams, `streams.js`, in Chromium: with a bridge of the test's own, and with the official one."""
+"""`streams.js`, the front end's reader of streams, in Chromium: with a fake bridge, and with the official one."""
 
 from __future__ import annotations
 
@@ -23,11 +23,13 @@ from tests.emulator.api import Api
 from tests.emulator.envelopes import ID, NO_ENVELOPES, envelope
 from tests.emulator.site import Site
 
+pytestmark = pytest.mark.slow
+
 SHIPPED = files("forge_realtime") / "frontend"
 OTHER = "f" * 32
 HOLD = 1_000
 
-# A page without a bundler. Its bridge hands over what the test gives it.
+# A page without a bundler. The test feeds its fake bridge.
 PAGE = """<!doctype html>
 <script type="importmap">{"imports": {"@forge/bridge": "/bridge.js"}}</script>
 <script type="module">
@@ -54,16 +56,16 @@ export const realtime = { subscribe: subscribe(false), subscribeGlobal: subscrib
 
 @pytest.fixture(scope="module")
 def reading(browser: Browser) -> Iterator[Page]:
-    """A page whose clock stands still until the test puts it forward."""
+    """Page whose clock only the test advances."""
     parts = {"/": ("text/html", PAGE), "/bridge.js": ("text/javascript", BRIDGE)}
     parts["/streams.js"] = ("text/javascript", (SHIPPED / "streams.js").read_text(encoding="utf-8"))
 
-    def answer(route: Route) -> None:
+    def fulfil(route: Route) -> None:
         kind, body = parts[route.request.url.removeprefix("http://app.test")]
         route.fulfill(content_type=kind, body=body)
 
     with closing(browser.new_page()) as page:
-        page.route("http://app.test/**", answer)
+        page.route("http://app.test/**", fulfil)
         page.clock.install(time=0)
         page.clock.pause_at(1_000)
         page.goto("http://app.test/")
@@ -77,7 +79,7 @@ def reader(reading: Page) -> Reader:
 
 
 class Reader:
-    """A subscription of the page."""
+    """Subscription of the page."""
 
     def __init__(self, page: Page) -> None:
         self.page = page
@@ -96,7 +98,7 @@ class Reader:
 
     @property
     def text(self) -> str:
-        """The texts of the updates, and the numbers of the gaps in brackets."""
+        """Return the texts of the updates, with the numbers of gaps in brackets."""
         shown = {"onUpdate": "{data}", "onGap": "[{from}-{to}]", "onEnd": "."}
         return "".join(shown[handler].format(**event) for handler, event in self.seen)
 
@@ -105,7 +107,7 @@ def letters(*seqs: int, stream: str = ID) -> list[str]:
     return [envelope(seq, chr(ord("a") + seq), stream=stream) for seq in seqs]
 
 
-def test_it_subscribes_as_the_bridge_does_and_ends_it(reader: Reader) -> None:
+def test_reader_subscribes_through_the_bridge_and_unsubscribes(reader: Reader) -> None:
     reader.page.evaluate("window.openGlobal()")
     assert reader.page.evaluate("window.subscribed") == [
         {"channel": "chat", "isGlobal": False, "options": {"replaySeconds": 60}},
@@ -128,7 +130,7 @@ def test_text_grows(reader: Reader) -> None:
 @pytest.mark.parametrize(
     ("merge", "data"), [("latest", [{"done": 1}, None, 0]), ("reduce", [1, 2, 3]), ("batch", [[1, 2], [], ["x"]])]
 )
-def test_a_value_that_is_no_text_is_that_of_the_last_update(reader: Reader, merge: str, data: list[Any]) -> None:
+def test_value_that_is_not_text_is_that_of_the_last_update(reader: Reader, merge: str, data: list[Any]) -> None:
     reader.give(*(envelope(seq, each, merge=merge) for seq, each in enumerate(data)))
     reader.give(envelope(3, data[0], merge=merge, end=True))
     updates = [event for handler, event in reader.seen if handler == "onUpdate"]
@@ -136,25 +138,25 @@ def test_a_value_that_is_no_text_is_that_of_the_last_update(reader: Reader, merg
     assert reader.seen[-1] == ["onEnd", {"stream": ID, "seq": 3, "merge": merge, "value": data[0], "error": None}]
 
 
-def test_an_end_tells_the_kind_of_error(reader: Reader) -> None:
+def test_end_carries_the_kind_of_error(reader: Reader) -> None:
     reader.give(envelope(0, end=True, error="TimeoutError"))
     assert reader.seen == [
         ["onEnd", {"stream": ID, "seq": 0, "merge": "append", "value": None, "error": "TimeoutError"}]
     ]
 
 
-def test_a_bridge_that_parses_and_one_that_does_not_are_the_same(reader: Reader) -> None:
+def test_bridge_may_parse_payloads_or_not(reader: Reader) -> None:
     reader.give(letters(0)[0], json.loads(letters(1)[0]), *letters(0, 1))
     assert reader.text == "ab"
 
 
-def test_what_comes_again_is_dropped_also_after_the_end(reader: Reader) -> None:
+def test_duplicates_are_dropped_even_after_the_end(reader: Reader) -> None:
     reader.give(*letters(0, 0, 1, 0, 1), envelope(2, end=True), *letters(0, 1), envelope(2, end=True), *letters(7))
     reader.wait(2 * HOLD)
     assert reader.text == "ab."
 
 
-def test_what_comes_too_early_waits_for_what_is_before_it(reader: Reader) -> None:
+def test_early_update_waits_for_those_before_it(reader: Reader) -> None:
     reader.give(*letters(0, 3, 2, 2, 3))
     assert reader.text == "a"
     reader.wait(HOLD - 1)
@@ -165,13 +167,13 @@ def test_what_comes_too_early_waits_for_what_is_before_it(reader: Reader) -> Non
     assert reader.text == "abcd"
 
 
-def test_it_does_not_wait_forever_and_says_what_is_missing(reader: Reader) -> None:
+def test_missing_updates_are_reported_after_a_while(reader: Reader) -> None:
     reader.give(*letters(0, 3))
     reader.wait(HOLD // 2)
     reader.give(*letters(4, 6))
     reader.wait(HOLD // 2)
     assert reader.text == "a[1-2]de"
-    # What came later waits as long.
+    # Later updates wait just as long.
     reader.wait(HOLD // 2 - 1)
     assert reader.text == "a[1-2]de"
     reader.wait(1)
@@ -180,28 +182,28 @@ def test_it_does_not_wait_forever_and_says_what_is_missing(reader: Reader) -> No
     assert reader.text == "a[1-2]de[5-5]gh"
 
 
-def test_a_page_that_came_later_is_told_that_the_beginning_is_missing(reader: Reader) -> None:
+def test_late_page_learns_that_the_beginning_is_missing(reader: Reader) -> None:
     reader.give(*letters(4, 5))
     assert reader.seen == []
     reader.wait(HOLD)
     assert reader.text == "[0-3]ef"
 
 
-def test_an_end_that_comes_too_early_waits_too(reader: Reader) -> None:
+def test_early_end_waits_too(reader: Reader) -> None:
     reader.give(envelope(2, "c", end=True), *letters(0))
     assert reader.text == "a"
     reader.give(*letters(1))
     assert reader.text == "abc."
 
 
-def test_no_more_than_a_hundred_wait(reader: Reader) -> None:
+def test_at_most_100_updates_wait(reader: Reader) -> None:
     reader.give(*(envelope(seq, "x") for seq in range(1, 101)))
     assert reader.seen == []
     reader.give(envelope(101, "y"))
     assert reader.text == f"[0-0]{'x' * 100}y"
 
 
-def test_streams_on_one_channel_are_apart(reader: Reader) -> None:
+def test_streams_on_one_channel_are_separate(reader: Reader) -> None:
     first, second = letters(0, 2, 1), letters(0, 1, 3, stream=OTHER)
     reader.give(*(each for pair in zip(first, second, strict=True) for each in pair))
     values = {event["stream"]: event["value"] for _, event in reader.seen}
@@ -210,19 +212,19 @@ def test_streams_on_one_channel_are_apart(reader: Reader) -> None:
     assert [event for handler, event in reader.seen if handler == "onGap"] == [{"stream": OTHER, "from": 2, "to": 2}]
 
 
-def test_only_so_many_streams_are_remembered_and_the_last_ones_are(reader: Reader) -> None:
+def test_last_streams_are_remembered(reader: Reader) -> None:
     reader.give(*letters(0))
     reader.give(*(envelope(0, "x", stream=str(number)) for number in range(999)))
     reader.give(*letters(1), envelope(0, "y", stream="one more"), *letters(1, 2))
     of_it = [event["value"] for handler, event in reader.seen if event["stream"] == ID]
     assert of_it == ["a", "ab", "abc"]
-    # Of the one that was forgotten nothing is known any more.
+    # Nothing is known of the forgotten stream.
     reader.give(envelope(1, "z", stream="0"))
     reader.wait(HOLD)
     assert reader.seen[-2] == ["onGap", {"stream": "0", "from": 0, "to": 0}]
 
 
-def test_what_is_no_envelope_is_left_out(reader: Reader) -> None:
+def test_payload_that_is_not_an_envelope_is_ignored(reader: Reader) -> None:
     reader.give(*NO_ENVELOPES, *[json.loads(text) for text in NO_ENVELOPES if is_json(text)], None)
     reader.wait(2 * HOLD)
     assert reader.seen == []
@@ -236,7 +238,7 @@ def is_json(text: str) -> bool:
     return True
 
 
-def test_a_handler_that_throws_is_reported_and_stops_nothing(reader: Reader) -> None:
+def test_handler_that_throws_is_reported_and_stops_nothing(reader: Reader) -> None:
     errors: list[str] = []
     reader.page.on("pageerror", lambda error: errors.append(error.message))
     reader.page.evaluate(
@@ -248,7 +250,7 @@ def test_a_handler_that_throws_is_reported_and_stops_nothing(reader: Reader) -> 
     assert errors == ["no a", "no b"]
 
 
-def test_after_the_end_of_the_subscription_no_handler_is_called(reader: Reader) -> None:
+def test_no_handler_is_called_after_unsubscribing(reader: Reader) -> None:
     reader.give(*letters(0, 2))
     reader.page.evaluate("window.subscription.unsubscribe()")
     reader.give(*letters(1, 3))
@@ -266,9 +268,7 @@ def test_after_the_end_of_the_subscription_no_handler_is_called(reader: Reader) 
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.integers(0, 12), max_size=20), st.randoms(use_true_random=False))
-def test_whatever_comes_each_update_is_shown_once_and_in_order(
-    reading: Page, seqs: list[int], chance: random.Random
-) -> None:
+def test_each_update_is_shown_once_and_in_order(reading: Page, seqs: list[int], chance: random.Random) -> None:
     reader = Reader(reading)
     reader.give(*letters(*seqs))
     reader.wait(HOLD)
@@ -278,7 +278,7 @@ def test_whatever_comes_each_update_is_shown_once_and_in_order(
     assert reader.text == shown
 
 
-# Over the official bridge.
+# With the official bridge.
 
 
 @pytest.fixture
@@ -302,13 +302,13 @@ def follow(page: Page, channel: str, **options: Any) -> None:
 
 
 def seen(page: Page, count: int) -> list[tuple[str, Any]]:
-    """Waits for so many calls of the handlers, and says what each brought."""
+    """Wait for this number of handler calls, and return their arguments."""
     page.wait_for_function("count => window.seen.it.length >= count", arg=count)
     brought = {"onUpdate": "value", "onEnd": "error", "onGap": "to"}
     return [(handler, event.get(brought[handler])) for handler, event in page.evaluate("window.seen.it")]
 
 
-def test_what_the_client_sends_again_is_shown_once(page: Page, emulator: Emulator, channel: str) -> None:
+def test_retried_publishes_are_shown_once(page: Page, emulator: Emulator, channel: str) -> None:
     follow(page, channel)
     with RealtimeClient(emulator.url) as client:
         live = client.for_invocation({"x-forge-invocation-id": "invocation-123"})
@@ -321,7 +321,7 @@ def test_what_the_client_sends_again_is_shown_once(page: Page, emulator: Emulato
     assert seen(page, 4) == [("onUpdate", "a"), ("onUpdate", "ab"), ("onUpdate", "abc"), ("onEnd", None)]
 
 
-def test_what_the_client_streams_is_shown_exactly_whatever_fails(page: Page, emulator: Emulator, channel: str) -> None:
+def test_stream_of_the_client_is_shown_exactly_despite_faults(page: Page, emulator: Emulator, channel: str) -> None:
     chance = random.Random(7)
     words = [chance.choice('aß🙂"\n') + f"{number} " for number in range(600)]
     faults: list[dict[str, Any]] = [
@@ -354,14 +354,14 @@ def test_what_the_client_streams_is_shown_exactly_whatever_fails(page: Page, emu
     assert sum(stream.duplicates for stream in emulator.streams) > 0
 
 
-def test_a_loss_is_told_and_the_stream_goes_on(page: Page, api: Api, channel: str) -> None:
+def test_loss_is_reported_and_the_stream_continues(page: Page, api: Api, channel: str) -> None:
     follow(page, channel)
     for payload in letters(0, 3, 4):
         api.publish(channel, payload)
     assert seen(page, 4) == [("onUpdate", "a"), ("onGap", 2), ("onUpdate", "ad"), ("onUpdate", "ade")]
 
 
-def test_a_page_that_is_reloaded_in_mid_stream_gets_it_whole_by_replay(page: Page, api: Api, channel: str) -> None:
+def test_reloaded_page_gets_the_whole_stream_by_replay(page: Page, api: Api, channel: str) -> None:
     follow(page, channel)
     for payload in letters(0, 1):
         api.publish(channel, payload)
@@ -381,7 +381,7 @@ def test_a_page_that_is_reloaded_in_mid_stream_gets_it_whole_by_replay(page: Pag
     assert seen(page, 2) == [("onGap", 3), ("onUpdate", "e")]
 
 
-def test_a_global_stream(page: Page, api: Api, channel: str) -> None:
+def test_global_stream_is_received(page: Page, api: Api, channel: str) -> None:
     follow(page, channel, isGlobal=True)
     api.publish(channel, letters(0)[0])
     api.publish_global(channel, envelope(0, {"done": 1}, merge="latest"))
@@ -392,22 +392,22 @@ def test_a_global_stream(page: Page, api: Api, channel: str) -> None:
     assert len(seen(page, 1)) == 1
 
 
-def test_a_subscription_that_is_refused_is_rejected(page: Page, channel: str) -> None:
+def test_refused_subscription_rejects(page: Page, channel: str) -> None:
     with pytest.raises(Error, match="INVALID_TOKEN"):
         follow(page, channel, token="nonsense")
 
 
-# What is shipped.
+# The shipped files.
 
 
 @pytest.mark.parametrize("name", ["streams.js", "streams.d.ts"])
-def test_the_emulator_serves_what_the_wheel_ships(own: Api, name: str) -> None:
-    answer = own.get(f"/{name}")
-    assert answer.content == (SHIPPED / name).read_bytes()
-    assert answer.headers["content-type"].startswith("text/javascript")
+def test_emulator_serves_the_module_of_the_wheel(own: Api, name: str) -> None:
+    response = own.get(f"/{name}")
+    assert response.content == (SHIPPED / name).read_bytes()
+    assert response.headers["content-type"].startswith("text/javascript")
 
 
-def test_the_types_name_what_the_module_exports_and_it_needs_nothing_but_the_bridge() -> None:
+def test_types_match_the_exports_and_only_the_bridge_is_imported() -> None:
     module, types = ((SHIPPED / name).read_text(encoding="utf-8") for name in ("streams.js", "streams.d.ts"))
     exported = re.findall(r"^export (?:function|const|class) (\w+)", module, re.MULTILINE)
     assert exported == ["onStream", "onGlobalStream"]
@@ -417,7 +417,7 @@ def test_the_types_name_what_the_module_exports_and_it_needs_nothing_but_the_bri
     assert set(re.findall(r"(on\w+)\?\(", handlers)) == set(re.findall(r'call\("(\w+)"', module))
 
 
-# Each line with `wrong` must be refused.
+# The compiler must reject each line with `wrong`.
 TYPED = """
 import { type StreamUpdate, onGlobalStream, onStream } from "./streams";
 
@@ -448,7 +448,7 @@ export async function show(): Promise<string[]> {
 
 
 @pytest.mark.timeout(300)
-def test_the_types_are_those_of_an_app_in_typescript(site: Site, tmp_path: Path) -> None:
+def test_types_check_in_a_typescript_app(site: Site, tmp_path: Path) -> None:
     (tmp_path / "streams.d.ts").write_bytes((SHIPPED / "streams.d.ts").read_bytes())
     expecting = re.sub(r"^(.*)// wrong$", r"// @ts-expect-error\n\1", TYPED, flags=re.MULTILINE)
     (tmp_path / "page.ts").write_text(expecting, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Streams, put together from what was published: `Emulator.streams`, and the console."""
+"""Streams reassembled from their publishes: `Emulator.streams`, and the console."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def assembled(*payloads: str) -> list[_streams.RecordedStream]:
     return streams.records()
 
 
-def test_a_stream_is_put_together_from_its_publishes(own: Api, channel: str) -> None:
+def test_stream_is_reassembled_from_its_publishes(own: Api, channel: str) -> None:
     own.publish(channel, envelope(0, "Hel", updates=3))
     own.publish(channel, "another event")
     [stream] = own.emulator.streams
@@ -46,7 +46,7 @@ def test_a_stream_is_put_together_from_its_publishes(own: Api, channel: str) -> 
     assert own.emulator.streams == []
 
 
-def test_streams_are_apart_by_their_ids_and_by_where_they_are_published(own: Api, channel: str) -> None:
+def test_streams_are_separate_by_id_and_address(own: Api, channel: str) -> None:
     own.publish(channel, envelope(0, "a"))
     own.publish(channel, envelope(0, "b", stream=OTHER))
     own.publish_global(channel, envelope(0, "c"))
@@ -67,30 +67,30 @@ def test_streams_are_apart_by_their_ids_and_by_where_they_are_published(own: Api
         ("batch", [[1, 2], [], [3]], [1, 2, 3]),
     ],
 )
-def test_each_way_to_merge_has_its_value(merge: str, data: list[Any], value: Any) -> None:
+def test_each_merge_kind_has_its_value(merge: str, data: list[Any], value: Any) -> None:
     [stream] = assembled(*(envelope(seq, each, merge=merge) for seq, each in enumerate(data)))
     assert stream.value == value
 
 
-def test_an_end_alone_has_no_value_and_an_error_is_told() -> None:
+def test_end_alone_has_no_value_and_carries_the_error() -> None:
     [stream] = assembled(envelope(0, end=True, error="TimeoutError"))
     assert (stream.value, stream.ended, stream.error) == (None, True, "TimeoutError")
 
 
-def test_what_comes_again_counts_once_and_what_is_missing_is_named() -> None:
+def test_duplicates_count_once_and_gaps_are_named() -> None:
     [stream] = assembled(*(envelope(seq, str(seq), updates=10) for seq in (1, 1, 2, 6, 5, 9, 5)))
     assert stream.value == "12569"
     assert (stream.updates, stream.operations, stream.duplicates) == (50, 7, 2)
     assert stream.gaps == ((0, 0), (3, 4), (7, 8))
 
 
-def test_an_older_state_does_not_replace_a_newer_one() -> None:
+def test_older_state_does_not_replace_a_newer_one() -> None:
     [stream] = assembled(*(envelope(seq, seq, merge="latest") for seq in (0, 2, 1)))
     assert stream.value == 2
 
 
 @given(st.lists(st.text(max_size=5), min_size=1, max_size=20), st.randoms(use_true_random=False))
-def test_whatever_the_order_and_however_often_it_comes_to_the_same(texts: list[str], chance: random.Random) -> None:
+def test_order_and_duplicates_do_not_change_the_value(texts: list[str], chance: random.Random) -> None:
     payloads = [envelope(seq, text) for seq, text in enumerate(texts)]
     again = chance.choices(payloads, k=chance.randrange(10))
     sent = [*payloads, *again]
@@ -101,23 +101,23 @@ def test_whatever_the_order_and_however_often_it_comes_to_the_same(texts: list[s
 
 
 @pytest.mark.parametrize("payload", NO_ENVELOPES)
-def test_what_is_no_envelope_is_of_no_stream(payload: str) -> None:
+def test_payload_that_is_not_an_envelope_is_not_in_a_stream(payload: str) -> None:
     assert assembled(payload) == []
 
 
-def test_only_so_many_streams_and_so_much_of_them_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_streams_are_bounded_in_number_and_size(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_streams, "STREAM_LIMIT", 3)
     ids = [stream.id for stream in assembled(*(envelope(0, "x", stream=str(number)) for number in range(5)))]
     assert ids == ["2", "3", "4"]
     monkeypatch.setattr(_streams, "SIZE_LIMIT", 1000)
     large = [envelope(seq, "x" * 400, stream=name) for name, seq in [("a", 0), ("b", 0), ("b", 0), ("b", 1), ("b", 2)]]
     assert [(stream.id, len(stream.value)) for stream in assembled(*large)] == [("b", 1200)]
-    # Of a state only the last is kept.
+    # Only the last state is kept.
     states = [envelope(seq, "x" * 300, merge="latest", stream=name) for seq in range(5) for name in "ab"]
     assert [stream.id for stream in assembled(*states)] == ["a", "b"]
 
 
-def test_a_client_that_sends_again_what_arrived_is_seen(realtime_emulator: Emulator, api_of: Any) -> None:
+def test_retried_publishes_are_counted_as_duplicates(realtime_emulator: Emulator, api_of: Any) -> None:
     api = api_of(realtime_emulator)
     realtime_emulator.fail_next(status=500, delivered=True)
     for _ in range(2):
@@ -130,7 +130,7 @@ def streams_of(console: Console) -> Locator:
     return console.page.get_by_role("list", name="Streams").get_by_role("listitem")
 
 
-def test_the_console_shows_text_that_grows(own: Api, console: Console, channel: str) -> None:
+def test_console_shows_growing_text(own: Api, console: Console, channel: str) -> None:
     expect(console.page.locator("#streams-card")).to_be_hidden()
     own.publish(channel, envelope(0, "Hel", updates=3))
     item = streams_of(console)
@@ -148,9 +148,7 @@ def test_the_console_shows_text_that_grows(own: Api, console: Console, channel: 
     expect(console.page.locator("#streams-card")).to_be_hidden()
 
 
-def test_the_console_shows_the_end_of_long_text_and_the_last_streams_first(
-    own: Api, console: Console, channel: str
-) -> None:
+def test_console_shows_the_end_of_long_text_and_newest_streams_first(own: Api, console: Console, channel: str) -> None:
     own.publish(channel, envelope(0, "beginning " + "x" * 600 + " end"))
     item = streams_of(console)
     expect(item.locator("pre")).to_contain_text("x end")
@@ -160,7 +158,7 @@ def test_the_console_shows_the_end_of_long_text_and_the_last_streams_first(
     expect(item.locator("pre").first).to_have_text("later")
 
 
-def test_the_console_shows_progress_that_moves(own: Api, console: Console, channel: str) -> None:
+def test_console_shows_progress(own: Api, console: Console, channel: str) -> None:
     own.publish(channel, envelope(0, {"done": 1, "of": 4}, merge="latest"))
     bar = streams_of(console).locator(".bar > div")
     expect(bar).to_have_attribute("style", "width: 25%;")
@@ -173,7 +171,7 @@ def test_the_console_shows_progress_that_moves(own: Api, console: Console, chann
     expect(bar).to_have_count(0)
 
 
-def test_the_console_shows_what_went_wrong(own: Api, console: Console, channel: str) -> None:
+def test_console_shows_gaps_and_errors(own: Api, console: Console, channel: str) -> None:
     for seq in (1, 1, 4):
         own.publish(channel, envelope(seq, ["item"], merge="batch"))
     own.publish(channel, envelope(5, end=True, merge="batch", error="TimeoutError"))
@@ -192,7 +190,7 @@ def test_streams_stay_within_the_window(own: Api, open_console: Any, width: int)
     assert console.page.evaluate("document.scrollingElement.scrollWidth <= innerWidth")
 
 
-def test_streams_are_in_the_state(own: Api, channel: str) -> None:
+def test_state_has_the_streams(own: Api, channel: str) -> None:
     own.publish(channel, envelope(0, {"share": 1}, merge="reduce", updates=7))
     [stream] = own.get("/_emulator/state").json()["streams"]
     assert json.loads(stream.pop("shown")) == {"share": 1}

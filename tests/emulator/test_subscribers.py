@@ -1,4 +1,4 @@
-"""The WebSocket protocol, and who may connect."""
+"""The WebSocket protocol, and the pages that may connect."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ def end(connection: ClientConnection) -> Close:
     return closed.value.rcvd
 
 
-def test_the_documented_conversation(api: Api, channel: str) -> None:
+def test_websocket_follows_the_documented_protocol(api: Api, channel: str) -> None:
     with raw(api) as connection:
         connection.send(json.dumps({"channel": channel, "isGlobal": False, "options": {"contextOverrides": ["issue"]}}))
         assert json.loads(connection.recv()) == {"type": "subscribed"}
-        answer = api.publish(channel, "moved", contextOverrides=["issue"]).json()
-        assert json.loads(connection.recv()) == {"type": "event", "channel": channel, "payload": "moved", **answer}
+        result = api.publish(channel, "moved", contextOverrides=["issue"]).json()
+        assert json.loads(connection.recv()) == {"type": "event", "channel": channel, "payload": "moved", **result}
 
 
 def test_only_the_channel_is_required(api: Api, channel: str) -> None:
@@ -66,29 +66,29 @@ def test_only_the_channel_is_required(api: Api, channel: str) -> None:
         ('{"channel": "x", "isGlobal": true, "options": {"contextOverrides": []}}', "has no context; leave it out"),
     ],
 )
-def test_a_malformed_first_message_is_answered_and_ends_the_connection(
+def test_malformed_first_message_is_an_error_and_ends_the_connection(
     api: Api, caplog: pytest.LogCaptureFixture, message: str | bytes, problem: str
 ) -> None:
     with caplog.at_level(logging.WARNING), raw(api) as connection:
         connection.send(message)
-        answer = json.loads(connection.recv(timeout=5))
-        assert answer["type"] == "error"
-        assert answer["code"] == "INVALID_SUBSCRIPTION"
-        assert problem in answer["message"]
+        error = json.loads(connection.recv(timeout=5))
+        assert error["type"] == "error"
+        assert error["code"] == "INVALID_SUBSCRIPTION"
+        assert problem in error["message"]
         assert end(connection).code == 1008
     assert caplog.text == ""
 
 
 @given(message=st.text(max_size=40) | st.binary(max_size=40))
 @settings(deadline=None, max_examples=25)
-def test_noise_is_answered_with_an_error(api: Api, message: str | bytes) -> None:
+def test_noise_is_an_error(api: Api, message: str | bytes) -> None:
     with raw(api) as connection:
         connection.send(message)
         assert json.loads(connection.recv(timeout=5))["type"] == "error"
         assert end(connection).code == 1008
 
 
-def test_a_second_message_is_answered_and_ends_the_subscription(
+def test_second_message_is_an_error_and_ends_the_subscription(
     api: Api, channel: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING), raw(api) as connection:
@@ -105,7 +105,7 @@ def test_a_second_message_is_answered_and_ends_the_subscription(
     ("opcode", "data", "code"),
     [(Opcode.TEXT, b"\xff\xfe", 1007), (Opcode.TEXT, b"x" * (1024 * 1024 + 1), 1009), (Opcode.CONT, b"x", 1002)],
 )
-def test_a_broken_frame_ends_the_connection_without_a_traceback(
+def test_broken_frame_ends_the_connection_without_a_traceback(
     api: Api, channel: str, caplog: pytest.LogCaptureFixture, subscribed: bool, opcode: Opcode, data: bytes, code: int
 ) -> None:
     with caplog.at_level(logging.WARNING), raw(api) as connection:
@@ -119,7 +119,7 @@ def test_a_broken_frame_ends_the_connection_without_a_traceback(
     assert api.publish(channel).status_code == 200
 
 
-def test_clients_that_vanish_leave_nothing_behind(own: Api, channel: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_vanished_clients_leave_nothing_behind(own: Api, channel: str, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         for first in (None, json.dumps({"channel": channel})):
             with raw(own) as connection:
@@ -137,7 +137,7 @@ def origins(api: Api) -> tuple[str, list[str]]:
     return f"http://127.0.0.1:{port}", foreign
 
 
-def test_a_page_of_another_origin_is_refused(api: Api, channel: str) -> None:
+def test_page_of_another_origin_is_refused(api: Api, channel: str) -> None:
     _, foreign = origins(api)
     for origin in foreign:
         with pytest.raises(InvalidStatus) as refused, raw(api, origin=origin):
@@ -145,13 +145,13 @@ def test_a_page_of_another_origin_is_refused(api: Api, channel: str) -> None:
         assert refused.value.response.status_code == 403
         assert json.loads(refused.value.response.body)["code"] == "CROSS_ORIGIN"
         for path in ("/_emulator/faults", "/forge/realtime/v1/publish"):
-            answer = api.post(path, {"status": 500}, headers={"Origin": origin})
-            assert answer.status_code == 403
-            assert "own address" in answer.json()["message"]
+            response = api.post(path, {"status": 500}, headers={"Origin": origin})
+            assert response.status_code == 403
+            assert "own address" in response.json()["message"]
     assert api.publish(channel).status_code == 200
 
 
-def test_a_page_of_the_own_origin_is_served(own: Api, channel: str) -> None:
+def test_page_of_the_own_origin_is_served(own: Api, channel: str) -> None:
     origin, _ = origins(own)
     with raw(own, origin=origin) as connection:
         connection.send(json.dumps({"channel": channel}))
@@ -159,22 +159,22 @@ def test_a_page_of_the_own_origin_is_served(own: Api, channel: str) -> None:
     assert own.post("/_emulator/faults", {"status": 500}, headers={"Origin": origin}).status_code == 200
 
 
-def test_a_domain_name_that_points_here_is_not_the_own_origin(api: Api) -> None:
+def test_domain_name_that_points_here_is_not_the_own_origin(api: Api) -> None:
     port = api.emulator.url.rpartition(":")[2]
     for name, status in [(f"evil.example:{port}", 403), (f"localhost:{port}", 400), ("[::1", 403)]:
-        answer = api.post("/_emulator/faults", {}, headers={"Origin": f"http://{name}", "Host": name})
-        assert answer.status_code == status, name
+        response = api.post("/_emulator/faults", {}, headers={"Origin": f"http://{name}", "Host": name})
+        assert response.status_code == status, name
 
 
 @pytest.mark.parametrize(
     "path", ["/", "/_emulator/state", "/_emulator/feed", "/_emulator/context", "/_emulator/subscribe"]
 )
-def test_a_domain_name_that_points_here_shows_nothing_even_without_an_origin(own: Api, path: str) -> None:
-    """A browser sends no Origin with a GET to what it takes for the page's own server."""
+def test_domain_name_that_points_here_shows_nothing_even_without_origin(own: Api, path: str) -> None:
+    """A browser sends no Origin with a GET to the page's supposed own server."""
     for name in ("evil.example:7072", "evil.example", "127.0.0.1.evil.example", "localhost.evil.example", "com."):
-        answer = httpx.get(own.emulator.url + path, headers={"Host": name}, trust_env=False)
-        assert (answer.status_code, answer.json()["code"]) == (403, "FOREIGN_HOST"), name
-        assert "http://127.0.0.1" in answer.json()["message"]
+        response = httpx.get(own.emulator.url + path, headers={"Host": name}, trust_env=False)
+        assert (response.status_code, response.json()["code"]) == (403, "FOREIGN_HOST"), name
+        assert "http://127.0.0.1" in response.json()["message"]
 
 
 @pytest.mark.parametrize(
@@ -189,10 +189,10 @@ def test_a_domain_name_that_points_here_shows_nothing_even_without_an_origin(own
         "a.localhost",
     ],
 )
-def test_a_local_name_is_served(api: Api, name: str) -> None:
+def test_local_name_is_served(api: Api, name: str) -> None:
     assert httpx.get(api.emulator.url + "/_emulator/state", headers={"Host": name}, trust_env=False).status_code == 200
 
 
-def test_the_operations_are_served_under_every_name(api: Api, channel: str) -> None:
+def test_operations_are_served_under_every_name(api: Api, channel: str) -> None:
     body = {"name": channel, "payload": "x"}
     assert api.post("/forge/realtime/v1/publish", body, headers={"Host": "emulator.example"}).status_code == 200

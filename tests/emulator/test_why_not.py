@@ -1,4 +1,4 @@
-"""What is said when an expected event did not come: each near match, and what to do about it."""
+"""Explanations of a missing event: each near miss, and what to do about it."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from tests.emulator.api import Api
 
 
 def why(api: Api, publish: Callable[[], object], channel: str = "board-42", **subscription: Any) -> str:
-    """What a subscriber is told that has got nothing."""
+    """Return the explanation for a subscriber that got nothing."""
     with api.emulator.subscribe(channel, **subscription) as subscribed:
         publish()
         with pytest.raises(TimeoutError) as timeout:
             subscribed.receive(timeout=0)
-    said = str(timeout.value)
-    first, _, rest = said.partition("\n")
+    explanation = str(timeout.value)
+    first, _, rest = explanation.partition("\n")
     assert first == f"No event on channel '{channel}' within 0 s."
     return rest
 
 
-def test_nothing_was_published_and_nothing_called(own: Api) -> None:
-    said = why(own, lambda: None)
-    assert said.startswith("Since it was subscribed, nothing was published.\nNo call came either.")
-    assert "FORGE_EGRESS_PROXY_URL" in said
+def test_no_publish_and_no_call(own: Api) -> None:
+    explanation = why(own, lambda: None)
+    assert explanation.startswith("Since the subscription began, nothing was published.\nNo call came either.")
+    assert "FORGE_EGRESS_PROXY_URL" in explanation
 
 
-def test_nothing_was_published_but_something_called(own: Api) -> None:
-    assert why(own, lambda: own.sign("board-42")) == "Since it was subscribed, nothing was published."
+def test_no_publish_but_calls(own: Api) -> None:
+    assert why(own, lambda: own.sign("board-42")) == "Since the subscription began, nothing was published."
 
 
 @pytest.mark.parametrize(
@@ -41,83 +41,90 @@ def test_nothing_was_published_but_something_called(own: Api) -> None:
         ("board_42", "the subscription is on 'board-42'."),
     ],
 )
-def test_the_channel_is_spelt_otherwise(own: Api, channel: str, difference: str) -> None:
-    said = why(own, lambda: own.publish(channel))
-    assert said.startswith("Published since it was subscribed, but not to it:\n")
-    assert f"  publish on '{channel}': {difference}" in said
+def test_channel_name_differs_slightly(own: Api, channel: str, difference: str) -> None:
+    explanation = why(own, lambda: own.publish(channel))
+    assert explanation.startswith("Published since the subscription began, but to other addresses:\n")
+    assert f"  publish on '{channel}': {difference}" in explanation
 
 
-def test_the_channel_is_quite_another(own: Api) -> None:
-    said = why(own, lambda: (own.publish("news"), own.publish_global("alerts")))
-    assert said == (
-        "Since it was subscribed, events were published on 'alerts', 'news', which is not like its channel."
+def test_channel_name_differs_entirely(own: Api) -> None:
+    explanation = why(own, lambda: (own.publish("news"), own.publish_global("alerts")))
+    assert explanation == (
+        "Since the subscription began, events were published on other channels only: 'alerts', 'news'."
     )
 
 
-def test_scoped_and_global(own: Api) -> None:
-    said = why(own, lambda: own.publish("board-42"), is_global=True)
-    assert "publish on 'board-42': the subscription is global, and gets only what publish_global sends." in said
-    said = why(own, lambda: own.publish_global("board-42"))
-    assert "publish_global on 'board-42': the subscription is scoped, and gets only what publish sends" in said
-    assert "(is_global=True, or listen --global, gets this)" in said
+def test_scoped_and_global_differ(own: Api) -> None:
+    explanation = why(own, lambda: own.publish("board-42"), is_global=True)
+    assert "publish on 'board-42': the subscription is global, and gets only what publish_global sends." in explanation
+    explanation = why(own, lambda: own.publish_global("board-42"))
+    assert "publish_global on 'board-42': the subscription is scoped, and gets only what publish sends" in explanation
+    assert "(is_global=True, or listen --global, gets this)" in explanation
 
 
-def test_the_default_scope_differs(own: Api) -> None:
+def test_default_scope_differs(own: Api) -> None:
     own.emulator.register(invocations={"inv-1": {"module": "panel", "context": {"issue": "DEMO-1"}}})
-    said = why(own, lambda: own.publish("board-42"))
+    explanation = why(own, lambda: own.publish("board-42"))
     assert (
         'published in the default scope [module panel issue="DEMO-1"],'
         " and the subscription is in the default scope [module default-module];"
         " the subscription is in the default context (subscribe with the invocation= that is meant)."
-    ) in said
-    said = why(own, lambda: own.publish("board-42", authorization="Forge id=inv-2"), invocation="inv-1")
+    ) in explanation
+    explanation = why(own, lambda: own.publish("board-42", authorization="Forge id=inv-2"), invocation="inv-1")
     assert (
-        "; the publisher is in the default context (is its invocation registered, under the id that was sent?)." in said
+        "; the publisher is in the default context (is its invocation registered, under the id that was sent?)."
+        in explanation
     )
     own.emulator.register(invocations={"inv-2": {"module": "page"}})
-    said = why(own, lambda: own.publish("board-42", authorization="Forge id=inv-2"), invocation="inv-1")
-    assert "; each side is in the context of its invocation." in said
+    explanation = why(own, lambda: own.publish("board-42", authorization="Forge id=inv-2"), invocation="inv-1")
+    assert "; each side is in the context of its invocation." in explanation
 
 
-def test_the_overrides_differ(own: Api) -> None:
+def test_overrides_differ(own: Api) -> None:
     own.emulator.register(default={"context": {"issue": "DEMO-1", "project": "DEMO"}})
-    said = why(own, lambda: own.publish("board-42", contextOverrides=["project"]), context_overrides=["issue"])
-    assert 'published in the context overrides [project="DEMO"]' in said
-    assert 'the subscription is in the context overrides [issue="DEMO-1"]' in said
+    explanation = why(own, lambda: own.publish("board-42", contextOverrides=["project"]), context_overrides=["issue"])
+    assert 'published in the context overrides [project="DEMO"]' in explanation
+    assert 'the subscription is in the context overrides [issue="DEMO-1"]' in explanation
 
 
 def test_only_one_side_has_overrides(own: Api) -> None:
-    said = why(own, lambda: own.publish("board-42"), context_overrides=[])
-    assert "in the default scope [module default-module], and the subscription is in the context overrides []" in said
-    assert "both sides have to give the same context overrides, or none" in said
+    explanation = why(own, lambda: own.publish("board-42"), context_overrides=[])
+    assert (
+        "in the default scope [module default-module], and the subscription is in the context overrides []"
+        in explanation
+    )
+    assert "both sides have to give the same context overrides, or none" in explanation
 
 
-def test_the_installation_differs(own: Api) -> None:
+def test_installation_differs(own: Api) -> None:
     own.emulator.register(invocations={"inv-1": {"installation": "i-1"}})
-    said = why(own, lambda: own.publish("board-42"))
-    assert "it is in the installation 'i-1', and the subscription in 'default-installation'" in said
-    assert "invocation=" in said
+    explanation = why(own, lambda: own.publish("board-42"))
+    assert "it is in the installation 'i-1', and the subscription in 'default-installation'" in explanation
+    assert "invocation=" in explanation
 
 
-def test_the_claims_differ_and_are_not_shown(own: Api) -> None:
+def test_claims_differ_and_are_not_shown(own: Api) -> None:
     red, blue = own.sign("board-42", {"team": "secret-red"}), own.sign("board-42", {"team": "secret-blue"})
-    said = why(own, lambda: own.publish("board-42", "secret", token=red), token=blue)
-    assert "publish on 'board-42': the claims of the two tokens differ" in said
-    assert "secret" not in said
+    explanation = why(own, lambda: own.publish("board-42", "secret", token=red), token=blue)
+    assert "publish on 'board-42': the claims of the two tokens differ" in explanation
+    assert "secret" not in explanation
 
 
 def test_only_one_side_has_a_token(own: Api) -> None:
     token = own.sign("board-42")
-    said = why(own, lambda: own.publish("board-42", token=token))
-    assert "the event has a token and the subscription has none; both need one with equal claims, or neither" in said
-    said = why(own, lambda: own.publish("board-42"), token=token)
-    assert "the subscription has a token and the event has none" in said
+    explanation = why(own, lambda: own.publish("board-42", token=token))
+    assert (
+        "the event has a token and the subscription has none; both need one with equal claims, or neither"
+        in explanation
+    )
+    explanation = why(own, lambda: own.publish("board-42"), token=token)
+    assert "the subscription has a token and the event has none" in explanation
 
 
-def test_all_differences_are_said_together(own: Api) -> None:
-    said = why(own, lambda: own.publish("Board-42"), is_global=True, token=own.sign("board-42"))
-    assert said.splitlines() == [
-        "Published since it was subscribed, but not to it:",
+def test_all_differences_are_named_together(own: Api) -> None:
+    explanation = why(own, lambda: own.publish("Board-42"), is_global=True, token=own.sign("board-42"))
+    assert explanation.splitlines() == [
+        "Published since the subscription began, but to other addresses:",
         "  publish on 'Board-42':",
         "    the subscription is on 'board-42', and names are case-sensitive.",
         "    the subscription is global, and gets only what publish_global sends.",
@@ -125,27 +132,27 @@ def test_all_differences_are_said_together(own: Api) -> None:
     ]
 
 
-def test_it_was_published_too_early(own: Api) -> None:
+def test_event_was_published_too_early(own: Api) -> None:
     own.publish("board-42")
     own.emulator.advance(1)
-    said = why(own, lambda: None)
-    assert "Before it was subscribed, 1 event(s) were published to it. Subscribe first, or ask for them" in said
-    assert "replay_seconds" in said
-    assert "No call came" not in said
+    explanation = why(own, lambda: None)
+    assert (
+        "Before the subscription began, 1 event(s) were published to it. Subscribe first, or replay them" in explanation
+    )
+    assert "replay_seconds" in explanation
+    assert "No call came" not in explanation
 
 
-def test_all_that_came_was_received(own: Api) -> None:
+def test_all_arrived_events_were_received(own: Api) -> None:
     with own.emulator.subscribe("board-42") as subscription:
         own.publish("board-42")
         own.publish("news")
         subscription.receive()
-        with pytest.raises(
-            TimeoutError, match=r"1 event\(s\) were published to it, and all that have arrived were rec"
-        ):
+        with pytest.raises(TimeoutError, match=r"1 event\(s\) were published to it\. All that arrived were rec"):
             subscription.receive(timeout=0)
 
 
-def test_calls_that_failed_are_told_with_their_reasons(own: Api) -> None:
+def test_failed_calls_are_named_with_their_reasons(own: Api) -> None:
     expired = own.sign("board-42")
     own.emulator.advance(4000)
 
@@ -156,20 +163,20 @@ def test_calls_that_failed_are_told_with_their_reasons(own: Api) -> None:
         own.publish("board-42")
         own.post("/forge/realtime/v1/publish", {"name": "board-42"}, None)
 
-    said = why(own, fail)
-    assert "publish on 'board-42', answered 400: Realtime token validation failed: TOKEN_EXPIRED" in said
-    assert "answered 400: INVALID_REQUEST: publish needs the id of an invocation" in said
-    assert "answered 503: INJECTED_FAULT: The emulator was asked to answer this call with status 503" in said
-    assert "publish, answered 401: UNAUTHORIZED: the header" in said
+    explanation = why(own, fail)
+    assert "publish on 'board-42', answered 400: Realtime token validation failed: TOKEN_EXPIRED" in explanation
+    assert "answered 400: INVALID_REQUEST: publish needs the id of an invocation" in explanation
+    assert "answered 503: INJECTED_FAULT: The emulator was asked to answer this call with status 503" in explanation
+    assert "publish, answered 401: UNAUTHORIZED: the header" in explanation
 
 
-def test_of_many_only_the_last_are_told(own: Api) -> None:
+def test_only_the_last_are_named(own: Api) -> None:
     own.emulator.change(limit=None)
-    said = why(own, lambda: [own.publish(f"board-42{letter}") for letter in "abcdefghij"])
-    assert [line.split("'")[1] for line in said.splitlines()[1:]] == [f"board-42{letter}" for letter in "fghij"]
+    explanation = why(own, lambda: [own.publish(f"board-42{letter}") for letter in "abcdefghij"])
+    assert [line.split("'")[1] for line in explanation.splitlines()[1:]] == [f"board-42{letter}" for letter in "fghij"]
 
 
-def test_what_is_missing_for_the_same_reason_is_told_once(own: Api) -> None:
+def test_events_missing_for_the_same_reason_are_named_once(own: Api) -> None:
     def stream() -> None:
         own.publish("Board-42")
         for _ in range(20):
@@ -180,32 +187,34 @@ def test_what_is_missing_for_the_same_reason_is_told_once(own: Api) -> None:
     assert twenty.startswith("  20 times: publish_global on 'board-42': ")
 
 
-def test_calls_over_the_limit_are_told_once_with_their_number(own: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_calls_over_the_limit_are_named_once_with_their_number(own: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("forge_realtime_emulator._platform.clock.time", SimpleNamespace(time=lambda: 1_800_000_000.0))
 
     def stream() -> None:
         for _ in range(60):
             own.publish_global("board-42")
 
-    said = why(own, stream).splitlines()
-    assert said[0].startswith("Published since it was subscribed")
-    # The subscription was an operation too.
-    assert said[1].startswith("  49 times: publish_global on 'board-42': the subscription is scoped, and gets only")
-    assert said[2:] == [
-        "Calls that failed since it was subscribed:",
+    explanation = why(own, stream).splitlines()
+    assert explanation[0].startswith("Published since the subscription began")
+    # The subscription counts as an operation too.
+    assert explanation[1].startswith(
+        "  49 times: publish_global on 'board-42': the subscription is scoped, and gets only"
+    )
+    assert explanation[2:] == [
+        "Failed calls since the subscription began:",
         (
-            "  11 times: publish_global on 'board-42', answered 429: RATE_LIMIT_EXCEEDED: Over 50 operations per second for the"
-            " installation; nothing was done. Back off and try again."
+            "  11 times: publish_global on 'board-42', answered 429: RATE_LIMIT_EXCEEDED: Over 50 operations per second"
+            " for the installation; nothing was done. Back off and retry."
         ),
     ]
 
 
-def test_of_many_channels_only_some_are_named(own: Api) -> None:
-    said = why(own, lambda: [own.publish(f"{letter * 9}") for letter in "abcdefgh"])
-    assert said.endswith("'ccccccccc', 'ddddddddd', 'eeeeeeeee' and 3 more, which is not like its channel.")
+def test_only_some_of_many_channels_are_named(own: Api) -> None:
+    explanation = why(own, lambda: [own.publish(f"{letter * 9}") for letter in "abcdefgh"])
+    assert explanation.endswith("'ccccccccc', 'ddddddddd', 'eeeeeeeee' and 3 more.")
 
 
-def test_what_was_before_the_subscription_is_not_told(own: Api) -> None:
+def test_earlier_calls_are_not_named(own: Api) -> None:
     own.publish("Board-42")
     own.publish("board-42", authorization="Forge installationId=i-1")
     own.emulator.advance(1)
@@ -213,7 +222,7 @@ def test_what_was_before_the_subscription_is_not_told(own: Api) -> None:
 
 
 def unheard(api: Api, caplog: pytest.LogCaptureFixture) -> list[str]:
-    """What is logged of an event that reached nobody, after the line that says so; the console gets the same."""
+    """Return the logged near misses of an event that reached nobody. The console gets the same."""
     first, *rest = [record.getMessage() for record in caplog.records]
     assert first.endswith("reached 0 subscriber(s)")
     caplog.clear()
@@ -221,7 +230,7 @@ def unheard(api: Api, caplog: pytest.LogCaptureFixture) -> list[str]:
     return [line.strip() for line in rest]
 
 
-def test_an_event_that_reached_nobody_names_who_was_near(own: Api, caplog: pytest.LogCaptureFixture) -> None:
+def test_event_that_reached_nobody_names_the_near_misses(own: Api, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "forge_realtime_emulator")
     red, blue = own.sign("news", {"team": "secret-red"}), own.sign("news", {"team": "secret-blue"})
     caplog.clear()
@@ -255,7 +264,7 @@ def test_an_event_that_reached_nobody_names_who_was_near(own: Api, caplog: pytes
     assert "secret" not in line
 
 
-def test_who_was_near_is_told_within_bounds(own: Api, caplog: pytest.LogCaptureFixture) -> None:
+def test_near_misses_are_bounded(own: Api, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "forge_realtime_emulator")
     long = "a" * 100_000
     own.emulator.register(invocations={f"i-{number}": {"module": f"m-{number}"} for number in range(7)})
@@ -271,7 +280,7 @@ def test_who_was_near_is_told_within_bounds(own: Api, caplog: pytest.LogCaptureF
     assert lines[5] == "Nor did those of 2 more subscriptions to a channel of that name."
 
 
-def test_what_a_page_publishes_is_in_the_log_too(own: Api, caplog: pytest.LogCaptureFixture) -> None:
+def test_near_misses_of_a_page_are_logged_too(own: Api, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "forge_realtime_emulator")
     own.post("/_emulator/publish", {"channel": "x", "payload": "secret"}, None)
     assert [record.getMessage() for record in caplog.records] == [

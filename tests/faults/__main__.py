@@ -1,4 +1,4 @@
-"""Prints the fault matrix: `make faults`. Exit code 1 if any row is not as expected."""
+"""`make faults`: print the fault matrix. The exit code is 1 if a row is not as expected."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import warnings
 from tests.faults.matrix import FAULTS, run, table
 from tests.support.callers import KINDS
 
-LEGEND = """Faults on real sockets, each met by every attempt of three calls: publishing at least once, publishing at
-most once, and signing a token. `attempts` and `server saw` (complete requests) have a number for each of the three.
+LEGEND = """Faults on real sockets. Every attempt of three calls meets the fault: publishing at least once, publishing
+at most once, and signing a token. `attempts` and `server saw` (complete requests) have one number for each call.
 """
 
 
 def main() -> int:
-    # As pytest has it.
+    # As in pytest.
     warnings.simplefilter("error")
     logging.getLogger("forge_realtime").addHandler(logging.NullHandler())
     began = time.monotonic()

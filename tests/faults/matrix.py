@@ -1,19 +1,18 @@
-"""Every fault, what the client has to make of it, and what runs the one against the other.
+"""The fault matrix: every fault, the outcome that the client must report, and the code that runs them.
 
-The server's own record is the judge: what the client says of an event must never contradict it.
+The server's own record is the judge: the client must never contradict it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import gc
-import os
-import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
 from attrs import evolve
@@ -65,22 +64,22 @@ ACCEPTED, NOT_SENT, REJECTED, UNKNOWN = Delivery.ACCEPTED, Delivery.NOT_SENT, De
 EITHER = (NOT_SENT, UNKNOWN)
 
 MAX_ATTEMPTS = 2
-# Attempts, when the fault is there each time: publishing at_least_once, publishing at_most_once, signing a token.
+# Attempts, if every one meets the fault: publishing at_least_once, publishing at_most_once, signing a token.
 AGAIN = (2, 2, 2)
 IF_HARMLESS = (2, 1, 2)
 NEVER = (1, 1, 1)
-# As the first attempt ended: a matter of timing.
+# The number depends on how the first attempt ended, which is a matter of timing.
 DEPENDS = None
 
 MARGIN = 0.25  # seconds
 PATIENT = RetryPolicy(
     deadline=20, attempt_timeout=10, max_attempts=MAX_ATTEMPTS, backoff_initial=0.001, backoff_max=0.001
 )
-# The second attempt gets what the first left of the deadline.
+# The second attempt gets the rest of the deadline.
 TIMED = evolve(PATIENT, deadline=0.2, attempt_timeout=0.13)
 POLICIES: tuple[Literal["at_least_once", "at_most_once"], ...] = ("at_least_once", "at_most_once", "at_most_once")
 
-# Both operations read it as theirs.
+# A success of both operations.
 FIELDS = {
     "eventId": "event-1",
     "eventTimestamp": "1767225600000",
@@ -95,7 +94,7 @@ ALMOST_NOON = "Mon, 23 Nov 2026 11:59:59.9 GMT"
 HALF_A_MINUTE_LATER = "Mon, 23 Nov 2026 12:00:30 GMT"
 HOUR_EARLIER = "Mon, 23 Nov 2026 11:00:00 GMT"
 TEN_MEGABYTES = 10_000_000
-# More than the buffers of both sides hold.
+# More than the socket buffers of both sides hold.
 LARGE = 20_000_000
 
 
@@ -104,20 +103,20 @@ class Fault:
     """One row.
 
     Attributes:
-        name: For people.
-        behaviour: What the server does with every request; None: nothing listens.
-        delivery: What the client has to say of the event; several where it is a matter of timing.
-        error: What it raises; None: nothing.
+        name: The name in the table.
+        behaviour: The server's behaviour for every request. `None`: nothing listens.
+        delivery: The delivery that the client must report, or several if it is a matter of timing.
+        error: The error that the client must raise. `None`: it must succeed.
         attempts: AGAIN, IF_HARMLESS, NEVER or DEPENDS.
-        record: Whether each attempt is on the server's record as a complete request.
-        delivery_async: With asyncio, where that differs: it does not tell what became of what it was given to write.
-        attempts_async: The same.
-        wait: Seconds before the second attempt, where the server asks for them.
-        first: How the server treats a request before, on the same connection, which must succeed.
+        record: Whether the server records each attempt as a complete request.
+        delivery_async: The delivery with asyncio, if it differs: asyncio does not tell whether written data was sent.
+        attempts_async: The attempts with asyncio, if they differ.
+        wait: The seconds that the server asks the client to wait before the second attempt.
+        first: The server's behaviour for an earlier request on the same connection. That request must succeed.
         large: Whether the request is larger than the buffers of both sides.
-        timed: Whether only the deadline ends it.
-        deaf: Whether no connection comes about.
-        aiohttp: What is expected else with the connections of aiohttp, where that differs.
+        timed: Whether only the deadline ends the attempts.
+        deaf: Whether connecting hangs.
+        aiohttp: Other values of these attributes for aiohttp.
     """
 
     name: str
@@ -153,7 +152,7 @@ def head(*fields: str, code: int = 200) -> bytes:
 
 
 EMPTY = "Content-Length: 0"
-# raw() closes: unsaid, that could meet the next attempt in the midst of its sending.
+# raw() closes. Without this header, the next attempt might already be sending.
 CLOSE = "Connection: close"
 LENGTH = f"Content-Length: {len(BODY)}"
 LONG = "Content-Length: 10000"
@@ -180,14 +179,14 @@ throttled = partial(Fault, delivery=REJECTED, error=RateLimitedError, attempts=A
 refused = partial(Fault, delivery=REJECTED, error=RejectedError, attempts=NEVER, record="must")
 accepted = partial(Fault, delivery=ACCEPTED, error=None, attempts=NEVER, record="must")
 
-# aiohttp refuses more of what is not quite HTTP.
+# aiohttp refuses some responses that are not quite HTTP.
 NO_ANSWER: dict[str, Any] = {"delivery": UNKNOWN, "error": NoResponseError, "attempts": IF_HARMLESS}
 
 FAULTS = (
     # No connection.
     no_connection("nothing listens", None),
     no_connection("no connection comes about", GOOD, error=TimedOutError, deaf=True, timed=True),
-    # It breaks before the request is complete.
+    # The connection breaks before the request is complete.
     incomplete("reset before the request", reset_before),
     incomplete_large("reset before a large request", reset_before, delivery_async=EITHER, attempts_async=DEPENDS),
     incomplete("reset within the headers", reset_in_headers),
@@ -200,7 +199,7 @@ FAULTS = (
     # A connection kept alive.
     accepted("closed idle, before the write", GOOD_AND_CLOSE, first=GOOD_AND_CLOSE),
     incomplete("closed idle, as the client writes", close_unread, first=GOOD),
-    # It breaks after the request.
+    # The connection breaks after the request.
     no_answer("reset after the request", reset_after),
     no_answer("closed after the request", close_after),
     no_answer("closed within the status line", raw(b"HTTP/1.1 20")),
@@ -222,7 +221,7 @@ FAULTS = (
     too_slow("a whole body of no stated length, then byte by byte", slowly(head() + BODY, b" " * 10_000)),
     too_slow("byte by byte in chunks", slowly(CHUNKED, b"1\r\nx\r\n" * 10_000)),
     too_slow("103 for ever", slowly(b"", HINTS * 10_000, 0.0001)),
-    # Refusals, of which the server knows when to come again.
+    # Refusals with a Retry-After.
     throttled("429", refusal(429)),
     throttled("429, Retry-After: 0", refusal(429, Retry_After="0"), wait=0),
     throttled("429, Retry-After: 0.05", refusal(429, Retry_After="0.05"), wait=0.05),
@@ -247,7 +246,7 @@ FAULTS = (
     refused("503, Retry-After: 0.05", refusal(503, Retry_After="0.05"), attempts=AGAIN, wait=0.05),
     refused("503, Retry-After: 10**400", refusal(503, Retry_After=str(10**400))),
     refused("503, a date that is past", refusal(503, Retry_After=HOUR_EARLIER, Date=NOON), attempts=AGAIN, wait=0),
-    # Refusals for good.
+    # Other refusals.
     refused("400", refusal(400)),
     refused("400, byte by byte in the body", slowly(head(LONG, code=400), b" " * 10_000, publishes=False), timed=True),
     refused("errors in a 200", answer(200, {"errors": [{"code": "TOKEN_EXPIRED"}]}, publishes=False)),
@@ -261,7 +260,7 @@ FAULTS = (
     failed("520", status(520)),
     failed("502 with 10 MB of HTML", answer(502, b"<html>" + b"x" * TEN_MEGABYTES)),
     failed("502 with 20 MB of HTML", answer(502, b"<html>" + b"x" * LARGE)),
-    # Answers that cannot be read.
+    # Unreadable responses.
     no_answer("garbage", garbage),
     no_answer("10 MB of garbage", raw(b"x" * TEN_MEGABYTES)),
     no_answer("headers of 200 KB", raw(head("X: " + "x" * 200_000, LENGTH) + BODY)),
@@ -281,7 +280,7 @@ FAULTS = (
     unreadable("10 MB of opening brackets", answer(200, b"[" * TEN_MEGABYTES)),
     unreadable("a number of 10,000 digits", answer(200, b'{"n": ' + b"9" * 10_000 + b"}")),
     Fault("302", status(302, Location="/elsewhere"), UNKNOWN, UnexpectedResponseError, NEVER, "must"),
-    # Odd, but clear.
+    # Unusual, but successful.
     accepted("a property of 10 MB", answer(200, {**FIELDS, "unknown": "x" * TEN_MEGABYTES})),
     accepted("two lengths that agree", raw(head(LENGTH, LENGTH) + BODY), aiohttp=NO_ANSWER),
     accepted("invalid UTF-8 in a header", raw(head("X: \xff\xfe", LENGTH) + BODY)),
@@ -293,7 +292,7 @@ FAULTS = (
 
 @dataclass
 class Row:
-    """What came of a fault, through one client: one entry for each of AGAIN's three."""
+    """The outcome of a fault for one client, with an entry for each of the three calls of AGAIN."""
 
     fault: Fault
     kind: Kind
@@ -303,12 +302,12 @@ class Row:
     saw: list[int] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
-    # Those of them that a busy machine can make.
+    # Problems that a busy machine can cause.
     late: list[str] = field(default_factory=list)
 
 
 def run(fault: Fault, kind: Kind) -> Row:
-    """Runs a fault through a client. What is late counts only when it happens three times in a row."""
+    """Run a fault against a client. Late problems count only if they occur three times in a row."""
     row = _run_once(fault, kind)
     for _ in range(2):
         if row.late and not row.problems:
@@ -335,7 +334,7 @@ def _run_mode(row: Row, mode: int) -> None:
             outcome, seconds = _sync(row, server, url, mode, policy)
         else:
             outcome, seconds = _async(row, row.kind, server, url, mode, policy)
-    # Only now is the record complete: the client gives up sooner than the server.
+    # The record is complete only now: the server notices later than the client.
     received, published = len(server.received) - len(first), len(server.published) - len(first)
     _judge(row, mode, policy, outcome, seconds, received, published)
 
@@ -371,7 +370,7 @@ def _async(
             except Exception as error:  # noqa: BLE001 (it is what _judge finds wrong)
                 outcome = error
             seconds = time.monotonic() - began
-        # A body whose sending or reading was given up is finalized in turns of the loop of its own.
+        # The loop needs some turns to finalize a body that was given up.
         for _ in range(10):
             await asyncio.sleep(0)
         if tasks := asyncio.all_tasks() - {asyncio.current_task()}:
@@ -392,9 +391,9 @@ def _judge(
     row: Row, mode: int, policy: RetryPolicy, outcome: Any, seconds: float, received: int, published: int
 ) -> None:
     fault, asynchronous = row.fault, row.kind != "sync"
-    where = ("at least once", "at most once", "token")[mode]
+    call = ("at least once", "at most once", "token")[mode]
     if isinstance(outcome, Exception) and not isinstance(outcome, ForgeRealtimeError):
-        row.problems.append(f"{where}: {outcome!r} is no ForgeRealtimeError")
+        row.problems.append(f"{call}: {outcome!r} is not a ForgeRealtimeError")
         return
     error = outcome if isinstance(outcome, ForgeRealtimeError) else None
     delivery = error.delivery if error else ACCEPTED
@@ -408,11 +407,11 @@ def _judge(
 
     def expect(holds: bool, problem: str, problems: list[str] = row.problems) -> None:
         if not holds:
-            problems.append(f"{where}: {problem}")
+            problems.append(f"{call}: {problem}")
 
     allowed = fault.delivery if fault.delivery_async is None or not asynchronous else fault.delivery_async
     allowed = allowed if isinstance(allowed, tuple) else (allowed,)
-    # With little time for an attempt, a busy machine may not even have begun to send.
+    # A busy machine may not even begin to send within a short attempt.
     timing = row.late if fault.timed else row.problems
     expect(delivery in allowed, f"delivery is {delivery.name}", timing)
     expect((type(error) if error else None) is fault.error, f"it raised {name}", timing)
@@ -423,7 +422,7 @@ def _judge(
         tries = AGAIN if attempts[0].delivery is NOT_SENT else IF_HARMLESS
     expect(len(attempts) == tries[mode], f"{len(attempts)} attempts", timing)
     if mode == 1:
-        expect(UNKNOWN not in deliveries[:-1], "tried again although it may have arrived")
+        expect(UNKNOWN not in deliveries[:-1], "retried although it may have arrived")
         expect(published <= 1, f"published {published} times")
     if UNKNOWN in deliveries:
         expect(delivery in (UNKNOWN, ACCEPTED), f"{delivery.name} although an attempt ended UNKNOWN")
@@ -431,7 +430,25 @@ def _judge(
         expect(attempts[0].wait == fault.wait, f"waited {attempts[0].wait} s")
         expect(seconds >= fault.wait, "did not wait")
 
-    # What the client says, and the server's own record.
+    _judge_record(expect, fault, delivery, attempts, received, published, timing)
+
+    over = seconds - policy.deadline
+    # A busy machine takes long to encode a large request.
+    expect(over <= MARGIN * (4 if fault.large else 1), f"{over:.2f} s over the deadline", row.late)
+    if isinstance(error, ResponseError):
+        expect(len(error.body) <= 64 * 1024, f"keeps {len(error.body)} bytes")
+
+
+def _judge_record(
+    expect: Callable[..., None],
+    fault: Fault,
+    delivery: Delivery,
+    attempts: tuple[Attempt, ...],
+    received: int,
+    published: int,
+    timing: list[str],
+) -> None:
+    """Compare the client's word with the server's own record."""
     if delivery is NOT_SENT:
         expect(received == 0, "NOT_SENT, and the server received it")
     if delivery is REJECTED:
@@ -443,25 +460,12 @@ def _judge(
     expect(received == 0 or fault.record != "never", f"the server received {received}")
     expect(received <= len(attempts), f"the server received {received} of {len(attempts)}")
 
-    over = seconds - policy.deadline
-    # A busy machine takes its time to encode a large request.
-    expect(over <= MARGIN * (4 if fault.large else 1), f"{over:.2f} s over the deadline", row.late)
-    if isinstance(error, ResponseError):
-        expect(len(error.body) <= 64 * 1024, f"keeps {len(error.body)} bytes")
-
 
 @contextmanager
 def watched_for_leaks(problems: list[str]) -> Iterator[None]:
-    """Notes new file descriptors and watchdogs that are still there afterwards."""
+    """Notes new file descriptors that are still there afterwards."""
     before = open_files()
-    # An unclosed client's sleeps until the deadline of its last call.
-    others = set(threading.enumerate())
     yield
-    for thread in set(threading.enumerate()) - others:
-        if thread.name == "forge-realtime-watchdog":
-            thread.join(1)
-            if thread.is_alive():
-                problems.append("left its watchdog")
     # The server's threads may still be closing theirs.
     until = time.monotonic() + 2
     while (left := open_files() - before) > 0 and time.monotonic() < until:
@@ -472,11 +476,11 @@ def watched_for_leaks(problems: list[str]) -> Iterator[None]:
 
 
 def open_files() -> int:
-    return len(os.listdir("/dev/fd"))
+    return len(list(Path("/dev/fd").iterdir()))
 
 
 def table(rows: list[Row]) -> Iterator[str]:
-    """The rows as lines of text."""
+    """Return the rows as lines of text."""
     heads = ("fault", "client", "delivery", "error", "attempts", "server saw", "seconds")
     lines = [heads, *(_cells(row) for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(heads))]

@@ -1,4 +1,4 @@
-"""Calls that stay in a phase until they are interrupted, interrupts at any moment, and servers that show what became of a client afterwards."""
+"""Calls that stay in a phase until they are interrupted, interrupts at any moment, and checks of the client after."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import json
 import math
 import random
 import signal
-import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -19,24 +18,25 @@ from typing import ParamSpec, Self, TypeVar
 import pytest
 
 from forge_realtime import AsyncRealtimeClient, Attempt, RealtimeClient, RetryPolicy
+from forge_realtime._transports.connection import _Network
 from tests.faults.matrix import LARGE, watched_for_leaks
 from tests.support.fault_server import Behaviour, Connection, FaultServer, answer, http
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-# What the client allows at the same time.
+# The client's maximum.
 CONNECTIONS = 100
-PHASES = ["connecting", "sending", "waiting for the answer", "reading the body", "waiting between attempts"]
+PHASES = ["connecting", "sending", "waiting for the response", "reading the body", "waiting for a retry"]
 
 
 class Calls:
-    """Lets a test wait until calls are in a phase, and makes them stay there."""
+    """Keeps calls in a phase, and lets a test wait until they are there."""
 
     def __init__(self, phase: str) -> None:
         self.phase = phase
         self.payload = "interrupted" + "x" * LARGE * (phase == "sending")
-        # So long that none of it can be what ends a call here.
+        # Long enough to end no call here.
         self.policy = RetryPolicy(deadline=60, attempt_timeout=60, budget=math.inf, on_attempt=self._on_attempt)
         self._in_it = threading.Semaphore(0)
 
@@ -49,7 +49,7 @@ class Calls:
             assert self._in_it.acquire(timeout=30)
 
     def there(self) -> None:
-        """Tells that one more is."""
+        """Reports that one more call is in the phase."""
         self._in_it.release()
 
     async def await_(self, count: int = 1) -> None:
@@ -60,18 +60,18 @@ class Calls:
             self.there()
 
     _connecting = staticmethod(answer(500))
-    _waiting_between_attempts = staticmethod(answer(429, headers={"Retry-After": "30"}, publishes=False))
+    _waiting_for_a_retry = staticmethod(answer(429, headers={"Retry-After": "30"}, publishes=False))
 
     def _sending(self, connection: Connection) -> bool:
         self.there()
         connection.leave()
         return False
 
-    def _waiting_for_the_answer(self, connection: Connection) -> bool:
+    def _waiting_for_the_response(self, connection: Connection) -> bool:
         body = connection.read().body
         self.there()
         connection.stall()
-        # Too late: the client has given up.
+        # The client has given up by now.
         connection.send(echoed(body))
         return True
 
@@ -85,11 +85,11 @@ class Calls:
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Learns when a call begins to connect, and that nothing leaks."""
+        """Reports when a call begins to connect, and checks that nothing leaks."""
         leaks: list[str] = []
         with pytest.MonkeyPatch.context() as patch, watched_for_leaks(leaks):
             if self.phase == "connecting":
-                patch.setattr(socket, "create_connection", self._telling(socket.create_connection))
+                patch.setattr(_Network, "connect_tcp", self._telling(_Network.connect_tcp))
                 connect = self._telling(asyncio.SelectorEventLoop.sock_connect)
                 patch.setattr(asyncio.SelectorEventLoop, "sock_connect", connect)
             yield
@@ -113,13 +113,13 @@ def echoed(body: bytes) -> bytes:
 
 
 def all_together(count: int) -> Behaviour:
-    """Answers nobody until so many requests are in flight."""
+    """Responds when so many requests are in flight."""
     everyone = threading.Barrier(count)
 
     def behave(connection: Connection) -> bool:
         body = connection.read().body
         if json.loads(body)["payload"] not in NUMBERS:
-            # What was still on its way from a call that was interrupted.
+            # Sent by a call that was interrupted.
             return False
         everyone.wait(30)
         connection.send(echoed(body))
@@ -131,11 +131,11 @@ def all_together(count: int) -> Behaviour:
 NUMBERS = [str(number) for number in range(CONNECTIONS)]
 
 
-def use_all_connections(live: RealtimeClient, server: FaultServer, count: int = CONNECTIONS) -> None:
-    server.then = all_together(count)
-    with ThreadPoolExecutor(count) as pool:
-        results = list(pool.map(lambda number: live.publish("board-42", number), NUMBERS[:count]))
-    assert [result.event_id for result in results] == NUMBERS[:count]
+def use_all_connections(live: RealtimeClient, server: FaultServer) -> None:
+    server.then = all_together(CONNECTIONS)
+    with ThreadPoolExecutor(CONNECTIONS) as pool:
+        results = list(pool.map(lambda number: live.publish("board-42", number), NUMBERS))
+    assert [result.event_id for result in results] == NUMBERS
 
 
 async def use_all_connections_async(live: AsyncRealtimeClient, server: FaultServer) -> None:
@@ -145,10 +145,10 @@ async def use_all_connections_async(live: AsyncRealtimeClient, server: FaultServ
 
 
 class Interrupts:
-    """Has SIGINT interrupt the main thread at random moments, where it is `inside`; as a context manager.
+    """Context manager that sends SIGINT to the main thread at random moments, for as long as it is `inside`.
 
     Args:
-        most: Seconds between two signals.
+        most: Maximum time between two signals, in seconds.
     """
 
     def __init__(self, most: float) -> None:
@@ -159,9 +159,9 @@ class Interrupts:
         self._thread = threading.Thread(target=self._interrupt)
 
     def __enter__(self) -> Self:
-        # An interrupt in the finalizer of what another test left could not be raised.
+        # Another test's garbage: an interrupt in its finalizer could not be raised.
         gc.collect()
-        # What measures coverage has a lock of its own, which an interrupt can leave locked for ever.
+        # Coverage has a lock, which an interrupt can leave locked.
         self._trace = sys.gettrace()
         sys.settrace(None)
         self._before = signal.signal(signal.SIGINT, self._handle)

@@ -1,4 +1,4 @@
-"""Every row of the matrix, through both clients and both kinds of connections with asyncio, over real sockets. `make faults` prints it."""
+"""Every row of the fault matrix, through every client, over real sockets. `make faults` prints it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import pytest
 
 from tests.faults.matrix import FAULTS, Fault, run, table
 from tests.support.callers import KINDS, Kind
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -1,4 +1,4 @@
-"""Connections kept alive, of which client and server can be of two minds; and the deadline of connecting."""
+"""Reused connections that the server closes, the number of connections, and the deadline of connecting."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def publish(live: Any) -> Any:
     return live.publish("board-42", "x")
 
 
-def test_the_server_closes_just_when_the_client_writes(caller: Caller) -> None:
+def test_server_closes_while_the_client_writes(caller: Caller) -> None:
     go = threading.Event()
     pause = 0.0
 
@@ -57,7 +57,7 @@ def test_the_server_closes_just_when_the_client_writes(caller: Caller) -> None:
             assert isinstance(first, PublishResult)
             delivery = Delivery.ACCEPTED if isinstance(outcome, PublishResult) else outcome.delivery
             received = len(server.received) - 1
-            # The server never takes a second request on that connection, so what it has it got on another one.
+            # The server never reads a second request on that connection. What it received came on another one.
             assert received == (delivery is Delivery.ACCEPTED)
             seen.add((delivery, server.connections))
     assert not leaks
@@ -65,8 +65,8 @@ def test_the_server_closes_just_when_the_client_writes(caller: Caller) -> None:
     assert seen <= {(Delivery.ACCEPTED, 2), (Delivery.UNKNOWN, 1), (Delivery.NOT_SENT, 1)}
 
 
-def test_the_server_closes_on_a_request_that_it_does_not_read(caller: Caller) -> None:
-    """The other outcome of the race, which the test above may or may not meet."""
+def test_server_closes_on_a_request_that_it_does_not_read(caller: Caller) -> None:
+    """The other outcome of the race, which the test above may not meet."""
 
     def close_unread(connection: Connection) -> bool:
         connection.peer.recv(1)
@@ -85,9 +85,9 @@ def test_the_server_closes_on_a_request_that_it_does_not_read(caller: Caller) ->
     assert len(second.attempts) == len(server.received) == 2
 
 
-def test_connections_that_the_server_has_closed_are_not_used(caller: Caller) -> None:
+def test_closed_connections_are_not_used(caller: Caller) -> None:
     def publish_when_closed(live: Any) -> Any:
-        # The event loop has not seen it either: this does not let it run.
+        # This does not let the event loop run, so it has not seen the end either.
         server.wait_for_closed_connections()
         return publish(live)
 
@@ -100,10 +100,10 @@ def test_connections_that_the_server_has_closed_are_not_used(caller: Caller) -> 
 
 
 @pytest.mark.parametrize("kind", ASYNC_KINDS)
-def test_tasks_together_do_not_use_connections_that_the_server_has_closed(kind: AsyncKind) -> None:
+def test_closed_connections_are_not_used_by_many_tasks(kind: AsyncKind) -> None:
     def close_a_little_later(connection: Connection) -> bool:
         GOOD(connection)
-        # The calls have their answers by then, and the event loop stands still.
+        # The calls have their responses by then, and the event loop is blocked.
         connection.stopping.wait(0.02)
         return False
 
@@ -121,8 +121,8 @@ def test_tasks_together_do_not_use_connections_that_the_server_has_closed(kind: 
 
 
 @pytest.mark.parametrize("kind", ASYNC_KINDS)
-def test_there_are_no_more_connections_than_that(kind: AsyncKind) -> None:
-    calls = Calls("waiting for the answer")
+def test_there_are_at_most_100_connections(kind: AsyncKind) -> None:
+    calls = Calls("waiting for the response")
 
     async def run() -> None:
         async with async_client(kind, server.url, retry=calls.policy) as client:
@@ -142,8 +142,8 @@ def test_there_are_no_more_connections_than_that(kind: AsyncKind) -> None:
         asyncio.run(run())
 
 
-def test_waiting_for_a_connection_and_making_it_have_one_deadline() -> None:
-    """100 calls hang in connecting; the next gets the place of one of them, and hangs in connecting too."""
+def test_waiting_for_a_connection_and_connecting_share_a_deadline() -> None:
+    """100 calls hang while connecting. The next one gets the place of one of them, and hangs too."""
     calls = Calls("connecting")
     with (
         calls.watching(),

@@ -23,6 +23,8 @@ from tests.faults.test_ten_thousand import PUBLISHING, REFUSING, Chaos, echo, se
 from tests.support.fault_server import FaultServer
 from tests.support.streams import Reader
 
+pytestmark = pytest.mark.slow
+
 UPDATES = 10_000
 STREAMS = 4
 UNLIMITED = Quota(per_second=100_000, burst=1000)

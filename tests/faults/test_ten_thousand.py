@@ -1,4 +1,4 @@
-"""10,000 publishes through random faults: the server's own record says whether the client told the truth."""
+"""Thousands of publishes through random faults. The server's record shows whether the client told the truth."""
 
 from __future__ import annotations
 
@@ -34,17 +34,19 @@ from tests.support.fault_server import (
     truncated,
 )
 
+pytestmark = pytest.mark.slow
+
 EVENTS = 10_000
 AT_ONCE = 24
 
 
 def echo(connection: Connection) -> bool:
-    """Publishes, and answers with the event's own id."""
+    """Publish, and respond with the event's own id."""
     connection.send(http(200, json.dumps({"eventId": event_id(connection.read().body)}).encode()))
     return True
 
 
-# With how often each comes, in a thousand.
+# How often each occurs in 1,000 requests.
 PUBLISHING: dict[Behaviour, float] = {
     reset_after: 15,
     close_after: 15,
@@ -75,7 +77,7 @@ WEIGHTS[echo] = 1000 - sum(WEIGHTS.values())
 
 
 class Chaos:
-    """Each time another behaviour; and now and then a connection is reset before a request, new or kept alive."""
+    """Runs a random behaviour for each request, and sometimes resets the connection before one."""
 
     on_accept = True
 
@@ -96,7 +98,7 @@ class Chaos:
 
 @pytest.fixture
 def seed() -> int:
-    """Printed, so that pytest shows it when a test fails. FAULT_SEED repeats the faults."""
+    """The seed of the faults. pytest shows it when a test fails; FAULT_SEED repeats them."""
     seed = int(os.environ.get("FAULT_SEED") or random.SystemRandom().randrange(2**32))
     print(f"FAULT_SEED={seed}")
     return seed
@@ -122,7 +124,7 @@ def test_ten_thousand(kind: Kind, delivery: Literal["at_least_once", "at_most_on
     returned = {event for event, outcome in outcomes.items() if isinstance(outcome, PublishResult)}
     raised = {event: outcome.delivery for event, outcome in outcomes.items() if isinstance(outcome, ForgeRealtimeError)}
 
-    # None is lost or counted twice, and each got its own answer.
+    # No event is lost or counted twice, and each got its own response.
     counts = Counter(raised.values())
     assert len(returned) + counts[Delivery.NOT_SENT] + counts[Delivery.REJECTED] + counts[Delivery.UNKNOWN] == len(
         events
@@ -137,10 +139,10 @@ def test_ten_thousand(kind: Kind, delivery: Literal["at_least_once", "at_most_on
     unknown = [event for event, delivery in raised.items() if delivery is Delivery.UNKNOWN]
     if delivery == "at_most_once":
         assert twice == []
-        # What makes it unknown: some of them arrived, some did not.
+        # Some unknown events arrived, some did not.
         assert {bool(record[event]) for event in unknown} == {False, True}
     else:
-        # Else nothing was put to the test.
+        # Otherwise the test would prove nothing.
         assert twice
         assert len(unknown) < len(events) / 20
     print(f"{kind} {delivery}: {len(returned)} returned, {dict(counts)}, {len(twice)} published twice")

@@ -10,8 +10,11 @@ import subprocess
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
+from types import CodeType
 from typing import Any, NamedTuple
+from unittest.mock import patch as replaced
 
+import jinja2
 import pytest
 from openapi_python_client import generate
 from openapi_python_client.config import Config, ConfigFile, MetaType
@@ -106,6 +109,18 @@ def repin(repo: Path, document: dict[str, Any]) -> None:
     source.write_text(source.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
 
 
+_compile = jinja2.Environment.compile
+_compiled: dict[tuple[str, str], CodeType] = {}
+
+
+def _compile_once(environment: jinja2.Environment, source: str, name: str, filename: str) -> CodeType:
+    """Compile each template of the generator once: that is most of its time."""
+    if (name, source) not in _compiled:
+        _compiled[name, source] = _compile(environment, source, name, filename)
+    return _compiled[name, source]
+
+
+@replaced.object(jinja2.Environment, "compile", _compile_once)
 def render_unformatted(document: dict[str, Any], config: Path, output: Path) -> None:
     """Render in this process and without ruff, which is much faster than `render`."""
     output.parent.mkdir(parents=True, exist_ok=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from tests.generator.changes import CASES, Case
 from tests.generator.conftest import render_unformatted
 
 Lay = Callable[[dict[str, Any]], Path]
+# Most cases start from the same client.
+public_api_of = cache(public_api)
 
 
 @pytest.fixture(scope="module")
@@ -60,12 +63,13 @@ def test_change_is_reported(name: str, derived: dict[str, Any]) -> None:
     assert compare(old, old).changes == compare(new, new).changes == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_change_reaches_generated_code(name: str, derived: dict[str, Any], lay: Lay) -> None:
     case = CASES[name]
     old, new = case.documents(derived)
     folders = lay(old), lay(new)
-    old_api, new_api = (public_api(folder) for folder in folders)
+    old_api, new_api = (public_api_of(folder) for folder in folders)
     assert {name: (old_api.get(name), new_api.get(name)) for name in case.code} == case.code
 
     comparison = compare(old, new)

@@ -16,6 +16,8 @@ from tests.generator.changes import PUBLISH, operation, options, request
 from tests.generator.conftest import git, last_revision
 from tests.support.revisions import REVISIONS, revision
 
+pytestmark = pytest.mark.slow
+
 Run = Callable[..., Any]
 Snapshot = Callable[[Path], dict[str, tuple[bytes, int]]]
 Document = dict[str, Any]

@@ -19,6 +19,8 @@ from generator.pipeline.patch import patch
 from tests.generator.conftest import copy_repository, repin
 from tests.support.fault_server import FaultServer, answer
 
+pytestmark = pytest.mark.slow
+
 Document = dict[str, Any]
 
 PRESENCE = {

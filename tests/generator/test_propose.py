@@ -14,6 +14,8 @@ from generator.release.propose import BRANCH
 from tests.generator.conftest import Run, git, last_revision
 from tests.support.revisions import revision
 
+pytestmark = pytest.mark.slow
+
 Document = dict[str, Any]
 
 # Keeps pull requests in one file and records its calls in another.

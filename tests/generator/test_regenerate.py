@@ -22,6 +22,8 @@ from generator.pipeline.atomic_replace import replace_atomically
 from generator.pipeline.lock import lock_text
 from tests.generator.conftest import repin
 
+pytestmark = pytest.mark.slow
+
 Run = Callable[..., Any]
 Snapshot = Callable[[Path], dict[str, tuple[bytes, int]]]
 

@@ -16,6 +16,8 @@ from generator.document import GeneratorError
 from generator.pipeline import render as render_module
 from generator.pipeline.render import render
 
+pytestmark = pytest.mark.slow
+
 Document = dict[str, Any]
 Run = Callable[..., Any]
 SCHEMA = "#/components/schemas/"

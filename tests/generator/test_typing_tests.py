@@ -10,6 +10,8 @@ import pytest
 
 from generator.compare.typing_tests import TypingError, check_types
 
+pytestmark = pytest.mark.slow
+
 Check = Callable[..., list[TypingError]]
 
 

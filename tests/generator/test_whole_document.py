@@ -20,6 +20,8 @@ from generator.pipeline.select import select
 from tests.generator.conftest import repin
 from tests.support.whole_document import GROUPS, OPERATIONS, schemas_of, whole_document
 
+pytestmark = pytest.mark.slow
+
 Document = dict[str, Any]
 Run = Callable[..., Any]
 Snapshot = Callable[[Path], dict[str, tuple[bytes, int]]]

@@ -1,4 +1,4 @@
-"""Environments that hold the client and what its core needs, nothing else."""
+"""Virtual environments with the client and its core dependencies only."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from packaging.requirements import Requirement
 
 from forge_realtime_emulator import Emulator
 
-# One event and one token with each client, in a process that has no emulator. Prints the versions it found.
+# Publishes an event and signs a token with each client, without the emulator. Prints the installed versions.
 PUBLISH = """
 import asyncio, sys
 from importlib.metadata import version
@@ -21,7 +21,7 @@ import forge_realtime
 from forge_realtime import AsyncRealtimeClient, RealtimeClient, RetryPolicy
 
 headers = {"x-forge-invocation-id": "invocation-123"}
-patient = RetryPolicy(deadline=30, attempt_timeout=20)  # The machine may have more to do.
+patient = RetryPolicy(deadline=30, attempt_timeout=20)  # Generous, because the machine may be busy.
 with RealtimeClient(sys.argv[1], retry=patient) as realtime:
     live = realtime.for_invocation(headers)
     signed = live.sign_realtime_token("board-42", {"team": "red"})
@@ -41,10 +41,10 @@ print(*(f"{name}=={version(name)}" for name in ("forge-realtime", "attrs", "http
 
 
 def make_environment(folder: Path) -> Path:
-    """A virtual environment of this Python with the core's dependencies, copied from the running one: no index needed.
+    """Make a virtual environment with the core's dependencies, copied from the running one. It needs no package index.
 
     Returns:
-        Its Python.
+        The path of its Python.
     """
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
     [packages] = folder.glob("lib/python*/site-packages")
@@ -59,7 +59,7 @@ def make_environment(folder: Path) -> Path:
 
 
 def core_dependencies() -> set[str]:
-    """All that the client needs, directly or not, without any extra."""
+    """Return the names of all direct and indirect dependencies of the client without extras."""
     needed: set[str] = set()
     left = {"forge-realtime"}
     while left:
@@ -71,10 +71,10 @@ def core_dependencies() -> set[str]:
 
 
 def publish_from(python: Path) -> list[str]:
-    """Publishes from another environment to an emulator in this process, over a socket.
+    """Publish from another environment to an emulator in this process.
 
     Returns:
-        What it printed: where its client is, and the versions of client and dependencies.
+        Two lines: the path of its client, and the versions of the client and its dependencies.
     """
     with Emulator() as emulator, emulator.subscribe("board-42") as subscription:
         command = [str(python), "-I", "-W", "error", "-c", PUBLISH, emulator.url]
@@ -86,7 +86,7 @@ def publish_from(python: Path) -> list[str]:
 
 
 def names_of(python: Path) -> set[str]:
-    """The distributions that an environment holds."""
+    """Return the normalized names of the distributions in an environment."""
     program = "from importlib.metadata import distributions; print(*{d.name for d in distributions()}, sep='\\n')"
     run = subprocess.run([python, "-I", "-c", program], check=True, capture_output=True, text=True)
     return {re.sub("[-_.]+", "-", name).lower() for name in run.stdout.split()}

@@ -1,4 +1,4 @@
-"""The same cases through the client with blocking I/O, and through the one with asyncio on either kind of connections."""
+"""The same calls through the blocking client, and through the asyncio client on httpx and on aiohttp."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ ASYNC_KINDS: Final[tuple[AsyncKind, ...]] = get_args(AsyncKind)
 KINDS: Final[tuple[Kind, ...]] = ("sync", *ASYNC_KINDS)
 
 INVOCATION = {"x-forge-invocation-id": "invocation-123"}
-# Waits that a test does not feel.
+# Waits that are too short to slow down a test.
 QUICK = RetryPolicy(backoff_initial=0.001, backoff_max=0.01)
 
 
 def async_client(kind: AsyncKind, url: str | None = None, **settings: Any) -> AsyncRealtimeClient:
-    """A client on the connections of httpcore, or of aiohttp."""
+    """Return an asyncio client that uses httpx or aiohttp."""
     return AsyncRealtimeClient(url, transport="httpx" if kind == "async" else "aiohttp", **settings)
 
 
 class Caller:
-    """Makes calls on one client, and returns what each gave: a result or the error that it raised."""
+    """Makes calls on one client, and returns the result or the error of each."""
 
     def __init__(self, kind: Kind) -> None:
         self.kind = kind

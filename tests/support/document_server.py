@@ -1,4 +1,4 @@
-"""An HTTP or HTTPS server on loopback that publishes what a test gives it."""
+"""HTTP or HTTPS server on loopback that serves the documents of a test."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ class Reply:
     body: bytes = b""
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
-    then: str = "close"  # or "hang" and "trickle", which go on until the server stops
-    length: int | None = None  # what Content-Length says; None: the truth
+    then: str = "close"  # or "hang" or "trickle", until the server stops
+    length: int | None = None  # a wrong Content-Length
 
 
 @dataclass
 class Published:
-    """Replies by path with query; the last of several is repeated. `requests` is what came."""
+    """Replies by path and query. The last reply of a path is repeated. `requests` holds paths and headers."""
 
     url: str
     replies: dict[str, list[Reply]] = field(default_factory=dict)
@@ -58,13 +58,13 @@ class _Handler(BaseHTTPRequestHandler):
         while reply.then == "trickle" and not self.stopping.wait(0.01):
             self.wfile.write(b" ")
 
-    def log_message(self, format: str, *args: object) -> None:
+    def log_message(self, *args: object) -> None:
         pass
 
 
 class _Server(ThreadingHTTPServer):
     def handle_error(self, request: object, client_address: object) -> None:
-        """Clients that hang up are what is tested."""
+        """Stay silent: tests hang up on purpose."""
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""An HTTP server on a real socket that answers as a script says, and records what reached it."""
+"""HTTP server on a real socket that follows a script and records the requests."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Self
 
 @dataclass(frozen=True)
 class Received:
-    """A request that arrived completely."""
+    """A complete request."""
 
     method: str
     path: str
@@ -29,7 +29,7 @@ class Received:
 
 
 class Connection:
-    """One accepted connection, as a behaviour uses it."""
+    """An accepted connection, for the use of behaviours."""
 
     def __init__(self, peer: socket.socket, server: FaultServer) -> None:
         self.peer = peer
@@ -37,10 +37,10 @@ class Connection:
         self._server = server
 
     def read(self, *, publishes: bool = True) -> Received:
-        """Reads a whole request and records it.
+        """Read a whole request and record it.
 
         Args:
-            publishes: Whether the server takes it, whatever it answers then; False: it is going to refuse it.
+            publishes: Whether the server carries the request out. Pass False before a refusal.
         """
         method, path, headers, start = self.read_head()
         body = bytearray(start)
@@ -53,11 +53,11 @@ class Connection:
         return received
 
     def wait_for_request(self) -> bool:
-        """Returns whether one begins; False: the client closed the connection."""
+        """Wait for a request. Return False when the client closes the connection instead."""
         return bool(self.peer.recv(1, socket.MSG_PEEK))
 
     def read_head(self) -> tuple[str, str, dict[str, str], bytes]:
-        """Reads a request to the end of its headers, or somewhat further, and records nothing."""
+        """Read at least the headers of a request. Record nothing."""
         data = b""
         while b"\r\n\r\n" not in data:
             data += self._receive()
@@ -68,7 +68,7 @@ class Connection:
         return method, path, headers, start
 
     def drain(self) -> None:
-        """Reads, and forgets, until the other side closes."""
+        """Read and discard until the client closes the connection."""
         while self.peer.recv(65536):
             pass
 
@@ -76,20 +76,20 @@ class Connection:
         self.peer.sendall(data)
 
     def reset(self) -> None:
-        """Closes with RST in place of FIN."""
+        """Close with RST instead of FIN."""
         self.peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.peer.close()
 
     def stall(self) -> None:
-        """Says nothing until the other side gives up."""
+        """Send nothing until the client gives up."""
         self.peer.recv(1, socket.MSG_PEEK)
 
     def leave(self) -> None:
-        """Neither reads nor writes until the server stops."""
+        """Neither read nor write until the server stops."""
         self.stopping.wait()
 
     def trickle(self, data: bytes, interval: float) -> None:
-        """Sends byte by byte until the other side gives up."""
+        """Send one byte per interval (in seconds) until the client gives up."""
         for byte in data:
             if self.stopping.wait(interval):
                 return
@@ -107,7 +107,7 @@ Behaviour = Callable[[Connection], bool]
 
 
 def http(status: int, body: bytes = b"", headers: Mapping[str, str] | None = None) -> bytes:
-    """The bytes of a whole answer."""
+    """Return the bytes of a whole response."""
     fields = {"Content-Length": str(len(body)), **(headers or {})}
     head = f"HTTP/1.1 {status} Whatever\r\n" + "".join(f"{name}: {value}\r\n" for name, value in fields.items())
     return head.encode() + b"\r\n" + body
@@ -116,7 +116,7 @@ def http(status: int, body: bytes = b"", headers: Mapping[str, str] | None = Non
 def answer(
     status: int = 200, body: object = None, headers: Mapping[str, str] | None = None, *, publishes: bool = True
 ) -> Behaviour:
-    """Reads the request and answers; a body that is not bytes is sent as JSON."""
+    """Read the request and respond. A body that is not bytes is sent as JSON."""
     content = body if isinstance(body, bytes) else json.dumps(body).encode() if body is not None else b""
 
     def behave(connection: Connection) -> bool:
@@ -128,7 +128,7 @@ def answer(
 
 
 def raw(*parts: bytes, publishes: bool = True) -> Behaviour:
-    """Reads the request, sends exactly these bytes, and closes."""
+    """Read the request, send exactly these bytes, and close."""
 
     def behave(connection: Connection) -> bool:
         connection.read(publishes=publishes)
@@ -140,7 +140,7 @@ def raw(*parts: bytes, publishes: bool = True) -> Behaviour:
 
 
 def slowly(head: bytes, tail: bytes, interval: float = 0.01, *, publishes: bool = True) -> Behaviour:
-    """Reads the request, sends the head at once and the tail byte by byte."""
+    """Read the request, send the head at once and the tail byte by byte."""
 
     def behave(connection: Connection) -> bool:
         connection.read(publishes=publishes)
@@ -152,7 +152,7 @@ def slowly(head: bytes, tail: bytes, interval: float = 0.01, *, publishes: bool 
 
 
 class ResetBefore:
-    """Begins with the connection, before there is a request."""
+    """Resets the connection before there is a request."""
 
     on_accept = True
 
@@ -184,7 +184,7 @@ def close_in_body(connection: Connection) -> bool:
 
 
 def close_unread(connection: Connection) -> bool:
-    """What a client meets whose request crosses with the end of an idle connection."""
+    """Close an idle connection while the request is on its way."""
     return False
 
 
@@ -202,7 +202,7 @@ def reset_in_answer(connection: Connection) -> bool:
 
 
 def refuse_early(connection: Connection) -> bool:
-    """Refuses a large request from its headers, and reads the rest of it only to let the client finish."""
+    """Refuse a large request after its headers. Read the rest, so that the client can finish."""
     connection.read_head()
     connection.send(http(413, b"{}", {"Connection": "close"}))
     connection.drain()
@@ -246,7 +246,7 @@ def close_after(connection: Connection) -> bool:
 
 
 def then_close(behaviour: Behaviour) -> Behaviour:
-    """Closes after that, without having said so."""
+    """Close after the behaviour, without announcing it."""
 
     def behave(connection: Connection) -> bool:
         behaviour(connection)
@@ -264,11 +264,11 @@ PUBLISHED = answer(200, {"eventId": "event-1", "eventTimestamp": "1767225600000"
 
 
 class Held:
-    """Answers when it is told to.
+    """Responds when told to.
 
     Attributes:
-        arrived: Set when there is a request.
-        go_on: To be set for the answer.
+        arrived: Set when a request begins.
+        go_on: Set it to let the server respond.
     """
 
     def __init__(self, then: Behaviour = PUBLISHED) -> None:
@@ -282,16 +282,16 @@ class Held:
 
 
 class FaultServer:
-    """Behaves once as each given behaviour says, and after the last one as `then`.
+    """Runs one behaviour for each request, and `then` for all requests after the last one.
 
     Args:
-        *behaviours: Each for one request.
-        then: For all further requests; may be replaced while the server runs.
-        deaf: Whether no connection comes about, as when packets get lost, until `listen()` is called.
+        *behaviours: One for each request.
+        then: For all further requests. It may be replaced while the server runs.
+        deaf: Whether connecting hangs, as if packets got lost, until `listen()` is called.
     """
 
     def __init__(self, *behaviours: Behaviour, then: Behaviour = PUBLISHED, deaf: bool = False) -> None:
-        # The record: the requests that arrived completely, and those of them that the server took.
+        # All complete requests, and those that the server carried out.
         self.received: list[Received] = []
         self.published: list[Received] = []
         self.connections = 0
@@ -317,14 +317,14 @@ class FaultServer:
         return self
 
     def listen(self) -> None:
-        """Starts to accept connections."""
+        """Start to accept connections."""
         self._listener.listen(128)
         self._acceptor.start()
         for filler in self._fillers:
             filler.close()
 
     def _fill_queue(self) -> None:
-        # A kernel drops what asks for a connection when those that nobody has accepted yet fill the queue.
+        # The kernel drops new connections while the queue of unaccepted ones is full.
         full = False
         while not full:
             filler = socket.socket()
@@ -352,7 +352,7 @@ class FaultServer:
         self.wait_for_closed_connections()
 
     def wait_for_closed_connections(self) -> None:
-        """Returns when this side has closed every connection so far."""
+        """Wait until the server has closed every connection."""
         for thread in self._threads:
             thread.join()
 
@@ -380,7 +380,7 @@ class FaultServer:
 
 
 def refused_url() -> str:
-    """An address on which nothing listens."""
+    """Return an address on which nothing listens."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port: int = free.getsockname()[1]
     return f"http://127.0.0.1:{port}"

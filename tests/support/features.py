@@ -1,4 +1,4 @@
-"""What the pinned document lacks: tests of it are skipped, with the reason."""
+"""Skips for tests of arguments that the pinned document does not have."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ LACKING = lacking()
 
 
 def needs(*arguments: str) -> pytest.MarkDecorator:
-    """Skips a test where the document has no property for one of the arguments."""
+    """Skip a test when the document has no property for one of the arguments."""
     missing = [call for call in LACKING for argument in arguments if f"({argument}=" in call]
-    return pytest.mark.skipif(bool(missing), reason=f"the pinned document has no property for {', '.join(missing)}")
+    reason = f"not in the pinned document: {', '.join(missing)}. To run these tests: make pull"
+    return pytest.mark.skipif(bool(missing), reason=reason)

@@ -1,4 +1,4 @@
-"""A call in the midst of another one of the same thread, as a signal handler makes it."""
+"""A call in the middle of another call of the same thread, as a signal handler makes it."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _PACKAGE = str(Path(forge_realtime.__file__).parent)
 
 
 def in_the_midst(call: Callable[[], object], other: Callable[[int], object]) -> int:
-    """Makes the other call before each line of the package that the first one comes to.
+    """Make the other call before every line of the package that the first call executes.
 
     Returns:
-        How often that was.
+        The number of lines.
     """
     moments = 0
 
@@ -28,7 +28,7 @@ def in_the_midst(call: Callable[[], object], other: Callable[[int], object]) -> 
             return None
         if event == "line":
             moments += 1
-            # Python traces nothing meanwhile.
+            # Python does not trace inside of a trace function.
             other(moments)
         return trace
 
@@ -41,5 +41,5 @@ def in_the_midst(call: Callable[[], object], other: Callable[[int], object]) -> 
         ended.set()
 
     threading.Thread(target=run, daemon=True).start()
-    assert ended.wait(30), "it waits for itself"
+    assert ended.wait(30), "the calls wait for each other"
     return moments

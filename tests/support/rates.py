@@ -1,4 +1,4 @@
-"""How the platform's limit counts."""
+"""Rates as the platform's limit counts them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 def most_in_a_second(times: Iterable[float]) -> int:
-    """As the platform's limit counts: in a window of a second that slides."""
+    """Return the highest count in any sliding window of 1 second, as the platform's limit counts."""
     window: deque[float] = deque()
     most = 0
     for at in sorted(times):

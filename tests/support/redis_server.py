@@ -1,9 +1,7 @@
-"""A real Redis server on a loopback port, and what to do when the machine has none."""
+"""A real Redis server on a loopback port."""
 
 from __future__ import annotations
 
-import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -11,22 +9,18 @@ import time
 from types import TracebackType
 from typing import Self
 
-import pytest
+from tests.support import programs
 
 PASSWORD = "S3CRET"
 
 
 def require_redis() -> None:
-    """Skips the test when there is no redis-server, or fails it when FORGE_REALTIME_REDIS=required is set."""
-    if shutil.which("redis-server"):
-        return
-    if os.environ.get("FORGE_REALTIME_REDIS") == "required":
-        pytest.fail("FORGE_REALTIME_REDIS=required, and redis-server is not installed")
-    pytest.skip("redis-server is not installed (Debian: apt-get install redis-server)")
+    """Skip the test when there is no redis-server, or fail it when FORGE_REALTIME_REDIS=required is set."""
+    programs.require("FORGE_REALTIME_REDIS", "redis-server")
 
 
 class RedisServer:
-    """A server with a password and without a file. It can be paused, killed, and started again on the same port."""
+    """Server with a password that writes no file. It can be paused, killed and restarted on the same port."""
 
     def __init__(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as free:
@@ -38,7 +32,7 @@ class RedisServer:
         return f"redis://:{PASSWORD}@127.0.0.1:{self.port}/0"
 
     def start(self) -> None:
-        """Starts it, and returns when it takes connections."""
+        """Start the server, and return once it accepts connections."""
         command = ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
         command += ["--requirepass", PASSWORD, "--loglevel", "warning"]
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/")
@@ -46,9 +40,10 @@ class RedisServer:
         while time.monotonic() < until:
             try:
                 socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
-                return
             except OSError:
                 time.sleep(0.01)
+            else:
+                return
         raise AssertionError("redis-server does not answer")
 
     def pause(self) -> None:

@@ -1,4 +1,4 @@
-"""Copies of this repository, as if cloned."""
+"""Copies of this repository."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ ROOT = Path(__file__).parent.parent.parent
 
 
 def tracked() -> list[str]:
-    """The files of the repository, with those that are new and not ignored."""
+    """Return the files of the repository, including new ones that are not ignored."""
     command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "--deduplicate"]
     listed = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT).stdout.splitlines()
     return [name for name in listed if (ROOT / name).is_file()]
 
 
 def copy_repository(folder: Path) -> Path:
-    """A repository with the files of this one, uncommitted changes included, in one commit."""
+    """Make a repository with the files of this one, including uncommitted changes, in one commit."""
     for name in tracked():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, folder / name)

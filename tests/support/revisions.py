@@ -1,4 +1,4 @@
-"""The published revisions of the Realtime part, made of any of them."""
+"""The published revisions of the Realtime part, derived from the pinned document."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ REVISIONS = (1, 2, 3)
 
 
 def revision(document: Document, number: int) -> Document:
-    """The document with the Realtime part of a revision: 2 added `options.contextOverrides`, 3 `permissions` of the token."""
+    """Return the document at a revision. 2 added `options.contextOverrides`, 3 added `permissions` of the token."""
     revised = copy.deepcopy(document)
 
     def properties(path: str) -> Document:

@@ -1,4 +1,4 @@
-"""What reads streams in tests, and an event loop whose time passes at once."""
+"""A reader of streams, and an event loop with virtual time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 class Reader:
-    """Assembles the streams of a channel, as a front end that drops the numbers that it has seen."""
+    """Assembles the streams of a channel as a front end does, without duplicates."""
 
     def __init__(self, payloads: Iterable[str] = ()) -> None:
         self.envelopes: dict[str, list[dict[str, Any]]] = defaultdict(list)
@@ -27,17 +27,17 @@ class Reader:
         envelope = json.loads(payload)
         assert envelope["forgeStream"] == 1
         seen = self.envelopes[envelope["stream"]]
-        assert envelope["seq"] <= len(seen), "there is a hole, or two were in flight at a time"
+        assert envelope["seq"] <= len(seen), "an envelope is missing, or two publishes were in flight"
         if envelope["seq"] < len(seen):
-            assert envelope == seen[envelope["seq"]], "the same number, but not the same bytes"
+            assert envelope == seen[envelope["seq"]], "the same sequence number with other content"
             self.duplicates += 1
             return
-        assert not (seen and seen[-1]["end"]), "there is more after the end"
+        assert not (seen and seen[-1]["end"]), "an envelope follows the end mark"
         seen.append(envelope)
 
     @property
     def only(self) -> list[dict[str, Any]]:
-        """The events of the one stream that there is."""
+        """The envelopes of the only stream."""
         [envelopes] = self.envelopes.values()
         return envelopes
 
@@ -59,14 +59,14 @@ class Reader:
 
 
 class _Selector(selectors.DefaultSelector):
-    """Does not wait: the time of the loop passes at once."""
+    """Selector that advances the virtual time instead of waiting."""
 
     now = 1000.0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         ready = super().select(0)
         if not ready:
-            assert timeout is not None, "this would wait for ever"
+            assert timeout is not None, "nothing is left to do, and no timer is set"
             self.now += max(0.0, timeout)
         return ready
 
@@ -81,6 +81,6 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
 
 def run_virtually(main: Coroutine[Any, Any, T]) -> T:
-    """As `asyncio.run`, in no time. Only for what needs neither sockets nor threads."""
+    """Run like `asyncio.run`, in virtual time. Not for code that needs sockets or threads."""
     with asyncio.Runner(loop_factory=VirtualLoop) as runner, patch.object(time, "monotonic", runner.get_loop().time):
         return runner.run(main)

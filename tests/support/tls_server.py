@@ -1,4 +1,4 @@
-"""A sidecar behind https, with a certificate of an authority that nobody trusts yet."""
+"""Sidecar behind https, with a certificate of an authority that nobody trusts yet."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ class Sidecar(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(b'{"eventId":"e"}')
 
-    def log_message(self, format: str, *args: object) -> None:
+    def log_message(self, *args: object) -> None:
         pass
 
 
 class Server(ThreadingHTTPServer):
     def handle_error(self, request: object, client_address: object) -> None:
-        """Clients that hang up are what is tested."""
+        """Stay silent: tests hang up on purpose."""
 
 
 @contextmanager
 def https_sidecar(authority: trustme.CA) -> Iterator[str]:
-    """Yields its address."""
+    """Serve, and yield the address."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("localhost").configure_cert(context)
     stopping = threading.Event()

@@ -1,4 +1,4 @@
-"""Tokens in the observed layout of the platform's: JWTs whose signature nobody here checks."""
+"""Tokens in the layout of the platform's: JWTs whose signature is not checked."""
 
 from __future__ import annotations
 

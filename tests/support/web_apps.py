@@ -1,4 +1,4 @@
-"""The same views in every framework. They tell which invocation they see, or publish for it."""
+"""The same views in every framework. Each returns the id of the invocation that it sees."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.support.web_servers import AsgiServer, WsgiServer
 
 
 class Meeting:
-    """Holds everyone until all have come, threads and tasks of any event loop alike. As often as they like."""
+    """Reusable barrier for threads and for tasks of any event loop."""
 
     def __init__(self, size: int) -> None:
         self._size = self._missing = size
@@ -51,9 +51,9 @@ class Meeting:
         return all_here
 
 
-# Where the views wait for each other; a test sets its own.
+# The views wait for each other here. Tests replace it.
 meeting = Meeting(1)
-# What the background tasks saw.
+# The invocation ids that background tasks saw.
 background: queue.Queue[str] = queue.Queue()
 
 
@@ -202,7 +202,7 @@ def django_async_view(text: Callable[[], Any]) -> Any:
     return view
 
 
-# Django's, found by ROOT_URLCONF.
+# Django finds them by ROOT_URLCONF.
 urlpatterns = [
     path("sync", django_view(sync_text)),
     path("async", django_async_view(async_text)),
@@ -216,7 +216,7 @@ urlpatterns = [
 
 def _configure_django() -> None:
     if not settings.configured:
-        # LOGGING_CONFIG: Django leaves the logging of the test run as it is.
+        # Without LOGGING_CONFIG=None, Django would change the logging of the test run.
         settings.configure(ROOT_URLCONF=__name__, ALLOWED_HOSTS=["127.0.0.1"], SECRET_KEY="x", LOGGING_CONFIG=None)
 
 
@@ -232,7 +232,7 @@ def django_wsgi_app() -> Any:
 
 
 def serve(framework: str) -> AbstractContextManager[AsgiServer | WsgiServer]:
-    """The framework's application on a socket of its own."""
+    """Serve the application of a framework on its own socket."""
     return _SERVERS[framework]()
 
 

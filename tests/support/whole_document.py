@@ -1,4 +1,4 @@
-"""A document as large as the published one is said to be: the pinned groups, and further ones with hundreds of operations."""
+"""A document as large as the published one: the pinned groups, and more groups with hundreds of operations."""
 
 from __future__ import annotations
 

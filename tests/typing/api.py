@@ -1,4 +1,4 @@
-"""Checked by mypy and pyright, never run: what the types of the client promise and refuse."""
+"""Typing tests of the client. mypy and pyright check them; they never run."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def with_blocking_io(client: RealtimeClient, headers: dict[str, str], asgi: list
     signed = live.sign_realtime_token("board-42", {"team": "red"}, permissions=["subscribe"])
     assert_type(signed, RealtimeToken)
     live.publish_global("news", "plain text", token=signed)
-    answer = live.call(publish, body=PublishRequest("board-42", "moved"))
-    assert_type(answer, PublishResponse)
+    response = live.call(publish, body=PublishRequest("board-42", "moved"))
+    assert_type(response, PublishResponse)
 
 
 async def with_asyncio(client: AsyncRealtimeClient, headers: dict[str, str]) -> None:

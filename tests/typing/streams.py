@@ -1,4 +1,4 @@
-"""Checked by mypy and pyright, never run: what the types of streams and of the quota promise and refuse."""
+"""Typing tests of streams and of the quota. mypy and pyright check them; they never run."""
 
 from __future__ import annotations
 

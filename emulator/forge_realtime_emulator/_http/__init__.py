@@ -1,1 +1,1 @@
-"""HTTP and WebSocket routes around the platform."""
+"""HTTP and WebSocket endpoints of the platform, the console and the bridge."""

@@ -1,11 +1,11 @@
-"""What the browser's side needs: `bridge.js`, the page's context, and the way to the developer's own service.
+"""Endpoints for an app's front end: `bridge.js`, the context of a page, and calls of the app's service.
 
-* `GET /bridge.js`: a script that a page loads before its bundle; it installs what `@forge/bridge` calls
-* `GET /streams.js`, `GET /streams.d.ts`: the module that reads streams in a page, as `forge_realtime` ships it to be copied
+* `GET /bridge.js`: a script that a page loads before its bundle; it installs the object that `@forge/bridge` calls
+* `GET /streams.js`, `GET /streams.d.ts`: the module that reads streams in a page, to be copied into an app
 * `GET /_emulator/context?invocation=…`: the context of a page, as `view.getContext()` returns it
-* `POST /_emulator/invoke`: calls the service as the platform would for `invokeService()`: `{"path": "/jobs", "method":
-  "POST", "headers": {}, "body": …, "invocation": "…"}`; answers `{"success": true, "payload": {"status", "headers",
-  "body"}}` or `{"success": false, "error": {"code", "message"}}`
+* `POST /_emulator/invoke`: call the service as the platform does for `invokeService()`: `{"path": "/jobs", "method":
+  "POST", "headers": {}, "body": …, "invocation": "…"}`. The response is `{"success": true, "payload": {"status",
+  "headers", "body"}}` or `{"success": false, "error": {"code", "message"}}`
 
 `error` is an object because `@forge/bridge` spreads it into what `invokeService()` returns. Atlassian's sample passes
 `JSON.stringify(…)` as the body and no content type, so a string travels as it is, and JSON is the default content type.
@@ -32,11 +32,12 @@ from .._platform.contexts import Context
 from .._platform.records import RecordedInvoke
 from .._platform.schema import Schema
 from .._platform.sidecar import Sidecar
-from .json import JSONResponse, invalid, parse, printable, read_json
-from .log import log
+from .._platform.strict_json import parse
+from .json import JSONResponse, invalid, read_json
+from .log import log, printable
 
 _TIMEOUT = 30.0
-"""Seconds for the whole answer of the service. What Atlassian allows is not known."""
+"""Seconds for the whole response of the service. Atlassian's limit is unknown."""
 
 _HOP_BY_HOP = {
     "connection",
@@ -48,8 +49,8 @@ _HOP_BY_HOP = {
     "transfer-encoding",
     "upgrade",
 }
-_OF_THE_PLATFORM = ("x-forge-", "x-b3-", "forge-proxy-")
-"""How the names of headers begin that a page cannot set."""
+_PLATFORM_PREFIXES = ("x-forge-", "x-b3-", "forge-proxy-")
+"""Prefixes of headers that a page cannot set."""
 
 _PARTS = {
     "board": "id",
@@ -60,7 +61,7 @@ _PARTS = {
     "repository": "uuid",
     "pullRequest": "id",
 }
-"""Which field of each part of the product context is what was registered for it."""
+"""The field of each part of the product context that holds its registered value."""
 
 _INVOKE = Schema(
     {
@@ -79,24 +80,24 @@ _INVOKE = Schema(
 
 
 class Bridge:
-    """The endpoints over one sidecar.
+    """The front end's endpoints of one sidecar.
 
     Args:
         sidecar: The sidecar.
-        service: The base URL of the developer's service, or None when there is none.
+        service: The base URL of the app's service, or `None`.
 
     Raises:
-        ValueError: The service is no such URL.
+        ValueError: The service is not a base URL.
     """
 
     def __init__(self, sidecar: Sidecar, service: str | None) -> None:
         self._sidecar = sidecar
-        self._service = None if service is None else _checked(service)
-        # httpx would read all certificates for every client.
+        self._service = None if service is None else _base_url(service)
+        # httpx would load all certificates for every client.
         self._verify = ssl.create_default_context() if (service or "").startswith("https:") else False
 
     def routes(self) -> list[BaseRoute]:
-        """The routes."""
+        """Return the routes."""
         return [
             *(Route(f"/{name}", _served(name)) for name in ("bridge.js", "streams.js", "streams.d.ts")),
             Route("/_emulator/context", self._context),
@@ -113,32 +114,32 @@ class Bridge:
             raise invalid(problem)
         context = self._sidecar.page(call.get("invocation"))
         id_ = None if self._service is None else self._sidecar.invoke(context)
-        answering = asyncio.create_task(self._answer(call, id_))
-        # The client also goes away when the emulator stops, and that must not take as long as a slow service.
-        gone = asyncio.create_task(_gone(request))
+        calling = asyncio.create_task(self._call_service(call, id_))
+        # A stop of the emulator disconnects the client, and must not wait for a slow service.
+        disconnected = asyncio.create_task(_disconnected(request))
         try:
-            await asyncio.wait({answering, gone}, return_when=asyncio.FIRST_COMPLETED)
-            if not answering.done():
+            await asyncio.wait({calling, disconnected}, return_when=asyncio.FIRST_COMPLETED)
+            if not calling.done():
                 raise ClientDisconnect
-            answer = answering.result()
+            result = calling.result()
         finally:
-            answering.cancel()
-            gone.cancel()
-        error = answer.get("error", {})
+            calling.cancel()
+            disconnected.cancel()
+        error = result.get("error", {})
         invoke = RecordedInvoke(
             method=call["method"],
             path=call["path"].partition("?")[0],
             invocation=id_,
-            status=answer.get("payload", {}).get("status"),
+            status=result.get("payload", {}).get("status"),
             code=error.get("code"),
             message=error.get("message"),
             at=self._sidecar.clock.now(),
         )
         self._sidecar.record_invoke(invoke)
         log.info("%-20s %s  %s %s", "invoke", invoke.status or invoke.code, invoke.method, printable(invoke.path))
-        return JSONResponse(answer)
+        return JSONResponse(result)
 
-    async def _answer(self, call: Mapping[str, Any], invocation: str | None) -> dict[str, Any]:
+    async def _call_service(self, call: Mapping[str, Any], invocation: str | None) -> dict[str, Any]:
         if self._service is None or invocation is None:
             return _failure(
                 "NO_SERVICE",
@@ -148,21 +149,21 @@ class Bridge:
         content = None
         if call.get("body") is not None:
             content = call["body"] if isinstance(call["body"], str) else json.dumps(call["body"])
-        headers = _sent(call.get("headers", {}), has_content=content is not None)
+        headers = _request_headers(call.get("headers", {}), has_content=content is not None)
         headers |= _invocation_headers(invocation)
         try:
-            # The whole answer is bounded, which httpx' own timeouts do not do.
+            # httpx bounds each step, and not the whole response.
             async with (
                 asyncio.timeout(_TIMEOUT),
-                httpx.AsyncClient(trust_env=False, timeout=None, verify=self._verify) as client,
+                httpx.AsyncClient(trust_env=False, timeout=None, verify=self._verify) as client,  # noqa: S113 - see above
             ):
-                answer = await client.request(
+                response = await client.request(
                     call["method"], self._service + call["path"], headers=headers, content=content
                 )
         except TimeoutError:
             return _failure(
                 "SERVICE_TIMED_OUT",
-                f"The service at {self._service} did not answer within {_TIMEOUT:g} s. Answer first and work on in the"
+                f"The service at {self._service} did not respond within {_TIMEOUT:g} s. Respond first and work in the"
                 " background, or see what holds it up.",
             )
         except httpx.ConnectError:
@@ -177,7 +178,7 @@ class Bridge:
                 f"The call of the service at {self._service} failed: {type(error).__name__}. See the service's log, and"
                 " the path and headers that were given to invokeService.",
             )
-        return {"success": True, "payload": _payload(answer)}
+        return {"success": True, "payload": _payload(response)}
 
 
 def _served(name: str) -> Callable[[Request], Awaitable[Response]]:
@@ -197,12 +198,12 @@ def _invocation_headers(id_: str) -> dict[str, str]:
     }
 
 
-async def _gone(request: Request) -> None:
+async def _disconnected(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
 
 
-def _checked(service: str) -> str:
+def _base_url(service: str) -> str:
     try:
         parts = urlsplit(service)
         is_base = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
@@ -229,36 +230,36 @@ def _page_context(context: Context) -> dict[str, Any]:
     }
 
 
-def _sent(headers: Mapping[str, str], *, has_content: bool) -> dict[str, str]:
+def _request_headers(headers: Mapping[str, str], *, has_content: bool) -> dict[str, str]:
     kept = _end_to_end([(name.lower(), value) for name, value in headers.items()])
     sent = {
         name: value
         for name, value in kept
-        if name not in ("host", "content-length", "accept-encoding") and not name.startswith(_OF_THE_PLATFORM)
+        if name not in ("host", "content-length", "accept-encoding") and not name.startswith(_PLATFORM_PREFIXES)
     }
     return {"content-type": "application/json", **sent} if has_content else sent
 
 
-def _payload(answer: httpx.Response) -> dict[str, Any]:
+def _payload(response: httpx.Response) -> dict[str, Any]:
     headers: dict[str, list[str]] = {}
-    for name, value in _end_to_end([(name.lower(), value) for name, value in answer.headers.multi_items()]):
-        # The body was decoded.
+    for name, value in _end_to_end([(name.lower(), value) for name, value in response.headers.multi_items()]):
+        # The body is decoded already.
         if name not in ("content-length", "content-encoding"):
             headers.setdefault(name, []).append(value)
-    payload: dict[str, Any] = {"status": answer.status_code, "headers": headers}
-    if answer.content:
-        payload["body"] = _body(answer)
+    payload: dict[str, Any] = {"status": response.status_code, "headers": headers}
+    if response.content:
+        payload["body"] = _body(response)
     return payload
 
 
-def _body(answer: httpx.Response) -> Any:
-    media_type = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
+def _body(response: httpx.Response) -> Any:
+    media_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type == "application/json" or media_type.endswith("+json"):
         try:
-            return parse(answer.text)
+            return parse(response.text)
         except (ValueError, RecursionError):
             pass
-    return answer.text
+    return response.text
 
 
 def _end_to_end(headers: list[tuple[str, str]]) -> list[tuple[str, str]]:

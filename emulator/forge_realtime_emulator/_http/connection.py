@@ -1,4 +1,4 @@
-"""The connection below a request, for ending it in ways that ASGI has no word for."""
+"""The connection of a request, for ending it in ways that ASGI cannot express."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from starlette.types import Scope
 
 
 def transport_of(scope: Scope) -> asyncio.Transport | None:
-    """The transport of a request's connection; None when it is gone, or the server is not that of `Emulator`."""
+    """Return the transport of a request, or `None` if it is gone or the server is not that of `Emulator`."""
     for connection in list(scope["app"].state.connections or ()):
         if connection.client == tuple(scope["client"]):
             transport: asyncio.Transport = connection.transport
@@ -17,7 +17,7 @@ def transport_of(scope: Scope) -> asyncio.Transport | None:
 
 
 def abort(scope: Scope) -> None:
-    """Ends a request's connection at once, and drops what could not be sent."""
+    """End the connection of a request at once, dropping unsent data."""
     transport = transport_of(scope)
     if transport is not None:
         transport.abort()

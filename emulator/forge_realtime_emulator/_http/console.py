@@ -1,4 +1,4 @@
-"""The console: one page at `/` that shows what happens as it happens."""
+"""The console: a page at `/` that shows calls and events live."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from starlette.routing import Route
 
 
 def console_route() -> Route:
-    """The route of the page. Its policy lets it run what is in it, and talk to the emulator, and nothing else."""
+    """Build the route of the page. Its policy allows only its own code and connections to the emulator."""
     page = files("forge_realtime_emulator").joinpath("static/console.html").read_text(encoding="utf-8")
     policy = "; ".join(
         [

@@ -1,24 +1,24 @@
-"""The emulator's own endpoints, under `/_emulator`: for the console, for other processes, and for curl.
+"""Control endpoints under `/_emulator`, for the console, other processes and curl.
 
-* `GET /_emulator/state`: what is registered, who is subscribed, the current rate, the last streams, the faults that
-  wait
+* `GET /_emulator/state`: contexts, subscribers, current rates, last streams, pending faults
 * `GET /_emulator/feed`: Server-Sent Events, each a JSON object with `kind`: `start`, `state`, `request`, `event` or
-  `invoke` (a page's call of the service). After `start`, which comes again after a reset, everything that was read
-  before is void; the last hundred records of each kind follow, oldest first
-* `POST /_emulator/faults`: adds a fault; `DELETE`: drops those that wait
-* `POST /_emulator/contexts`: registers contexts
-* `POST /_emulator/clock`: `{"advance": 3600}`, seconds
-* `POST /_emulator/limit`: `{"limit": 50}`, or null for none
-* `POST /_emulator/publish`: publishes as a front end does: `{"channel": "…", "payload": "…", "isGlobal": true,
-  "invocation": "…", "options": {"token": "…", "contextOverrides": ["issue"]}}`; answers `{"eventId", "eventTimestamp"}`
-* `POST /_emulator/reset`: forgets everything but the settings and contexts of the start
+  `invoke` (a page's call of the service). At `start`, which comes again after a reset, forget everything read before;
+  the last 100 records of each kind follow, oldest first
+* `POST /_emulator/faults`: add a fault; `DELETE`: drop the pending faults
+* `POST /_emulator/contexts`: register contexts
+* `POST /_emulator/clock`: `{"advance": 3600}`, in seconds
+* `POST /_emulator/limit`: `{"limit": 50}`, or `null` for no limit
+* `POST /_emulator/publish`: publish as a front end does: `{"channel": "…", "payload": "…", "isGlobal": true,
+  "invocation": "…", "options": {"token": "…", "contextOverrides": ["issue"]}}`. The response is
+  `{"eventId", "eventTimestamp"}`
+* `POST /_emulator/reset`: restore the settings and contexts of the start, and forget the rest
 """
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import json
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -32,21 +32,23 @@ from .json import JSONResponse, invalid, read_json
 from .log import log_event
 
 _PAST = 100
-_PULSE = 1.0
-"""Seconds between states in a quiet feed: the current rate falls without an event."""
+"""Number of past records of each kind that a new reader of the feed gets."""
 
-_LEAST = 0.1
-"""Seconds between states in a busy one: with a thousand contexts, a state is as long as a thousand events."""
+_MAX_INTERVAL = 1.0
+"""Seconds between states in a quiet feed: the rate falls without an event."""
+
+_MIN_INTERVAL = 0.1
+"""Seconds between states in a busy feed: with a thousand contexts, a state is as long as a thousand events."""
 
 
 class Control:
-    """The endpoints over one sidecar."""
+    """The control endpoints of one sidecar."""
 
     def __init__(self, sidecar: Sidecar) -> None:
         self._sidecar = sidecar
 
     def routes(self) -> list[BaseRoute]:
-        """The routes."""
+        """Return the routes."""
         return [
             Route("/_emulator/state", self._state),
             Route("/_emulator/feed", self._feed),
@@ -63,11 +65,11 @@ class Control:
         async def endpoint(request: Request) -> Response:
             body = await read_json(request)
             try:
-                answer = change(body)
+                result = change(body)
             except ValueError as error:
                 raise invalid(str(error).removesuffix(".")) from None
             self._sidecar.feed.changed()
-            return JSONResponse(answer or {})
+            return JSONResponse(result or {})
 
         return endpoint
 
@@ -87,21 +89,21 @@ class Control:
         return StreamingResponse(self._stream(), media_type="text/event-stream", headers={"Cache-Control": "no-store"})
 
     async def _stream(self) -> AsyncIterator[str]:
+        loop = asyncio.get_running_loop()
         with self._sidecar.feed.reader() as reader:
-            # At once: what happens from here on, the reader gets.
+            # Copied at once: the reader gets everything that happens from here on.
             for past in [*self._past()]:
                 yield _sse(past.to_json())
             while not self._sidecar.feed.closed:
                 yield _sse(self._sidecar.state())
-                sent = time.monotonic()
-                until = sent + _PULSE
-                while not self._sidecar.feed.closed and (left := until - time.monotonic()) > 0:
+                sent = loop.time()
+                until = sent + _MAX_INTERVAL
+                while not self._sidecar.feed.closed and (left := until - loop.time()) > 0:
                     for record in await reader.next(left):
                         yield _sse(record)
-                    until = min(until, sent + _LEAST)
+                    until = min(until, sent + _MIN_INTERVAL)
 
     def _past(self) -> list[Record]:
-        # All at once: what happens while it is sent waits for the reader, and would be in both.
         kept = (self._sidecar.invokes, self._sidecar.events, self._sidecar.requests)
         past = [record for records in kept for record in [*records][-_PAST:]]
         past.sort(key=lambda record: record.at)

@@ -1,4 +1,4 @@
-"""Which web pages may talk to the emulator: its own, and to the bridge's endpoints those of the origins that were named."""
+"""Access of web pages: the emulator's own pages may use everything, pages of allowed origins only the bridge."""
 
 from __future__ import annotations
 
@@ -19,32 +19,36 @@ SHARED = {
     "/_emulator/invoke": "POST",
     "/_emulator/publish": "POST",
 }
-"""What a page of an allowed origin may ask: what bridge.js needs, the module streams.js, and nothing that controls the
-emulator. It may open WebSockets too; there are none but those of subscribers."""
+"""Paths, with their methods, that pages of an allowed origin may request: what bridge.js needs, and streams.js.
+
+Such pages may also open WebSockets, which are all for subscribers.
+"""
 
 _PREFLIGHT_SECONDS = 600
-_SAID = 100
-"""Refused origins that are named in the log, each once."""
+_MAX_LOGGED = 100
+"""Number of refused origins named in the log, each once."""
 
 
 class RefuseOrigins:
-    """ASGI middleware that answers 403 to a browser's HTTP or WebSocket request from an origin that is not allowed.
+    """ASGI middleware that refuses requests of web pages from origins that are not allowed, with a 403.
 
-    Only browsers send `Origin`; services and test clients pass. Without this, any page that a developer has open could
-    read events and inject faults. The own origin is the one of the `Host` header, if that names an IP address or
-    localhost: a host with a domain name could be another page's, pointed at this machine (DNS rebinding). A browser
-    sends no `Origin` when such a page gets something from what it takes for its own server, so under a domain name
-    nothing but the operations is served; a name that nobody can own, such as another container's, passes.
+    Without it, any page that a developer has open could read events and inject faults. Only browsers send `Origin`, so
+    services and test clients pass.
+
+    The emulator's own origin is that of the `Host` header if it names an IP address or localhost. A domain name could
+    belong to another page and point at this machine (DNS rebinding). A browser sends no `Origin` when such a page
+    requests something from its supposed own server; therefore only the operations are served under a domain name. A
+    name that nobody can own, such as that of another container, passes.
 
     Args:
         app: The application.
-        origins: The allowed origins, as `parse_origin` returns them.
+        origins: The allowed origins, as returned by `parse_origin`.
     """
 
     def __init__(self, app: ASGIApp, origins: Iterable[str] = ()) -> None:
         self._app = app
         self._origins = frozenset(origins)
-        self._said: set[str] = set()
+        self._logged: set[str] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
@@ -56,36 +60,37 @@ class RefuseOrigins:
         method = None if is_websocket else SHARED.get(scope["path"])
         if method is not None:
             send = _with_headers(send, {"Vary": "Origin"})
-        if origin is None and _shows_events(scope["path"]) and _is_of_anybody(host):
-            await _misnamed()(scope, receive, send)
+        if origin is None and _shows_events(scope["path"]) and _may_be_foreign(host):
+            await _foreign_host()(scope, receive, send)
         elif origin is None or _is_own(origin, host):
             await self._app(scope, receive, send)
         elif origin not in self._origins or (method is None and not is_websocket):
-            self._say_once(origin)
-            await _refusal()(scope, receive, send)
+            self._log_once(origin)
+            await _cross_origin()(scope, receive, send)
         elif method is None:
             await self._app(scope, receive, send)
         else:
             send = _with_headers(send, {"Access-Control-Allow-Origin": origin})
-            answer = _preflight(method) if scope["method"] == "OPTIONS" else self._app
-            await answer(scope, receive, send)
+            respond = _preflight(method) if scope["method"] == "OPTIONS" else self._app
+            await respond(scope, receive, send)
 
-    def _say_once(self, origin: str) -> None:
-        if origin in self._origins or origin in self._said or len(self._said) == _SAID:
+    def _log_once(self, origin: str) -> None:
+        if origin in self._origins or origin in self._logged or len(self._logged) == _MAX_LOGGED:
             return
-        self._said.add(origin)
+        self._logged.add(origin)
         log.warning(
-            "A web page of %.200r was refused. Is it your app's front end? Then: forge-realtime emulate --origin %.200r",
+            "A web page of %.200r was refused. Is it your app's front end?"
+            " Then: forge-realtime emulate --origin %.200r",
             origin,
             origin,
         )
 
 
 def parse_origin(text: str) -> str:
-    """Brings an origin into the form in which browsers send it.
+    """Normalize an origin to the form that browsers send.
 
     Raises:
-        ValueError: It is no origin.
+        ValueError: The text is not an origin.
     """
     try:
         parts = urlsplit(text)
@@ -101,16 +106,16 @@ def parse_origin(text: str) -> str:
     return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}{suffix}"
 
 
-def _refusal() -> Response:
+def _cross_origin() -> Response:
     message = (
-        "The emulator refuses a web page of another origin. Open the page from the emulator's own address, by IP address"
-        " or as localhost, or send no Origin header. The front end of an app, which uses /bridge.js, is let in by"
-        " emulate --origin URL or Emulator(origins=[URL])."
+        "The emulator refuses a web page of another origin. Open the page from the emulator's own address, by IP"
+        " address or as localhost, or send no Origin header. The front end of an app, which uses /bridge.js, is let in"
+        " by emulate --origin URL or Emulator(origins=[URL])."
     )
     return JSONResponse({"code": "CROSS_ORIGIN", "message": message}, status_code=403)
 
 
-def _misnamed() -> Response:
+def _foreign_host() -> Response:
     message = (
         "The emulator shows what happens in it under an IP address or a local name only, not under a domain name, which"
         " another page could have pointed here. Use http://127.0.0.1 or http://localhost, with the same port."
@@ -144,7 +149,7 @@ def _shows_events(path: str) -> bool:
     return path == "/" or path.startswith("/_emulator/")
 
 
-def _is_of_anybody(host: str) -> bool:
+def _may_be_foreign(host: str) -> bool:
     name = _name_in(host)
     return "." in name and not name.endswith((".localhost", ".internal")) and not _is_local(name)
 

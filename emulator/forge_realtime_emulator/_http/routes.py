@@ -1,4 +1,4 @@
-"""The HTTP side: one endpoint per operation of the document, and the emulator's own under `/_emulator`."""
+"""The ASGI application: one endpoint per operation of the document, and the emulator's own under `/_emulator`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import contextlib
 import re
 import socket
 import struct
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -22,17 +22,17 @@ from starlette.websockets import WebSocket
 
 from .._platform.authorization import Authorization, parse_authorization
 from .._platform.document import Operation, load_document, read_document
-from .._platform.errors import EmulatorError, Refused
+from .._platform.errors import EmulatorError, RefusedError
 from .._platform.faults import Fault
 from .._platform.records import RecordedRequest, channel_of
 from .._platform.settings import Settings
-from .._platform.sidecar import Answer, Sidecar
+from .._platform.sidecar import OperationResult, Sidecar
 from .bridge import Bridge
 from .connection import transport_of
 from .console import console_route
 from .control import Control
-from .json import JSONResponse, invalid, parse_json, printable, read_body
-from .log import log, log_event, log_refusal
+from .json import JSONResponse, invalid, parse_json, read_body
+from .log import log, log_event, log_refusal, printable
 from .origin import RefuseOrigins, parse_origin
 from .subscribers import serve_subscriber, stream_subscriber
 
@@ -46,49 +46,92 @@ def create_app(
     service: str | None = None,
     origins: Iterable[str] = (),
 ) -> Starlette:
-    """Makes the emulator as an ASGI application, for a server of one's own. `Emulator` brings a server with it.
+    """Create the emulator as an ASGI application, for a server of your own. `Emulator` brings a server with it.
 
     Args:
-        document: The OpenAPI document; by default the derived one that is shipped with the package.
-        settings: How it behaves; by default `Settings()`.
+        document: The OpenAPI document; by default the derived one shipped with the package.
+        settings: Behaviour of the emulator; by default `Settings()`.
         service: The base URL of the app's service, for `invokeService()` in a browser.
         origins: The origins of the pages that may load `/bridge.js` and use it.
 
     Raises:
         EmulatorError: The document cannot be used.
-        TypeError: The settings are something else.
-        ValueError: The service is no URL, or an origin is none.
+        TypeError: `settings` is not a `Settings`.
+        ValueError: `service` is not a base URL, or an origin is not an origin.
     """
     if not isinstance(settings, Settings | None):
         raise TypeError(
             f"settings: takes Settings(...), such as Settings(limit=2); this is of the type {type(settings).__name__}"
         )
     sidecar = Sidecar(read_document(load_document() if document is None else document), settings or Settings())
+    routes: list[BaseRoute] = [
+        Route(operation.path, OperationEndpoint(operation, sidecar), methods=[operation.method])
+        for operation in sidecar.document.operations.values()
+    ]
+    routes += [
+        *_read_only_routes(sidecar),
+        console_route(),
+        *Control(sidecar).routes(),
+        *Bridge(sidecar, service).routes(),
+        *_subscription_routes(sidecar),
+    ]
+    app = Starlette(
+        routes=routes,
+        middleware=[Middleware(RefuseOrigins, origins=[parse_origin(origin) for origin in origins])],
+        exception_handlers={
+            RefusedError: _on_refused,
+            HTTPException: _not_found_handler(sidecar, routes),
+            ClientDisconnect: _on_disconnect,
+        },
+    )
+    app.router.redirect_slashes = False
+    app.state.sidecar = sidecar
+    # Set by the server of `Emulator`, for faults that end a connection.
+    app.state.connections = None
+    return app
 
-    async def subscribe(websocket: WebSocket) -> None:
-        await serve_subscriber(websocket, sidecar)
 
-    async def stream(request: Request) -> Response:
-        return await stream_subscriber(request, sidecar)
+def _read_only_routes(sidecar: Sidecar) -> list[BaseRoute]:
+    """Build the routes of the platform's own GET operations, which the derived document does not have."""
 
     async def context(request: Request) -> Response:
         header = sidecar.document.header
-        return JSONResponse(
-            sidecar.invocation_context(parse_authorization(header, request.headers.getlist(header))).body
-        )
+        authorization = parse_authorization(header, request.headers.getlist(header))
+        return JSONResponse(sidecar.invocation_context(authorization))
 
     async def installations(request: Request) -> Response:
         size, cursor = (request.query_params.get(*default) for default in (("pageSize", "100"), ("cursor", "0")))
         if not (_NUMBER.fullmatch(size) and 1 <= int(size) <= 100 and _NUMBER.fullmatch(cursor)):
-            raise invalid("pageSize must be a whole number from 1 to 100, and cursor one that an answer gave")
-        return JSONResponse(sidecar.installations(int(size), int(cursor)).body)
+            raise invalid("pageSize must be a whole number from 1 to 100, and cursor one that a response gave")
+        return JSONResponse(sidecar.installations(int(size), int(cursor)))
 
-    async def refused(request: Request, error: Exception) -> Response:
-        assert isinstance(error, Refused)
-        log_refusal(request.url.path, error.status, error)
-        return _refusal_response(error)
+    return [Route("/invocation/context", context), Route("/v1/installations", installations)]
 
-    async def unrouted(request: Request, error: Exception) -> Response:
+
+def _subscription_routes(sidecar: Sidecar) -> list[BaseRoute]:
+    async def stream(request: Request) -> Response:
+        return await stream_subscriber(request, sidecar)
+
+    async def subscribe(websocket: WebSocket) -> None:
+        await serve_subscriber(websocket, sidecar)
+
+    return [Route("/_emulator/subscribe", stream), WebSocketRoute("/_emulator/subscribe", subscribe)]
+
+
+async def _on_refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RefusedError)
+    log_refusal(request.url.path, error.status, error)
+    return _refusal_response(error)
+
+
+async def _on_disconnect(_: Request, __: Exception) -> Response:
+    return Response()
+
+
+def _not_found_handler(
+    sidecar: Sidecar, routes: Iterable[BaseRoute]
+) -> Callable[[Request, Exception], Awaitable[Response]]:
+    async def on_not_found(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         if request.url.path.startswith("/_emulator/"):
             message = f"The emulator has no such endpoint. It has {', '.join(_endpoints(routes))}."
@@ -100,32 +143,7 @@ def create_app(
         log.info("%-20s %d  %s %s", "-", error.status_code, request.method, printable(request.url.path))
         return JSONResponse({"code": code, "message": message}, error.status_code, headers=error.headers)
 
-    async def disconnected(_: Request, __: Exception) -> Response:
-        return Response()
-
-    routes: list[BaseRoute] = [
-        Route(operation.path, OperationEndpoint(operation, sidecar), methods=[operation.method])
-        for operation in sidecar.document.operations.values()
-    ]
-    routes += [
-        Route("/invocation/context", context),
-        Route("/v1/installations", installations),
-        console_route(),
-        *Control(sidecar).routes(),
-        *Bridge(sidecar, service).routes(),
-        Route("/_emulator/subscribe", stream),
-        WebSocketRoute("/_emulator/subscribe", subscribe),
-    ]
-    app = Starlette(
-        routes=routes,
-        middleware=[Middleware(RefuseOrigins, origins=[parse_origin(origin) for origin in origins])],
-        exception_handlers={Refused: refused, HTTPException: unrouted, ClientDisconnect: disconnected},
-    )
-    app.router.redirect_slashes = False
-    app.state.sidecar = sidecar
-    # Of `Emulator`'s server, for faults that end them.
-    app.state.connections = None
-    return app
+    return on_not_found
 
 
 def _endpoints(routes: Iterable[BaseRoute]) -> Iterator[str]:
@@ -136,7 +154,7 @@ def _endpoints(routes: Iterable[BaseRoute]) -> Iterator[str]:
 
 
 class OperationEndpoint:
-    """An ASGI application: checks the calls of one operation, has them answered, and records them."""
+    """ASGI application that checks the calls of one operation, carries them out and records them."""
 
     def __init__(self, operation: Operation, sidecar: Sidecar) -> None:
         self._operation = operation
@@ -147,26 +165,26 @@ class OperationEndpoint:
         await response(scope, receive, send)
 
     async def _serve(self, request: Request) -> Response:
-        # A fault that waits for the call comes before everything else.
+        # A pending fault applies even to a call that would be refused.
         call = _Call(request, self._operation, self._sidecar)
         await call.read()
-        fault = self._sidecar.faults.take(**call.described())
+        fault = self._sidecar.faults.take(**call.describe())
         if fault is not None and fault.delay and not await self._sidecar.faults.delay(fault.delay):
             ended = "The emulator stopped or was reset while this call was delayed; nothing was done."
-            return _refusal_response(Refused(503, "DELAY_ENDED", ended))
+            return _refusal_response(RefusedError(503, "DELAY_ENDED", ended))
         if fault is None or fault.only_delays:
             return self._respond(call, call.carry_out(), fault)
-        if fault.delivered and isinstance(refused := call.carry_out(), Refused):
-            # It cannot be delivered: then there is no duplicate to be had.
+        if fault.delivered and isinstance(refused := call.carry_out(), RefusedError):
+            # A call that cannot be delivered gets its own refusal.
             return self._respond(call, refused, None)
         return self._respond(call, fault.refusal, fault)
 
-    def _respond(self, call: _Call, outcome: Answer | Refused, fault: Fault | None) -> Response:
+    def _respond(self, call: _Call, outcome: OperationResult | RefusedError, fault: Fault | None) -> Response:
         settings = self._sidecar.settings
         name = self._operation.operation_id
-        bad = fault.answer if fault is not None else None
+        broken = fault.answer if fault is not None else None
         response: Response
-        if isinstance(outcome, Answer):
+        if isinstance(outcome, OperationResult):
             status = 200
             if outcome.event is None:
                 log.info("%-20s 200  on %.100r", name, call.channel)
@@ -175,13 +193,13 @@ class OperationEndpoint:
             response = JSONResponse(outcome.body)
             call.record(200, None, fault)
         else:
-            status = {None: outcome.status, "reset": 0}.get(bad, 200)
+            status = {None: outcome.status, "reset": 0}.get(broken, 200)
             if outcome.logical and settings.errors_in_200:
                 status = 200
             log_refusal(name, status or "reset", outcome, call.channel)
             response = _refusal_response(outcome) if status >= 400 else _errors_response(outcome)
             call.record(status, outcome, fault)
-        return _Bad(bad) if bad is not None else response
+        return _BrokenResponse(broken) if broken is not None else response
 
 
 class _Call:
@@ -192,7 +210,7 @@ class _Call:
         self._authorization: Authorization | None = None
         self._body: Any = None
         self._size = 0
-        self._refused: Refused | None = None
+        self._refused: RefusedError | None = None
 
     async def read(self) -> None:
         header = self._sidecar.document.header
@@ -206,21 +224,21 @@ class _Call:
                     raise invalid(problem)
                 self._body = body
                 self._size = len(raw)
-        except Refused as refused:
+        except RefusedError as refused:
             self._refused = refused
         except RecursionError:
             self._refused = invalid("the JSON is nested too deeply")
 
     @property
     def channel(self) -> Any:
-        """The channel that it names, or None."""
+        """The channel named in the body, or `None`."""
         return channel_of(self._body)
 
-    def described(self) -> dict[str, str | None]:
-        """What a fault may ask for."""
+    def describe(self) -> dict[str, str | None]:
+        """Describe the call for `Faults.take`."""
         installation = None
         if self._authorization is not None:
-            with contextlib.suppress(Refused):
+            with contextlib.suppress(RefusedError):
                 installation = self._sidecar.installation(self._authorization)
         return {
             "operation": self._operation.operation_id,
@@ -228,17 +246,17 @@ class _Call:
             "installation": installation,
         }
 
-    def carry_out(self) -> Answer | Refused:
+    def carry_out(self) -> OperationResult | RefusedError:
         if self._refused is not None or self._authorization is None:
             return self._refused or invalid("it has no authorization")
         try:
-            return self._sidecar.answer(self._operation.operation_id, self._authorization, self._body)
-        except Refused as refused:
+            return self._sidecar.carry_out(self._operation.operation_id, self._authorization, self._body)
+        except RefusedError as refused:
             return refused
         except RecursionError:
             return invalid("the JSON is nested too deeply")
 
-    def record(self, status: int, refusal: Refused | None, fault: Fault | None) -> None:
+    def record(self, status: int, refusal: RefusedError | None, fault: Fault | None) -> None:
         headers: dict[str, str] = {}
         for name, value in self._request.headers.items():
             headers[name] = f"{headers[name]}, {value}" if name in headers else value
@@ -258,8 +276,8 @@ class _Call:
         )
 
 
-class _Bad(Response):
-    """An answer that a client cannot read, or none."""
+class _BrokenResponse(Response):
+    """Response that a client cannot read, or a reset connection."""
 
     def __init__(self, kind: str) -> None:
         super().__init__(b"<!doctype html><title>Not JSON</title>", media_type="text/html")
@@ -279,14 +297,14 @@ class _Bad(Response):
             await send({"type": "http.response.body", "body": b'{"eventId": "', "more_body": True})
         transport = transport_of(scope)
         if transport is not None:
-            _end(transport, reset=self._kind == "reset")
+            _end_connection(transport, reset=self._kind == "reset")
         while (await receive())["type"] != "http.disconnect":
             pass
 
 
-def _end(transport: asyncio.Transport, *, reset: bool) -> None:
+def _end_connection(transport: asyncio.Transport, *, reset: bool) -> None:
     if reset:
-        # Closing sends RST in place of FIN.
+        # With a linger time of 0, closing sends RST instead of FIN.
         linger = struct.pack("ii", 1, 0)
         transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
         transport.abort()
@@ -294,11 +312,11 @@ def _end(transport: asyncio.Transport, *, reset: bool) -> None:
         transport.close()
 
 
-def _errors_response(refusal: Refused) -> Response:
+def _errors_response(refusal: RefusedError) -> Response:
     errors = [{"code": refusal.code, "message": refusal.message}]
     return JSONResponse({"eventId": None, "eventTimestamp": None, "errors": errors})
 
 
-def _refusal_response(refusal: Refused) -> Response:
+def _refusal_response(refusal: RefusedError) -> Response:
     headers = None if refusal.retry_after is None else {"Retry-After": str(refusal.retry_after)}
     return JSONResponse({"code": refusal.code, "message": refusal.message}, refusal.status, headers=headers)

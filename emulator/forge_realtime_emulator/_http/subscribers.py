@@ -1,27 +1,26 @@
-"""The endpoints for subscribers, `/_emulator/subscribe`: over a WebSocket, and as Server-Sent Events.
+"""Endpoints for subscribers at `/_emulator/subscribe`: a WebSocket, and Server-Sent Events.
 
-The WebSocket's protocol is JSON in text frames, one subscription per connection, with the names that the front end's
-bridge uses:
+The WebSocket carries JSON in text frames, one subscription per connection, with the names of the front end's bridge:
 
-1. The subscriber sends one message, and then nothing more: `{"channel": "board-42", "isGlobal": false, "invocation":
+1. The subscriber sends one message and nothing after it: `{"channel": "board-42", "isGlobal": false, "invocation":
    "invocation-123", "options": {"token": "…", "contextOverrides": ["issue"], "replaySeconds": 60}}`.
-   Only `channel` is required; a global subscription takes no `contextOverrides`. `invocation` says in which registered
-   context the subscriber is; without it, in the default one.
-2. The emulator answers `{"type": "subscribed"}`, and then sends what is to be replayed. Whatever is published after that
-   arrives.
-3. For every event comes
+   Only `channel` is required; a global subscription takes no `contextOverrides`. `invocation` names the registered
+   context to subscribe in; the default is the default context.
+2. The emulator sends `{"type": "subscribed"}`, then the replayed events. Every event published from then on arrives.
+3. Each event is sent as
    `{"type": "event", "channel": "board-42", "payload": "…", "eventId": "…", "eventTimestamp": "1789000000000"}`,
-   in the order of publishing; `payload` is the string exactly as published.
+   in the order of publishing. `payload` is the string exactly as published.
 
-Whatever goes wrong is answered `{"type": "error", "code": "…", "message": "…"}` before the connection is closed with
-code 1008. Other close codes: 1001 the emulator stopped or was reset, 1007 a frame was not UTF-8, 1009 a frame was over
-1 MiB, 1013 the subscriber read too slowly: 1,024 events or 32 MiB were waiting for it. Whoever then still does not read is cut
-off after a minute. A token is checked when subscribing; whether a subscription ends when its token expires is not known,
-and here it goes on.
+On an error, the emulator sends `{"type": "error", "code": "…", "message": "…"}` and closes the connection with code
+1008. Other close codes: 1001 the emulator stopped or was reset, 1007 a frame was not UTF-8, 1009 a frame was over
+1 MiB, 1013 the subscriber read too slowly and 1,024 events or 32 MiB were waiting. A closed subscriber that still does
+not read is cut off after 60 s. A token is checked when subscribing. Whether a subscription ends when its token expires
+is unknown; here it goes on.
 
-Server-Sent Events: `GET /_emulator/subscribe?channel=board-42&isGlobal=true&invocation=…&token=…&contextOverrides=issue,project
-&replaySeconds=60`. Each of those messages comes as the data of one; the last one, when the emulator ends the stream, is
-`{"type": "closed", "code": 1013, "reason": "…"}`. What is refused is answered with a status and `{"code", "message"}`.
+Server-Sent Events: `GET /_emulator/subscribe?channel=board-42&isGlobal=true&invocation=…&token=…
+&contextOverrides=issue,project&replaySeconds=60`. Each message is the data of one event. When the emulator ends the
+stream, the last message is `{"type": "closed", "code": 1013, "reason": "…"}`. A refused subscription is a response with
+an error status and `{"code", "message"}`.
 """
 
 from __future__ import annotations
@@ -37,16 +36,16 @@ from starlette.types import Message
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from .._platform.channels import Subscriber
-from .._platform.errors import Refused
+from .._platform.errors import RefusedError
 from .._platform.schema import Schema
 from .._platform.sidecar import Sidecar
+from .._platform.strict_json import parse
 from .connection import abort
-from .json import parse
 from .log import log_refusal
 
 _POLICY_VIOLATION = 1008
 _PING = 15.0
-"""Seconds between comments in a quiet stream, by which both sides notice a dead connection."""
+"""Seconds between comments in a quiet stream, so that both sides notice a dead connection."""
 
 _SUBSCRIPTION = Schema(
     {
@@ -72,7 +71,7 @@ _SUBSCRIPTION = Schema(
 
 
 async def serve_subscriber(websocket: WebSocket, sidecar: Sidecar) -> None:
-    """Serves one connection from its first message to its end."""
+    """Serve one connection from its first message to its end."""
     await websocket.accept()
     try:
         first = await websocket.receive()
@@ -82,7 +81,7 @@ async def serve_subscriber(websocket: WebSocket, sidecar: Sidecar) -> None:
             address, since = sidecar.subscription(_read(first))
             with sidecar.channels.subscriber(address, since, lambda: abort(websocket.scope)) as subscriber:
                 await _deliver(websocket, subscriber)
-        except Refused as refusal:
+        except RefusedError as refusal:
             log_refusal("subscribe", "refused", refusal)
             await websocket.send_json({"type": "error", "code": refusal.code, "message": refusal.message})
             await websocket.close(_POLICY_VIOLATION, refusal.code)
@@ -91,10 +90,10 @@ async def serve_subscriber(websocket: WebSocket, sidecar: Sidecar) -> None:
 
 
 async def stream_subscriber(request: Request, sidecar: Sidecar) -> Response:
-    """Serves one stream of Server-Sent Events.
+    """Serve one stream of Server-Sent Events.
 
     Raises:
-        Refused: The query is no subscription, or it is not accepted.
+        RefusedError: The query is not a subscription, or the subscription is not accepted.
     """
     address, since = sidecar.subscription(_read_query(request))
 
@@ -116,7 +115,7 @@ async def stream_subscriber(request: Request, sidecar: Sidecar) -> Response:
 
 
 def _sse(data: str) -> str:
-    # JSON has no line breaks in it.
+    # Messages are JSON on one line.
     return f"data: {data}\n\n"
 
 
@@ -156,8 +155,8 @@ def _checked(subscription: Any) -> dict[str, Any]:
     return dict(subscription)
 
 
-def _invalid(problem: str) -> Refused:
-    return Refused(
+def _invalid(problem: str) -> RefusedError:
+    return RefusedError(
         400,
         "INVALID_SUBSCRIPTION",
         f"Invalid subscription: {problem}."
@@ -177,7 +176,7 @@ async def _deliver(websocket: WebSocket, subscriber: Subscriber) -> None:
     if sending in done:
         sending.result()
     elif receiving.result()["type"] == "websocket.receive":
-        raise Refused(
+        raise RefusedError(
             400,
             "UNEXPECTED_MESSAGE",
             "A subscriber sends one message only. For another subscription open another connection.",
@@ -190,5 +189,5 @@ async def _send(websocket: WebSocket, subscriber: Subscriber) -> None:
             await websocket.send_text(message)
         await websocket.close(message.code, message.reason)
     except RuntimeError:
-        # How uvicorn says that its keepalive has already closed the connection, because the subscriber was silent.
+        # uvicorn's keepalive has already closed the connection, because the subscriber was silent.
         return

@@ -1,1 +1,1 @@
-"""The platform: what it answers, delivers and counts. Knows no HTTP."""
+"""The platform's behaviour: operations, delivery and limits. No HTTP in here."""

@@ -1,4 +1,4 @@
-"""The grammar of the header `forge-proxy-authorization`."""
+"""Parser of the header `forge-proxy-authorization`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from .errors import Refused
+from .errors import RefusedError
 
 _KEYS = ("as", "id", "installationId", "accountId")
 _VALUE = re.compile(r"[!-+\--<>-~]+")
@@ -14,13 +14,13 @@ _VALUE = re.compile(r"[!-+\--<>-~]+")
 
 @dataclass(frozen=True, slots=True)
 class Authorization:
-    """What a call's authorization header said.
+    """Parsed authorization header of a call.
 
     Attributes:
-        invocation_id: The `id`, or None when the call was made on behalf of an installation.
-        installation_id: The `installationId`, or None when the call was made within an invocation.
-        acts_as: The `as`: `"app"`, `"user"`, or None when the header did not say.
-        account_id: The `accountId`, or None; hidden in the repr.
+        invocation_id: The `id`, or `None` if the call is on behalf of an installation.
+        installation_id: The `installationId`, or `None` if the call is within an invocation.
+        acts_as: The `as`: `"app"`, `"user"`, or `None` if the header has none.
+        account_id: The `accountId`, or `None`; hidden in the repr.
     """
 
     invocation_id: str | None
@@ -29,20 +29,20 @@ class Authorization:
     account_id: str | None = field(repr=False)
 
 
-def parse_authorization(header: str, values: Sequence[str]) -> Authorization:
-    """Reads the authorization header of a call.
+def parse_authorization(header: str, values: Sequence[str]) -> Authorization:  # noqa: C901 - one check per rule
+    """Parse the authorization header of a call.
 
-    The documented grammar is `Forge ` and comma-separated `key=value` pairs in any order. Atlassian does not say how
-    it treats white space, escapes and duplicates, nor `id` together with `installationId`; this reading is the strict
-    one: no white space, no escapes, no duplicates, exactly one of the two ids, and values of printable ASCII without
-    comma and equals sign.
+    The documented grammar is `Forge ` followed by comma-separated `key=value` pairs in any order. Atlassian does not
+    say how it treats white space, escapes, duplicates, or `id` together with `installationId`. The emulator is strict:
+    no white space, no escapes, no duplicates, exactly one of the two ids, and values of printable ASCII without comma
+    and equals sign.
 
     Args:
-        header: The header's name, for messages.
-        values: Every value that came under that name.
+        header: The name of the header, for messages.
+        values: All values of the header.
 
     Raises:
-        Refused: With status 401; the message starts with the documented `Unauthorized request`.
+        RefusedError: Status 401; the message starts with the documented `Unauthorized request`.
     """
     if not values:
         raise _unauthorized(f"the header {header} is missing. Send 'Forge as=app,id=<invocation id>'.")
@@ -86,5 +86,5 @@ def parse_authorization(header: str, values: Sequence[str]) -> Authorization:
     )
 
 
-def _unauthorized(problem: str) -> Refused:
-    return Refused(401, "UNAUTHORIZED", f"Unauthorized request: {problem}")
+def _unauthorized(problem: str) -> RefusedError:
+    return RefusedError(401, "UNAUTHORIZED", f"Unauthorized request: {problem}")

@@ -1,4 +1,4 @@
-"""The last of what happened, within bounds."""
+"""The last records of a kind, bounded in number and size."""
 
 from __future__ import annotations
 
@@ -9,33 +9,33 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 SIZE_LIMIT = 64 * 1024 * 1024
-"""Bytes of payloads and bodies that one of these keeps."""
+"""Bytes of payloads and bodies that one log keeps."""
 
 
-class Recent(Generic[T]):
-    """The last items; the oldest go when there are more than so many, or when they are over `SIZE_LIMIT` together.
+class BoundedLog(Generic[T]):
+    """Log that drops its oldest items when it holds too many, or more than `SIZE_LIMIT` bytes.
 
     Args:
-        most: How many.
+        max_items: The number of items that it keeps at most.
     """
 
-    def __init__(self, most: int) -> None:
-        self._most = most
+    def __init__(self, max_items: int) -> None:
+        self._max_items = max_items
         self._items: deque[tuple[T, int]] = deque()
         self._size = 0
 
     def append(self, item: T, size: int) -> None:
-        """Adds an item; `size` is what it takes, roughly, in bytes."""
+        """Add an item; `size` is its approximate size in bytes."""
         self._items.append((item, size))
         self._size += size
-        while len(self._items) > self._most or (self._size > SIZE_LIMIT and len(self._items) > 1):
+        while len(self._items) > self._max_items or (self._size > SIZE_LIMIT and len(self._items) > 1):
             self._size -= self._items.popleft()[1]
 
     def clear(self) -> None:
-        """Drops them all."""
+        """Drop all items."""
         self._items.clear()
         self._size = 0
 
     def __iter__(self) -> Iterator[T]:
-        # Of a copy: tests look from their thread while the emulator's adds.
+        # Iterate over a copy: tests read from their thread while the emulator's thread adds.
         return iter([item for item, _ in [*self._items]])

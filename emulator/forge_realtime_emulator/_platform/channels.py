@@ -1,4 +1,4 @@
-"""Who is subscribed to what, and the delivery of events to them. Everything here runs in one event loop."""
+"""Channels: subscribers, and the delivery of events to them. Everything here runs in one event loop."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from .bounded_log import Recent
+from .bounded_log import BoundedLog
 
 QUEUE_LIMIT = 1024
 QUEUE_SIZE = 32 * 1024 * 1024
-"""Events, and bytes of them, that may wait for one subscriber before it is closed as too slow."""
+"""Number of events, and of their bytes, that may wait for one subscriber before it is closed as too slow."""
 
 PATIENCE = 60.0
-"""Seconds that a closed subscriber has to read what was sent to it and why it was closed; then it is cut off."""
+"""Seconds that a closed subscriber has to read the rest and the reason before it is cut off."""
 
 REPLAY_LIMIT = 10_000
-"""Events that are kept to be replayed, of all channels together; the oldest go first."""
+"""Number of events kept for replay, of all channels together; the oldest are dropped."""
 
 GOING_AWAY = 1001
 TRY_AGAIN_LATER = 1013
@@ -28,15 +28,16 @@ TRY_AGAIN_LATER = 1013
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where an event goes: it reaches exactly the subscribers at an equal address.
+    """Address of events and subscribers. An event reaches exactly the subscribers with an equal address.
 
     Attributes:
-        installation: Nothing is delivered across installations.
-        channel: The channel's name, case-sensitive.
-        is_global: Scoped events reach only scoped subscriptions, global ones only global subscriptions.
-        scope: What has to be equal beside that, readable: `module default-module` with the parts of the product context
-            in the default scope, `overrides` with the names and values of the context overrides; empty when global.
-        claims: The token's claims as canonical JSON, or None without a token; hidden in the repr.
+        installation: The installation id. Nothing is delivered across installations.
+        channel: The channel name, case-sensitive.
+        is_global: Whether the channel is global. Scoped events reach only scoped subscriptions, global events only
+            global ones.
+        scope: The scope in readable form: `module default-module` with the product context for the default scope,
+            `overrides` with names and values for context overrides, empty for a global channel.
+        claims: The claims of the token as canonical JSON, or `None` without a token; hidden in the repr.
     """
 
     installation: str
@@ -46,7 +47,7 @@ class Address:
     claims: str | None = field(repr=False)
 
     def to_json(self) -> dict[str, Any]:
-        """As the console shows it."""
+        """Return the form for the console."""
         return {
             "installation": self.installation,
             "channel": self.channel,
@@ -78,11 +79,11 @@ class _Event:
 
 @dataclass(frozen=True, slots=True)
 class Close:
-    """Tells the sender of a subscriber's messages to close the connection.
+    """End of a subscription: close the connection.
 
     Attributes:
         code: The WebSocket close code.
-        reason: At most 123 bytes, as the protocol demands.
+        reason: The reason, at most 123 bytes as the protocol demands.
     """
 
     code: int
@@ -90,11 +91,11 @@ class Close:
 
 
 class Subscriber:
-    """The messages that wait for one subscriber, at most `QUEUE_LIMIT` and `QUEUE_SIZE`.
+    """Queue of messages for one subscriber, bounded by `QUEUE_LIMIT` and `QUEUE_SIZE`.
 
     Args:
-        first: What it gets before all others; that does not count as waiting.
-        cut_off: Ends its connection at once; called when it is closed and still does not read.
+        first: Messages to send before all others. They do not count against the bounds.
+        cut_off: Ends the connection at once. Called if the subscriber is closed and still does not read.
     """
 
     def __init__(self, first: Iterable[str], cut_off: Callable[[], object]) -> None:
@@ -106,7 +107,7 @@ class Subscriber:
         self._timer: asyncio.TimerHandle | None = None
 
     def offer(self, message: str) -> bool:
-        """Queues a message without ever waiting; False when the subscriber is closed or too slow for it."""
+        """Queue a message without waiting. Return `False` if the subscriber is closed or too slow."""
         if self._closed:
             return False
         waiting = self._queue.qsize()
@@ -118,7 +119,7 @@ class Subscriber:
         return True
 
     def close(self, code: int, reason: str) -> None:
-        """Drops what waits, and has the connection closed."""
+        """Drop the queued messages and have the connection closed."""
         self._closed = True
         self._first.clear()
         while not self._queue.empty():
@@ -127,7 +128,7 @@ class Subscriber:
         self._timer = asyncio.get_running_loop().call_later(PATIENCE, self._cut_off)
 
     async def next(self) -> str | Close:
-        """Waits for the next message, or for the end."""
+        """Wait for the next message, or for the end."""
         if self._first:
             return self._first.popleft()
         message = await self._queue.get()
@@ -136,31 +137,31 @@ class Subscriber:
         return message
 
     def gone(self) -> None:
-        """Tells it that its connection has ended."""
+        """Note that the connection has ended."""
         if self._timer is not None:
             self._timer.cancel()
 
 
 class Channels:
-    """All subscribers by address, and the events that can be replayed.
+    """Registry of subscribers by address, and of events for replay.
 
     Args:
-        changed: Called when somebody has subscribed or gone.
+        changed: Called when a subscriber comes or goes.
     """
 
     def __init__(self, changed: Callable[[], object]) -> None:
         self._subscribers: dict[Address, list[Subscriber]] = {}
-        self._past: Recent[_Event] = Recent(REPLAY_LIMIT)
+        self._past: BoundedLog[_Event] = BoundedLog(REPLAY_LIMIT)
         self._changed = changed
 
     @contextmanager
     def subscriber(self, address: Address, since: float | None, cut_off: Callable[[], object]) -> Iterator[Subscriber]:
-        """A subscriber that gets the events of one address until the context ends.
+        """Provide a subscriber that gets the events of one address until the context ends.
 
         Args:
-            address: Where it listens.
-            since: From when on it gets what was published before, in seconds of the emulator's clock; None: nothing.
-            cut_off: Ends its connection at once.
+            address: The address to subscribe to.
+            since: The time from which to replay events, by the emulator's clock in seconds; `None` for no replay.
+            cut_off: Ends the connection at once.
         """
         first = [json.dumps({"type": "subscribed"})]
         if since is not None:
@@ -175,10 +176,10 @@ class Channels:
             self._forget(address, subscriber)
 
     def deliver(self, address: Address, payload: str, event_id: str, at: float) -> int:
-        """Queues an event for every subscriber at the address, never waiting for any, and keeps it for replay.
+        """Queue an event for every subscriber at the address, without waiting, and keep it for replay.
 
         Returns:
-            How many it was queued for.
+            The number of subscribers that it was queued for.
         """
         event = _Event(address, payload, event_id, at)
         self._past.append(event, len(payload))
@@ -195,11 +196,11 @@ class Channels:
         return delivered
 
     def live(self) -> dict[Address, int]:
-        """How many subscribers there are, by address."""
+        """Return the number of subscribers by address."""
         return {address: len(subscribers) for address, subscribers in self._subscribers.items()}
 
     def close(self, reason: str) -> None:
-        """Closes every subscriber, and forgets what could be replayed."""
+        """Close every subscriber, and forget the events kept for replay."""
         self._past.clear()
         for subscribers in self._subscribers.values():
             for subscriber in subscribers:
@@ -208,9 +209,9 @@ class Channels:
         self._changed()
 
     def _forget(self, address: Address, subscriber: Subscriber) -> None:
-        # No longer there when it was closed before it went.
-        if subscriber in (there := self._subscribers.get(address, [])):
-            there.remove(subscriber)
-            if not there:
+        # It is already gone if it was closed first.
+        if subscriber in (subscribers := self._subscribers.get(address, [])):
+            subscribers.remove(subscriber)
+            if not subscribers:
                 del self._subscribers[address]
             self._changed()

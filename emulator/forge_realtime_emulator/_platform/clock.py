@@ -1,4 +1,4 @@
-"""The emulator's clock, which tests can put forward."""
+"""The emulator's clock, which tests can advance."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import time
 
 
 class Clock:
-    """Tells the time of tokens, the limit, events and replay."""
+    """Clock of tokens, the rate limit, events and replay."""
 
     def __init__(self) -> None:
         self._ahead = 0.0
 
     def now(self) -> float:
-        """Seconds since the epoch."""
+        """Return the time in seconds since the epoch."""
         return time.time() + self._ahead
 
     def advance(self, seconds: float) -> None:
-        """Puts the clock forward.
+        """Advance the clock.
 
         Raises:
-            ValueError: It is no number of seconds, or it would go back.
+            ValueError: `seconds` is not a number, or is negative.
         """
         if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < 1e10:
             raise ValueError("the clock is advanced by a number of seconds, 0 or more")

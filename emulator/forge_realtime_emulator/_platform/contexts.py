@@ -1,4 +1,4 @@
-"""The registered contexts: what an invocation or an installation stands for."""
+"""Registered contexts of invocations and installations."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from .errors import EmulatorError, Refused
+from .errors import EmulatorError, RefusedError
 from .schema import Schema
 from .settings import Settings
 
 OVERRIDES = ("board", "issue", "project", "content", "space", "repository", "pullRequest")
-"""The documented parts of the context: Jira's, Confluence's, Bitbucket's."""
+"""The documented context overrides, of Jira, Confluence and Bitbucket."""
 
 INVOKED_LIMIT = 1000
-"""Invocations that are kept, of those that a page caused. How long the platform knows one is not known."""
+"""Number of invocations caused by pages that are kept. The platform's own number is unknown."""
 
 _TEXT = {"type": "string", "minLength": 1}
 _CONTEXT: dict[str, Any] = {
@@ -52,15 +52,15 @@ _REGISTRY = Schema(
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """Where an invocation comes from.
+    """Context of an invocation.
 
     Attributes:
-        installation: The installation's id. Nothing is delivered across installations.
-        module: The module's key. It and the product context are a channel's default scope.
-        module_type: The module's type, as in the manifest.
-        product: The parts of the product context, such as `{"project": "DEMO", "issue": "DEMO-1"}`.
-        account: The Atlassian account of the user, or None; hidden in the repr.
-        from_ui: Whether the invocation came from a UI context; only then it can publish to scoped channels.
+        installation: The installation id. Nothing is delivered across installations.
+        module: The module key. Module and product context form the default scope of a channel.
+        module_type: The module type, as in the manifest.
+        product: The product context, such as `{"project": "DEMO", "issue": "DEMO-1"}`.
+        account: The Atlassian account id of the user, or `None`; hidden in the repr.
+        from_ui: Whether the invocation came from a UI context. Only then can it publish to scoped channels.
     """
 
     installation: str = "default-installation"
@@ -71,7 +71,7 @@ class Context:
     from_ui: bool = True
 
     def to_json(self) -> dict[str, Any]:
-        """The form in which it is registered."""
+        """Return the form that `Contexts.register` takes."""
         return {
             "installation": self.installation,
             "module": self.module,
@@ -83,7 +83,7 @@ class Context:
 
 
 class Contexts:
-    """The contexts by the ids that stand for them."""
+    """Registry of contexts by invocation and installation id."""
 
     def __init__(self) -> None:
         self.default = Context()
@@ -92,15 +92,15 @@ class Contexts:
         self._invoked: deque[str] = deque()
 
     def register(self, registry: Any) -> None:
-        """Adds contexts, and replaces those of the same ids.
+        """Register contexts, replacing those with the same ids.
 
         Args:
             registry: `{"default": CONTEXT, "invocations": {"invocation-123": CONTEXT}, "installations": ["…"]}`, each
                 part optional. A CONTEXT is `{"installation": "…", "module": "…", "moduleType": "…", "account": "…",
-                "context": {"project": "DEMO"}, "fromUi": true}`; what it leaves out is as in the default one.
+                "context": {"project": "DEMO"}, "fromUi": true}`. Omitted keys use the default context.
 
         Raises:
-            ValueError: It is not of that form; nothing was registered.
+            ValueError: The registry has another form. Nothing was registered.
         """
         if problem := _REGISTRY.problem(registry):
             raise ValueError(problem)
@@ -115,7 +115,7 @@ class Contexts:
             self._add_installation(installation)
 
     def invoke(self, context: Context) -> str:
-        """Registers a new invocation, and returns its id. Only the last ones are kept, `INVOKED_LIMIT` of them."""
+        """Register a new invocation and return its id. Only the last `INVOKED_LIMIT` are kept."""
         id_ = f"invocation-{uuid4()}"
         self.invocations[id_] = context
         self._invoked.append(id_)
@@ -124,10 +124,10 @@ class Contexts:
         return id_
 
     def invocation(self, id_: str, settings: Settings) -> Context:
-        """What an invocation stands for.
+        """Return the context of an invocation.
 
         Raises:
-            Refused: It is not registered, and the emulator is strict.
+            RefusedError: The invocation is not registered and the emulator is strict.
         """
         if id_ in self.invocations:
             return self.invocations[id_]
@@ -136,10 +136,10 @@ class Contexts:
         return self.default
 
     def installation(self, id_: str, settings: Settings) -> str:
-        """The installation that an id stands for: itself when it is registered, else the default one.
+        """Return the installation with this id if it is registered, or else the default one.
 
         Raises:
-            Refused: It is not registered, and the emulator is strict.
+            RefusedError: The installation is not registered and the emulator is strict.
         """
         if id_ in self.installations or id_ == self.default.installation:
             return id_
@@ -148,7 +148,7 @@ class Contexts:
         return self.default.installation
 
     def to_json(self) -> dict[str, Any]:
-        """Everything that is registered, in the form that `register` takes."""
+        """Return everything that is registered, in the form that `register` takes."""
         return {
             "default": self.default.to_json(),
             "invocations": {id_: context.to_json() for id_, context in self.invocations.items()},
@@ -156,7 +156,7 @@ class Contexts:
         }
 
     def invoked(self) -> list[str]:
-        """The ids of the invocations that pages caused, oldest first."""
+        """Return the ids of the invocations caused by pages, oldest first."""
         return [*self._invoked]
 
     def _add_installation(self, id_: str) -> None:
@@ -165,10 +165,10 @@ class Contexts:
 
 
 def read_contexts(path: Path) -> Any:
-    """Reads a file of contexts, for `Contexts.register`.
+    """Read a file of contexts for `Contexts.register`.
 
     Raises:
-        EmulatorError: It cannot be read, is no JSON, or not of the form that `register` takes.
+        EmulatorError: The file cannot be read, is not JSON, or has another form than `register` takes.
     """
     try:
         registry = json.loads(path.read_text(encoding="utf-8"))
@@ -190,8 +190,8 @@ def _context(described: Mapping[str, Any], default: Context) -> Context:
     )
 
 
-def _unknown(what: str) -> Refused:
-    return Refused(
+def _unknown(what: str) -> RefusedError:
+    return RefusedError(
         401,
         "UNAUTHORIZED",
         f"Unauthorized request: this {what} is not registered, and the emulator is strict. Register it"

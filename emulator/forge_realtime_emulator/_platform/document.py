@@ -1,4 +1,4 @@
-"""The derived OpenAPI document, read as what the emulator needs of it: operations and the authorization header."""
+"""The derived OpenAPI document, reduced to operations and the authorization header."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class Operation:
     """One operation of the document.
 
     Attributes:
-        operation_id: Its `operationId`; where it has none, its method and path.
+        operation_id: The `operationId`, or else method and path.
         method: The HTTP method, in capitals.
         path: The path, with the document's `{parameters}`.
-        body: The schema of its JSON request body, or None when it takes no JSON.
+        body: The schema of the JSON request body, or `None` if the operation takes no JSON.
         body_required: Whether a call without a body is refused.
     """
 
@@ -35,11 +35,11 @@ class Operation:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """What the emulator takes from an OpenAPI document.
+    """Operations and authorization header of an OpenAPI document.
 
     Attributes:
-        header: The name of the header that authorizes a call.
-        operations: The operations by `operationId`, in the document's order.
+        header: The name of the authorization header.
+        operations: The operations by `operationId`, in the order of the document.
     """
 
     header: str
@@ -47,10 +47,10 @@ class Document:
 
 
 def load_document() -> dict[str, Any]:
-    """Reads the derived document that is shipped with the package.
+    """Load the derived document shipped with the package.
 
     Raises:
-        EmulatorError: The package does not hold it.
+        EmulatorError: The package has no document.
     """
     try:
         text = files("forge_realtime_emulator").joinpath("realtime.json").read_text(encoding="utf-8")
@@ -64,10 +64,10 @@ def load_document() -> dict[str, Any]:
 
 
 def read_document(document: Mapping[str, Any]) -> Document:
-    """Reads an OpenAPI 3 document.
+    """Read an OpenAPI 3 document.
 
     Raises:
-        EmulatorError: The document is not OpenAPI 3, or names no authorization header.
+        EmulatorError: The document is not OpenAPI 3, or has no authorization header.
     """
     version = str(document.get("openapi", ""))
     if not version.startswith("3."):

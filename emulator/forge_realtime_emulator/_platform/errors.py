@@ -1,24 +1,24 @@
-"""The errors of the emulator.
+"""Errors of the emulator.
 
-    EmulatorError             the emulator cannot do what its user asked; the message says what to do
+    EmulatorError             the emulator cannot do what you asked; the message says what to do
     ├── SubscriptionRefused   a subscription was not accepted
     └── SubscriptionClosed    the emulator closed a subscription
 
-`Refused` is not among them: it is how a check tells the endpoint what to answer, and never reaches a user.
+`RefusedError` is internal: a check raises it, and the endpoint turns it into the response.
 """
 
 from __future__ import annotations
 
 
 class EmulatorError(Exception):
-    """The emulator cannot do what was asked of it. The message says what to do."""
+    """The emulator cannot do what you asked. The message says what to do."""
 
 
-class SubscriptionRefused(EmulatorError):
+class SubscriptionRefused(EmulatorError):  # noqa: N818 - public name: says what happened
     """A subscription was not accepted.
 
     Attributes:
-        code: Why, for example `TOKEN_EXPIRED` or `INVALID_SUBSCRIPTION`.
+        code: The reason, for example `TOKEN_EXPIRED` or `INVALID_SUBSCRIPTION`.
     """
 
     def __init__(self, code: str, message: str) -> None:
@@ -26,12 +26,12 @@ class SubscriptionRefused(EmulatorError):
         self.code = code
 
 
-class SubscriptionClosed(EmulatorError):
+class SubscriptionClosed(EmulatorError):  # noqa: N818 - public name: says what happened
     """The emulator closed a subscription.
 
     Attributes:
         code: The WebSocket close code.
-        reason: The reason that came with it.
+        reason: The reason that came with the code.
     """
 
     def __init__(self, code: int, reason: str) -> None:
@@ -40,23 +40,15 @@ class SubscriptionClosed(EmulatorError):
         self.reason = reason
 
 
-def spoken(code: str, message: str) -> str:
-    """A code and its message for people, without what both of them say."""
-    head, _, rest = message.partition(": ")
-    if rest == code:
-        return message
-    return f"{code}: {rest if head.upper().replace(' ', '_').startswith(code) else message}"
-
-
-class Refused(Exception):
-    """A call or a subscription is not accepted; the endpoint turns this into the answer.
+class RefusedError(Exception):
+    """A call or a subscription is refused.
 
     Attributes:
-        status: The HTTP status to answer with.
-        code: The `code` of the answer.
-        message: The `message` of the answer. It names fields and never repeats a value.
-        retry_after: Whole seconds for the `Retry-After` header, or None for no such header.
-        logical: Whether it is a failure of the operation itself, which a 200 with `errors` may tell as well.
+        status: The HTTP status of the response.
+        code: The `code` in the response.
+        message: The `message` in the response. It names fields and never repeats a value.
+        retry_after: Whole seconds for the `Retry-After` header, or `None` for no header.
+        logical: Whether the operation itself failed, which a 200 with `errors` may report too.
     """
 
     def __init__(
@@ -68,3 +60,11 @@ class Refused(Exception):
         self.code = code
         self.message = message
         self.retry_after = retry_after
+
+
+def join_code(code: str, message: str) -> str:
+    """Join a code and its message for people, without repeating what both say."""
+    head, _, rest = message.partition(": ")
+    if rest == code:
+        return message
+    return f"{code}: {rest if head.upper().replace(' ', '_').startswith(code) else message}"

@@ -1,4 +1,4 @@
-"""Faults: what the next calls get instead of their own answers."""
+"""Faults: failures that the next calls get instead of their normal responses."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import threading
 from collections.abc import Collection
 from typing import Any
 
-from .errors import Refused
+from .errors import RefusedError
 from .schema import Schema
 
-# Whole seconds, and up to an hour: more is a mistake.
+# At most an hour, in seconds: more is a mistake.
 _DELAY = {"type": "number", "minimum": 0, "maximum": 3600}
 _FAULT = Schema(
     {
@@ -33,45 +33,45 @@ _FAULT = Schema(
 
 
 class Fault:
-    """What one call gets.
+    """Fault of one call.
 
     Args:
-        described: A fault that was checked.
+        described: A fault in the form of `Faults.add`, already checked.
     """
 
     def __init__(self, described: dict[str, Any]) -> None:
         self.status: int | None = described.get("status")
-        """The status to answer, or None."""
+        """HTTP status to respond with, or `None`."""
         self.answer: str | None = described.get("answer")
-        """`reset`, `truncated` or `not-json`, or None."""
+        """`reset`, `truncated`, `not-json` or `None`."""
         self.delay: float = described.get("delay", 0)
-        """Seconds before the answer."""
+        """Seconds before the response."""
         self.delivered: bool = described.get("delivered", False)
         """Whether the call is carried out all the same."""
         self.retry_after: int | None = described.get("retryAfter")
-        """Whole seconds for the `Retry-After` header, or None for no such header."""
+        """Whole seconds for the `Retry-After` header, or `None` for no header."""
 
     @property
     def only_delays(self) -> bool:
-        """Whether the call gets its own answer, late."""
+        """Whether the call gets its normal response, late."""
         return self.status is None and self.answer is None
 
     @property
-    def refusal(self) -> Refused:
-        """The answer with its status."""
+    def refusal(self) -> RefusedError:
+        """The refusal to respond with."""
         status = self.status or 500
         code = "RATE_LIMIT_EXCEEDED" if status == 429 else "INJECTED_FAULT"
-        what = "it was carried out all the same" if self.delivered else "nothing was delivered"
-        answer = f"with status {status}" if self.answer is None else f"so: {self.answer}"
-        message = f"The emulator was asked to answer this call {answer}; {what}."
-        return Refused(status, code, message, retry_after=self.retry_after)
+        effect = "it was carried out all the same" if self.delivered else "nothing was delivered"
+        fault = f"status {status}" if self.answer is None else f"the fault {self.answer}"
+        message = f"The emulator was asked to answer this call with {fault}; {effect}."
+        return RefusedError(status, code, message, retry_after=self.retry_after)
 
 
 class Faults:
-    """The faults that wait for a call, oldest first. Safe to use from any thread.
+    """Pending faults, oldest first. Thread-safe.
 
     Args:
-        operations: The operation ids that a fault may name.
+        operations: The `operationId`s that a fault may name.
     """
 
     def __init__(self, operations: Collection[str]) -> None:
@@ -81,18 +81,17 @@ class Faults:
         self._delays: set[asyncio.Future[None]] = set()
 
     def add(self, fault: Any) -> None:
-        """Puts a fault in the row.
+        """Queue a fault.
 
         Args:
-            fault: An object with at least one of `status` (400 to 599), `answer` (`"reset"` the connection, a
-                `"truncated"` body, or one that is `"not-json"`) and `delay` (seconds before the answer; alone, the call
-                gets its own answer late). Further, all optional: `retryAfter` (whole seconds, with a status);
-                `delivered` (true: the call is carried out although it is answered so, which is how duplicates come
-                about); `times` (how many calls get it: 1); and `operation`, `channel`, `installation` (the only ones
-                that do; a channel is compared by name).
+            fault: An object with at least one of `status` (400 to 599), `answer` (`"reset"`, `"truncated"` or
+                `"not-json"`) and `delay` (seconds before the response; alone, the call gets its normal response late).
+                Optional: `retryAfter` (whole seconds, with `status`); `delivered` (whether the call is carried out all
+                the same); `times` (number of calls that fail: 1); and `operation`, `channel` and `installation`, which
+                limit the fault to calls with these values.
 
         Raises:
-            ValueError: The fault is not of that form. The message says what is wrong.
+            ValueError: The fault has another form. The message says what is wrong.
         """
         if problem := _FAULT.problem(fault):
             raise ValueError(problem)
@@ -109,10 +108,10 @@ class Faults:
             self._waiting.append({"times": 1, **fault})
 
     def take(self, **call: str | None) -> Fault | None:
-        """What a call gets, or None.
+        """Take the first fault that matches a call, or return `None`.
 
         Args:
-            **call: Its `operation`, and its `channel` and `installation` as far as they are known.
+            **call: The `operation` of the call, and its `channel` and `installation` if they are known.
         """
         with self._lock:
             for fault in self._waiting:
@@ -124,7 +123,7 @@ class Faults:
         return None
 
     async def delay(self, seconds: float) -> bool:
-        """Waits; False when `end_delays` ended it. Both run in one event loop."""
+        """Wait, and return whether the whole time passed; `end_delays` ends the wait early."""
         ended = asyncio.get_running_loop().create_future()
         self._delays.add(ended)
         try:
@@ -137,17 +136,17 @@ class Faults:
         return False
 
     def end_delays(self) -> None:
-        """Ends the delays of all calls: the emulator stops, or forgets them."""
+        """End the delays of all calls. Call it in the event loop of the calls."""
         for ended in self._delays:
             with contextlib.suppress(asyncio.InvalidStateError):
                 ended.set_result(None)
 
     def waiting(self) -> list[dict[str, Any]]:
-        """The faults that wait, in the form in which they were added."""
+        """Return the pending faults, in the form of `add`."""
         with self._lock:
             return [dict(fault) for fault in self._waiting]
 
     def clear(self) -> None:
-        """Drops them all."""
+        """Drop all pending faults."""
         with self._lock:
             self._waiting.clear()

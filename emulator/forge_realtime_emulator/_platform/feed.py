@@ -1,4 +1,4 @@
-"""What the console sees as it happens."""
+"""Live feed of calls and events for the console."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
-from .bounded_log import Recent
+from .bounded_log import BoundedLog
 
-_WAITING = 1000
-"""Records that may wait for one console; the oldest are dropped."""
+_MAX_WAITING = 1000
+"""Number of records that may wait for one console; the oldest are dropped."""
 
 
 class Record(Protocol):
-    """A call or an event."""
+    """Record of a call or an event."""
 
     def to_json(self) -> dict[str, Any]: ...
 
@@ -25,29 +25,29 @@ class _Start:
 
 
 START = _Start()
-"""Tells the reader that nothing happened before."""
+"""Tells a reader to forget what it read before."""
 
 
 class Reader:
-    """What waits for one console."""
+    """Queue of records for one console."""
 
     def __init__(self) -> None:
-        self._records: Recent[Record] = Recent(_WAITING)
+        self._records: BoundedLog[Record] = BoundedLog(_MAX_WAITING)
         self._woken = asyncio.Event()
 
     def add(self, record: Record, size: int) -> None:
-        """Hands it a record of so many bytes."""
+        """Queue a record; `size` is its size in bytes."""
         self._records.append(record, size)
         self._woken.set()
 
     def wake(self) -> None:
-        """Tells it that the state has changed."""
+        """Wake the reader: the state has changed."""
         self._woken.set()
 
-    async def next(self, timeout: float) -> list[dict[str, Any]]:
-        """Waits until there is something new, but no longer than so many seconds, and returns the new records."""
+    async def next(self, max_wait: float) -> list[dict[str, Any]]:
+        """Wait up to `max_wait` seconds for something new, and return the new records."""
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(max_wait):
                 await self._woken.wait()
         except TimeoutError:
             return []
@@ -58,16 +58,16 @@ class Reader:
 
 
 class Feed:
-    """Hands what happens to all consoles that are open. Everything here runs in one event loop."""
+    """Distributor of records to all open consoles. Everything here runs in one event loop."""
 
     def __init__(self) -> None:
         self._readers: set[Reader] = set()
         self.closed = False
-        """Whether the emulator stops: then every stream ends."""
+        """Whether the emulator is stopping; every stream then ends."""
 
     @contextmanager
     def reader(self) -> Iterator[Reader]:
-        """A reader that gets everything until the context ends."""
+        """Provide a reader that gets every record until the context ends."""
         reader = Reader()
         self._readers.add(reader)
         try:
@@ -76,20 +76,20 @@ class Feed:
             self._readers.remove(reader)
 
     def send(self, record: Record, size: int) -> None:
-        """Hands a record of so many bytes to all readers."""
+        """Queue a record for all readers; `size` is its size in bytes."""
         for reader in self._readers:
             reader.add(record, size)
 
     def open(self) -> None:
-        """Lets streams begin, again after `close`."""
+        """Let streams begin, again after `close`."""
         self.closed = False
 
     def close(self) -> None:
-        """Ends all streams."""
+        """End all streams."""
         self.closed = True
         self.changed()
 
     def changed(self) -> None:
-        """Tells all readers that the state has changed."""
+        """Wake all readers: the state has changed."""
         for reader in self._readers:
             reader.wake()

@@ -1,43 +1,41 @@
-"""The documented limit: so many operations per second and installation."""
+"""The documented rate limit: a number of operations per second and installation."""
 
 from __future__ import annotations
 
 from collections import defaultdict, deque
 
-from .errors import Refused
+from .errors import RefusedError
 
 WINDOW = 1.0
-"""Seconds. The window slides: never are more operations than the limit in any second."""
+"""Length of the sliding window, in seconds."""
 
 
 class Limit:
-    """Counts operations by installation."""
+    """Sliding-window counter of operations by installation."""
 
     def __init__(self) -> None:
         self._counted: defaultdict[str, deque[float]] = defaultdict(deque)
 
-    def count(self, installation: str, now: float, most: int | None, retry_after: int | None) -> None:
-        """Counts one operation.
+    def count(self, installation: str, now: float, limit: int | None, retry_after: int | None) -> None:
+        """Count one operation.
 
         Args:
-            installation: Whose.
-            now: Seconds of the emulator's clock.
-            most: Operations per second; None: no limit.
-            retry_after: Whole seconds for `Retry-After`, or None for no such header.
+            installation: The installation that makes the call.
+            now: The time by the emulator's clock, in seconds.
+            limit: Operations per second; `None` disables the limit.
+            retry_after: Whole seconds for the `Retry-After` header, or `None` for no header.
 
         Raises:
-            Refused: There were too many already; this one is not counted.
+            RefusedError: The installation is at its limit. This operation is not counted.
         """
         counted = self._recent(installation, now)
-        if most is not None and len(counted) >= most:
-            message = (
-                f"Over {most} operations per second for the installation; nothing was done. Back off and try again."
-            )
-            raise Refused(429, "RATE_LIMIT_EXCEEDED", message, retry_after=retry_after)
+        if limit is not None and len(counted) >= limit:
+            message = f"Over {limit} operations per second for the installation; nothing was done. Back off and retry."
+            raise RefusedError(429, "RATE_LIMIT_EXCEEDED", message, retry_after=retry_after)
         counted.append(now)
 
     def rates(self, now: float) -> dict[str, int]:
-        """Operations in the last second, by installation."""
+        """Return the number of operations in the last second, by installation."""
         return {installation: len(self._recent(installation, now)) for installation in list(self._counted)}
 
     def _recent(self, installation: str, now: float) -> deque[float]:

@@ -1,4 +1,4 @@
-"""What the emulator remembers of calls and events, for tests and for the console to look at."""
+"""Records of calls and events, for tests and the console."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from .authorization import Authorization
 from .channels import Address
 
 RECORD_LIMIT = 10_000
-"""Calls and events that are remembered; the oldest go first."""
+"""Number of calls, and of events, that are kept; the oldest are dropped."""
 
 
 def channel_of(body: Any) -> Any:
-    """The channel that a call's body names, or None."""
+    """Return the channel named in the body of a call, or `None`."""
     return body.get("name", body.get("channelName")) if isinstance(body, dict) else None
 
 
 @dataclass(frozen=True, slots=True)
 class RecordedRequest:
-    """One call of an operation, whatever its outcome.
+    """Record of one call of an operation, whatever its outcome.
 
     Attributes:
         operation: The `operationId`.
-        status: The HTTP status that was answered; 0 when a fault reset the connection.
-        authorization: What the authorization header said, or None when it was refused.
-        headers: The request's headers by lower-case name; hidden in the repr.
-        body: The JSON body, or None when the call was refused before its body was read; hidden in the repr.
-        code: The code of the failure that was answered, or None.
-        message: The message of it, or None.
-        fault: Whether a fault made the answer.
+        status: The HTTP status of the response; 0 if a fault reset the connection.
+        authorization: The parsed authorization header, or `None` if it was refused.
+        headers: The request headers by lower-case name; hidden in the repr.
+        body: The JSON body, or `None` if the call was refused before its body was read; hidden in the repr.
+        code: The error code in the response, or `None`.
+        message: The error message in the response, or `None`.
+        fault: Whether a fault made the response.
         at: Seconds since the epoch, by the emulator's clock.
     """
 
@@ -46,11 +46,11 @@ class RecordedRequest:
     at: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
-        """As the console shows it. Ids and payloads are in it: it stays on this machine."""
+        """Return the form for the console. It has ids in it and must stay on this machine."""
         authorization = self.authorization
-        said = None
+        parsed = None
         if authorization is not None:
-            said = {
+            parsed = {
                 "id": authorization.invocation_id,
                 "installationId": authorization.installation_id,
                 "as": authorization.acts_as,
@@ -61,7 +61,7 @@ class RecordedRequest:
             "at": self.at,
             "operation": self.operation,
             "status": self.status,
-            "authorization": said,
+            "authorization": parsed,
             "channel": channel_of(self.body),
             "code": self.code,
             "message": self.message,
@@ -71,15 +71,15 @@ class RecordedRequest:
 
 @dataclass(frozen=True, slots=True)
 class RecordedInvoke:
-    """One call of the app's service by a page.
+    """Record of one call of the app's service by a page.
 
     Attributes:
         method: The HTTP method.
         path: The path without its query.
-        invocation: The id of the invocation that the page caused, or None when there is no service to call.
-        status: The HTTP status that the service answered, or None when it gave no answer.
-        code: The code of the failure when it gave none, or None.
-        message: The message of it, or None.
+        invocation: The id of the invocation that the page caused, or `None` if there is no service to call.
+        status: The HTTP status of the service's response, or `None` if there was no response.
+        code: The error code if there was no response, or `None`.
+        message: The error message if there was no response, or `None`.
         at: Seconds since the epoch, by the emulator's clock.
     """
 
@@ -92,22 +92,22 @@ class RecordedInvoke:
     at: float
 
     def to_json(self) -> dict[str, Any]:
-        """As the console shows it."""
+        """Return the form for the console."""
         return {"kind": "invoke", **dataclasses.asdict(self)}
 
 
 @dataclass(frozen=True, slots=True)
 class RecordedEvent:
-    """One event that a publish operation accepted.
+    """Record of one event that a publish operation accepted.
 
     Attributes:
-        address: Where it was published to.
+        address: The address that it was published to.
         payload: The payload exactly as published; hidden in the repr.
-        event_id: The id that was answered, or None when nobody got the event.
-        event_timestamp: Epoch milliseconds as a string, or None when nobody got the event.
-        delivered: How many subscribers got the event.
+        event_id: The event id in the response, or `None` if nobody got the event.
+        event_timestamp: Epoch milliseconds as a string, or `None` if nobody got the event.
+        delivered: The number of subscribers that got the event.
         at: Seconds since the epoch, by the emulator's clock.
-        near_misses: When nobody got it, those who were subscribed to a channel of that name otherwise, and how.
+        near_misses: If nobody got the event: the subscribers of a channel with the same name, and what differs.
     """
 
     address: Address = field(repr=False)
@@ -120,7 +120,7 @@ class RecordedEvent:
 
     @property
     def channel(self) -> str:
-        """The channel's name."""
+        """The channel name."""
         return self.address.channel
 
     @property
@@ -129,7 +129,7 @@ class RecordedEvent:
         return self.address.is_global
 
     def to_json(self) -> dict[str, Any]:
-        """As the console shows it. The payload is in it: it stays on this machine."""
+        """Return the form for the console. It has the payload in it and must stay on this machine."""
         return {
             "kind": "event",
             "at": self.at,

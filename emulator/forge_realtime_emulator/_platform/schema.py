@@ -1,4 +1,4 @@
-"""Checking JSON values against schemas, with messages that name the field and never repeat a value."""
+"""Schema checks of JSON values, with messages that name the field and never repeat a value."""
 
 from __future__ import annotations
 
@@ -9,32 +9,32 @@ from typing import Any
 
 from openapi_schema_validator import OAS30Validator, OAS31Validator
 
-_TOLD = 10
-"""Problems that are told of one value. The others are not even looked for: a list may have a million."""
+_REPORTED = 10
+"""Number of problems reported for one value. The search stops there: a list may have a million."""
 
 
 class Schema:
-    """One schema, ready to check values.
+    """Validator for one schema.
 
     Args:
         schema: An OpenAPI schema object.
         document: The OpenAPI document that the schema's `$ref`s point into.
-        openapi: The document's OpenAPI version; from 3.1 on, schemas are JSON Schema 2020-12.
+        openapi: The OpenAPI version of the document. From 3.1 on, schemas are JSON Schema 2020-12.
     """
 
     def __init__(
         self, schema: Mapping[str, Any], *, document: Mapping[str, Any] | None = None, openapi: str = "3.0"
     ) -> None:
         validator = OAS30Validator if openapi.startswith("3.0") else OAS31Validator
-        # The root holds what references point to; evolve() keeps it and checks only the schema.
+        # References resolve against the root; evolve() keeps that root and checks only the schema.
         self._validator: Any = validator(document or schema).evolve(schema=schema)
 
     def problem(self, value: Any) -> str | None:
-        """Says in one line what is wrong with `value`, up to ten things, or None."""
-        errors = list(islice(self._validator.iter_errors(value), _TOLD + 1))
-        told = sorted(errors[:_TOLD], key=lambda error: str(error.json_path))
-        more = ["and more"] if len(errors) > _TOLD else []
-        return "; ".join([*dict.fromkeys(_describe(error) for error in told), *more]) or None
+        """Describe up to ten problems of `value` in one line, or return `None` if it is valid."""
+        errors = list(islice(self._validator.iter_errors(value), _REPORTED + 1))
+        reported = sorted(errors[:_REPORTED], key=lambda error: str(error.json_path))
+        more = ["and more"] if len(errors) > _REPORTED else []
+        return "; ".join([*dict.fromkeys(_describe(error) for error in reported), *more]) or None
 
 
 def _describe(error: Any) -> str:

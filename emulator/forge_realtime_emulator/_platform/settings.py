@@ -1,4 +1,4 @@
-"""What a user can set, above all where Atlassian leaves the platform's behaviour unknown."""
+"""Settings, mostly for platform behaviour that Atlassian leaves unknown."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from .errors import EmulatorError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """How the emulator behaves. Each default is the reading that finds most mistakes.
+    """Behaviour of the emulator. Each default is the strictest plausible reading of the documentation.
 
     Attributes:
-        limit: Operations per second and installation: publish, subscribe and sign together (documented: 50). None: no
-            limit, for load tests.
-        limit_retry_after: Whole seconds in the `Retry-After` of an answer over the limit. None, the default: no such
-            header; Atlassian does not say whether there is one.
-        strict: Whether an invocation or installation that is not registered is refused; else it is taken as the default
+        limit: Operations per second and installation: publish, subscribe and sign together. Documented: 50. `None`
+            disables the limit, for load tests.
+        limit_retry_after: Whole seconds in the `Retry-After` header of a response over the limit. `None` sends no such
+            header. Atlassian does not say whether there is one.
+        strict: Whether to refuse invocations and installations that are not registered. If not, they use the default
             context.
-        invocation_lifetime: Whole seconds for which a call may name an invocation, from when a page caused it, else from its
-            first call. None, the default: for ever. Unknown.
-        token_lifetime: Whole seconds that a signed token is valid; with 0 every token has already expired. Unknown.
+        invocation_lifetime: Whole seconds for which calls may name an invocation, counted from when a page caused it,
+            or else from its first call. `None` means for ever. Unknown.
+        token_lifetime: Whole seconds for which a signed token is valid; 0 makes every token expired. Unknown.
         token_by_installation: Whether a token may be signed on behalf of an installation. Unknown.
-        replay_retention: Seconds for which events are kept to be replayed; more cannot be asked for. Unknown.
+        replay_retention: Whole seconds for which events are kept for replay. Unknown.
         overrides_in_order: Whether the order of context overrides matters. Unknown.
         empty_overrides_are_global: Whether the context overrides `[]` are the same as a global channel. Documented as
             "equivalent"; whether the two reach each other is unknown.
-        errors_in_200: Whether a logical failure, such as a token that is refused, is answered 200 with `errors` in the
-            body; else it is a 4xx. Unknown.
+        errors_in_200: Whether a logical failure, such as a refused token, is a 200 with `errors` in the body instead of
+            a 4xx. Unknown.
 
     Raises:
-        ValueError: A value makes no sense; names it.
+        ValueError: A value is out of range. The message names the setting.
     """
 
     limit: int | None = field(default=50)

@@ -1,4 +1,4 @@
-"""What the operations do once a call has passed the document's checks."""
+"""The egress sidecar: carries out calls that have passed the document's checks."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .authorization import Authorization
-from .bounded_log import Recent
+from .bounded_log import BoundedLog
 from .channels import Address, Channels
 from .clock import Clock
 from .contexts import OVERRIDES, Context, Contexts
 from .document import Document
-from .errors import Refused
+from .errors import RefusedError
 from .faults import Faults
 from .feed import START, Feed
 from .limit import Limit
@@ -29,12 +29,12 @@ from .why_not import near_misses
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """The answer to a call.
+class OperationResult:
+    """The outcome of an operation.
 
     Attributes:
-        body: The JSON body; hidden in the repr.
-        event: The event that was published, or None when the operation publishes nothing.
+        body: The JSON body of the response; hidden in the repr.
+        event: The published event, or `None` if the operation publishes nothing.
     """
 
     body: Any = field(repr=False)
@@ -70,8 +70,8 @@ class Sidecar:
     """The state behind the endpoints.
 
     Args:
-        document: Which operations there are.
-        settings: How it behaves, at the start and after each reset.
+        document: The operations.
+        settings: The settings at the start and after each reset.
     """
 
     def __init__(self, document: Document, settings: Settings) -> None:
@@ -80,10 +80,10 @@ class Sidecar:
         self.feed = Feed()
         self.channels = Channels(self.feed.changed)
         self.faults = Faults([*document.operations])
-        self.requests: Recent[RecordedRequest] = Recent(RECORD_LIMIT)
-        self.events: Recent[RecordedEvent] = Recent(RECORD_LIMIT)
+        self.requests: BoundedLog[RecordedRequest] = BoundedLog(RECORD_LIMIT)
+        self.events: BoundedLog[RecordedEvent] = BoundedLog(RECORD_LIMIT)
         self.streams = Streams()
-        self.invokes: Recent[RecordedInvoke] = Recent(RECORD_LIMIT)
+        self.invokes: BoundedLog[RecordedInvoke] = BoundedLog(RECORD_LIMIT)
         self._given = settings
         self._registered: Any = {}
         self._tokens = Tokens()
@@ -94,20 +94,20 @@ class Sidecar:
         self.contexts = Contexts()
         self.contexts.register(self._registered)
         self._limit = Limit()
-        # When an invocation began, in seconds of the clock; kept only where it ends.
+        # When each invocation began, by the emulator's clock. Stays empty unless `invocation_lifetime` is set.
         self._began: dict[str, float] = {}
 
     def keep(self, registry: Any) -> None:
-        """Registers contexts that stay after a reset.
+        """Register contexts that survive a reset.
 
         Raises:
-            ValueError: It is not of the form that `Contexts.register` takes.
+            ValueError: The registry is not in the form that `Contexts.register` takes.
         """
         self.contexts.register(registry)
         self._registered = copy.deepcopy(registry)
 
     def reset(self) -> None:
-        """Forgets everything but the settings and contexts of the start, and closes all subscriptions."""
+        """Restore the settings and contexts of the start, forget the rest, and close all subscriptions."""
         self.channels.close("The emulator was reset.")
         self.faults.clear()
         self.faults.end_delays()
@@ -120,28 +120,28 @@ class Sidecar:
         self.feed.send(START, 0)
 
     def installation(self, authorization: Authorization) -> str:
-        """The installation that a call is made for.
+        """Return the installation of a call.
 
         Raises:
-            Refused: Its id is not registered, and the emulator is strict.
+            RefusedError: The id is not registered and the emulator is strict.
         """
         if authorization.invocation_id is not None:
             return self._invocation(authorization.invocation_id).installation
         return self.contexts.installation(authorization.installation_id or "", self.settings)
 
     def invoke(self, context: Context) -> str:
-        """Registers an invocation that a page causes, and returns its id."""
+        """Register an invocation caused by a page, and return its id."""
         id_ = self.contexts.invoke(context)
         if self.settings.invocation_lifetime is not None:
             self._began[id_] = self.clock.now()
         self.feed.changed()
         return id_
 
-    def answer(self, operation_id: str, authorization: Authorization, body: Any) -> Answer:
-        """Does what an operation does; one that is not emulated answers `{}`.
+    def carry_out(self, operation_id: str, authorization: Authorization, body: Any) -> OperationResult:
+        """Carry out an operation. An operation that is not emulated returns `{}`.
 
         Raises:
-            Refused: The call is against a documented rule that its schema cannot say, or over the limit.
+            RefusedError: The call breaks a documented rule that is not in its schema, or exceeds the limit.
         """
         installation = self.installation(authorization)
         match operation_id:
@@ -152,16 +152,16 @@ class Sidecar:
             case "sign_realtime_token":
                 return self._sign(body, authorization, installation)
             case _:
-                return Answer({})
+                return OperationResult({})
 
-    def invocation_context(self, authorization: Authorization) -> Answer:
-        """Answers `GET /invocation/context`.
+    def invocation_context(self, authorization: Authorization) -> dict[str, Any]:
+        """Return the body of `GET /invocation/context`.
 
         Raises:
-            Refused: It is asked for on behalf of an installation, or the invocation is not known.
+            RefusedError: The call is on behalf of an installation, or the invocation is unknown.
         """
         if authorization.invocation_id is None:
-            raise _against("the context is that of an invocation. Send id=<invocation id>")
+            raise _rule_broken("the context is that of an invocation. Send id=<invocation id>")
         context = self._invocation(authorization.invocation_id)
         app = {
             "id": "ari:cloud:ecosystem::app/emulated",
@@ -170,34 +170,37 @@ class Sidecar:
             "module": {"key": context.module, "type": context.module_type},
         }
         user = {"enabled": context.account is not None}
-        return Answer({"app": app, "context": {"cloudId": "emulated", "moduleKey": context.module, "userAccess": user}})
+        return {"app": app, "context": {"cloudId": "emulated", "moduleKey": context.module, "userAccess": user}}
 
-    def installations(self, page_size: int, cursor: int) -> Answer:
-        """Answers `GET /v1/installations`: the registered ones, or the default one when there is none.
+    def installations(self, page_size: int, cursor: int) -> dict[str, Any]:
+        """Return a page of `GET /v1/installations`: the registered installations, or else the default one.
 
-        That it takes `pageSize` and `cursor` is documented; the form of its answer is not known, and this one a guess.
+        Atlassian documents `pageSize` and `cursor`. The form of the response is unknown; this one is a guess.
         """
         known = self.contexts.installations or [self.contexts.default.installation]
         end = cursor + page_size
         page = [{"id": id_, "installationContext": "ari:cloud:jira::site/emulated"} for id_ in known[cursor:end]]
-        return Answer({"installations": page, "cursor": str(end) if end < len(known) else None})
+        return {"installations": page, "cursor": str(end) if end < len(known) else None}
 
     def page(self, invocation: str | None) -> Context:
-        """The context of a page in a browser: that of an invocation, or the default one.
+        """Return the context of a page in a browser: that of an invocation, or the default one.
 
         Raises:
-            Refused: It is not registered, and the emulator is strict.
+            RefusedError: The invocation is not registered and the emulator is strict.
         """
         return self.contexts.default if invocation is None else self.contexts.invocation(invocation, self.settings)
 
     def subscription(self, subscription: Mapping[str, Any]) -> tuple[Address, float | None]:
-        """Where a subscriber listens, and from when on events are replayed to it.
+        """Accept a subscription.
 
         Args:
-            subscription: As the subscriber's first message, checked.
+            subscription: The subscriber's first message, already checked against its schema.
+
+        Returns:
+            The address to listen at, and the time from which to replay events (`None`: no replay).
 
         Raises:
-            Refused: Its token does not allow it, or it is over the limit.
+            RefusedError: The token does not allow it, or the installation is over the limit.
         """
         address = self.address_of_page(subscription, "subscribe")
         self._count(address.installation)
@@ -207,14 +210,14 @@ class Sidecar:
         return address, self.clock.now() - min(replay, self.settings.replay_retention)
 
     def publish_from_page(self, publication: Any) -> RecordedEvent:
-        """Publishes as a front end does.
+        """Publish as a front end does.
 
         Args:
             publication: `{"channel", "payload"}`, and optionally `isGlobal`, `invocation` and `options`.
 
         Raises:
-            ValueError: It is not.
-            Refused: Its token does not allow it, or it is over the limit.
+            ValueError: The publication has another form.
+            RefusedError: The token does not allow it, or the installation is over the limit.
         """
         if problem := _PUBLICATION.problem(publication):
             raise ValueError(problem)
@@ -225,25 +228,29 @@ class Sidecar:
         return self._deliver(address, publication["payload"])
 
     def address_of_page(self, described: Mapping[str, Any], permission: Permission) -> Address:
-        """Where a page in a browser publishes or listens.
+        """Return the address at which a page in a browser publishes or listens.
 
         Args:
             described: `channel`, and optionally `isGlobal`, `invocation` and `options`.
-            permission: What its token must allow.
+            permission: The permission that the token must have.
 
         Raises:
-            Refused: The token does not allow it, or the invocation is not registered and the emulator is strict.
+            RefusedError: The token does not allow it, or the invocation is not registered and the emulator is strict.
         """
         context = self.page(described.get("invocation"))
         options = described.get("options", {})
         scope = None if described.get("isGlobal") else self._scope(context, options.get("contextOverrides"))
         return self._address(context.installation, described["channel"], scope, options, permission)
 
+    def default_scope(self) -> str:
+        """Return the scope of the default context."""
+        return self._scope(self.contexts.default, None) or ""
+
     def _deliver(self, address: Address, payload: str) -> RecordedEvent:
         event_id = str(uuid.uuid4())
         now = self.clock.now()
         delivered = self.channels.deliver(address, payload, event_id, now)
-        near = () if delivered else near_misses(address, self.channels.live(), self._default_scope())
+        near = () if delivered else near_misses(address, self.channels.live(), self.default_scope())
         event = RecordedEvent(
             address=address,
             payload=payload,
@@ -260,17 +267,17 @@ class Sidecar:
         return event
 
     def record(self, request: RecordedRequest, size: int) -> None:
-        """Remembers a call, whose body has so many bytes."""
+        """Remember a call; `size` is that of its body, in bytes."""
         self.requests.append(request, size)
         self.feed.send(request, size)
 
     def record_invoke(self, invoke: RecordedInvoke) -> None:
-        """Remembers a page's call of the service."""
+        """Remember a page's call of the service."""
         self.invokes.append(invoke, len(invoke.path))
         self.feed.send(invoke, len(invoke.path))
 
     def state(self) -> dict[str, Any]:
-        """All that the console shows beside calls and events."""
+        """Return what the console shows beside calls and events."""
         return {
             "kind": "state",
             "now": self.clock.now(),
@@ -289,34 +296,34 @@ class Sidecar:
         }
 
     def _invocation(self, id_: str) -> Context:
-        """What the invocation of a call stands for."""
         context = self.contexts.invocation(id_, self.settings)
         lifetime = self.settings.invocation_lifetime
         if lifetime is not None and self.clock.now() - self._began.setdefault(id_, self.clock.now()) >= lifetime:
-            raise Refused(
+            raise RefusedError(
                 401,
                 "UNAUTHORIZED",
-                f"Unauthorized request: this invocation began {lifetime} s ago or earlier, and the emulator was told to let"
-                " none live longer (invocation_lifetime). Use the id of a later one, or publish globally for the installation.",
+                f"Unauthorized request: this invocation began {lifetime} s ago or earlier, and the emulator was told to"
+                " let none live longer (invocation_lifetime). Use the id of a later one, or publish globally for the"
+                " installation.",
             )
         return context
 
-    def _publish(self, body: Any, address: Address) -> Answer:
+    def _publish(self, body: Any, address: Address) -> OperationResult:
         payload = _part(body, "payload", object)
         self._count(address.installation)
-        # Of another type only where a later document allows it.
+        # Only a later document could allow another type.
         event = self._deliver(address, payload if isinstance(payload, str) else json.dumps(payload))
-        return Answer({"eventId": event.event_id, "eventTimestamp": event.event_timestamp}, event)
+        return OperationResult({"eventId": event.event_id, "eventTimestamp": event.event_timestamp}, event)
 
     def _scoped(self, body: Any, authorization: Authorization) -> Address:
         if authorization.invocation_id is None:
-            raise _against(
+            raise _rule_broken(
                 "publish needs the id of an invocation that came from a UI context and cannot be done on behalf of an"
                 " installationId. Send id=<invocation id>, or publish to a global channel"
             )
         context = self._invocation(authorization.invocation_id)
         if not context.from_ui:
-            raise _against(
+            raise _rule_broken(
                 "publish needs an invocation that came from a UI context, and this one did not. Publish to a global"
                 " channel"
             )
@@ -327,32 +334,29 @@ class Sidecar:
     def _global(self, body: Any, installation: str, permission: Permission) -> Address:
         return self._address(installation, _part(body, "name", str), None, _part(body, "options", dict, {}), permission)
 
-    def _sign(self, body: Any, authorization: Authorization, installation: str) -> Answer:
+    def _sign(self, body: Any, authorization: Authorization, installation: str) -> OperationResult:
         if authorization.invocation_id is None and not self.settings.token_by_installation:
-            raise _against("the emulator was told to refuse tokens on behalf of an installationId")
+            raise _rule_broken("the emulator was told to refuse tokens on behalf of an installationId")
         channel, claims = _part(body, "channelName", str), _part(body, "claims", dict)
         permissions = _part(body, "permissions", list, None)
         self._count(installation)
         expires_at = int(self.clock.now()) + self.settings.token_lifetime
         token = self._tokens.sign(channel, claims, permissions, expires_at)
-        return Answer({"token": token, "expiresAt": expires_at})
+        return OperationResult({"token": token, "expiresAt": expires_at})
 
     def _scope(self, context: Context, overrides: Sequence[str] | None) -> str | None:
-        """What has to be equal between publisher and subscriber; None stands for a global channel."""
+        """Return the scope that publisher and subscriber must share, or `None` for a global channel."""
         if overrides is None:
-            # Quoted where it could be taken for something else.
+            # Quoted unless it is a plain key, so that no two scopes read alike.
             module = context.module if _KEY.fullmatch(context.module) else json.dumps(context.module)
-            return _spelt(f"module {module}", {name: context.product[name] for name in sorted(context.product)})
+            return _format_scope(f"module {module}", {name: context.product[name] for name in sorted(context.product)})
         for name in overrides:
             if not isinstance(name, str) or name not in OVERRIDES:
-                raise _against(f"options.contextOverrides: must be of {', '.join(OVERRIDES)}")
+                raise _rule_broken(f"options.contextOverrides: must be of {', '.join(OVERRIDES)}")
         if not overrides and self.settings.empty_overrides_are_global:
             return None
         names = dict.fromkeys(overrides if self.settings.overrides_in_order else sorted(overrides))
-        return _spelt("overrides", {name: context.product.get(name) for name in names})
-
-    def _default_scope(self) -> str:
-        return self._scope(self.contexts.default, None) or ""
+        return _format_scope("overrides", {name: context.product.get(name) for name in names})
 
     def _address(
         self, installation: str, channel: str, scope: str | None, options: Mapping[str, Any], permission: Permission
@@ -373,21 +377,21 @@ class Sidecar:
         self._limit.count(installation, self.clock.now(), self.settings.limit, self.settings.limit_retry_after)
 
 
-_NEEDED: Any = object()
+_REQUIRED: Any = object()
 
 
-def _part(body: Any, name: str, kind: type, otherwise: Any = _NEEDED) -> Any:
-    """A part of a body that the emulator lives on, whatever its document says of it."""
-    value = body.get(name, otherwise) if isinstance(body, dict) else _NEEDED
-    if value is _NEEDED or not (isinstance(value, kind) or value is otherwise):
+def _part(body: Any, name: str, kind: type, default: Any = _REQUIRED) -> Any:
+    """Take a part of a body that the emulator cannot do without, even if the document is looser."""
+    value = body.get(name, default) if isinstance(body, dict) else _REQUIRED
+    if value is _REQUIRED or not (isinstance(value, kind) or value is default):
         what = "it" if kind is object else f"a {kind.__name__} here"
-        raise _against(f"{name}: the document allows what was sent, but the emulator needs {what}")
+        raise _rule_broken(f"{name}: the document allows what was sent, but the emulator needs {what}")
     return value
 
 
-def _spelt(kind: str, parts: Mapping[str, str | None]) -> str:
+def _format_scope(kind: str, parts: Mapping[str, str | None]) -> str:
     return " ".join([kind, *(f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in parts.items())])
 
 
-def _against(rule: str) -> Refused:
-    return Refused(400, "INVALID_REQUEST", f"Invalid request: {rule}.", logical=True)
+def _rule_broken(rule: str) -> RefusedError:
+    return RefusedError(400, "INVALID_REQUEST", f"Invalid request: {rule}.", logical=True)

@@ -1,11 +1,11 @@
-"""Streams: what a client sent as many small updates and published as few events, put together again.
+"""Streams: many small updates of a client, published as few events, reassembled for tests and the console.
 
-An event belongs to a stream when its payload is the JSON of an envelope:
+An event belongs to a stream if its payload is the JSON of an envelope:
 
     {"forgeStream": 1, "stream": "9f0c…", "seq": 0, "merge": "append", "data": "Hel", "updates": 3, "end": false}
 
-`seq` counts the publishes from 0, and one that comes again has the number that it had. The platform knows nothing of this: an
-envelope is a payload like any other.
+`seq` counts the publishes from 0; a retried publish keeps its number. To the platform an envelope is a payload like any
+other.
 """
 
 from __future__ import annotations
@@ -15,44 +15,44 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
-from .._http.json import parse
 from .bounded_log import SIZE_LIMIT
 from .channels import Address
+from .strict_json import parse
 
 STREAM_LIMIT = 1_000
-"""Streams that are remembered; the oldest go first, and also when what they hold is over `SIZE_LIMIT` together."""
+"""Number of streams that are kept. The oldest are dropped, also when together they exceed `SIZE_LIMIT`."""
 
 _SHOWN = 50
 _SHOWN_LENGTH = 500
-"""Streams that the console shows, and the last characters of each."""
+"""Number of streams that the console shows, and of the last characters of each."""
 
 _MARK = '"forgeStream"'
 
 _KINDS: dict[str, type] = {"append": str, "latest": object, "batch": list, "reduce": object}
-"""The ways to merge, and what the data is then."""
+"""The merge kinds, and the type of their data."""
 
 _LAST_SEQ = 2**53 - 1
-"""The reader in the browser counts no further."""
+"""The largest number that the reader in the browser can count to."""
 
 
 @dataclass(frozen=True, slots=True)
 class RecordedStream:
-    """A stream so far, as it was published, whether or not somebody was subscribed.
+    """A stream as published so far, whether or not anybody was subscribed.
 
     Attributes:
-        address: Where it was published to.
-        id: The stream's id.
-        merge: How its updates are merged: `append`, `latest`, `batch` or `reduce`.
-        value: What it comes to, in the order of the numbers: with `append` the whole text, with `batch` the list of all
-            items, else the last state. None when nothing but the end came. Hidden in the repr.
-        updates: Updates of the sender that its publishes hold; what was published twice counts once.
-        operations: Publishes that were accepted, those that came again too.
-        duplicates: Those that came again.
-        gaps: The first and the last number of each run of publishes that are missing.
+        address: The address that it was published to.
+        id: The stream id.
+        merge: The merge kind: `append`, `latest`, `batch` or `reduce`.
+        value: The reassembled value: for `append` the whole text, for `batch` the list of all items, else the newest
+            value. `None` if only the end came. Hidden in the repr.
+        updates: The number of updates in its publishes, duplicates not counted.
+        operations: The number of accepted publishes, including duplicates.
+        duplicates: The number of publishes that came again.
+        gaps: The first and last number of each run of missing publishes.
         ended: Whether its end was published.
-        error: What kind of error ended it, or None.
-        began: When its first publish came, in seconds since the epoch, by the emulator's clock.
-        at: When its last one came.
+        error: The kind of error that ended it, or `None`.
+        began: The time of its first publish: seconds since the epoch, by the emulator's clock.
+        at: The time of its last publish.
     """
 
     address: Address = field(repr=False)
@@ -70,11 +70,11 @@ class RecordedStream:
 
     @property
     def channel(self) -> str:
-        """The channel's name."""
+        """The channel name."""
         return self.address.channel
 
     def to_json(self) -> dict[str, Any]:
-        """As the console shows it: of a long value its end."""
+        """Return the form for the console, with the end of a long value."""
         text = self.value if self.merge == "append" else json.dumps(self.value, ensure_ascii=False)
         is_state = self.merge in ("latest", "reduce")
         return {
@@ -94,7 +94,7 @@ class RecordedStream:
 
 
 def _progress(state: Any) -> float | None:
-    """How far something is, from 0 to 1, where its state is a share, or has the shares `done` and `of`."""
+    """Return the progress from 0 to 1 if the state is such a number, or has the numbers `done` and `of`."""
     done, of = (state.get("done"), state.get("of")) if isinstance(state, dict) else (state, 1)
     if isinstance(done, int | float) and isinstance(of, int | float) and 0 <= done <= of and of > 0:
         return done / of
@@ -102,14 +102,14 @@ def _progress(state: Any) -> float | None:
 
 
 class Streams:
-    """All streams, each by where it was published to and its id. Everything here runs in one event loop."""
+    """Registry of streams by address and id. Everything here runs in one event loop."""
 
     def __init__(self) -> None:
         self._streams: dict[tuple[Address, str, str], _Stream] = {}
         self._size = 0
 
     def take(self, address: Address, payload: str, at: float) -> None:
-        """Adds an event to its stream, if it belongs to one."""
+        """Add an event to its stream, if it belongs to one."""
         envelope = _envelope(payload)
         if envelope is None:
             return
@@ -122,28 +122,28 @@ class Streams:
             self._size -= self._streams.pop(next(iter(self._streams))).size
 
     def clear(self) -> None:
-        """Forgets them all."""
+        """Forget all streams."""
         self._streams.clear()
         self._size = 0
 
     def records(self) -> list[RecordedStream]:
-        """All that are remembered, in the order of their first publishes."""
+        """Return the kept streams, in the order of their first publishes."""
         return [stream.record() for stream in self._streams.values()]
 
     def shown(self) -> list[dict[str, Any]]:
-        """The last ones, as the console shows them."""
+        """Return the last streams, in the form for the console."""
         return [stream.record().to_json() for stream in [*self._streams.values()][-_SHOWN:]]
 
 
 def _envelope(payload: str) -> Any:
-    """The envelope that a payload is, or None."""
+    """Parse a payload as an envelope, or return `None`."""
     if _MARK not in payload:
         return None
     try:
         value = parse(payload)
     except (ValueError, RecursionError):
         return None
-    is_one = (
+    is_envelope = (
         isinstance(value, dict)
         and _is_count(value.get("forgeStream"))
         and value["forgeStream"] == 1
@@ -155,7 +155,7 @@ def _envelope(payload: str) -> Any:
         and isinstance(value.get("error", ""), str)
         and ("data" not in value or isinstance(value["data"], _KINDS[value["merge"]]))
     )
-    return value if is_one else None
+    return value if is_envelope else None
 
 
 def _is_count(value: object) -> bool:

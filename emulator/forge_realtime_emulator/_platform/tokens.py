@@ -1,4 +1,4 @@
-"""Realtime tokens: signed JWTs in the layout that Atlassian's own packages read."""
+"""Realtime tokens: signed JWTs in the layout that Atlassian's packages read."""
 
 from __future__ import annotations
 
@@ -9,39 +9,39 @@ from typing import Any, Literal
 
 import jwt
 
-from .errors import Refused
+from .errors import RefusedError
 
 Permission = Literal["publish", "subscribe"]
 
 
 class Tokens:
-    """Signs and verifies realtime tokens with one random key.
+    """Signer and verifier of realtime tokens, with one random key.
 
-    A token's payload has `channel.name`, `exp` and, where given, `permissions`, as in Atlassian's packages. Where the
-    claims sit and which algorithm signs is not known; here they sit under `claims`, and the algorithm is HS256.
+    As in Atlassian's packages, the payload of a token has `channel.name`, `exp` and, if given, `permissions`. The place
+    of the claims and the algorithm are unknown; the emulator uses `claims` and HS256.
     """
 
     def __init__(self) -> None:
         self._key = secrets.token_bytes(32)
 
     def sign(self, channel: str, claims: Mapping[str, Any], permissions: Sequence[str] | None, expires_at: int) -> str:
-        """Returns a token that is valid until `expires_at`, in epoch seconds."""
+        """Sign a token that is valid until `expires_at`, in epoch seconds."""
         payload: dict[str, Any] = {"channel": {"name": channel}, "exp": expires_at, "claims": claims}
         if permissions is not None:
             payload["permissions"] = permissions
         return jwt.encode(payload, self._key, algorithm="HS256")
 
     def verify(self, token: str, *, channel: str, permission: Permission, now: float) -> str:
-        """Checks a token for one use, in the order of Atlassian's JavaScript SDK.
+        """Verify a token for one use, in the order of Atlassian's JavaScript SDK.
 
         Returns:
-            The claims as canonical JSON: equal for equal claims, whatever the order of their keys.
+            The claims as canonical JSON, which does not depend on the order of their keys.
 
         Raises:
-            Refused: With status 400 and the documented code.
+            RefusedError: The token is not valid for this use: status 400 and the documented code.
         """
         try:
-            # The emulator's own clock decides.
+            # Expiry is checked below, by the emulator's clock.
             payload = jwt.decode(token, self._key, algorithms=["HS256"], options={"verify_exp": False})
         except (jwt.InvalidTokenError, ValueError, RecursionError) as error:
             raise _invalid("INVALID_TOKEN") from error
@@ -55,5 +55,5 @@ class Tokens:
         return json.dumps(payload["claims"], sort_keys=True)
 
 
-def _invalid(code: str) -> Refused:
-    return Refused(400, code, f"Realtime token validation failed: {code}", logical=True)
+def _invalid(code: str) -> RefusedError:
+    return RefusedError(400, code, f"Realtime token validation failed: {code}", logical=True)

@@ -1,51 +1,56 @@
-"""Why a subscriber did not get an event: the near matches among what was published."""
+"""Explanations of a missing event: the near misses among the published events, and the failed calls."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from .channels import Address
-from .errors import spoken
+from .errors import join_code
 from .records import RecordedEvent, RecordedRequest, channel_of
-
-if TYPE_CHECKING:
-    from .sidecar import Sidecar
 
 _SHOWN = 5
 _CALLS = 20
 _LENGTH = 500
-"""Characters of a line that is kept with an event: names can be long."""
+"""Longest line kept with an event, in characters: names can be long."""
 
 
-def why_not(sidecar: Sidecar, address: Address, since: float) -> str:
-    """Explains in a few lines why nothing came.
+def why_not(
+    events: Sequence[RecordedEvent],
+    calls: Sequence[RecordedRequest],
+    address: Address,
+    *,
+    since: float,
+    default_scope: str,
+) -> str:
+    """Explain in a few lines why no event came.
 
     Args:
-        sidecar: What was published.
+        events: The published events.
+        calls: The calls of operations.
         address: Where the subscriber listens.
         since: When it subscribed, in seconds of the emulator's clock.
-
-    Returns:
-        What was published meanwhile that is like it, with what differs, and the calls that failed. No payload, no claim.
-    """
-    events, calls = list(sidecar.events), list(sidecar.requests)
-    default_scope = sidecar.address_of_page({"channel": address.channel}, "subscribe").scope
-    came_early = any(event.address == address and event.at < since for event in events)
-    return "\n".join([*_of_events(events, address, since, default_scope), *_of_calls(calls, since, came_early)])
-
-
-def near_misses(published: Address, live: Mapping[Address, int], default_scope: str) -> tuple[str, ...]:
-    """Says who is subscribed to a channel of the same name, upper and lower case apart, and does not get an event.
-
-    Args:
-        published: Where the event went.
-        live: How many subscribers there are, by address.
         default_scope: The scope of the default context.
 
     Returns:
-        A line for each of the first addresses, with what differs. No claim.
+        Similar events published since then, each with its differences, and the failed calls. No payload, no claim.
+    """
+    came_early = any(event.address == address and event.at < since for event in events)
+    return "\n".join(
+        [*_about_events(events, address, since, default_scope), *_about_calls(calls, since, came_early=came_early)]
+    )
+
+
+def near_misses(published: Address, live: Mapping[Address, int], default_scope: str) -> tuple[str, ...]:
+    """Describe the subscribers of a channel with the same name, ignoring case, that do not get an event.
+
+    Args:
+        published: Where the event was published.
+        live: The number of subscribers by address.
+        default_scope: The scope of the default context.
+
+    Returns:
+        One line for each of the first addresses, with its differences. No claim.
     """
     name = published.channel.lower()
     near = [address for address in live if address.channel.lower() == name and address != published]
@@ -59,35 +64,35 @@ def near_misses(published: Address, live: Mapping[Address, int], default_scope: 
     return tuple(f"{line[:_LENGTH]}." for line in lines)
 
 
-def _of_events(events: list[RecordedEvent], address: Address, since: float, default_scope: str) -> Iterator[str]:
+def _about_events(events: Sequence[RecordedEvent], address: Address, since: float, default_scope: str) -> Iterator[str]:
     after = [event for event in events if event.at >= since]
     missed = [event for event in after if event.address != address]
     near = [event for event in missed if _is_near(event.channel, address.channel)]
     if here := len(after) - len(missed):
-        yield f"Since it was subscribed, {here} event(s) were published to it, and all that have arrived were received."
+        yield f"Since the subscription began, {here} event(s) were published to it. All that arrived were received."
     elif not after:
-        yield "Since it was subscribed, nothing was published."
+        yield "Since the subscription began, nothing was published."
     if not here and (early := sum(event.address == address for event in events)):
         yield (
-            f"Before it was subscribed, {early} event(s) were published to it. Subscribe first, or ask for them:"
+            f"Before the subscription began, {early} event(s) were published to it. Subscribe first, or replay them:"
             " subscribe(..., replay_seconds=60)."
         )
     if near:
-        yield "Published since it was subscribed, but not to it:"
-        yield from _last(_compared(event, address, default_scope) for event in near)
+        yield "Published since the subscription began, but to other addresses:"
+        yield from _last(_compare(event, address, default_scope) for event in near)
     elif missed:
         channels = sorted({repr(event.channel) for event in missed})
         more = f" and {len(channels) - _SHOWN} more" if len(channels) > _SHOWN else ""
         named = f"{', '.join(channels[:_SHOWN])}{more}"
-        yield f"Since it was subscribed, events were published on {named}, which is not like its channel."
+        yield f"Since the subscription began, events were published on other channels only: {named}."
 
 
-def _of_calls(calls: list[RecordedRequest], since: float, came_early: bool) -> Iterator[str]:
+def _about_calls(calls: Sequence[RecordedRequest], since: float, *, came_early: bool) -> Iterator[str]:
     after = [call for call in calls if call.at >= since]
     failed = [call for call in after if call.code is not None]
     if failed:
-        yield "Calls that failed since it was subscribed:"
-        yield from _last(_told(call) for call in failed)
+        yield "Failed calls since the subscription began:"
+        yield from _last(_describe_call(call) for call in failed)
     if not after and not came_early:
         yield (
             "No call came either. Does the code under test send to the emulator's url"
@@ -96,13 +101,13 @@ def _of_calls(calls: list[RecordedRequest], since: float, came_early: bool) -> I
 
 
 def last_calls(calls: list[RecordedRequest]) -> str:
-    """Tells the last calls in a line each, with why they were refused. No payload, no token, no id."""
+    """Describe the last calls, one per line, with why they were refused. No payload, no token, no id."""
     more = [f"({len(calls) - _CALLS} calls before)"] if len(calls) > _CALLS else []
-    return "\n".join([*more, *(_told(call)[:_LENGTH] for call in calls[-_CALLS:])])
+    return "\n".join([*more, *(_describe_call(call)[:_LENGTH] for call in calls[-_CALLS:])])
 
 
 def _last(lines: Iterable[str]) -> Iterator[str]:
-    """The last lines that differ, each once: a hundred events of one stream are missing for one reason."""
+    """Yield the last distinct lines, each once with its count: a stream's events are all missing for one reason."""
     counted: dict[str, int] = {}
     for line in lines:
         counted[line] = counted.pop(line, 0) + 1
@@ -111,10 +116,10 @@ def _last(lines: Iterable[str]) -> Iterator[str]:
         yield "\n".join([f"  {head}" if times == 1 else f"  {times} times: {head}", *rest])
 
 
-def _told(call: RecordedRequest) -> str:
+def _describe_call(call: RecordedRequest) -> str:
     channel = channel_of(call.body)
     on = f" on {channel!r}" if isinstance(channel, str) else ""
-    why = "" if call.code is None else f": {spoken(call.code, call.message or '')}"
+    why = "" if call.code is None else f": {join_code(call.code, call.message or '')}"
     return f"{call.operation}{on}, answered {call.status or 'by a reset'}{why}"
 
 
@@ -122,15 +127,15 @@ def _is_near(published: str, subscribed: str) -> bool:
     return bool(difflib.get_close_matches(published.lower(), [subscribed.lower()], cutoff=0.8))
 
 
-def _called(event: RecordedEvent) -> str:
+def _describe_event(event: RecordedEvent) -> str:
     return f"{'publish_global' if event.is_global else 'publish'} on {event.channel!r}"
 
 
-def _compared(event: RecordedEvent, address: Address, default_scope: str) -> str:
+def _compare(event: RecordedEvent, address: Address, default_scope: str) -> str:
     first, *others = _differences(event.address, address, default_scope)
     if not others:
-        return f"{_called(event)}: {first}."
-    return "\n".join([f"{_called(event)}:", *(f"    {difference}." for difference in (first, *others))])
+        return f"{_describe_event(event)}: {first}."
+    return "\n".join([f"{_describe_event(event)}:", *(f"    {difference}." for difference in (first, *others))])
 
 
 def _differences(published: Address, subscribed: Address, default_scope: str) -> Iterator[str]:
@@ -146,10 +151,11 @@ def _differences(published: Address, subscribed: Address, default_scope: str) ->
         yield (
             "the subscription is global, and gets only what publish_global sends"
             if subscribed.is_global
-            else "the subscription is scoped, and gets only what publish sends (is_global=True, or listen --global, gets this)"
+            else "the subscription is scoped, and gets only what publish sends"
+            " (is_global=True, or listen --global, gets this)"
         )
     elif published.scope != subscribed.scope:
-        yield _of_scopes(published.scope, subscribed.scope, default_scope)
+        yield _compare_scopes(published.scope, subscribed.scope, default_scope)
     if published.claims != subscribed.claims:
         if published.claims is not None and subscribed.claims is not None:
             yield "the claims of the two tokens differ; they have to be equal, values and all"
@@ -160,7 +166,7 @@ def _differences(published: Address, subscribed: Address, default_scope: str) ->
             yield f"{having} has a token and {lacking} has none; both need one with equal claims, or neither"
 
 
-def _of_scopes(published: str, subscribed: str, default: str) -> str:
+def _compare_scopes(published: str, subscribed: str, default: str) -> str:
     if _has_overrides(published) != _has_overrides(subscribed):
         hint = "both sides have to give the same context overrides, or none"
     elif published == default:
@@ -169,14 +175,15 @@ def _of_scopes(published: str, subscribed: str, default: str) -> str:
         hint = "the subscription is in the default context (subscribe with the invocation= that is meant)"
     else:
         hint = "each side is in the context of its invocation"
-    return f"it was published in {_spoken(published)}, and the subscription is in {_spoken(subscribed)}; {hint}"
+    there, here = _describe_scope(published), _describe_scope(subscribed)
+    return f"it was published in {there}, and the subscription is in {here}; {hint}"
 
 
 def _has_overrides(scope: str) -> bool:
     return scope.partition(" ")[0] == "overrides"
 
 
-def _spoken(scope: str) -> str:
+def _describe_scope(scope: str) -> str:
     if _has_overrides(scope):
         return f"the context overrides [{scope.removeprefix('overrides').strip()}]"
     return f"the default scope [{scope}]"

@@ -1,11 +1,8 @@
-"""The emulator with its own server, in a thread of the same process."""
+"""The emulator, served from a thread of this process."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import dataclasses
-import logging
 import socket
 import sys
 import threading
@@ -14,10 +11,6 @@ from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any, Literal, Self
 
-import uvicorn
-from starlette.applications import Starlette
-
-from .._http.json import BODY_LIMIT
 from .._http.routes import create_app
 from .._platform.errors import EmulatorError
 from .._platform.records import RecordedEvent, RecordedRequest
@@ -26,31 +19,27 @@ from .._platform.sidecar import Sidecar
 from .._platform.streams import RecordedStream
 from .._platform.why_not import why_not
 from .subscription import Subscription, open_subscription
-
-_THREAD_NAME = "forge-realtime-emulator-"
-
-_ABORT_AFTER = 0.5
-"""Seconds that connections have to end by themselves when the emulator stops."""
+from .uvicorn_thread import UvicornThread
 
 
 class Emulator:
-    """A local stand-in for the egress sidecar. Use it as a context manager, or with `start()` and `stop()`.
+    """Local stand-in for the egress sidecar. Use it as a context manager, or call `start()` and `stop()`.
 
-    What it recorded, the faults that wait and the key of its tokens stay when it is stopped and started again.
-    All methods are safe to use from any thread.
+    Records, pending faults and the signing key of tokens survive a stop and a new start.
+    All methods are thread-safe.
 
     Args:
-        host: The address to listen on; by default only this machine can connect.
-        port: The port to listen on; 0 takes a free one at each start.
-        document: The OpenAPI document; by default the derived one that is shipped with the package.
-        contexts: Invocations and installations, in the form that `register` takes; they stay after `reset()`.
-        settings: How it behaves; by default `Settings()`.
-        service: The base URL of the app's service, such as `http://localhost:8080`, for `invokeService()` in a browser.
-        origins: The origins of the pages that may use `/bridge.js`, such as `["http://localhost:5173"]`.
+        host: Address to listen on; by default only this machine can connect.
+        port: Port to listen on; 0 takes a free one at each start.
+        document: OpenAPI document; by default the derived one shipped with the package.
+        contexts: Invocations and installations, in the form that `register` takes. They survive `reset()`.
+        settings: Behaviour of the emulator; by default `Settings()`.
+        service: Base URL of the app's service for `invokeService()` in a browser, such as `http://localhost:8080`.
+        origins: Origins of the pages that may use `/bridge.js`, such as `["http://localhost:5173"]`.
 
     Raises:
         EmulatorError: The document cannot be used.
-        ValueError: The contexts are not of that form, the service is no URL, or an origin is none.
+        ValueError: The contexts have another form, the service is not a URL, or an origin is not an origin.
     """
 
     def __init__(
@@ -70,8 +59,8 @@ class Emulator:
         self._sidecar: Sidecar = self._app.state.sidecar
         if contexts is not None:
             self._sidecar.keep(contexts)
-        self._server: _Server | None = None
-        # Held while it starts, stops or changes: a change meets either the whole server or none.
+        self._server: UvicornThread | None = None
+        # Held while the emulator starts, stops or changes, so that a change meets either the whole server or none.
         self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
@@ -87,20 +76,23 @@ class Emulator:
         return f"<Emulator {'stopped' if self._server is None else self.url}>"
 
     def start(self) -> None:
-        """Starts serving, and returns when it serves.
+        """Start the server, and return when it accepts connections.
 
         Raises:
-            EmulatorError: It runs already, or the port cannot be had.
+            EmulatorError: The emulator is already running, the port is not available, or the server did not start.
         """
         with self._lock:
             if self._server is not None:
                 raise EmulatorError(f"The emulator already runs at {self.url}. Stop it before starting it again.")
-            server = _Server(self._app, _listen(self._host, self._port))
+            server = UvicornThread(self._app, _listen(self._host, self._port))
             server.start()
             self._server = server
 
     def stop(self) -> None:
-        """Closes all subscriptions and connections and ends the thread; does nothing when it does not run."""
+        """Close all subscriptions and connections and end the thread. Does nothing if the emulator is not running.
+
+        Takes 6 s at most. Whatever did not end within 5 s is cancelled and named in a `RuntimeWarning`.
+        """
         with self._lock:
             server, self._server = self._server, None
             if server is not None:
@@ -108,7 +100,7 @@ class Emulator:
 
     @property
     def is_running(self) -> bool:
-        """Whether it has been started and not stopped."""
+        """Whether the emulator has been started and not stopped."""
         return self._server is not None
 
     @property
@@ -116,29 +108,29 @@ class Emulator:
         """The base URL, for `FORGE_EGRESS_PROXY_URL`: for example `http://127.0.0.1:43121`.
 
         Raises:
-            EmulatorError: The emulator does not run.
+            EmulatorError: The emulator is not running.
         """
         if self._server is None:
             raise EmulatorError("The emulator does not run. Use it in a with statement, or call start() first.")
-        # The wildcard addresses are for listening; one cannot connect to them everywhere.
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self._host, self._host)
+        # Not every system lets a client connect to a wildcard address.
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self._host, self._host)  # noqa: S104 - binds nothing
         return f"http://{f'[{host}]' if ':' in host else host}:{self._server.port}"
 
     @property
     def requests(self) -> list[RecordedRequest]:
-        """The calls of operations so far, in the order of the answers; at most the last 10,000 and 64 MiB of bodies."""
+        """The calls of operations, in the order of their responses: the last 10,000 and at most 64 MiB of bodies."""
         return list(self._sidecar.requests)
 
     @property
     def events(self) -> list[RecordedEvent]:
-        """The events that were accepted so far, in order; at most the last 10,000 and 64 MiB of payloads."""
+        """The accepted events, in order: the last 10,000 and at most 64 MiB of payloads."""
         return list(self._sidecar.events)
 
     @property
     def streams(self) -> list[RecordedStream]:
-        """The streams among these events, each put together by its id, in the order in which they began.
+        """The streams among these events, each reassembled by its id, in the order in which they began.
 
-        At most the last 1,000, and 64 MiB of what was sent in them.
+        The last 1,000, and at most 64 MiB of their payloads.
         """
         records: list[RecordedStream] = []
         self._in_loop(lambda: records.extend(self._sidecar.streams.records()))
@@ -157,18 +149,18 @@ class Emulator:
         channel: str | None = None,
         installation: str | None = None,
     ) -> None:
-        """Has the next calls answered otherwise. Give `status`, `answer` or `delay`, or `delay` with one of the two.
+        """Make the next calls fail. Give `status`, `answer` or `delay`, or `delay` with one of the other two.
 
         Args:
-            times: How many calls.
-            status: The HTTP status, 400 to 599.
-            retry_after: Whole seconds for the `Retry-After` header, or None for no such header; with a status.
-            answer: `"reset"` the connection, a `"truncated"` body, or one that is `"not-json"`.
-            delay: Seconds before the answer; alone, the call gets its own answer, late.
-            delivered: Whether the call is carried out all the same: how duplicates come about.
-            operation: The only `operationId` that it is for, or None for every one.
-            channel: The only channel that it is for.
-            installation: The only installation that it is for.
+            times: Number of calls that fail.
+            status: HTTP status to respond with, 400 to 599.
+            retry_after: Whole seconds for the `Retry-After` header, or `None` for no header. Needs `status`.
+            answer: `"reset"` closes the connection, `"truncated"` cuts the body short, `"not-json"` sends HTML.
+            delay: Seconds before the response. Alone, the call gets its normal response, late.
+            delivered: Whether the call is carried out all the same. A client that retries then makes a duplicate.
+            operation: The `operationId` that the fault is limited to, or `None` for all.
+            channel: The channel name that the fault is limited to, or `None` for all.
+            installation: The installation that the fault is limited to, or `None` for all.
 
         Raises:
             ValueError: An argument is out of range, or the document has no such operation.
@@ -197,40 +189,40 @@ class Emulator:
         installations: Sequence[str] | None = None,
         default: Mapping[str, Any] | None = None,
     ) -> None:
-        """Registers what ids stand for. It is forgotten at `reset()`.
+        """Register contexts. `reset()` forgets them.
 
         Args:
             invocations: A context for each invocation id, such as `{"invocation-123": {"installation": "i-1", "module":
                 "panel", "context": {"project": "DEMO", "issue": "DEMO-1"}, "account": "user-123", "fromUi": True}}`.
-                What is left out is as in the default context.
-            installations: Further ids of installations.
-            default: The context of all ids that are not registered, and of subscribers that name none.
+                Omitted keys use the default context.
+            installations: More installation ids.
+            default: The context of unregistered ids, and of subscribers that name no invocation.
 
         Raises:
-            ValueError: It is not of that form; nothing was registered.
+            ValueError: An argument has another form. Nothing was registered.
         """
         given = {"invocations": invocations, "installations": installations, "default": default}
         registry = {name: value for name, value in given.items() if value is not None}
         self._in_loop(lambda: self._sidecar.contexts.register(registry))
 
     def advance(self, seconds: float) -> None:
-        """Puts the clock of tokens, the limit and replay forward.
+        """Advance the emulator's clock: tokens expire, the rate limit's second passes, events become older.
 
         Raises:
-            ValueError: It is no number of seconds, or negative.
+            ValueError: `seconds` is not a number, or is negative.
         """
         self._in_loop(lambda: self._sidecar.clock.advance(seconds))
 
     def reset(self) -> None:
-        """Forgets everything but the settings and contexts of the start, and closes all subscriptions."""
+        """Restore the settings and contexts of the start, forget the rest, and close all subscriptions."""
         self._in_loop(self._sidecar.reset)
 
     def change(self, **settings: Any) -> None:
-        """Changes settings, until `reset()`: for example `change(limit=None)`.
+        """Change settings until `reset()`, for example `change(limit=None)`.
 
         Raises:
             TypeError: There is no such setting.
-            ValueError: A value makes no sense.
+            ValueError: A value is out of range.
         """
 
         def change() -> None:
@@ -249,18 +241,18 @@ class Emulator:
         replay_seconds: float | None = None,
         invocation: str | None = None,
     ) -> AbstractContextManager[Subscription]:
-        """Subscribes for the length of a with statement, over a real WebSocket.
+        """Subscribe for the length of a `with` statement, over a real WebSocket.
 
         Args:
-            channel: The channel's name.
-            is_global: Whether to get what is published globally, instead of what is published in scope.
-            token: A realtime token that the emulator signed, or None.
-            context_overrides: The context that replaces the default scope, for example `["issue"]`, or None.
-            replay_seconds: For how many seconds back to get the events published before, or None.
-            invocation: The registered invocation in whose context the subscriber is; None: the default one.
+            channel: The channel name.
+            is_global: Whether to subscribe to the global channel instead of the scoped one.
+            token: A realtime token signed by the emulator, or `None`.
+            context_overrides: The context that replaces the default scope, for example `["issue"]`, or `None`.
+            replay_seconds: Number of seconds for which to replay earlier events, or `None` for no replay.
+            invocation: The registered invocation whose context to subscribe in; `None` for the default context.
 
         Raises:
-            EmulatorError: The emulator does not run; on entering, `SubscriptionRefused`.
+            EmulatorError: The emulator is not running. On entering: `SubscriptionRefused`.
         """
         if token is not None and not isinstance(token, str):
             raise TypeError("token takes the token's text: that of what sign_realtime_token returned is its .token.")
@@ -272,12 +264,14 @@ class Emulator:
         }
         if invocation is not None:
             subscription["invocation"] = invocation
-        address = f"ws{self.url.removeprefix('http')}/_emulator/subscribe"
-        return open_subscription(address, subscription, self._explained)
+        url = f"ws{self.url.removeprefix('http')}/_emulator/subscribe"
+        return open_subscription(url, subscription, self._explainer)
 
-    def _explained(self, subscription: Mapping[str, Any]) -> Callable[[], str]:
-        address, since = self._sidecar.address_of_page(subscription, "subscribe"), self._sidecar.clock.now()
-        return lambda: why_not(self._sidecar, address, since)
+    def _explainer(self, subscription: Mapping[str, Any]) -> Callable[[], str]:
+        """Make the function that explains, when no event comes to a new subscription, why none came."""
+        sidecar = self._sidecar
+        address, since = sidecar.address_of_page(subscription, "subscribe"), sidecar.clock.now()
+        return lambda: why_not(self.events, self.requests, address, since=since, default_scope=sidecar.default_scope())
 
     def _in_loop(self, change: Callable[[], object]) -> None:
         with self._lock:
@@ -288,7 +282,7 @@ class Emulator:
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    # With the protocol given, asyncio sets TCP_NODELAY; without it, every call takes 40 ms.
+    # asyncio sets TCP_NODELAY only if the protocol is given; without it, every call takes 40 ms.
     listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         if sys.platform != "win32":
@@ -302,85 +296,3 @@ def _listen(host: str, port: int) -> socket.socket:
             " Stop what holds the port, or choose another one; port 0 takes a free one."
         ) from error
     return listener
-
-
-class _Server(uvicorn.Server):
-    """uvicorn in a thread, which stops promptly even when a subscriber does not read."""
-
-    def __init__(self, app: Starlette, listener: socket.socket) -> None:
-        super().__init__(
-            uvicorn.Config(
-                app,
-                lifespan="off",
-                ws_max_size=BODY_LIMIT,
-                ws_per_message_deflate=False,
-                proxy_headers=False,
-                log_config=None,
-            )
-        )
-        for name in ("uvicorn.error", "uvicorn.access"):
-            logging.getLogger(name).addFilter(_is_worth_logging)
-        self.port: int = listener.getsockname()[1]
-        self._sidecar: Sidecar = app.state.sidecar
-        app.state.connections = self.server_state.connections
-        self._listener = listener
-        self._settled = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=f"{_THREAD_NAME}{self.port}", daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
-        self._settled.wait()
-        if not self.started:
-            self._thread.join()
-            raise EmulatorError("The emulator's server did not start. The traceback that its thread printed says why.")
-
-    def stop(self) -> None:
-        with contextlib.suppress(RuntimeError):  # The loop is closed: the server has ended by itself.
-            self._loop.call_soon_threadsafe(self._begin_stop)
-        self._thread.join()
-
-    def in_loop(self, change: Callable[[], object]) -> None:
-        """Runs something where everything else runs, and returns when it is done."""
-
-        async def run() -> None:
-            change()
-
-        asyncio.run_coroutine_threadsafe(run(), self._loop).result()
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        self._sidecar.feed.open()
-        await super().startup(sockets)
-        self._loop = asyncio.get_running_loop()
-        self._settled.set()
-
-    def _run(self) -> None:
-        try:
-            asyncio.run(self.serve(sockets=[self._listener]))
-        finally:
-            self._listener.close()
-            self._settled.set()
-
-    def _begin_stop(self) -> None:
-        self.should_exit = True
-        self._sidecar.channels.close("The emulator stopped.")
-        self._sidecar.feed.close()
-        self._sidecar.faults.end_delays()
-        self._loop.call_later(_ABORT_AFTER, self._abort)
-
-    def _abort(self) -> None:
-        for connection in list(self.server_state.connections):
-            connection.transport.abort()
-
-
-def _is_worth_logging(record: logging.LogRecord) -> bool:
-    """Keeps what uvicorn says of an emulator's connections out of the log, and leaves other servers' records alone.
-
-    At DEBUG uvicorn logs whole WebSocket frames, payloads and tokens included.
-    """
-    if not (record.threadName or "").startswith(_THREAD_NAME):
-        return True
-    if str(record.msg).startswith("Invalid UTF-8"):
-        # A subscriber's fault, which uvicorn logs with a traceback as if it were its own.
-        record.exc_info = None
-    # How uvicorn takes it that a WebSocket is answered with a status: a web page was refused, which is logged by name.
-    return record.levelno >= logging.WARNING and "without completing handshake" not in str(record.msg)

@@ -1,4 +1,4 @@
-"""The subscriber's end of a subscription, for tests: a real WebSocket, used synchronously."""
+"""Subscriptions for tests: a real WebSocket with a blocking API."""
 
 from __future__ import annotations
 
@@ -14,21 +14,22 @@ from websockets.sync.client import ClientConnection, connect
 
 from .._platform.errors import SubscriptionClosed, SubscriptionRefused
 
-# websockets logs frames at DEBUG, and frames have payloads and tokens in them.
+# At DEBUG, websockets logs frames with their payloads and tokens.
 _wire_log = logging.getLogger("forge_realtime_emulator.wire")
 _wire_log.setLevel(logging.INFO)
 
-_ANSWER_TIMEOUT = 10.0
+_SUBSCRIBE_TIMEOUT = 10.0
+"""Seconds in which the emulator accepts or refuses a subscription."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReceivedEvent:
-    """An event as a subscriber got it.
+    """Event as received by a subscriber.
 
     Attributes:
-        channel: The channel's name.
+        channel: The channel name.
         payload: The payload exactly as published; hidden in the repr.
-        event_id: The id that the publisher was answered too.
+        event_id: The event id, the same that the publisher got.
         event_timestamp: Epoch milliseconds as a string.
     """
 
@@ -39,10 +40,10 @@ class ReceivedEvent:
 
 
 class Subscription:
-    """A live subscription. `Emulator.subscribe` opens it.
+    """Live subscription, opened by `Emulator.subscribe`.
 
     Attributes:
-        channel: The channel's name.
+        channel: The channel name.
     """
 
     def __init__(self, channel: str, connection: ClientConnection, why_not: Callable[[], str]) -> None:
@@ -51,10 +52,10 @@ class Subscription:
         self._why_not = why_not
 
     def receive(self, timeout: float = 5.0) -> ReceivedEvent:
-        """Waits for the next event.
+        """Wait for the next event.
 
         Args:
-            timeout: Seconds to wait at most; with 0 only what has already arrived is returned.
+            timeout: Seconds to wait; 0 returns only an event that has already arrived.
 
         Raises:
             TimeoutError: No event came in time.
@@ -71,25 +72,25 @@ class Subscription:
 
 @contextmanager
 def open_subscription(
-    address: str, subscription: Mapping[str, Any], explained: Callable[[Mapping[str, Any]], Callable[[], str]]
+    url: str, subscription: Mapping[str, Any], explainer: Callable[[Mapping[str, Any]], Callable[[], str]]
 ) -> Iterator[Subscription]:
-    """Subscribes, and unsubscribes when the context ends.
+    """Subscribe, and unsubscribe when the context ends.
 
     Args:
-        address: The WebSocket address of the endpoint.
+        url: The WebSocket URL of the endpoint.
         subscription: The first message.
-        explained: Called when the subscription has begun; what it returns says why no event came.
+        explainer: Called when the subscription has begun. Returns the function that explains why no event came.
 
     Raises:
-        SubscriptionRefused: The emulator did not accept it.
+        SubscriptionRefused: The emulator did not accept the subscription.
     """
-    # No proxy: the emulator is local. No limits: whoever reads here decides how slowly.
-    with connect(address, proxy=None, compression=None, max_size=None, max_queue=None, logger=_wire_log) as connection:
+    # No proxy: the emulator is local. No limits: a test may read slowly.
+    with connect(url, proxy=None, compression=None, max_size=None, max_queue=None, logger=_wire_log) as connection:
         connection.send(json.dumps(subscription))
-        answer = _receive(connection, _ANSWER_TIMEOUT)
-        if answer["type"] == "error":
-            raise SubscriptionRefused(answer["code"], answer["message"])
-        yield Subscription(subscription["channel"], connection, explained(subscription))
+        first = _receive(connection, _SUBSCRIBE_TIMEOUT)
+        if first["type"] == "error":
+            raise SubscriptionRefused(first["code"], first["message"])
+        yield Subscription(subscription["channel"], connection, explainer(subscription))
 
 
 def _receive(connection: ClientConnection, timeout: float) -> dict[str, Any]:

@@ -1,24 +1,24 @@
-// Lets a front end with the official package @forge/bridge run in an ordinary browser, against the emulator.
+// Bridge that runs a front end with the official package @forge/bridge in an ordinary browser, against the emulator.
 //
-// A page loads it before its own bundle, from the emulator:
+// Load it from the emulator, before the bundle of the page:
 //
 //     <script src="http://127.0.0.1:7072/bridge.js?invocation=invocation-123"></script>
 //
-// The page is in the context that was registered for that invocation; `invocation` in the page's own address serves as
-// well, and without either it is the default context. The page's origin must be allowed: emulate --origin URL.
+// The page uses the context registered for that invocation. `invocation` may be in the page's own URL instead; without
+// it the page uses the default context. The page's origin must be allowed: emulate --origin URL.
 //
-// Payloads travel as text. A string is sent as it is, as the containers' API does, and anything else as JSON. A
-// subscriber gets the object when the text is the JSON of an object or array, because that is what was published, and
-// else the text: "42" or "null" is more likely a string that somebody published. So a published string that happens to be
-// the JSON of an object arrives as that object; whether the platform can tell the two apart is not known.
+// Payloads travel as text: a string as it is, as in the containers' API, anything else as JSON. If the text is the JSON
+// of an object or array, the subscriber gets that object, because that is most likely what was published. Any other
+// text stays text: "42" or "null" is most likely a published string. A published string that is the JSON of an object
+// therefore arrives as an object. Whether the platform can tell the two apart is unknown.
 
 (() => {
   "use strict";
 
-  const FIRST_WAIT = 100; // milliseconds before a lost connection is made anew; doubled up to
-  const LONGEST_WAIT = 2000;
+  const FIRST_WAIT = 100; // milliseconds before the first reconnect; doubled each time
+  const LONGEST_WAIT = 2000; // milliseconds
   const REPLAY_MARGIN = 1; // seconds
-  const SEEN_LIMIT = 10000; // as many as the emulator replays
+  const SEEN_LIMIT = 10000; // number of events that the emulator replays at most
 
   if (!document.currentScript?.src) {
     throw new Error('The emulator\'s bridge.js must be loaded by <script src="http://…/bridge.js">, not as a module.');
@@ -78,8 +78,8 @@
     let socket;
     let waiting;
 
-    // What was missed, and nothing from before the subscription. The margin makes up for the time on the way; an event
-    // that comes twice by it is dropped.
+    // Asks for the missed events, and for none from before the subscription. The margin covers the time in transit;
+    // duplicates that it causes are dropped.
     function replaySeconds() {
       if (!subscribed) return options?.replaySeconds;
       const sinceBegin = seconds() - began + (options?.replaySeconds ?? 0);

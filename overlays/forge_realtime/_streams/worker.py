@@ -90,7 +90,7 @@ class WorkerThread(threading.Thread):
 
         super().__init__(name="forge-realtime-streams", daemon=True)
         self._blocking = pool
-        self.connections = AsyncConnectionPool(None) if pool._given is None else None  # noqa: SLF001 (the user's)
+        self.connections = AsyncConnectionPool(None) if pool.transport is None else None
         # Check that the three files of a loop can be opened: asyncio complains on stderr about a loop without them.
         with socket.socket(), socket.socket(), socket.socket():
             pass

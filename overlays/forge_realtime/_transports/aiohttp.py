@@ -1,4 +1,4 @@
-"""The connections of aiohttp, as an httpx transport. Imported only where aiohttp is installed."""
+"""aiohttp's connections, as an httpx transport. Imported only where aiohttp is installed."""
 
 from __future__ import annotations
 
@@ -7,31 +7,34 @@ import os
 import socket
 import ssl
 from collections.abc import AsyncIterable, AsyncIterator, Callable
-from functools import lru_cache
-from typing import Final, cast
+from functools import lru_cache, partial
+from typing import Any, Final, cast
 
 import aiohttp
 import httpx
 import yarl
 from aiohttp.abc import AbstractStreamWriter
+from aiohttp.client_proto import ResponseHandler
+
+from .connection import HEAD_BYTES
 
 _PIECE_BYTES: Final = 64 * 1024
 
 
 class AiohttpTransport(httpx.AsyncBaseTransport):
-    """A pool of connections, for the event loop in which it is made.
+    """A pool of aiohttp's connections, for the event loop in which it is made.
 
     Args:
-        context: Gives what certificates are verified with.
-        connections: How many there are at most.
-        keepalive: Seconds after which a connection is closed when it is idle.
+        context: Returns the TLS context that verifies certificates.
+        connections: Maximum number of connections.
+        keepalive: Seconds after which an idle connection is closed.
     """
 
     def __init__(self, context: Callable[[], ssl.SSLContext], connections: int, keepalive: float) -> None:
         self._context = context
         self._session = aiohttp.ClientSession(
-            connector=_Connector(limit=connections, keepalive_timeout=keepalive),
-            # The caller of the transport bounds the time.
+            connector=_Connector(connections, keepalive),
+            # The caller bounds the time.
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
             cookie_jar=aiohttp.DummyCookieJar(),
             skip_auto_headers=("Accept", "Accept-Encoding", "Content-Type", "User-Agent"),
@@ -39,13 +42,14 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         )
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        # Twice round the loop: connections that the other side has closed meanwhile are known as such then, and not used.
+        """Send a request and read the head of the response."""
+        # Let the loop run twice. It then knows which connections the server has closed, and aiohttp does not use them.
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         stream = cast(AsyncIterable[bytes], request.stream)
         body = _Body(stream) if "content-length" in request.headers else None
         if body is None:
-            # Nothing tells when a request without a body leaves: it may have from here on.
+            # Nothing tells when a request without a body leaves. From here on, it may have been sent.
             async for _ in stream:
                 pass
         try:
@@ -55,7 +59,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
                 headers=[(name.decode("ascii"), value.decode("utf-8")) for name, value in request.headers.raw],
                 data=body,
                 allow_redirects=False,
-                # aiohttp repeats nothing that is sent with POST.
+                # aiohttp repeats no POST.
                 middlewares=None if request.method == "POST" else (_without_repeating,),
                 ssl=self._context() if request.url.scheme == "https" else True,
             )
@@ -70,17 +74,18 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         return httpx.Response(response.status, headers=response.raw_headers, stream=_Stream(response, body))
 
     async def aclose(self) -> None:
+        """Close the connections."""
         await self._session.close()
 
     def __del__(self) -> None:
-        # The session would complain in the log that nobody has closed it.
+        # Otherwise the session logs that nobody has closed it.
         self._session.detach()
 
 
 async def _without_repeating(
     request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
 ) -> aiohttp.ClientResponse:
-    # Of an error of its own, aiohttp would send a GET or PUT once more: an attempt that nobody knows of.
+    # After an error of its own, aiohttp would send a GET or PUT again: an attempt that nobody sees.
     try:
         return await handler(request)
     except aiohttp.ClientError as error:
@@ -88,15 +93,54 @@ async def _without_repeating(
 
 
 class _Connector(aiohttp.TCPConnector):
-    def __del__(self, _warnings: object = None) -> None:
-        """Leaves the sockets to asyncio, which warns of them.
+    def __init__(self, connections: int, keepalive: float) -> None:
+        super().__init__(limit=connections, keepalive_timeout=keepalive)
+        self._factory = cast(partial[ResponseHandler], partial(_Protocol, loop=self._loop))
 
-        aiohttp writes to the log, and in a forked process takes the parent's connections out of the parent's selector.
+    async def connect(self, *args: Any, **kwargs: Any) -> aiohttp.connector.Connection:
+        """Take a connection for one request."""
+        connection = await super().connect(*args, **kwargs)
+        cast(_Protocol, connection.protocol).head_left = HEAD_BYTES
+        return connection
+
+    def __del__(self, _warnings: object = None) -> None:
+        """Leave the sockets to asyncio, which warns about them.
+
+        aiohttp would write to the log, and in a forked process remove the parent's connections from its selector.
         """
 
 
+class _Protocol(ResponseHandler):
+    """Protocol that bounds what a server may send before its final status.
+
+    Attributes:
+        head_left: Bytes that the server may still send; `None` when the final status is there.
+    """
+
+    head_left: int | None = None
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what the server has sent."""
+        if self.head_left is not None:
+            head, data = data[: self.head_left], data[self.head_left :]
+            self.head_left -= len(head)
+            super().data_received(head)
+            if self.head_left == 0:
+                self.abort()
+                self.set_exception(aiohttp.ServerDisconnectedError())
+                return
+        if data:
+            super().data_received(data)
+
+    def feed_data(self, data: tuple[Any, Any], size: int = 0) -> None:
+        """Take the head of a response from the parser."""
+        if data[0].code >= 200:
+            self.head_left = None
+        super().feed_data(data, size)
+
+
 class _Body(aiohttp.Payload):
-    """Is handed over in pieces, as what is handed over is copied; and knows the connection."""
+    """Request body, written in small pieces because the writer copies them. Knows its connection."""
 
     def __init__(self, stream: AsyncIterable[bytes]) -> None:
         super().__init__(stream)
@@ -105,6 +149,7 @@ class _Body(aiohttp.Payload):
         self.written = False
 
     async def write(self, writer: AbstractStreamWriter) -> None:
+        """Write the body."""
         self._transport = writer.transport
         if self._transport is None or self._transport.is_closing():
             raise aiohttp.ClientConnectionError("closed before the request")
@@ -115,11 +160,12 @@ class _Body(aiohttp.Payload):
         self.written = True
 
     def abort(self) -> None:
-        """Closes the connection at once. aiohttp waits until the other side has taken what was handed over."""
+        """Close the connection at once. aiohttp waits until the server has read all that is buffered."""
         if self._transport is not None:
             self._transport.abort()
 
     def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        """Not needed: only logs and multipart bodies use it."""
         raise NotImplementedError
 
 
@@ -136,7 +182,7 @@ class _Stream(httpx.AsyncByteStream):
             raise _of_httpx(error) from error
 
     async def aclose(self) -> None:
-        # An answer that was read to its end has given its connection back, if the request had been written.
+        # A response that was read to its end has given its connection back, if the request was written completely.
         if self._body is not None and (self._response.connection is not None or not self._body.written):
             self._body.abort()
         self._response.close()
@@ -148,15 +194,15 @@ def _url(text: str) -> yarl.URL:
 
 
 def _of_httpx(error: aiohttp.ClientError) -> httpx.RequestError:
-    # Not aiohttp's own messages, which tell of its settings, and quote what was received.
+    # Not aiohttp's own messages: they show its settings and quote what was received.
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         return httpx.ConnectError(str(error.certificate_error))
     if isinstance(error, aiohttp.ClientConnectorError):
         return httpx.ConnectError(_reason(error.os_error))
     if isinstance(error, aiohttp.ClientResponseError | aiohttp.ClientPayloadError | aiohttp.ServerDisconnectedError):
-        # The last one has what was received of the headers.
-        return httpx.RemoteProtocolError("not HTTP, or not all of it")
-    return httpx.ReadError(_reason(error) if isinstance(error, OSError) else "the other side closed the connection")
+        # The last one quotes the headers received so far.
+        return httpx.RemoteProtocolError("not a complete HTTP response")
+    return httpx.ReadError(_reason(error) if isinstance(error, OSError) else "the server closed the connection")
 
 
 def _reason(error: OSError) -> str:

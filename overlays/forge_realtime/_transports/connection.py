@@ -1,143 +1,235 @@
-"""Single connections of httpcore, on which httpx stands, as httpx transports.
+"""Single connections, as httpx transports.
 
-httpx's own transports keep their connections in a pool, which takes nearly as long for a request as the connection itself, and
-with asyncio several times as long while many requests are in flight.
+httpx's own transports have a pool of connections, which takes nearly as long for a request as the connection itself and
+gets slow with many requests in flight. The transports here are httpx's with a single connection in place of the pool:
+mocks and tracers that patch httpx or httpcore see every request.
 """
 
 from __future__ import annotations
 
+import select
+import socket
 import ssl
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
-from types import FunctionType
-from typing import Final, cast
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final, Self, TypeAlias, cast
 
 import httpcore
 import httpx
 
-_ERRORS: Final = (
-    httpcore.TimeoutException,
-    httpcore.NetworkError,
-    httpcore.ProtocolError,
-    httpcore.UnsupportedProtocol,
-)
+# Proxies allow no more headers than this (Envoy: 60 KiB). Parsing a flood of 103 responses would take a whole CPU.
+HEAD_BYTES: Final = 64 * 1024
+# Few enough that parsing them does not delay the next look at the clock.
+_PIECE_BYTES: Final = 4 * 1024
+
+# Scheme, and host with port.
+Origin: TypeAlias = tuple[str, bytes]
 
 
-def is_intercepted() -> bool:
-    """Whether something stands before the blocking transport of httpx, and wants to see all requests: a mock, a tracer."""
-    return _is_replaced(httpx.HTTPTransport, "handle_request") or _is_replaced(
-        httpcore.ConnectionPool, "handle_request"
-    )
-
-
-def is_intercepted_async() -> bool:
-    """As `is_intercepted`, for asyncio."""
-    return _is_replaced(httpx.AsyncHTTPTransport, "handle_async_request") or _is_replaced(
-        httpcore.AsyncConnectionPool, "handle_async_request"
-    )
-
-
-def _is_replaced(owner: type, name: str) -> bool:
-    method = vars(owner)[name]
-    # Not isinstance(), to which a wrapper passes itself off as what it wraps.
-    return type(method) is not FunctionType or method.__code__.co_qualname != f"{owner.__name__}.{name}"
-
-
-class Connection(httpx.BaseTransport):
+class PooledConnection(httpx.HTTPTransport):
     """One blocking connection, made with the first request.
 
     Args:
-        origin: Any address there.
-        context: What certificates are verified with, where the address is one for https.
-        keepalive: Seconds after which it is closed when it is idle.
+        url: Any URL of the server.
+        context: Verifies the server's certificate, for an https URL.
+        keepalive: Seconds after which an idle connection is no longer used.
+
+    Attributes:
+        idle_since: When the last exchange ended, in seconds of `time.monotonic()`.
     """
 
-    def __init__(self, origin: httpx.URL, context: ssl.SSLContext | None, keepalive: float) -> None:
-        self._core = httpcore.HTTPConnection(_core_url(origin).origin, context, keepalive_expiry=keepalive)
-
-    def is_usable(self) -> bool:
-        """Whether another request can be sent, as far as can be seen: the other side has not closed it."""
-        return self._core.is_available() and not self._core.has_expired()
-
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
-        try:
-            response = self._core.handle_request(_core_request(request))
-        except _ERRORS as error:
-            raise _of_httpx(error) from error
-        return httpx.Response(
-            response.status, headers=response.headers, stream=_Stream(response), extensions=response.extensions
+    def __init__(self, url: httpx.URL, context: ssl.SSLContext | None, keepalive: float) -> None:
+        # Without httpx's constructor, which makes a TLS context and a pool. The other methods use only `_pool`.
+        self._origin = _origin(url)
+        self._network = _Network()
+        self._connection = httpcore.HTTPConnection(
+            _core_origin(url), context, keepalive_expiry=keepalive, network_backend=self._network
         )
+        self._pool = cast(httpcore.ConnectionPool, self._connection)
+        self.idle_since = 0.0
+
+    def is_usable(self, url: httpx.URL) -> bool:
+        """Return whether a request to `url` can be sent. A connection that the server has closed is not usable."""
+        connection = self._connection
+        return self._origin == _origin(url) and connection.is_available() and not connection.has_expired()
+
+    def send(self, request: httpx.Request, until: float) -> httpx.Response:
+        """Send a request and read the head of the response.
+
+        Args:
+            request: A request to this server.
+            until: When the exchange must end, with the body, in seconds of `time.monotonic()`.
+        """
+        self._network.until = until
+        self._network.head_left = HEAD_BYTES
+        response = self.handle_request(request)
+        self._network.head_left = sys.maxsize
+        return response
 
     def close(self) -> None:
-        self._core.close()
+        """Close the socket. Needs no lock, which an interrupt or a fork could have left locked."""
+        self._network.close()
 
 
-class AsyncConnection(httpx.AsyncBaseTransport):
-    """As `Connection`, with asyncio."""
+class AsyncPooledConnection(httpx.AsyncHTTPTransport):
+    """One connection with asyncio, made with the first request. Arguments and attributes: see `PooledConnection`."""
 
-    def __init__(self, origin: httpx.URL, context: ssl.SSLContext | None, keepalive: float) -> None:
-        self._core = httpcore.AsyncHTTPConnection(_core_url(origin).origin, context, keepalive_expiry=keepalive)
-
-    def is_usable(self) -> bool:
-        """As `Connection.is_usable`."""
-        return self._core.is_available() and not self._core.has_expired()
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        try:
-            response = await self._core.handle_async_request(_core_request(request))
-        except _ERRORS as error:
-            raise _of_httpx(error) from error
-        return httpx.Response(
-            response.status, headers=response.headers, stream=_AsyncStream(response), extensions=response.extensions
+    def __init__(self, url: httpx.URL, context: ssl.SSLContext | None, keepalive: float) -> None:
+        self._origin = _origin(url)
+        self._network = _AsyncNetwork()
+        self._connection = httpcore.AsyncHTTPConnection(
+            _core_origin(url), context, keepalive_expiry=keepalive, network_backend=self._network
         )
+        self._pool = cast(httpcore.AsyncConnectionPool, self._connection)
+        self.idle_since = 0.0
+
+    def is_usable(self, url: httpx.URL) -> bool:
+        """Return whether a request to `url` can be sent. A connection that the server has closed is not usable."""
+        connection = self._connection
+        return self._origin == _origin(url) and connection.is_available() and not connection.has_expired()
+
+    async def send(self, request: httpx.Request) -> httpx.Response:
+        """Send a request and read the head of the response."""
+        self._network.head_left = HEAD_BYTES
+        response = await self.handle_async_request(request)
+        self._network.head_left = sys.maxsize
+        return response
 
     async def aclose(self) -> None:
-        await self._core.aclose()
+        """Close the socket. httpcore forgets it when connecting is cancelled."""
+        await self._network.aclose()
 
 
-class _Stream(httpx.SyncByteStream):
-    def __init__(self, response: httpcore.Response) -> None:
-        self._response = response
+class _Network(httpcore.NetworkBackend, httpcore.NetworkStream):
+    """httpcore's backend and stream for one blocking connection. Every step gets what is left of the attempt.
 
-    def __iter__(self) -> Iterator[bytes]:
-        try:
-            yield from cast(Iterable[bytes], self._response.stream)
-        except _ERRORS as error:
-            raise _of_httpx(error) from error
+    httpcore would give every read and write the full timeout again. A server that sends or reads a byte now and then
+    could stretch an attempt for ever.
+    """
+
+    def __init__(self) -> None:
+        self.until = 0.0
+        self.head_left = 0
+        self._socket: socket.socket | None = None
+
+    def connect_tcp(self, host: str, port: int, *_: Any, **__: Any) -> Self:
+        with _mapped(httpcore.ConnectTimeout, httpcore.ConnectError):
+            addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            for left in range(len(addresses), 0, -1):
+                family, kind, protocol, _name, address = addresses[-left]
+                connecting = self._socket = socket.socket(family, kind, protocol)
+                try:
+                    # An address that does not respond leaves time for the others.
+                    connecting.settimeout(self._left() / left)
+                    connecting.connect(address)
+                    connecting.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                    break
+                except OSError:
+                    connecting.close()
+                    if left == 1:
+                        raise
+        return self
+
+    def start_tls(self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, *_: Any, **__: Any) -> Self:
+        assert self._socket is not None
+        with _mapped(httpcore.ConnectTimeout, httpcore.ConnectError):
+            # It bounds the handshake as a whole.
+            self._socket.settimeout(self._left())
+            self._socket = ssl_context.wrap_socket(self._socket, server_hostname=server_hostname)
+        return self
+
+    def write(self, buffer: bytes, *_: Any, **__: Any) -> None:
+        assert self._socket is not None
+        view = memoryview(buffer)
+        with _mapped(httpcore.WriteTimeout, httpcore.WriteError):
+            while view:
+                self._socket.settimeout(self._left())
+                view = view[self._socket.send(view) :]
+
+    def read(self, max_bytes: int, *_: Any, **__: Any) -> bytes:
+        assert self._socket is not None
+        with _mapped(httpcore.ReadTimeout, httpcore.ReadError):
+            self._socket.settimeout(self._left())
+            data = self._socket.recv(_allowed(max_bytes, self.head_left))
+        self.head_left -= len(data)
+        return data
+
+    def get_extra_info(self, info: str) -> Any:
+        return _is_readable(self._socket) if info == "is_readable" and self._socket is not None else None
 
     def close(self) -> None:
-        self._response.close()
+        if self._socket is not None:
+            self._socket.close()
+
+    def _left(self) -> float:
+        if (left := self.until - time.monotonic()) <= 0:
+            raise TimeoutError
+        return left
 
 
-class _AsyncStream(httpx.AsyncByteStream):
-    def __init__(self, response: httpcore.Response) -> None:
-        self._response = response
+class _AsyncNetwork(httpcore.AsyncNetworkBackend, httpcore.AsyncNetworkStream):
+    """httpcore's backend and stream for one connection with asyncio, where a timeout bounds the whole exchange."""
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        try:
-            async for chunk in cast(AsyncIterable[bytes], self._response.stream):
-                yield chunk
-        except _ERRORS as error:
-            raise _of_httpx(error) from error
+    def __init__(self) -> None:
+        self.head_left = 0
+        self._stream = httpcore.AsyncNetworkStream()
+
+    async def connect_tcp(self, *args: Any, **kwargs: Any) -> Self:
+        backend = cast(httpcore.AsyncNetworkBackend, httpcore.AnyIOBackend())
+        self._stream = await backend.connect_tcp(*args, **kwargs)
+        return self
+
+    async def start_tls(self, *args: Any, **kwargs: Any) -> Self:
+        self._stream = await self._stream.start_tls(*args, **kwargs)
+        return self
+
+    async def write(self, *args: Any, **kwargs: Any) -> None:
+        await self._stream.write(*args, **kwargs)
+
+    async def read(self, max_bytes: int, *_: Any, **__: Any) -> bytes:
+        data = await self._stream.read(_allowed(max_bytes, self.head_left))
+        self.head_left -= len(data)
+        return data
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._stream.get_extra_info(info)
 
     async def aclose(self) -> None:
-        await self._response.aclose()
+        if type(self._stream) is not httpcore.AsyncNetworkStream:
+            await self._stream.aclose()
 
 
-def _core_request(request: httpx.Request) -> httpcore.Request:
-    return httpcore.Request(
-        request.method,
-        _core_url(request.url),
-        headers=request.headers.raw,
-        content=request.stream,
-        extensions=request.extensions,
-    )
+def _allowed(max_bytes: int, head_left: int) -> int:
+    if head_left > HEAD_BYTES:
+        return max_bytes
+    if not head_left:
+        raise httpcore.RemoteProtocolError(f"more than {HEAD_BYTES // 1024} KiB before the response")
+    return min(head_left, _PIECE_BYTES)
 
 
-def _core_url(url: httpx.URL) -> httpcore.URL:
-    return httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path)
+@contextmanager
+def _mapped(timed_out: type[Exception], failed: type[Exception]) -> Iterator[None]:
+    try:
+        yield
+    except TimeoutError as error:
+        raise timed_out(error) from error
+    except OSError as error:
+        raise failed(error) from error
 
 
-def _of_httpx(error: Exception) -> httpx.RequestError:
-    # The same tree of errors, under the same names.
-    kind: type[httpx.RequestError] = getattr(httpx, type(error).__name__)
-    return kind(str(error))
+def _is_readable(connected: socket.socket) -> bool:
+    if not hasattr(select, "poll"):  # pragma: no cover (Windows and eventlet have none)
+        return bool(select.select([connected], [], [], 0)[0])
+    poll = select.poll()
+    poll.register(connected, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+def _origin(url: httpx.URL) -> Origin:
+    return url.scheme, url.netloc
+
+
+def _core_origin(url: httpx.URL) -> httpcore.Origin:
+    return httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path).origin

@@ -1,4 +1,4 @@
-"""An httpx client that the user hands in, as a transport: its hooks, headers, authentication and proxies take part."""
+"""The user's own httpx client, as a transport: its hooks, headers, authentication and proxies apply."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from .._core.errors import UsageError
 
 
 class ClientTransport(httpx.BaseTransport):
-    """Sends with a client, and leaves it open: it is its owner's.
+    """Transport that sends with the user's client. Does not close it.
 
     Args:
         client: The client.
@@ -18,6 +18,7 @@ class ClientTransport(httpx.BaseTransport):
         self._client = client
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """Send a request and read the head of the response."""
         merged = _merged(self._client, request)
         try:
             return self._client.send(merged, stream=True)
@@ -29,12 +30,17 @@ class ClientTransport(httpx.BaseTransport):
 
 
 class AsyncClientTransport(httpx.AsyncBaseTransport):
-    """As `ClientTransport`, with asyncio."""
+    """Transport that sends with the user's asynchronous client. Does not close it.
+
+    Args:
+        client: The client.
+    """
 
     def __init__(self, client: httpx.AsyncClient) -> None:
         self._client = client
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send a request and read the head of the response."""
         merged = _merged(self._client, request)
         try:
             return await self._client.send(merged, stream=True)
@@ -57,15 +63,15 @@ def _check_redirect(error: httpx.RequestError, request: httpx.Request) -> None:
     try:
         redirected = error.request is not request
     except RuntimeError:
-        # A hook raised it.
+        # A hook has raised the error.
         redirected = False
     if redirected:
-        # Whoever redirected may have taken what was sent.
+        # The server that redirected may have accepted the event.
         raise httpx.ReadError("redirected, and then no connection") from error
 
 
 def _refused(error: httpx.HTTPStatusError) -> httpx.Response:
-    # From a hook that raises for the status, before or after it has read the body. What the status says is for this client.
+    # A hook has called raise_for_status(), before or after reading the body. This client judges the status itself.
     response = error.response
     headers = [(name, value) for name, value in response.headers.raw if name.lower() != b"content-encoding"]
     content = response.content if response.is_stream_consumed else b""

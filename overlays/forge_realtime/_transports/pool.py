@@ -1,241 +1,209 @@
-"""What a client shares with its siblings: the connections and the retry budget.
-
-Every connection is a transport of its own. httpx's pool, of many connections, does not tell which socket an exchange runs on,
-and gets slow with many calls in flight. Only where something stands before the transports of httpx, to see all requests, are
-they used, one for each connection.
-"""
+"""The blocking connections of a client and its siblings."""
 
 from __future__ import annotations
 
-import socket
 import ssl
+import threading
 import time
+import weakref
 from collections import deque
+from collections.abc import Callable
 from queue import Empty, SimpleQueue
-from typing import Any, Final, Generic, TypeAlias, TypeVar, cast
+from typing import Final, Generic, TypeVar, cast
 
 import httpx
-from attrs import define
 
+from .._core.fork import register_fork_reset, reset_if_forked
 from .._core.responses import Response
-from .._core.fork import register_fork_reset
 from .._core.retry import RetryBudget
-from .connection import AsyncConnection, Connection, is_intercepted
-from .watchdog import Watch, Watchdog
+from .connection import AsyncPooledConnection, PooledConnection
 
 CONNECTIONS: Final = 100
 IDLE_SECONDS: Final = 5.0
-LIMITS: Final = httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=IDLE_SECONDS)
-ANSWER_BYTES: Final = 16 * 1024 * 1024
+RESPONSE_BYTES: Final = 16 * 1024 * 1024
 
-Origin: TypeAlias = tuple[str, bytes, bool]
-AnyTransport = TypeVar("AnyTransport", bound=httpx.BaseTransport | httpx.AsyncBaseTransport)
+AnyConnection = TypeVar("AnyConnection", PooledConnection, AsyncPooledConnection)
 
 
-@define(eq=False)
-class PooledConnection(Generic[AnyTransport]):
-    """One connection.
-
-    Attributes:
-        origin: Where it leads to, and whether something intercepts httpx.
-    """
-
-    origin: Origin
-    transport: AnyTransport
-    socket: socket.socket | None = None
-    idle_since: float = 0.0
-
-    def is_usable_for(self, origin: Origin) -> bool:
-        """Whether a request can be sent there, as far as can be seen."""
-        if self.origin != origin:
-            return False
-        return not isinstance(self.transport, Connection | AsyncConnection) or self.transport.is_usable()
-
-    def abandon(self) -> None:
-        """Closes the connection past its transport, whose locks somebody may hold for ever."""
-        if self.socket is not None:
-            self.socket.close()
-
-
-class IdleConnections(Generic[AnyTransport]):
-    """The lines that wait for their next use, the last used one first. Every single step is atomic."""
+class IdleConnections(Generic[AnyConnection]):
+    """Idle connections, most recently used first. Each method is atomic."""
 
     def __init__(self) -> None:
-        self._lines: deque[PooledConnection[AnyTransport]] = deque()
+        self._connections: deque[AnyConnection] = deque()
 
-    def take(self) -> PooledConnection[AnyTransport] | None:
+    def take(self) -> AnyConnection | None:
+        """Remove the connection that was used last."""
         try:
-            return self._lines.pop()
+            return self._connections.pop()
         except IndexError:
             return None
 
-    def give(self, line: PooledConnection[AnyTransport]) -> None:
-        line.idle_since = time.monotonic()
-        self._lines.append(line)
+    def give(self, connection: AnyConnection) -> None:
+        """Add a connection that has just been used."""
+        connection.idle_since = time.monotonic()
+        self._connections.append(connection)
 
-    def take_expired(self) -> PooledConnection[AnyTransport] | None:
-        """The line that has been idle longest, if that is too long."""
+    def take_expired(self) -> AnyConnection | None:
+        """Remove the connection that has been idle longest, if that is longer than `IDLE_SECONDS`."""
         try:
-            line = self._lines.popleft()
+            connection = self._connections.popleft()
         except IndexError:
             return None
-        if line.idle_since > time.monotonic() - IDLE_SECONDS:
-            self._lines.appendleft(line)
+        if connection.idle_since > time.monotonic() - IDLE_SECONDS:
+            self._connections.appendleft(connection)
             return None
-        return line
+        return connection
 
 
 class BaseConnectionPool:
+    """State that both kinds of pools have.
+
+    Attributes:
+        closed: Whether the client has been closed.
+    """
+
     def __init__(self) -> None:
-        self.budget = RetryBudget()
+        self._budget = RetryBudget()
         self.closed = False
         self._context: ssl.SSLContext | None = None
         register_fork_reset(self)
 
     def _tls(self) -> ssl.SSLContext:
-        # Loading the certificates takes some 15 ms, and a sidecar with plain http never uses them. Without a lock, which a
-        # fork could leave locked: a context too many does no harm.
+        # Made when it is needed: loading the certificates takes 15 ms. Without a lock, which a fork could leave locked:
+        # a second context does no harm.
         if self._context is None:
             self._context = httpx.create_ssl_context()
         return self._context
 
     def reset_after_fork(self) -> None:
-        """Starts anew in a forked process: sockets and locks are the parent's."""
-        self.budget = RetryBudget()
+        """Reset state after a fork: a child must not use its parent's sockets or locks."""
+        self._budget = RetryBudget()
+
+    @property
+    def budget(self) -> RetryBudget:
+        """The retry budget. Every call begins with it, so this is where a fork is noticed first."""
+        reset_if_forked()
+        return self._budget
 
 
 class ConnectionPool(BaseConnectionPool):
     """Blocking connections.
 
     Args:
-        transport: Used in their place, if given.
+        transport: The user's own transport, used in their place.
     """
 
     def __init__(self, transport: httpx.BaseTransport | None) -> None:
         super().__init__()
-        self._given = transport
-        self._begin()
-
-    def _begin(self) -> None:
-        # Not a semaphore, whose lock a KeyboardInterrupt can leave locked for ever.
-        self._free: SimpleQueue[None] = SimpleQueue()
-        for _ in range(CONNECTIONS):
-            self._free.put(None)
-        self._idle: IdleConnections[httpx.BaseTransport] = IdleConnections()
-        self._watchdog = Watchdog()
+        self.transport = transport
+        self._idle: IdleConnections[PooledConnection] = IdleConnections()
+        self._places = _Places()
 
     def reset_after_fork(self) -> None:
+        """Reset state after a fork: a child must not use its parent's sockets or locks."""
         super().reset_after_fork()
-        while line := self._idle.take():
-            # A thread that is not in this process may hold them.
-            line.abandon()
-        self._begin()
+        self._close_idle()
+        self._places = _Places()
 
     def send(self, request: httpx.Request, timeout: float) -> Response:
-        """Sends a request and reads the whole answer, within `timeout` seconds.
+        """Send a request and read the whole response, within `timeout` seconds.
 
         Raises:
-            httpx.RequestError, OSError: There was no answer, or not all of it.
+            httpx.RequestError, OSError: There was no response, or not all of it.
         """
+        reset_if_forked()
         until = time.monotonic() + timeout
-        if self._given is not None:
-            request.extensions = {"timeout": timeout_of(timeout)}
-            return _exchange(self._given, request, until)
+        if self.transport is not None:
+            request.extensions = {"timeout": httpx.Timeout(timeout).as_dict()}
+            return _read(self.transport.handle_request(request), request, until)
+        places = self._places
+        place = places.take(timeout)
         try:
-            self._free.get(timeout=timeout)
-        except Empty:
-            raise httpx.PoolTimeout(f"all {CONNECTIONS} connections are in use") from None
-        try:
-            return self._send_on_line(request, until)
+            return self._send(request, until)
         finally:
-            self._free.put(None)
+            places.put(place)
 
-    def _send_on_line(self, request: httpx.Request, until: float) -> Response:
-        url = request.url
-        origin = (url.scheme, url.netloc, is_intercepted())
-        line = self._idle.take()
-        if line is not None and not line.is_usable_for(origin):
-            line.transport.close()
-            line = None
-        line = line or PooledConnection(origin, self._connection(url, origin))
-        watch = Watch(self._watchdog, until, line.socket)
-        # What the wait for a connection left. Nothing else bounds connecting, when there is no socket to shut down yet.
-        extensions: dict[str, Any] = {"timeout": timeout_of(max(0.001, until - time.monotonic()))}
-        if line.socket is None or not isinstance(line.transport, Connection):
-            # A transport of httpx may make a new connection for a later request, too.
-            extensions["trace"] = watch.trace
-        request.extensions = extensions
+    def _send(self, request: httpx.Request, until: float) -> Response:
+        connection = self._idle.take()
+        if connection is not None and not connection.is_usable(request.url):
+            connection.close()
+            connection = None
+        if connection is None:
+            context = self._tls() if request.url.scheme == "https" else None
+            connection = PooledConnection(request.url, context, IDLE_SECONDS)
         try:
-            with watch:
-                answer = _exchange(line.transport, request, until)
-            # What was cut at the end of its time can look complete.
-            if watch.expired and answer.status_code < 400:
-                raise timed_out()
-        except (httpx.RequestError, OSError) as error:
-            line.transport.close()
-            if watch.expired and not isinstance(error, httpx.TimeoutException):
-                # Not from the error, which can quote what was received.
-                raise timed_out() from None
-            raise
+            response = _read(connection.send(request, until), request, until)
         except BaseException:
-            # An interrupt can leave the transport locked, and come in the midst of the end of the watch.
-            self._watchdog.remove(watch)
-            line.socket = watch.socket
-            line.abandon()
+            connection.close()
             raise
-        line.socket = watch.socket
-        if watch.expired:
-            line.transport.close()
-        else:
-            self._idle.give(line)
+        self._idle.give(connection)
         if self.closed:
             self._close_idle()
         while expired := self._idle.take_expired():
-            expired.transport.close()
-        return answer
-
-    def _connection(self, url: httpx.URL, origin: Origin) -> httpx.BaseTransport:
-        context = self._tls() if url.scheme == "https" else None
-        if origin[2]:
-            return httpx.HTTPTransport(verify=context or False, limits=LIMITS)
-        return Connection(url, context, IDLE_SECONDS)
+            expired.close()
+        return response
 
     def close(self) -> None:
-        """Closes the idle connections now and the others when their calls are done."""
+        """Close the idle connections now, and the others when their calls are done."""
         self.closed = True
-        self._watchdog.stop()
-        if self._given is not None:
-            self._given.close()
+        if self.transport is not None:
+            self.transport.close()
         self._close_idle()
 
     def _close_idle(self) -> None:
-        while line := self._idle.take():
-            line.transport.close()
+        while connection := self._idle.take():
+            connection.close()
+
+
+class _Place:
+    __slots__ = ("__weakref__",)
+
+
+class _Places(SimpleQueue[_Place]):
+    """Free places, as many as there may be connections.
+
+    A signal handler can raise between any two steps of a call, also just when the call has taken a place. Nobody puts
+    such a place back, but its weak reference is dead then. Not a semaphore: an interrupt can leave its lock locked.
+    """
+
+    def __init__(self) -> None:
+        self._all: list[Callable[[], _Place | None]] = [lambda: None] * CONNECTIONS
+        # Reentrant: a signal handler may make a call in the midst of it.
+        self._lock = threading.RLock()
+        self._replace_lost()
+
+    def take(self, timeout: float) -> _Place:
+        if self.empty():
+            self._replace_lost()
+        try:
+            return self.get(timeout=timeout)
+        except Empty:
+            raise httpx.PoolTimeout(f"all {CONNECTIONS} connections are in use") from None
+
+    def _replace_lost(self) -> None:
+        with self._lock:
+            for number, existing in enumerate(self._all):
+                if existing() is None:
+                    place = _Place()
+                    self._all[number] = weakref.ref(place)
+                    self.put(place)
 
 
 class ResponseTooLargeError(httpx.ReadError):
-    """An answer of more than 16 MiB, which no operation gives."""
-
-    def __init__(self) -> None:
-        super().__init__("the answer is too large")
+    """A response of more than 16 MiB, which no operation gives."""
 
 
-def timeout_of(seconds: float) -> dict[str, float]:
-    return {"connect": seconds, "read": seconds, "write": seconds, "pool": seconds}
-
-
-def _exchange(transport: httpx.BaseTransport, request: httpx.Request, until: float) -> Response:
-    response = transport.handle_request(request)
+def _read(response: httpx.Response, request: httpx.Request, until: float) -> Response:
     response.request = request
     chunks: list[bytes] = []
     size = 0
     try:
         for chunk in response.iter_bytes() if needs_decoding(response) else cast(httpx.SyncByteStream, response.stream):
             if time.monotonic() > until:
-                raise timed_out()
+                raise httpx.ReadTimeout("the time for this attempt is up")
             chunks.append(chunk)
-            if (size := size + len(chunk)) > ANSWER_BYTES:
-                raise ResponseTooLargeError
+            if (size := size + len(chunk)) > RESPONSE_BYTES:
+                raise ResponseTooLargeError("the response is too large")
     except (httpx.RequestError, OSError):
         # The status of a refusal says all that is needed.
         if response.status_code < 400:
@@ -246,9 +214,5 @@ def _exchange(transport: httpx.BaseTransport, request: httpx.Request, until: flo
 
 
 def needs_decoding(response: httpx.Response) -> bool:
-    # What something between has read is decoded, and its stream is spent.
+    """Return whether httpx must read the body: it is compressed, or a mock or a hook has read it already."""
     return response.is_stream_consumed or any(name.lower() == b"content-encoding" for name, _ in response.headers.raw)
-
-
-def timed_out() -> httpx.ReadTimeout:
-    return httpx.ReadTimeout("the time for this attempt is up")

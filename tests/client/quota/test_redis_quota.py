@@ -32,6 +32,8 @@ from tests.support.fault_server import FaultServer, refused_url
 from tests.support.rates import most_in_a_second
 from tests.support.redis_server import PASSWORD, RedisServer, require_redis
 
+pytestmark = pytest.mark.slow
+
 # Publishes from a few threads, and prints its log and the attempts of each call.
 PUBLISHER = """
 import json, logging, sys

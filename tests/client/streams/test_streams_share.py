@@ -26,6 +26,8 @@ from tests.support.fault_server import FaultServer, Held
 from tests.support.rates import most_in_a_second
 from tests.support.streams import Reader
 
+pytestmark = pytest.mark.slow
+
 PATIENT = RetryPolicy(attempt_timeout=30.0, deadline=60.0)
 UNLIMITED = Quota(per_second=100_000, burst=1000)
 # Below the limit of 50, because a busy machine delays requests into the next second.

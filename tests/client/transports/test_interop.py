@@ -1,4 +1,4 @@
-"""What stands before httpx in an app goes on working: mocks, tracers, and a client of the app's own."""
+"""Mocks and tracers for httpx keep working, and the app's own httpx client can be used."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from http.client import HTTPConnection
 from typing import Any
 from urllib.parse import urlsplit
 
+import httpcore
 import httpx
 import pytest
 import respx
@@ -38,8 +39,7 @@ from forge_realtime import (
     UnexpectedResponseError,
     UsageError,
 )
-from forge_realtime._transports import async_pool as _async_shared
-from forge_realtime._transports.connection import is_intercepted, is_intercepted_async
+from forge_realtime._transports import async_pool
 from tests.support.callers import ASYNC_KINDS, INVOCATION, QUICK, AsyncKind, Caller, async_client
 from tests.support.fault_server import PUBLISHED, Connection, FaultServer, answer, http, refused_url, stall
 from tests.support.tls_server import https_sidecar
@@ -54,7 +54,7 @@ def publish(live: Any) -> Any:
 
 
 def after(step: Callable[[], object]) -> Callable[[Any], Any]:
-    """Publishes after that."""
+    """Runs the step, then publishes."""
 
     def call(live: Any) -> Any:
         step()
@@ -67,13 +67,18 @@ def event_ids(results: list[Any]) -> list[str | None]:
     return [result.event_id for result in results]
 
 
-def test_nothing_stands_before_httpx_where_nobody_asked_for_it() -> None:
+def test_httpx_is_not_intercepted_by_default() -> None:
     """pytest-httpx is a plugin of the whole suite."""
-    assert not is_intercepted()
-    assert not is_intercepted_async()
+    assert not async_pool.is_intercepted()
 
 
-def test_respx(caller: Caller) -> None:
+def test_httpx_transports_send_through_their_pool() -> None:
+    """The connections replace this private attribute."""
+    assert isinstance(httpx.HTTPTransport()._pool, httpcore.ConnectionPool)
+    assert isinstance(httpx.AsyncHTTPTransport()._pool, httpcore.AsyncConnectionPool)
+
+
+def test_respx_mocks_requests(caller: Caller) -> None:
     with respx.mock(base_url=BASE) as sidecar:
         route = sidecar.post(PATH).respond(json={"eventId": "mocked"})
         assert event_ids(caller(BASE, publish, publish)) == ["mocked"] * 2
@@ -86,7 +91,7 @@ def test_respx(caller: Caller) -> None:
 @pytest.mark.parametrize(
     ("failure", "delivery"), [(httpx.ConnectError, Delivery.NOT_SENT), (httpx.ReadTimeout, Delivery.UNKNOWN)]
 )
-def test_failures_that_respx_makes(caller: Caller, failure: type[Exception], delivery: Delivery) -> None:
+def test_respx_failures_are_classed_by_their_type(caller: Caller, failure: type[Exception], delivery: Delivery) -> None:
     with respx.mock(base_url=BASE) as sidecar:
         sidecar.post(PATH).mock(side_effect=[failure, httpx.Response(429), failure])
         [error] = caller(BASE, publish, retry=evolve(QUICK, max_attempts=3))
@@ -94,7 +99,7 @@ def test_failures_that_respx_makes(caller: Caller, failure: type[Exception], del
     assert [attempt.delivery for attempt in error.attempts] == [delivery, Delivery.REJECTED, delivery]
 
 
-def test_a_mock_comes_and_goes_while_the_client_is_in_use(caller: Caller) -> None:
+def test_respx_can_start_and_stop_while_the_client_is_in_use(caller: Caller) -> None:
     with FaultServer() as server:
         mock = respx.mock(base_url=server.url)
         mock.post(PATH).respond(json={"eventId": "mocked"})
@@ -104,7 +109,7 @@ def test_a_mock_comes_and_goes_while_the_client_is_in_use(caller: Caller) -> Non
     assert server.connections <= 2
 
 
-def test_what_respx_passes_through_is_sent(caller: Caller) -> None:
+def test_request_that_respx_passes_through_is_sent(caller: Caller) -> None:
     with FaultServer() as server, respx.mock(assert_all_mocked=False) as sidecar:
         route = sidecar.route(host="127.0.0.1").pass_through()
         results = caller(server.url, publish, publish)
@@ -114,7 +119,7 @@ def test_what_respx_passes_through_is_sent(caller: Caller) -> None:
     assert server.connections == 1
 
 
-def test_pytest_httpx(caller: Caller, httpx_mock: HTTPXMock) -> None:
+def test_pytest_httpx_mocks_requests(caller: Caller, httpx_mock: HTTPXMock) -> None:
     httpx_mock.add_response(url=BASE + PATH, status_code=503, headers={"Retry-After": "0"})
     httpx_mock.add_exception(httpx.ConnectError("mocked"))
     httpx_mock.add_response(url=BASE + PATH, json={"eventId": "mocked"})
@@ -127,7 +132,7 @@ def test_pytest_httpx(caller: Caller, httpx_mock: HTTPXMock) -> None:
 
 
 @pytest.mark.httpx_mock(should_mock=lambda request: request.url.host != "127.0.0.1")
-def test_what_pytest_httpx_does_not_mock_is_sent(caller: Caller, httpx_mock: HTTPXMock) -> None:
+def test_request_that_pytest_httpx_does_not_mock_is_sent(caller: Caller, httpx_mock: HTTPXMock) -> None:
     with FaultServer() as server:
         assert event_ids(caller(server.url, publish, publish)) == ["event-1"] * 2
     assert server.connections == 1
@@ -158,13 +163,13 @@ def test_opentelemetry_sees_each_attempt(caller: Caller, tracer: TracerProvider,
     assert [span.attributes and span.attributes["http.status_code"] for span in (first, second)] == [429, 200]
     assert first.attributes
     assert first.attributes["http.url"] == url
-    # What follows the trace across services, on the wire.
+    # The header that carries the trace to the next service.
     trace = f"{around.get_span_context().trace_id:032x}"
     assert [request.headers["traceparent"].split("-")[1] for request in server.received] == [trace] * 2
 
 
 @pytest.mark.filterwarnings("ignore:Attempting to")
-def test_opentelemetry_comes_and_goes_while_the_client_is_in_use(
+def test_opentelemetry_can_start_and_stop_while_the_client_is_in_use(
     caller: Caller, tracer: TracerProvider, spans: InMemorySpanExporter
 ) -> None:
     tracing = HTTPXClientInstrumentor()
@@ -177,7 +182,7 @@ def test_opentelemetry_comes_and_goes_while_the_client_is_in_use(
 
 
 @pytest.mark.parametrize("kind", ASYNC_KINDS)
-def test_opentelemetry_comes_while_calls_are_in_flight(
+def test_opentelemetry_can_start_while_calls_are_in_flight(
     kind: AsyncKind, tracer: TracerProvider, spans: InMemorySpanExporter
 ) -> None:
     arrived, go_on = threading.Semaphore(0), threading.Event()
@@ -197,7 +202,6 @@ def test_opentelemetry_comes_while_calls_are_in_flight(
             calls.append(asyncio.create_task(publish(live)))
             await asyncio.to_thread(arrived.acquire)
             go_on.set()
-            # The connections of the first ones are free by then, and not taken for traced calls.
             return await asyncio.gather(*calls) + await asyncio.gather(*[publish(live) for _ in range(5)])
 
     with FaultServer(then=hold) as server:
@@ -206,11 +210,11 @@ def test_opentelemetry_comes_while_calls_are_in_flight(
     assert sum("traceparent" in request.headers for request in server.received) == 6
 
 
-# From here on: a client of the app's own.
+# From here on: the app's own httpx client.
 
 
 class HandedIn:
-    """Makes calls with an httpx client that is handed in, and finds it open afterwards."""
+    """Makes calls with the app's own httpx client, and checks that it stays open."""
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
@@ -287,7 +291,7 @@ def handed_in(request: pytest.FixtureRequest) -> HandedIn:
     return HandedIn(request.param)
 
 
-def test_headers_cookies_parameters_and_authentication_of_a_client(handed_in: HandedIn) -> None:
+def test_http_client_adds_headers_cookies_parameters_and_authentication(handed_in: HandedIn) -> None:
     with FaultServer() as server:
         results = handed_in(
             server.url,
@@ -306,13 +310,13 @@ def test_headers_cookies_parameters_and_authentication_of_a_client(handed_in: Ha
         assert request.headers["x-team"] == "boards"
         assert request.headers["cookie"] == "session=blue"
         assert request.headers["authorization"].startswith("Basic ")
-        # What the platform wants goes before it.
+        # The headers of the platform win.
         assert request.headers["content-type"] == "application/json"
         assert request.headers["forge-proxy-authorization"] == "Forge as=app,id=invocation-123"
         assert request.json == {"name": "board-42", "payload": '{"moved":7}'}
 
 
-def test_authentication_that_takes_two_requests(handed_in: HandedIn) -> None:
+def test_authentication_with_two_requests_is_one_attempt(handed_in: HandedIn) -> None:
     challenge = answer(401, headers={"WWW-Authenticate": 'Digest realm="r", nonce="n", qop="auth"'}, publishes=False)
     with FaultServer(challenge) as server:
         [result] = handed_in(server.url, publish, auth=httpx.DigestAuth("user", "password"))
@@ -323,7 +327,7 @@ def test_authentication_that_takes_two_requests(handed_in: HandedIn) -> None:
     assert second.headers["authorization"].startswith("Digest ")
 
 
-def test_event_hooks(handed_in: HandedIn) -> None:
+def test_event_hooks_run_for_each_attempt(handed_in: HandedIn) -> None:
     seen: list[object] = []
 
     def before(request: httpx.Request) -> None:
@@ -350,7 +354,7 @@ STATUSES: dict[int, tuple[type[ForgeRealtimeError], Delivery]] = {
 
 @pytest.mark.parametrize("hook", [httpx.Response.raise_for_status, read_and_raise], ids=["unread", "read"])
 @pytest.mark.parametrize("status", STATUSES)
-def test_a_hook_that_raises_for_the_status(
+def test_hook_that_raises_for_the_status_leaves_the_error_as_it_is(
     handed_in: HandedIn, status: int, hook: Callable[[httpx.Response], None]
 ) -> None:
     refusal = answer(status, {"code": "WHY"}, {"Retry-After": "7"})
@@ -364,14 +368,14 @@ def test_a_hook_that_raises_for_the_status(
     assert len(server.received) == 2
 
 
-def test_a_hook_that_raises_for_the_status_does_not_end_retries(handed_in: HandedIn) -> None:
+def test_hook_that_raises_for_the_status_does_not_end_retries(handed_in: HandedIn) -> None:
     with FaultServer(answer(429, headers={"Retry-After": "0"})) as server:
         [result] = handed_in(server.url, publish, hooks={"response": [httpx.Response.raise_for_status]})
     assert [attempt.status for attempt in result.attempts] == [429, 200]
 
 
-def test_what_a_hook_raises_itself_is_the_apps(handed_in: HandedIn) -> None:
-    class Stop(Exception):
+def test_error_of_a_hook_reaches_the_caller(handed_in: HandedIn) -> None:
+    class Stop(Exception):  # noqa: N818 (it is no error)
         pass
 
     def stop(request: httpx.Request) -> None:
@@ -384,7 +388,7 @@ def test_what_a_hook_raises_itself_is_the_apps(handed_in: HandedIn) -> None:
 
 
 def forward(connection: Connection) -> bool:
-    """What a forward proxy does with a request for plain http."""
+    """Forwards a request for plain http, as a proxy does."""
     request = connection.read()
     target = urlsplit(request.path)
     upstream = HTTPConnection(target.hostname or "", target.port)
@@ -397,7 +401,9 @@ def forward(connection: Connection) -> bool:
 
 
 @pytest.mark.parametrize("from_environment", [False, True], ids=["mounts", "HTTP_PROXY"])
-def test_a_proxy(handed_in: HandedIn, from_environment: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_proxy_of_the_http_client_is_used(
+    handed_in: HandedIn, from_environment: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("no_proxy", raising=False)
     monkeypatch.delenv("NO_PROXY", raising=False)
     with FaultServer() as server, FaultServer(then=forward) as proxy:
@@ -409,7 +415,7 @@ def test_a_proxy(handed_in: HandedIn, from_environment: bool, monkeypatch: pytes
     assert proxy.connections == 1
 
 
-def test_a_proxy_that_is_not_there(handed_in: HandedIn) -> None:
+def test_unreachable_proxy_is_not_sent(handed_in: HandedIn) -> None:
     proxy = refused_url().replace("//", "//user:S3CRET@")
     with FaultServer() as server:
         [error] = handed_in(server.url, publish, proxy=proxy, retry=ONCE)
@@ -419,7 +425,7 @@ def test_a_proxy_that_is_not_there(handed_in: HandedIn) -> None:
     assert "S3CRET" not in str(error)
 
 
-def test_certificates_are_verified_as_the_client_says(handed_in: HandedIn) -> None:
+def test_certificates_are_verified_as_the_http_client_is_set(handed_in: HandedIn) -> None:
     authority = trustme.CA()
     trusting = ssl.create_default_context()
     authority.configure_trust(trusting)
@@ -431,7 +437,7 @@ def test_certificates_are_verified_as_the_client_says(handed_in: HandedIn) -> No
             assert event_ids(handed_in(url, publish, publish, verify=verify)) == ["e"] * 2
 
 
-def test_redirects_are_followed_if_the_client_does(handed_in: HandedIn) -> None:
+def test_redirects_are_followed_if_the_http_client_is_set_to(handed_in: HandedIn) -> None:
     moved = answer(307, headers={"Location": "/elsewhere"}, publishes=False)
     with FaultServer(moved) as server:
         [error] = handed_in(server.url, publish)
@@ -447,7 +453,7 @@ def test_redirects_are_followed_if_the_client_does(handed_in: HandedIn) -> None:
     assert error.delivery is Delivery.UNKNOWN
 
 
-def test_what_was_redirected_to_nobody_may_have_arrived(handed_in: HandedIn) -> None:
+def test_redirect_to_an_unreachable_server_is_unknown(handed_in: HandedIn) -> None:
     elsewhere = answer(303, headers={"Location": refused_url()})
     once = evolve(QUICK, delivery="at_most_once")
     with FaultServer(then=elsewhere) as server:
@@ -456,7 +462,7 @@ def test_what_was_redirected_to_nobody_may_have_arrived(handed_in: HandedIn) -> 
     assert len(server.published) == 1
 
 
-def test_a_hook_may_say_that_there_is_no_connection(handed_in: HandedIn) -> None:
+def test_connect_error_of_a_hook_is_not_sent(handed_in: HandedIn) -> None:
     def fail(request: httpx.Request) -> None:
         raise httpx.ConnectError("not today")
 
@@ -465,7 +471,7 @@ def test_a_hook_may_say_that_there_is_no_connection(handed_in: HandedIn) -> None
     assert error.delivery is Delivery.NOT_SENT
 
 
-def test_the_policy_bounds_the_time_whatever_the_clients_timeout(handed_in: HandedIn) -> None:
+def test_policy_bounds_the_time_instead_of_the_http_clients_timeout(handed_in: HandedIn) -> None:
     def take_a_while(connection: Connection) -> bool:
         body = connection.read()
         connection.stopping.wait(0.1)
@@ -482,13 +488,13 @@ def test_the_policy_bounds_the_time_whatever_the_clients_timeout(handed_in: Hand
     assert error.delivery is Delivery.UNKNOWN
 
 
-def test_a_mock_at_the_level_of_the_client(handed_in: HandedIn) -> None:
+def test_respx_can_mock_at_the_level_of_the_http_client(handed_in: HandedIn) -> None:
     with respx.mock(base_url=BASE, using="httpx") as sidecar:
         sidecar.post(PATH).respond(json={"eventId": "mocked"})
         assert event_ids(handed_in(BASE, publish)) == ["mocked"]
 
 
-def test_opentelemetry_on_that_client_alone(
+def test_opentelemetry_can_instrument_one_http_client(
     handed_in: HandedIn, tracer: TracerProvider, spans: InMemorySpanExporter
 ) -> None:
     def instrument(client: Any) -> None:
@@ -500,7 +506,7 @@ def test_opentelemetry_on_that_client_alone(
     assert "traceparent" in server.received[0].headers
 
 
-def test_what_the_client_adds_is_in_no_message(handed_in: HandedIn, caplog: pytest.LogCaptureFixture) -> None:
+def test_secrets_of_the_http_client_are_in_no_message(handed_in: HandedIn, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "forge_realtime")
     settings: dict[str, Any] = {
         "headers": {"X-Key": "S3CRET"},
@@ -517,7 +523,7 @@ def test_what_the_client_adds_is_in_no_message(handed_in: HandedIn, caplog: pyte
     assert "S3CRET" not in caplog.text
 
 
-def test_a_client_that_is_closed() -> None:
+def test_closed_http_client_is_refused() -> None:
     http_client = httpx.Client()
     http_client.close()
     with (
@@ -547,7 +553,7 @@ def test_a_client_that_is_closed() -> None:
         (AsyncRealtimeClient, {"http_client": "https://proxy"}),
     ],
 )
-def test_a_client_of_another_type(client: Any, settings: dict[str, Any]) -> None:
+def test_http_client_of_another_type_is_refused(client: Any, settings: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match=r"http_client takes an httpx\.(Async)?Client, which has a transport"):
         client(BASE, **settings)
 
@@ -555,13 +561,13 @@ def test_a_client_of_another_type(client: Any, settings: dict[str, Any]) -> None
 @pytest.mark.parametrize(
     ("client", "transport"), [(RealtimeClient, "aiohttp"), (RealtimeClient, "httpx"), (AsyncRealtimeClient, "requests")]
 )
-def test_a_transport_of_another_name(client: Any, transport: str) -> None:
+def test_transport_of_another_name_is_refused(client: Any, transport: str) -> None:
     with pytest.raises(UsageError, match=r"transport takes an httpx\.(Async)?BaseTransport"):
         client(BASE, transport=transport)
 
 
-def test_aiohttp_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_async_shared, "find_spec", lambda name: None)
+def test_missing_aiohttp_is_an_error_only_if_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(async_pool, "find_spec", lambda name: None)
     with pytest.raises(UsageError, match=r"install forge-realtime\[aiohttp\]"):
         AsyncRealtimeClient(BASE, transport="aiohttp")
 

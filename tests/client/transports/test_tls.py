@@ -1,8 +1,10 @@
-"""An https address: certificates are verified, and the deadline holds there too."""
+"""https: certificates are verified, and the deadline holds."""
 
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +15,7 @@ from attrs import evolve
 
 from forge_realtime import Delivery, NoResponseError, RealtimeClient, TimedOutError
 from tests.support.callers import INVOCATION, KINDS, QUICK, Caller, Kind, async_client
-from tests.support.fault_server import FaultServer
+from tests.support.fault_server import Connection, FaultServer
 from tests.support.tls_server import https_sidecar
 
 ONCE = evolve(QUICK, delivery="at_most_once")
@@ -37,12 +39,12 @@ def trusted(authority: trustme.CA, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.usefixtures("trusted")
-def test_publish(caller: Caller, url: str) -> None:
+def test_publish_with_a_trusted_certificate(caller: Caller, url: str) -> None:
     results = caller(url, *[lambda live: live.publish("c", "p")] * 3)
     assert [(result.event_id, len(result.attempts)) for result in results] == [("e", 1)] * 3
 
 
-def test_a_certificate_that_is_not_trusted(caller: Caller, url: str) -> None:
+def test_untrusted_certificate_is_not_sent(caller: Caller, url: str) -> None:
     [error] = caller(url, lambda live: live.publish("c", "p"), retry=ONCE)
     assert type(error) is NoResponseError
     assert error.delivery is Delivery.NOT_SENT
@@ -50,7 +52,7 @@ def test_a_certificate_that_is_not_trusted(caller: Caller, url: str) -> None:
 
 
 @pytest.mark.usefixtures("trusted")
-def test_the_deadline_holds_for_an_answer_byte_by_byte(caller: Caller, url: str) -> None:
+def test_deadline_holds_for_a_response_byte_by_byte(caller: Caller, url: str) -> None:
     began = time.monotonic()
     [error] = caller(url, lambda live: live.publish("c", "trickle"), retry=evolve(ONCE, deadline=0.3))
     assert time.monotonic() - began < 1.3
@@ -58,11 +60,31 @@ def test_the_deadline_holds_for_an_answer_byte_by_byte(caller: Caller, url: str)
     assert error.delivery is Delivery.UNKNOWN
 
 
+@pytest.mark.usefixtures("trusted")
+@pytest.mark.parametrize("fork", ["os", "libc"])
+def test_fork_leaves_the_tls_connection_of_the_parent_open(url: str, fork: str) -> None:
+    command = [sys.executable, "-W", "ignore", "-m", "tests.support.fork", url, fork]
+    subprocess.run(command, check=True, timeout=20)
+
+
+def begin_handshake(connection: Connection) -> bool:
+    """Answers the handshake byte by byte."""
+    connection.trickle(b"\x16\x03\x03\x40\x00" + bytes(16 * 1024), 0.01)
+    return False
+
+
+def test_deadline_holds_in_the_handshake(caller: Caller) -> None:
+    with FaultServer(then=begin_handshake) as server:
+        retry = evolve(ONCE, attempt_timeout=0.2, max_attempts=1)
+        [error] = caller(server.url.replace("http:", "https:"), lambda live: live.publish("c", "p"), retry=retry)
+    assert type(error) is TimedOutError
+    assert error.delivery is Delivery.NOT_SENT
+    assert error.attempts[0].error == "ConnectTimeout"
+
+
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_connection_made_for_http_is_not_used_for_https(
-    kind: Kind, url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Nothing is verified on it."""
+def test_connection_for_http_is_not_used_for_https(kind: Kind, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No certificate was verified on it."""
     with FaultServer() as server:
 
         def addresses() -> Iterator[None]:

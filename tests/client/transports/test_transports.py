@@ -1,4 +1,4 @@
-"""Any httpx transport in place of the client's own connections."""
+"""The user's own httpx transport."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def published(request: httpx.Request) -> httpx.Response:
     return httpx.Response(200, json={"eventId": json.loads(request.content)["payload"]})
 
 
-def test_a_mock_transport() -> None:
+def test_mock_transport_is_used() -> None:
     with RealtimeClient(BASE, transport=httpx.MockTransport(published)) as client:
         assert client.for_invocation(INVOCATION).publish("c", "event-7").event_id == "event-7"
 
 
-def test_an_asynchronous_mock_transport() -> None:
+def test_asynchronous_mock_transport_is_used() -> None:
     async def run() -> PublishResult:
         async with AsyncRealtimeClient(BASE, transport=httpx.MockTransport(published)) as client:
             return await client.for_invocation(INVOCATION).publish("c", "event-7")
@@ -46,7 +46,7 @@ def test_an_asynchronous_mock_transport() -> None:
         (ConnectionResetError, Delivery.UNKNOWN),
     ],
 )
-def test_failures_of_a_mock_are_classed_by_their_type(failure: type[Exception], delivery: Delivery) -> None:
+def test_failures_of_a_mock_transport_are_classed_by_their_type(failure: type[Exception], delivery: Delivery) -> None:
     def fail(request: httpx.Request) -> httpx.Response:
         raise failure("mocked")
 
@@ -57,13 +57,13 @@ def test_failures_of_a_mock_are_classed_by_their_type(failure: type[Exception], 
         assert [attempt.error for attempt in caught.value.attempts] == [failure.__name__] * 6
 
 
-def test_a_given_transport_on_a_socket() -> None:
+def test_transport_of_httpx_is_used() -> None:
     transport = httpx.HTTPTransport(verify=False)
     with FaultServer() as server, RealtimeClient(server.url, transport=transport) as client:
         assert client.for_invocation(INVOCATION).publish("c", "p").event_id == "event-1"
 
 
-def test_a_given_asynchronous_transport_on_a_socket() -> None:
+def test_asynchronous_transport_of_httpx_is_used() -> None:
     async def run() -> PublishResult:
         transport = httpx.AsyncHTTPTransport(verify=False)
         async with AsyncRealtimeClient(server.url, transport=transport) as client:
@@ -73,7 +73,7 @@ def test_a_given_asynchronous_transport_on_a_socket() -> None:
         assert asyncio.run(run()).event_id == "event-1"
 
 
-def test_the_deadline_of_a_given_transport_is_kept_between_chunks() -> None:
+def test_deadline_holds_between_the_chunks_of_any_transport() -> None:
     transport = httpx.HTTPTransport(verify=False)
     retry = evolve(QUICK, delivery="at_most_once", attempt_timeout=0.1)
     with FaultServer(trickled) as server, RealtimeClient(server.url, transport=transport, retry=retry) as client:
@@ -82,7 +82,7 @@ def test_the_deadline_of_a_given_transport_is_kept_between_chunks() -> None:
         assert caught.value.delivery is Delivery.UNKNOWN
 
 
-def test_an_asgi_app() -> None:
+def test_asgi_transport_reaches_an_app() -> None:
     """The emulator, without a socket."""
 
     async def run() -> None:
@@ -108,7 +108,7 @@ def with_aiohttp(url: str, *, delivery: Any = "at_least_once", seconds: float = 
     return asyncio.run(run())
 
 
-def test_aiohttp() -> None:
+def test_httpx_aiohttp_is_used() -> None:
     with FaultServer(answer(429)) as server:
         result = with_aiohttp(server.url)
     assert [attempt.status for attempt in result.attempts] == [429, 200]
@@ -118,12 +118,12 @@ def test_aiohttp() -> None:
 
 
 @pytest.mark.parametrize("fault", [reset_after, stall])
-def test_aiohttp_does_not_hide_that_an_event_was_sent(fault: Any) -> None:
+def test_httpx_aiohttp_without_a_response_is_unknown(fault: Any) -> None:
     with FaultServer(fault) as server:
         error = with_aiohttp(server.url, delivery="at_most_once", seconds=0.2)
     assert error.delivery is Delivery.UNKNOWN
     assert len(server.received) == 1
 
 
-def test_aiohttp_without_a_connection() -> None:
+def test_httpx_aiohttp_without_a_connection_is_not_sent() -> None:
     assert with_aiohttp(refused_url()).delivery is Delivery.NOT_SENT

@@ -1,8 +1,8 @@
-"""The container's service: streams the answer of a language model, token by token, to the page that asked.
+"""Container service that streams the answer of a language model, token by token, to the page that asked.
 
     uvicorn tests.examples.answer.service:app --port 8080
 
-`FORGE_EGRESS_PROXY_URL` says where the platform is; here it is the emulator's address.
+`FORGE_EGRESS_PROXY_URL` is the address of the platform, here of the emulator.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from forge_realtime import AsyncRealtimeClient
 from forge_realtime.asgi import InvocationMiddleware
 
 TOKEN_SECONDS = 0.01
-"""How long a token takes: 100 come in a second."""
+"""Seconds per token: 100 tokens per second."""
 
 log = logging.getLogger(__name__)
 
 
 class Question(BaseModel):
-    """What the page asks. It chooses the id, so that it can subscribe before the answer begins."""
+    """Question of a page. The page chooses the id, so that it can subscribe before the answer begins."""
 
     id: Annotated[str, StringConstraints(pattern="^[0-9a-f-]{36}$")]
     text: Annotated[str, StringConstraints(min_length=1, max_length=1_000)]
@@ -35,7 +35,7 @@ class Question(BaseModel):
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-    """One client for the life of the process. It logs when it tries again at INFO."""
+    """Share one client for the life of the process. It logs retries at INFO."""
     logging.basicConfig(level=logging.INFO)
     async with AsyncRealtimeClient() as app.state.realtime:
         yield
@@ -47,12 +47,12 @@ app.add_middleware(InvocationMiddleware)
 
 @app.post("/answers", status_code=202)
 async def ask(question: Question, request: Request, background: BackgroundTasks) -> None:
-    """Begins an answer, which goes on in the background with the invocation of this request."""
+    """Start an answer, which continues in the background with the invocation of this request."""
     background.add_task(answer, question, request.app.state.realtime)
 
 
 async def answer(question: Question, realtime: AsyncRealtimeClient) -> None:
-    """Sends every token; the stream makes a few publishes of them. If the model fails, the stream's end tells the page."""
+    """Send every token; the stream merges them into few publishes. If the model fails, its end tells the page."""
     try:
         async with realtime.stream(f"answer-{question.id}") as stream:
             async for token in model(question.text):
@@ -64,7 +64,7 @@ async def answer(question: Question, realtime: AsyncRealtimeClient) -> None:
 
 
 async def model(prompt: str) -> AsyncIterator[str]:
-    """Stands in for a language model: says the same to everything, in the pace of one."""
+    """Fake language model: always the same answer, at the pace of a real one."""
     text = f"You asked: {prompt.strip()}\n\n" + " ".join(
         f"This is sentence {number}, and it came word by word, a hundred words in a second." for number in range(1, 21)
     )

@@ -37,7 +37,7 @@ def tokens_of(text: str) -> list[str]:
     return asyncio.run(collect())
 
 
-def test_the_answer_arrives_whole_in_few_operations(
+def test_answer_arrives_whole_in_few_operations(
     realtime_emulator: Emulator, client: TestClient, question: dict[str, str]
 ) -> None:
     tokens = tokens_of("Why?")
@@ -50,7 +50,7 @@ def test_the_answer_arrives_whole_in_few_operations(
     assert stream.operations < len(tokens) / 10
 
 
-def test_what_the_client_sends_again_is_no_second_time_in_the_answer(
+def test_retried_publish_is_not_repeated_in_the_answer(
     realtime_emulator: Emulator, client: TestClient, question: dict[str, str]
 ) -> None:
     realtime_emulator.fail_next(status=500, delivered=True)
@@ -60,7 +60,7 @@ def test_what_the_client_sends_again_is_no_second_time_in_the_answer(
     assert stream.duplicates == 1
 
 
-def test_a_model_that_fails_ends_the_stream_with_its_error(
+def test_failing_model_ends_the_stream_with_its_error(
     realtime_emulator: Emulator, client: TestClient, question: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def broken(prompt: str) -> AsyncIterator[str]:
@@ -75,5 +75,5 @@ def test_a_model_that_fails_ends_the_stream_with_its_error(
 
 
 @pytest.mark.parametrize("body", [{}, {"id": "../x", "text": "Why?"}, {"id": str(uuid4()), "text": ""}])
-def test_a_question_needs_a_good_id_and_a_text(client: TestClient, body: dict[str, Any]) -> None:
+def test_question_needs_a_valid_id_and_text(client: TestClient, body: dict[str, Any]) -> None:
     assert client.post("/answers", json=body).status_code == 422

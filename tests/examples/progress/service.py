@@ -1,8 +1,8 @@
-"""The container's service: works on a job, and streams its progress to the page that started it.
+"""Container service that works on a job and reports its progress to the page that started it.
 
     uvicorn tests.examples.progress.service:app --port 8080
 
-`FORGE_EGRESS_PROXY_URL` says where the platform is; here it is the emulator's address.
+`FORGE_EGRESS_PROXY_URL` is the address of the platform, here of the emulator.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from forge_realtime.asgi import InvocationMiddleware
 
 STEPS = ("Reading the board", "Sorting the issues", "Counting the votes", "Drawing the chart", "Saving the report")
 STEP_SECONDS = 0.6
-"""How long a step takes: this example only pretends to work."""
+"""Seconds per step: this example only pretends to work."""
 
 log = logging.getLogger(__name__)
 
 
 class Job(BaseModel):
-    """What the page asks for. It chooses the id, so that it can subscribe before the job begins."""
+    """Job of a page. The page chooses the id, so that it can subscribe before the job begins."""
 
     id: Annotated[str, StringConstraints(pattern="^[0-9a-f-]{36}$")]
 
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-    """One client for the life of the process. It logs when it tries again at INFO."""
+    """Share one client for the life of the process. It logs retries at INFO."""
     logging.basicConfig(level=logging.INFO)
     async with AsyncRealtimeClient() as app.state.realtime:
         yield
@@ -46,13 +46,13 @@ app.add_middleware(InvocationMiddleware)
 
 @app.post("/jobs", status_code=202)
 async def start(job: Job, request: Request, background: BackgroundTasks) -> dict[str, int]:
-    """Starts a job, which goes on in the background with the invocation of this request."""
+    """Start a job, which continues in the background with the invocation of this request."""
     background.add_task(run, job, request.app.state.realtime)
     return {"steps": len(STEPS)}
 
 
 async def run(job: Job, realtime: AsyncRealtimeClient) -> None:
-    """Works through the steps."""
+    """Work through the steps."""
     try:
         for done, step in enumerate(STEPS):
             await report(realtime, job, state="running", done=done, step=step)
@@ -65,12 +65,12 @@ async def run(job: Job, realtime: AsyncRealtimeClient) -> None:
 
 
 async def work(step: str) -> None:
-    """Does one step."""
+    """Do one step."""
     await asyncio.sleep(STEP_SECONDS)
 
 
 async def report(realtime: AsyncRealtimeClient, job: Job, **progress: Any) -> None:
-    """Tells the page. That it could not be told is no reason to stop working."""
+    """Report progress to the page. A failed report does not stop the job."""
     try:
         await realtime.publish(f"job-{job.id}", {"of": len(STEPS), **progress})
     except ForgeRealtimeError as error:

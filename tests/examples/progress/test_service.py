@@ -41,14 +41,12 @@ DONE = ("done", len(service.STEPS))
 
 def test_every_step_is_reported_in_order(realtime_emulator: Emulator, client: TestClient, job: str) -> None:
     with realtime_emulator.subscribe(f"job-{job}") as page:
-        answer = client.post("/jobs", json={"id": job})
-        assert (answer.status_code, answer.json()) == (202, {"steps": len(service.STEPS)})
+        response = client.post("/jobs", json={"id": job})
+        assert (response.status_code, response.json()) == (202, {"steps": len(service.STEPS)})
         assert progress(page, len(service.STEPS) + 1) == [*RUNNING, DONE]
 
 
-def test_a_platform_that_is_over_its_limit_is_waited_for(
-    realtime_emulator: Emulator, client: TestClient, job: str
-) -> None:
+def test_job_waits_when_over_the_limit(realtime_emulator: Emulator, client: TestClient, job: str) -> None:
     realtime_emulator.fail_next(status=429, times=2)
     with realtime_emulator.subscribe(f"job-{job}") as page:
         client.post("/jobs", json={"id": job})
@@ -56,16 +54,14 @@ def test_a_platform_that_is_over_its_limit_is_waited_for(
     assert [request.status for request in realtime_emulator.requests][:3] == [429, 429, 200]
 
 
-def test_a_report_that_is_refused_does_not_stop_the_job(
-    realtime_emulator: Emulator, client: TestClient, job: str
-) -> None:
+def test_refused_report_does_not_stop_the_job(realtime_emulator: Emulator, client: TestClient, job: str) -> None:
     realtime_emulator.fail_next(status=400)
     with realtime_emulator.subscribe(f"job-{job}") as page:
         client.post("/jobs", json={"id": job})
         assert progress(page, len(service.STEPS)) == [*RUNNING[1:], DONE]
 
 
-def test_a_job_that_fails_says_so(
+def test_failing_job_reports_its_failure(
     realtime_emulator: Emulator, client: TestClient, job: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def broken(step: str) -> None:
@@ -77,7 +73,7 @@ def test_a_job_that_fails_says_so(
         assert progress(page, 2) == [("running", 0), ("failed", None)]
 
 
-def test_only_the_pages_of_the_same_issue_get_it(realtime_emulator: Emulator, client: TestClient, job: str) -> None:
+def test_only_pages_of_the_same_issue_get_the_report(realtime_emulator: Emulator, client: TestClient, job: str) -> None:
     realtime_emulator.register(
         invocations={"invocation-123": {"context": {"issue": "DEMO-1"}}, "other": {"context": {"issue": "DEMO-2"}}}
     )
@@ -99,5 +95,5 @@ def test_without_an_invocation_nothing_is_published(realtime_emulator: Emulator,
 
 
 @pytest.mark.parametrize("body", [{}, {"id": "../x"}, {"id": 7}])
-def test_a_job_needs_a_good_id(client: TestClient, body: dict[str, Any]) -> None:
+def test_job_needs_a_valid_id(client: TestClient, body: dict[str, Any]) -> None:
     assert client.post("/jobs", json=body).status_code == 422
