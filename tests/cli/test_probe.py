@@ -23,7 +23,15 @@ from forge_realtime_emulator import Emulator, EmulatorError, Settings
 from forge_realtime_emulator._platform.clock import Clock
 from tests.cli.conftest import Run
 from tests.emulator.test_cli import emulate, exported
-from tests.support.fault_server import Behaviour, Connection, FaultServer, answer, http, refused_url
+from tests.support.fault_server import (
+    Behaviour,
+    Connection,
+    FaultServer,
+    answer,
+    close_after,
+    http,
+    refused_url,
+)
 
 BOOLEANS = [
     "token_by_installation",
@@ -190,6 +198,16 @@ def test_overrides_are_those_of_product(own: Emulator, waits: list[float]) -> No
 def test_payload_size_is_found(own: Emulator, waits: list[float]) -> None:
     found = probed(own.url, [PAYLOAD_SIZE])
     assert named(found["answers"], "payload size")["answer"] == "1023 KiB are accepted, 1024 KiB are not"
+
+
+def test_limit_and_size_without_clear_bound_stay_open(own: Emulator, waits: list[float]) -> None:
+    own.change(limit=None)
+    found = probed(own.url, [ALWAYS[0], RATE_LIMIT])
+    assert named(found["open"], "rate limit")["open"].startswith("61 operations in 0.0 s were not limited")
+    with FaultServer(answer(404), then=close_after) as server:
+        found = probed(server.url, [PAYLOAD_SIZE])
+    assert named(found["open"], "payload size")["open"].startswith("No payload was accepted")
+    assert found["settings"] == {}
 
 
 @pytest.mark.parametrize(

@@ -347,7 +347,8 @@ def look_at_payload_size(probe: Probe) -> Answer:
         except httpx.RequestError:
             return True
 
-    most = bisect_left(range(1, 2049), x=True, key=is_refused)
+    if not (most := bisect_left(range(1, 2049), x=True, key=is_refused)):
+        raise OpenError("No payload was accepted; see the evidence, or run it again.")
     return f"{most} KiB are accepted{', and more was not tried' if most == 2048 else f', {most + 1} KiB are not'}", {}
 
 
