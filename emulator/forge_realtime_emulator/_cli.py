@@ -7,6 +7,7 @@ packages only when it runs.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import ipaddress
 import json
 import logging
@@ -78,13 +79,17 @@ def _needs_the_extra(command: str) -> Iterator[None]:
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="JSON file with the contexts of invocations and installations.",
 )
+@click.option(
+    "--config",
+    metavar="FILE",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Settings as forge-realtime probe found them.",
+)
 @click.option("--strict", is_flag=True, help="Refuse invocations and installations that are not registered.")
 @click.option(
     "--limit",
-    default=50,
-    show_default=True,
     type=click.IntRange(0),
-    help="Operations per second and installation; 0 disables the limit.",
+    help="Operations per second and installation; 0 disables the limit.  [default: 50]",
 )
 def emulate(  # noqa: PLR0917 - click passes options by name
     host: str,
@@ -92,8 +97,9 @@ def emulate(  # noqa: PLR0917 - click passes options by name
     service: str | None,
     origins: tuple[str, ...],
     contexts: Path | None,
+    config: Path | None,
     strict: bool,
-    limit: int,
+    limit: int | None,
 ) -> None:
     """Run a local stand-in for the egress sidecar until Ctrl-C.
 
@@ -115,7 +121,10 @@ def emulate(  # noqa: PLR0917 - click passes options by name
         _print_calls()
         _allow_open_files()
         registry = None if contexts is None else read_contexts(contexts)
-        settings = Settings(strict=strict, limit=limit or None)
+        settings = Settings() if config is None else Settings.from_file(config)
+        settings = dataclasses.replace(settings, strict=strict or settings.strict)
+        if limit is not None:
+            settings = dataclasses.replace(settings, limit=limit or None)
         with Emulator(host, port, service=service, origins=origins, contexts=registry, settings=settings) as emulator:
             if service or origins:
                 click.echo(f'In the page, before its bundle: <script src="{emulator.url}/bridge.js"></script>')

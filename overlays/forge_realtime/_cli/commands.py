@@ -12,9 +12,10 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import entry_points
-from typing import Any, BinaryIO, Final, Literal, TypeVar
+from typing import Any, BinaryIO, Final, Literal, TextIO, TypeVar
 
 import click
+import httpx
 from attrs import asdict
 from click.core import ParameterSource
 from click.shell_completion import get_completion_class
@@ -26,6 +27,7 @@ from .._realtime.operations import Permission
 from .._realtime.results import PublishResult, RealtimeToken
 from .._version import __version__
 from .doctor import VARIABLE, Target, check_account, examine, open_client
+from .probe import MOST_OPERATIONS, OBSERVATIONS, UNSEEN, Probe
 
 _ENTRY_POINTS: Final = "forge_realtime.commands"
 
@@ -117,6 +119,9 @@ def _invocation(*, required: bool = False) -> Callable[[F], F]:
 
 
 _installation = click.option("--installation", metavar="ID", help="Installation to act for instead of an invocation.")
+_url = click.option(
+    "--url", metavar="URL", envvar=VARIABLE, show_envvar=True, help="Address of the sidecar or emulator."
+)
 _common = _together(
     click.option(
         "--as",
@@ -133,7 +138,7 @@ _common = _together(
         show_envvar=True,
         help="Account of the user; only with --as user.",
     ),
-    click.option("--url", metavar="URL", envvar=VARIABLE, show_envvar=True, help="Address of the sidecar or emulator."),
+    _url,
     click.option("--json", "as_json", is_flag=True, help="Print one JSON object, even on failure."),
 )
 _show_response = click.option(
@@ -240,6 +245,55 @@ def doctor(*, as_json: bool, **given: Any) -> None:
         _print_json({"ok": ok, "checks": findings})
     if not ok:
         sys.exit(_FAILED)
+
+
+@cli.command()
+@_invocation()
+@click.option("--page", metavar="CHANNEL", help="Channel that an open page is subscribed to, as shown above.")
+@click.option("--payload-size", is_flag=True, help="Also search for the largest payload, up to 2 MiB.")
+@click.option(
+    "--rate-limit", is_flag=True, help="Also exceed the rate limit once. Other calls may be refused meanwhile."
+)
+@click.option("--output", metavar="FILE", type=click.File("w"), default="-", help="Write the result to FILE.")
+@click.option("--dry-run", is_flag=True, help="List the calls without making them.")
+@_url
+def probe(
+    invocation: str | None, page: str | None, output: TextIO, dry_run: bool, url: str | None, **options: bool
+) -> None:
+    """Observe what the platform's documentation leaves open.
+
+    Run it in a container, in a development environment, while the request of the invocation is in progress. It makes
+    at most 100 operations in 2 minutes, on channels of its own, and prints JSON: settings for `forge-realtime emulate
+    --config FILE`, the evidence for each answer, and what stayed open. Some answers need an open page with:
+
+    \b
+      realtime.subscribeGlobal('CHANNEL', console.log)
+      realtime.subscribe('CHANNEL', console.log, { contextOverrides: ['issue', 'project'] })
+
+    Confluence has ['content', 'space'], and Bitbucket ['pullRequest', 'repository'].
+    """
+    chosen = [o for o in OBSERVATIONS if o.option is None or options[o.option[2:].replace("-", "_")]]
+    if sum(observation.operations for observation in chosen) >= MOST_OPERATIONS:
+        raise click.UsageError("--payload-size and --rate-limit need more than 100 operations: run it once with each.")
+    if dry_run:
+        click.echo("  1  GET /_emulator/state: Is it the emulator?")
+        for observation in chosen:
+            click.echo(f"{observation.operations:>3}  {observation.calls}: {observation.question}")
+        click.echo("\n".join(["Open in any case:", *UNSEEN]))
+        return
+    if invocation is None:
+        raise click.UsageError("Give --invocation ID: x-forge-invocation-id of a request in progress.")
+    try:
+        open_client(url).close()
+        assert url is not None
+        found = Probe(url, invocation, page).run(chosen, lambda line: click.echo(line, err=True))
+    except UsageError as error:
+        raise click.UsageError(str(error)) from None
+    except httpx.RequestError as error:
+        raise click.ClickException(
+            f"There is no HTTP response at {url} ({type(error).__name__}). To find out why: forge-realtime doctor"
+        ) from None
+    click.echo(json.dumps(found, indent=2), file=output)
 
 
 @cli.command()
