@@ -34,7 +34,7 @@ from .control import Control
 from .json import JSONResponse, invalid, parse_json, read_body
 from .log import log, log_event, log_refusal, printable
 from .origin import RefuseOrigins, parse_origin
-from .subscribers import serve_subscriber, stream_subscriber
+from .subscribers import serve_page, serve_subscriber, stream_subscriber
 
 _NUMBER = re.compile("[0-9]{1,9}")
 
@@ -115,7 +115,14 @@ def _subscription_routes(sidecar: Sidecar) -> list[BaseRoute]:
     async def subscribe(websocket: WebSocket) -> None:
         await serve_subscriber(websocket, sidecar)
 
-    return [Route("/_emulator/subscribe", stream), WebSocketRoute("/_emulator/subscribe", subscribe)]
+    async def page(websocket: WebSocket) -> None:
+        await serve_page(websocket, sidecar)
+
+    return [
+        Route("/_emulator/subscribe", stream),
+        WebSocketRoute("/_emulator/subscribe", subscribe),
+        WebSocketRoute("/_emulator/subscriptions", page),
+    ]
 
 
 async def _on_refused(request: Request, error: Exception) -> Response:

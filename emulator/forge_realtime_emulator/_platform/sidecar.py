@@ -14,6 +14,7 @@ from .authorization import Authorization
 from .bounded_log import BoundedLog
 from .channels import Address, Channels
 from .clock import Clock
+from .cold_start import ColdStart
 from .contexts import OVERRIDES, Context, Contexts
 from .document import Document
 from .errors import RefusedError
@@ -94,6 +95,7 @@ class Sidecar:
         self.contexts = Contexts()
         self.contexts.register(self._registered)
         self._limit = Limit()
+        self.cold_start = ColdStart()
         # When each invocation began, by the emulator's clock. Stays empty unless `invocation_lifetime` is set.
         self._began: dict[str, float] = {}
 
