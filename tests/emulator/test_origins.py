@@ -21,6 +21,7 @@ SHARED = {
     "/streams.js": "GET",
     "/_emulator/context": "GET",
     "/_emulator/invoke": "POST",
+    "/_emulator/mocked": "POST",
     "/_emulator/publish": "POST",
 }
 OWN_ONLY = [

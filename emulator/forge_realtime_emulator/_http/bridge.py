@@ -7,6 +7,8 @@
   "POST", "headers": {}, "body": …, "invocation": "…"}`. The response is `{"success": true, "payload": {"status",
   "headers", "body"}}`, or for a status from 400 on `{"success": false, "error": {"status", "headers", "error"}}`. If
   `invokeService()` rejects, it is an error status with `{"code", "message"}`
+* `POST /_emulator/mocked`: get the response of a mock route: `{"method": "GET", "path": "/jira/rest/api/3/myself"}`.
+  The response is `{"status", "json"}`, without `json` if there is no body
 
 `error` is an object because `@forge/bridge` spreads it into what `invokeService()` returns. Atlassian's sample passes
 `JSON.stringify(…)` as the body and no content type, so a string travels as it is, and JSON is the default content type.
@@ -23,7 +25,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from importlib.resources import files
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import httpx
 from starlette.requests import ClientDisconnect, Request
@@ -38,6 +40,7 @@ from .._platform.sidecar import Sidecar
 from .._platform.strict_json import parse
 from .json import JSONResponse, invalid, read_json
 from .log import log, printable
+from .mocks import mocked
 
 _TIMEOUT = 30.0
 """Seconds for the whole response of the service. Atlassian's limit is unknown."""
@@ -85,6 +88,15 @@ _INVOKE = Schema(
     }
 )
 
+_MOCKED = Schema(
+    {
+        "type": "object",
+        "required": ["method", "path"],
+        "additionalProperties": False,
+        "properties": {"method": {"type": "string"}, "path": {"type": "string", "pattern": "^/"}},
+    }
+)
+
 
 class _ServiceError(Exception):
     """The page gets no response of the service.
@@ -125,11 +137,19 @@ class Bridge:
             *(Route(f"/{name}", _served(name)) for name in ("bridge.js", "streams.js", "streams.d.ts")),
             Route("/_emulator/context", self._context),
             Route("/_emulator/invoke", self._invoke, methods=["POST"]),
+            Route("/_emulator/mocked", self._mocked, methods=["POST"]),
         ]
 
     async def _context(self, request: Request) -> Response:
         context = self._sidecar.page(request.query_params.get("invocation"))
         return JSONResponse(_page_context(context), headers={"Cache-Control": "no-store"})
+
+    async def _mocked(self, request: Request) -> Response:
+        call = await read_json(request)
+        if problem := _MOCKED.problem(call):
+            raise invalid(problem)
+        response = mocked(self._sidecar, call["method"].upper(), unquote(call["path"].partition("?")[0]))
+        return JSONResponse({"status": response.status, **({"json": response.body} if response.has_body else {})})
 
     async def _invoke(self, request: Request) -> Response:
         call = await read_json(request)

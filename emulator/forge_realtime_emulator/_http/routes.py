@@ -33,6 +33,7 @@ from .console import console_route
 from .control import Control
 from .json import JSONResponse, invalid, parse_json, read_body
 from .log import log, log_event, log_refusal, printable
+from .mocks import mock_response
 from .origin import RefuseOrigins, parse_origin
 from .subscribers import serve_page, serve_subscriber, stream_subscriber
 
@@ -142,6 +143,8 @@ def _not_found_handler(
         assert isinstance(error, HTTPException)
         if request.url.path.startswith("/_emulator/"):
             message = f"The emulator has no such endpoint. It has {', '.join(_endpoints(routes))}."
+        elif response := mock_response(sidecar, request.method, request.scope["path"]):
+            return response
         else:
             operations = sidecar.document.operations.values()
             known = ", ".join(f"{operation.method} {operation.path}" for operation in operations)

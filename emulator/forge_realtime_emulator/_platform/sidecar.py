@@ -21,6 +21,7 @@ from .errors import RefusedError
 from .faults import Faults
 from .feed import START, Feed
 from .limit import Limit
+from .mock_routes import MockRoutes
 from .records import RECORD_LIMIT, RecordedEvent, RecordedInvoke, RecordedRequest
 from .schema import Schema
 from .settings import Settings
@@ -81,6 +82,7 @@ class Sidecar:
         self.feed = Feed()
         self.channels = Channels(self.feed.changed)
         self.faults = Faults([*document.operations])
+        self.mocks = MockRoutes()
         self.requests: BoundedLog[RecordedRequest] = BoundedLog(RECORD_LIMIT)
         self.events: BoundedLog[RecordedEvent] = BoundedLog(RECORD_LIMIT)
         self.streams = Streams()
@@ -113,6 +115,7 @@ class Sidecar:
         self.channels.close("The emulator was reset.")
         self.faults.clear()
         self.faults.end_delays()
+        self.mocks.reset()
         self.requests.clear()
         self.events.clear()
         self.streams.clear()
