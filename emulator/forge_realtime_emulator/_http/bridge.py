@@ -134,7 +134,9 @@ class Bridge:
     def routes(self) -> list[BaseRoute]:
         """Return the routes."""
         return [
-            *(Route(f"/{name}", _served(name)) for name in ("bridge.js", "streams.js", "streams.d.ts")),
+            Route("/bridge.js", _served("bridge.js", "view.js", "uikit.js")),
+            Route("/streams.js", _served("streams.js")),
+            Route("/streams.d.ts", _served("streams.d.ts")),
             Route("/_emulator/context", self._context),
             Route("/_emulator/invoke", self._invoke, methods=["POST"]),
             Route("/_emulator/mocked", self._mocked, methods=["POST"]),
@@ -252,9 +254,10 @@ class Bridge:
             ) from None
 
 
-def _served(name: str) -> Callable[[Request], Awaitable[Response]]:
+def _served(*names: str) -> Callable[[Request], Awaitable[Response]]:
     async def serve(_: Request) -> Response:
-        content = files("forge_realtime_emulator").joinpath("static", name).read_bytes()
+        static = files("forge_realtime_emulator").joinpath("static")
+        content = b"\n".join(static.joinpath(name).read_bytes() for name in names)
         return Response(content, media_type="text/javascript", headers={"Cache-Control": "no-cache"})
 
     return serve

@@ -195,7 +195,8 @@
 
   async function publishRealtimeChannel({ channelName, eventPayload, options, isGlobal }) {
     const payload = typeof eventPayload === "string" ? eventPayload : JSON.stringify(eventPayload);
-    const { ok, answer } = await ask("/_emulator/publish", { channel: channelName, payload, options, isGlobal, invocation });
+    const publication = { channel: channelName, payload, options, isGlobal, invocation };
+    const { ok, answer } = await ask("/_emulator/publish", publication);
     if (ok) return answer;
     const { message, detail } = refusal(answer);
     if (detail) console.warn(detail);
@@ -232,7 +233,7 @@
 
   async function invokeFunction({ functionKey, metadata }) {
     const { status, json } = await mocked("POST", `/invoke/${functionKey}`);
-    if (status >= 400) throw new Error(json?.message ?? `The mock route of the function ${functionKey} says ${status}.`);
+    if (status >= 400) throw new Error(json?.message ?? `The mock route of ${functionKey} says ${status}.`);
     return metadata === undefined ? json : { body: json, metadata: {} };
   }
 
