@@ -11,6 +11,20 @@ import httpx
 from forge_realtime_emulator import Emulator
 
 
+def failure(response: httpx.Response) -> str | None:
+    """Return the message of a failed operation, which must have the documented form, or `None` if it succeeded."""
+    assert response.status_code == 200, response.text
+    body = response.json()
+    if "errors" not in body:
+        return None
+    result = {name: value for name, value in body.items() if name not in ("errors", "detail")}
+    assert result in ({"eventId": None, "eventTimestamp": None}, {"token": None, "expiresAt": None})
+    [error] = body["errors"]
+    assert list(error) == ["message"]
+    message: str = error["message"]
+    return message
+
+
 class Api:
     """Client of one emulator."""
 

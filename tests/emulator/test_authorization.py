@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.emulator.api import Api
+from tests.emulator.api import Api, failure
 
 GOOD = [
     "Forge id=inv-1",
@@ -118,9 +118,9 @@ def test_noise_is_refused_and_not_repeated_in_the_message(api: Api, header: str)
 
 def test_publish_by_installation_is_refused(api: Api, channel: str) -> None:
     response = api.publish(channel, authorization="Forge as=app,installationId=inst-1")
-    assert response.status_code == 400
-    assert "cannot be done on behalf of an installationId" in response.json()["message"]
-    assert "global channel" in response.json()["message"]
+    assert failure(response) == "Unauthorized request"
+    assert "cannot be done on behalf of an installationId" in response.json()["detail"]
+    assert "global channel" in response.json()["detail"]
 
 
 def test_token_is_signed_for_an_installation(api: Api, channel: str) -> None:

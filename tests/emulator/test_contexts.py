@@ -13,7 +13,7 @@ from forge_realtime_emulator import Emulator, EmulatorError, Settings, Subscript
 from forge_realtime_emulator._platform.contexts import OVERRIDES, Context, read_contexts
 from forge_realtime_emulator._platform.document import load_document, read_document
 from forge_realtime_emulator._platform.sidecar import Sidecar
-from tests.emulator.api import Api
+from tests.emulator.api import Api, failure
 
 PANEL = {"installation": "i-1", "module": "panel", "moduleType": "jira:issuePanel", "account": "user-123"}
 REGISTRY: dict[str, dict[str, Any]] = {
@@ -71,10 +71,9 @@ def test_overrides_replace_the_scope_and_compare_values(
 @pytest.mark.parametrize("name", ["Issue", "site", "", "\ud800"])
 def test_unknown_override_is_refused_on_both_sides(registered: Api, name: str) -> None:
     response = registered.publish("x", contextOverrides=["issue", name])
-    assert response.status_code == 400
-    assert response.json()["message"] == (
-        "Invalid request: options.contextOverrides: must be of board, issue, project, content, space, repository,"
-        " pullRequest."
+    assert failure(response) == "Error publishing event to channel"
+    assert response.json()["detail"] == (
+        "options.contextOverrides: must be of board, issue, project, content, space, repository, pullRequest."
     )
     with pytest.raises(SubscriptionRefused, match="must be of board") as refused:
         registered.emulator.subscribe("x", context_overrides=[name]).__enter__()
@@ -94,16 +93,32 @@ def test_global_events_stay_in_their_installation(registered: Api) -> None:
 
 
 def test_publish_needs_an_invocation_from_a_ui(registered: Api) -> None:
-    for authorization, problem in [
-        ("Forge id=timer", "an invocation that came from a UI context, and this one did not"),
-        ("Forge installationId=i-1", "cannot be done on behalf of an installationId"),
-    ]:
+    for authorization in ("Forge id=timer", "Forge installationId=i-1"):
         response = registered.publish("x", authorization=authorization)
-        assert (response.status_code, response.json()["code"]) == (400, "INVALID_REQUEST")
-        assert problem in response.json()["message"]
-        assert registered.publish_global("x", authorization=authorization).status_code == 200
+        assert failure(response) == "Unauthorized request"
+        assert "an invocation that came from a UI context" in response.json()["detail"]
+        assert failure(registered.publish_global("x", authorization=authorization)) is None
         body = {"channelName": "x", "claims": {}}
-        assert registered.post("/forge/realtime/v1/token", body, authorization).status_code == 200
+        assert failure(registered.post("/forge/realtime/v1/token", body, authorization)) is None
+
+
+ARI = "ari:cloud:ecosystem::installation/i-1"
+
+
+def test_ari_and_bare_id_are_one_installation(own: Api) -> None:
+    own.emulator.change(strict=True)
+    own.emulator.register(
+        default={"installation": "site/default"},
+        invocations={"a": {"installation": ARI}, "b": {"installation": "i-1"}},
+        installations=[ARI, "i-1"],
+    )
+    assert own.get("/_emulator/state").json()["contexts"]["installations"] == ["default", "i-1"]
+    with own.emulator.subscribe("x", is_global=True, invocation="a") as subscription:
+        for authorization in ("Forge id=a", "Forge id=b", "Forge installationId=i-1", f"Forge installationId={ARI}"):
+            assert own.publish_global("x", authorization=authorization).json()["eventId"]
+            assert subscription.receive().payload == "x"
+    own.emulator.fail_next(status=503, installation=ARI)
+    assert own.publish_global("x", authorization="Forge installationId=i-1").status_code == 503
 
 
 def test_unregistered_ids_use_the_default_context(own: Api) -> None:
@@ -195,7 +210,7 @@ def test_invocation_context_is_served(registered: Api) -> None:
     response = registered.get("/invocation/context", "Forge id=issue-1")
     assert response.status_code == 200
     body = response.json()
-    assert body["app"]["installationId"] == "i-1"
+    assert body["app"]["installationId"] == "ari:cloud:ecosystem::installation/i-1"
     assert body["app"]["module"] == {"key": "panel", "type": "jira:issuePanel"}
     assert set(body["app"]) == {"id", "installationId", "environment", "module"}
     assert set(body["app"]["environment"]) == {"type", "id"}
@@ -206,7 +221,7 @@ def test_invocation_context_is_served(registered: Api) -> None:
     }
     anybody = registered.get("/invocation/context", "Forge as=app,id=nobody-knows-me").json()
     assert (anybody["app"]["installationId"], anybody["context"]["userAccess"]) == (
-        "default-installation",
+        "ari:cloud:ecosystem::installation/default-installation",
         {"enabled": False},
     )
     assert registered.get("/invocation/context", "Forge installationId=i-1").status_code == 400
@@ -220,16 +235,56 @@ def test_installations_are_listed_page_by_page(own: Api) -> None:
     own.emulator.register(
         installations=[f"i-{number}" for number in range(5)], invocations={"a": {"installation": "j"}}
     )
-    ids, cursor = [], "0"
-    while cursor is not None:
-        page = own.get(f"/v1/installations?pageSize=2&cursor={cursor}").json()
+    ids, cursors, query = [], [], ""
+    while query is not None:
+        page = own.get(f"/v1/installations?pageSize=2{query}").json()
         assert 0 < len(page["installations"]) <= 2
         ids += [entry["id"] for entry in page["installations"]]
-        cursor = page["cursor"]
+        cursors.append(page["cursor"])
+        query = None if page["cursor"] is None else f"&cursor={page['cursor']}"
+    assert len(set(cursors)) == 3
+    assert not any(cursor.isdigit() for cursor in cursors[:-1])
     assert sorted(ids) == ["i-0", "i-1", "i-2", "i-3", "i-4", "j"]
     everything = own.get("/v1/installations").json()
     assert ([entry["id"] for entry in everything["installations"]], everything["cursor"]) == (ids, None)
-    assert own.get("/v1/installations?cursor=99").json() == {"installations": [], "cursor": None}
+    assert everything["installations"][0] == {
+        "id": ids[0],
+        "installationContext": "ari:cloud:jira::site/emulated",
+        "version": "1.0.0",
+        "secondaryInstallationContexts": [],
+    }
+
+
+def test_page_has_at_most_100_installations(own: Api) -> None:
+    own.emulator.register(installations=[f"i-{number}" for number in range(101)])
+    page = own.get("/v1/installations").json()
+    assert len(page["installations"]) == 100
+    last = own.get(f"/v1/installations?cursor={page['cursor']}").json()
+    assert ([entry["id"] for entry in last["installations"]], last["cursor"]) == (["i-100"], None)
+
+
+@pytest.mark.parametrize("id_", ["i-1", ARI])
+def test_one_installation_is_described(own: Api, id_: str) -> None:
+    own.emulator.register(installations=["i-1"])
+    [listed] = own.get("/v1/installations").json()["installations"]
+    assert own.get(f"/v1/installation/{id_}").json() == {**listed, "scopes": [], "external": []}
+
+
+def test_unknown_installation_is_not_found(own: Api) -> None:
+    response = own.get("/v1/installation/i-1")
+    assert (response.status_code, response.json()["code"]) == (404, "NOT_FOUND")
+    assert own.get("/v1/installation/default-installation").status_code == 200
+
+
+@pytest.mark.parametrize(("path", "limit"), [("/v1/installations", 100), ("/v1/installation/default-installation", 10)])
+def test_requests_for_installations_are_limited_per_minute(own: Api, path: str, limit: int) -> None:
+    own.emulator.change(limit=None)
+    assert [own.get(path).status_code for _ in range(limit)] == [200] * limit
+    response = own.get(path)
+    assert (response.status_code, response.json()["code"]) == (429, "RATE_LIMIT_EXCEEDED")
+    assert f"Over {limit} requests" in response.json()["message"]
+    own.emulator.advance(60)
+    assert own.get(path).status_code == 200
 
 
 def test_registered_default_installation_is_listed(own: Api) -> None:
@@ -239,7 +294,7 @@ def test_registered_default_installation_is_listed(own: Api) -> None:
 
 
 @pytest.mark.parametrize(
-    "query", ["pageSize=0", "pageSize=101", "pageSize=x", "pageSize=-1", "cursor=x", "cursor=", "cursor=" + "9" * 5000]
+    "query", ["pageSize=0", "pageSize=101", "pageSize=x", "pageSize=-1", "cursor=x", "cursor=", "cursor=0", "cursor=2"]
 )
 def test_invalid_page_size_or_cursor_is_refused(own: Api, query: str) -> None:
     response = own.get(f"/v1/installations?{query}")

@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from forge_realtime_emulator import EmulatorError, create_app
-from tests.emulator.api import Api
+from tests.emulator.api import Api, failure
 
 FAULTS = "/_emulator/faults"
 
@@ -29,8 +29,12 @@ def test_fault_applies_to_the_given_number_of_calls(own: Api) -> None:
     first = own.publish("faults")
     assert first.status_code == 429
     assert first.headers["retry-after"] == "1"
-    assert first.json()["code"] == "RATE_LIMIT_EXCEEDED"
-    assert first.json()["message"]
+    assert first.json() == {
+        "eventId": None,
+        "eventTimestamp": None,
+        "errors": [{"message": "RATE_LIMIT_EXCEEDED"}],
+        "detail": "The emulator was asked to answer this call with status 429; nothing was delivered.",
+    }
     assert statuses(own, 2) == [429, 200]
 
 
@@ -191,7 +195,7 @@ def test_delivered_fault_makes_a_duplicate_when_the_client_retries(
 def test_delivered_fault_does_not_hide_a_refusal(own: Api) -> None:
     own.emulator.fail_next(status=503, delivered=True)
     response = own.publish("faults", token="x")
-    assert (response.status_code, response.json()["code"]) == (400, "INVALID_TOKEN")
+    assert failure(response) == "Realtime token validation failed: INVALID_TOKEN"
     assert not own.emulator.requests[-1].fault
     assert statuses(own, 1) == [200]
 

@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from forge_realtime_emulator import Emulator, EmulatorError
-from tests.emulator.api import Api
+from tests.emulator.api import Api, failure
 from tests.support.features import needs
 
 PUBLISH = "/forge/realtime/v1/publish"
@@ -104,6 +104,56 @@ def test_authorization_is_checked_before_the_body(api: Api) -> None:
     assert api.post(PUBLISH, {"nonsense": 1}, None).status_code == 401
 
 
+def test_empty_permissions_are_refused(api: Api, channel: str) -> None:
+    response = api.post(TOKEN, {"channelName": channel, "claims": {}, "permissions": []})
+    assert response.status_code == 400
+    assert response.json()["message"] == ("Invalid request: permissions: must not be empty. Leave it out for both.")
+
+
+@pytest.mark.parametrize("path", [PUBLISH, GLOBAL])
+def test_null_token_counts_as_none(api: Api, channel: str, path: str) -> None:
+    body = {"name": channel, "payload": "x", "options": {"token": None}}
+    with api.emulator.subscribe(channel, is_global=path == GLOBAL) as subscription:
+        assert failure(api.post(path, body)) is None
+        page = {"channel": channel, "payload": "y", "isGlobal": path == GLOBAL, "options": {"token": None}}
+        assert api.post("/_emulator/publish", page).status_code == 200
+        assert [subscription.receive().payload for _ in range(2)] == ["x", "y"]
+
+
+def test_global_operations_ignore_context_overrides(api: Api, channel: str) -> None:
+    with api.emulator.subscribe(channel, is_global=True, context_overrides=["issue"]) as subscription:
+        assert failure(api.publish_global(channel, "x", contextOverrides=["no such override"])) is None
+        page = {"channel": channel, "payload": "y", "isGlobal": True, "options": {"contextOverrides": []}}
+        assert api.post("/_emulator/publish", page).status_code == 200
+        assert [subscription.receive().payload for _ in range(2)] == ["x", "y"]
+
+
+def test_failed_operation_has_the_documented_form_and_a_detail(own: Api) -> None:
+    sign = {"channelName": "x", "claims": {}}
+    own.emulator.change(limit=2, token_by_installation=False)
+    publish, published = "Forge installationId=i", {"eventId": None, "eventTimestamp": None}
+    assert own.publish("x", authorization=publish).json() == {
+        **published,
+        "errors": [{"message": "Unauthorized request"}],
+        "detail": "publish needs the id of an invocation that came from a UI context, and cannot be done on behalf of"
+        " an installationId. Send id=<invocation id> of such an invocation, or publish to a global channel.",
+    }
+    assert own.post(TOKEN, sign, publish).json() == {
+        "token": None,
+        "expiresAt": None,
+        "errors": [{"message": "Unauthorized request"}],
+        "detail": "The emulator was told to refuse tokens on behalf of an installationId.",
+    }
+    detail = "Over 2 operations per second for the installation; nothing was done. Back off and retry."
+    limited = {"errors": [{"message": "RATE_LIMIT_EXCEEDED"}], "detail": detail}
+    assert own.publish_global("x").json() == {**published, **limited}
+    assert own.post(TOKEN, sign).json() == {"token": None, "expiresAt": None, **limited}
+    assert own.publish("x", token="x").json() == {
+        **published,
+        "errors": [{"message": "Realtime token validation failed: INVALID_TOKEN"}],
+    }
+
+
 def test_unknown_path_or_method_lists_the_operations(api: Api, client: httpx.Client) -> None:
     response = api.post("/forge/realtime/publish", {})
     assert response.status_code == 404
@@ -130,7 +180,7 @@ def test_received_event_has_id_and_timestamp(api: Api, channel: str) -> None:
     assert (event.event_id, event.event_timestamp) == (response["eventId"], response["eventTimestamp"])
 
 
-@pytest.mark.parametrize("permissions", [None, [], ["publish"], ["subscribe", "publish"]])
+@pytest.mark.parametrize("permissions", [None, ["publish"], ["subscribe", "publish"]])
 def test_token_is_a_jwt_in_the_documented_layout(api: Api, channel: str, permissions: list[str] | None) -> None:
     body = {"channelName": channel, "claims": {"team": "red"}}
     if permissions is not None:
@@ -189,7 +239,7 @@ def test_other_operations_of_the_document_are_checked_and_return_an_empty_object
 @pytest.mark.parametrize(
     ("path", "body", "problem"),
     [
-        (PUBLISH, None, "options: "),
+        (PUBLISH, None, "name: "),
         (PUBLISH, {}, "name: "),
         (PUBLISH, {"name": "x"}, "payload: "),
         (PUBLISH, {"name": ["x"], "payload": "x"}, "name: "),
@@ -201,6 +251,7 @@ def test_other_operations_of_the_document_are_checked_and_return_an_empty_object
         (GLOBAL, {"name": "x", "options": {"token": 1}}, "token: "),
         (TOKEN, {"channelName": "x"}, "claims: "),
         (TOKEN, {"channelName": "x", "claims": {}, "permissions": "publish"}, "permissions: "),
+        (TOKEN, {"channelName": "x", "claims": {}, "permissions": []}, "permissions: must not be empty"),
     ],
 )
 def test_looser_document_does_not_loosen_what_the_emulator_needs(

@@ -12,6 +12,7 @@ import pytest
 from forge_realtime_emulator import Emulator, Settings, SubscriptionRefused
 from forge_realtime_emulator._platform import channels as _channels
 from tests.emulator.api import Api
+from tests.emulator.test_sse import subscribers, until
 
 
 def got(api: Api, channel: str, expected: int, **subscription: object) -> list[str]:
@@ -41,7 +42,17 @@ def test_earlier_events_are_replayed_in_order_with_their_ids(own: Api) -> None:
     assert [{"eventId": event.event_id, "eventTimestamp": event.event_timestamp} for event in events] == published
 
 
+def test_event_that_reached_nobody_is_not_replayed(own: Api) -> None:
+    own.publish("x", "unheard")
+    with own.emulator.subscribe("x"):
+        own.publish("x", "heard")
+    until(lambda: subscribers(own) == 0)
+    own.publish("x", "unheard again")
+    assert got(own, "x", 1, replay_seconds=60) == ["heard"]
+
+
 def test_only_events_within_the_seconds_are_replayed(own: Api) -> None:
+    own.emulator.change(keep_unheard=True)
     for payload in ("old", "new"):
         own.publish("x", payload)
         own.emulator.advance(10)
@@ -52,7 +63,7 @@ def test_only_events_within_the_seconds_are_replayed(own: Api) -> None:
 
 
 def test_replay_is_bounded_by_the_retention(api_of: Callable[[Emulator], Api]) -> None:
-    with Emulator(settings=Settings(replay_retention=60)) as emulator:
+    with Emulator(settings=Settings(replay_retention=60, keep_unheard=True)) as emulator:
         api = api_of(emulator)
         api.publish("x", "old")
         emulator.advance(61)
@@ -61,6 +72,7 @@ def test_replay_is_bounded_by_the_retention(api_of: Callable[[Emulator], Api]) -
 
 
 def test_only_the_same_address_is_replayed(own: Api) -> None:
+    own.emulator.change(keep_unheard=True)
     token, other = own.sign("x", {"team": "red"}), own.sign("x", {"team": "blue"})
     own.emulator.register(invocations={"elsewhere": {"installation": "i-2"}, "page": {"module": "page"}})
     own.publish("x", "plain")
@@ -78,19 +90,20 @@ def test_only_the_same_address_is_replayed(own: Api) -> None:
         assert subscription.receive().payload == "global"
 
 
-def test_replay_continues_live_without_gap_or_duplicate(api: Api, channel: str) -> None:
+def test_replay_continues_live_without_gap_or_duplicate(own: Api, channel: str) -> None:
+    own.emulator.change(limit=None, keep_unheard=True)
     halfway = Event()
 
     def publish() -> None:
         for number in range(200):
             if number == 100:
                 halfway.set()
-            api.publish(channel, str(number))
+            own.publish(channel, str(number))
 
     publisher = Thread(target=publish)
     publisher.start()
     assert halfway.wait(30)
-    with api.emulator.subscribe(channel, replay_seconds=60) as subscription:
+    with own.emulator.subscribe(channel, replay_seconds=60) as subscription:
         payloads = [subscription.receive().payload for _ in range(200)]
         with pytest.raises(TimeoutError):
             subscription.receive(timeout=0)
@@ -100,7 +113,7 @@ def test_replay_continues_live_without_gap_or_duplicate(api: Api, channel: str) 
 
 def test_replayed_events_do_not_count_as_waiting(own: Api, channel: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_channels, "QUEUE_LIMIT", 3)
-    own.emulator.change(limit=None)
+    own.emulator.change(limit=None, keep_unheard=True)
     payloads = [f"{number} {'x' * 500_000}" for number in range(20)]
     for payload in payloads:
         own.publish(channel, payload)
@@ -114,7 +127,7 @@ def test_number_of_events_for_replay_is_bounded(own: Api, monkeypatch: pytest.Mo
     channels = _channels.Channels(lambda: None)
     address = _channels.Address("i", "x", False, "", None)
     for number in range(_channels.REPLAY_LIMIT + 1):
-        channels.deliver(address, str(number), "id", 1.0)
+        channels.deliver(address, str(number), "id", 1.0, keep_unheard=True)
     with channels.subscriber(address, 0.0, cut_off=lambda: None) as subscriber:
         messages = [subscriber._first.popleft() for _ in range(2)]
         assert len(subscriber._first) == _channels.REPLAY_LIMIT - 1
@@ -122,7 +135,8 @@ def test_number_of_events_for_replay_is_bounded(own: Api, monkeypatch: pytest.Mo
 
 
 def test_reset_forgets_events_for_replay(own: Api) -> None:
-    own.publish("x", "before")
+    with own.emulator.subscribe("x"):
+        own.publish("x", "before")
     own.emulator.reset()
     assert got(own, "x", 0, replay_seconds=60) == []
 

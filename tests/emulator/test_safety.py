@@ -161,7 +161,7 @@ def test_console_that_never_reads_delays_nobody_and_gets_the_last_records_later(
 
 def test_records_are_bounded_by_size(own: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_recent, "SIZE_LIMIT", 3 * len(LARGE) + 100)
-    own.emulator.change(limit=None)
+    own.emulator.change(limit=None, keep_unheard=True)
     for number in range(6):
         own.publish("x", f"{number} {LARGE}")
     own.publish("x", "small")

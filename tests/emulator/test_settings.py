@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from forge_realtime_emulator import Emulator, Settings
-from tests.emulator.api import Api
+from tests.emulator.api import Api, failure
 
 TOKEN = "/forge/realtime/v1/token"
 SIGN = {"channelName": "x", "claims": {}}
@@ -37,9 +37,10 @@ def test_defaults_are_as_documented() -> None:
         "token_lifetime": 3600,
         "token_by_installation": True,
         "replay_retention": 300,
+        "keep_unheard": False,
         "overrides_in_order": False,
         "empty_overrides_are_global": False,
-        "errors_in_200": False,
+        "errors_in_200": True,
         "cold_start_after": None,
         "cold_start_duration": 120,
     }
@@ -58,7 +59,7 @@ def test_defaults_are_as_documented() -> None:
         *[
             ({name: 1}, f"{name} must be True or False.")
             for name, value in asdict(Settings()).items()
-            if value is False
+            if isinstance(value, bool)
         ],
     ],
 )
@@ -76,30 +77,30 @@ def test_unknown_setting_is_refused(api: Api) -> None:
 def test_changes_last_until_reset(own: Api) -> None:
     own.emulator.change(token_by_installation=False)
     own.emulator.change(token_lifetime=5)
-    assert own.post(TOKEN, SIGN, "Forge installationId=i").status_code == 400
+    assert failure(own.post(TOKEN, SIGN, "Forge installationId=i")) == "Unauthorized request"
     own.emulator.reset()
-    assert own.post(TOKEN, SIGN, "Forge installationId=i").status_code == 200
+    assert failure(own.post(TOKEN, SIGN, "Forge installationId=i")) is None
 
 
 def test_token_lifetime_follows_the_emulators_clock(with_settings: Callable[..., Any]) -> None:
     with with_settings(token_lifetime=100) as api:
         token = api.sign("x")
         api.emulator.advance(98)
-        assert api.publish("x", token=token).status_code == 200
+        assert failure(api.publish("x", token=token)) is None
         with api.emulator.subscribe("x", token=token) as subscription:
             api.emulator.advance(3)
             for response in (api.publish("x", token=token), api.publish_global("x", token=token)):
-                assert (response.status_code, response.json()["code"]) == (400, "TOKEN_EXPIRED")
+                assert failure(response) == "Realtime token validation failed: TOKEN_EXPIRED"
             # The subscription continues.
             api.publish("x", "later", token=api.sign("x"))
             assert subscription.receive().payload == "later"
 
 
 def test_token_by_installation(with_settings: Callable[..., Any]) -> None:
-    for allowed, status in [(True, 200), (False, 400)]:
+    for allowed, message in [(True, None), (False, "Unauthorized request")]:
         with with_settings(token_by_installation=allowed) as api:
-            assert api.post(TOKEN, SIGN, "Forge as=app,installationId=i").status_code == status
-            assert api.post(TOKEN, SIGN, "Forge as=app,id=inv-1").status_code == 200
+            assert failure(api.post(TOKEN, SIGN, "Forge as=app,installationId=i")) == message
+            assert failure(api.post(TOKEN, SIGN, "Forge as=app,id=inv-1")) is None
 
 
 def test_overrides_in_order(with_settings: Callable[..., Any]) -> None:
@@ -124,30 +125,48 @@ def test_empty_overrides_are_global(with_settings: Callable[..., Any]) -> None:
 
 
 def test_errors_in_200(with_settings: Callable[..., Any]) -> None:
-    def logical(api: Api) -> list[httpx.Response]:
+    def fail(api: Api) -> list[httpx.Response]:
         return [
             api.publish("x", token="x"),
             api.publish("x", contextOverrides=["site"]),
             api.publish("x", authorization="Forge installationId=i"),
+            api.publish("x"),
+            api.publish_global("x"),
+            api.post(TOKEN, SIGN),
         ]
 
-    codes = ["INVALID_TOKEN", "INVALID_REQUEST", "INVALID_REQUEST"]
-    with with_settings() as api:
-        assert [(response.status_code, response.json()["code"]) for response in logical(api)] == [
-            (400, code) for code in codes
-        ]
-    with with_settings(errors_in_200=True, limit=1) as api:
-        for response, code in zip(logical(api), codes, strict=True):
-            assert response.status_code == 200
-            body = response.json()
-            assert (body["eventId"], body["eventTimestamp"]) == (None, None)
-            assert [error["code"] for error in body["errors"]] == [code]
-            assert body["errors"][0]["message"]
-        assert [(call.status, call.code) for call in api.emulator.requests] == [(200, code) for code in codes]
-        # Other refusals keep their status.
-        assert api.publish("x", authorization="Forge").status_code == 401
-        assert api.post("/forge/realtime/v1/publish", {}).status_code == 400
-        assert [api.publish("x").status_code for _ in range(2)] == [200, 429]
+    limited = "RATE_LIMIT_EXCEEDED"
+    messages = ["Realtime token validation failed: INVALID_TOKEN", "Error publishing event to channel"]
+    messages += ["Unauthorized request", limited, limited, limited]
+    codes = ["INVALID_TOKEN", "PUBLISH_FAILED", "UNAUTHORIZED", limited, limited, limited]
+    bodies = []
+    for in_200, statuses in [(True, [200] * 6), (False, [400] * 3 + [429] * 3)]:
+        with with_settings(errors_in_200=in_200, limit=2) as api:
+            responses = fail(api)
+            assert [response.status_code for response in responses] == statuses
+            bodies.append([response.json() for response in responses])
+            assert [[error["message"] for error in body["errors"]] for body in bodies[-1]] == [
+                [text] for text in messages
+            ]
+            assert [(call.status, call.code) for call in api.emulator.requests] == [*zip(statuses, codes, strict=True)]
+            # Other refusals keep their status and form.
+            for response, status, code in [
+                (api.publish("x", authorization="Forge"), 401, "UNAUTHORIZED"),
+                (api.post("/forge/realtime/v1/publish", {}), 400, "INVALID_REQUEST"),
+            ]:
+                assert (response.status_code, response.json()["code"]) == (status, code)
+                assert set(response.json()) == {"code", "message"}
+    assert bodies[0] == bodies[1]
+
+
+def test_keep_unheard(with_settings: Callable[..., Any]) -> None:
+    for kept in (False, True):
+        with with_settings(keep_unheard=kept) as api:
+            api.publish("x", "unheard")
+            with api.emulator.subscribe("x", replay_seconds=60) as subscription:
+                api.publish("x", "heard")
+                payloads = [subscription.receive().payload for _ in range(1 + kept)]
+            assert payloads == ["unheard", "heard"][1 - kept :]
 
 
 def test_invocation_lifetime_begins_with_the_first_call(with_settings: Callable[..., Any], channel: str) -> None:

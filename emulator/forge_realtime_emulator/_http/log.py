@@ -20,7 +20,7 @@ def log_event(call: str, event: RecordedEvent) -> None:
 
 def log_refusal(call: str, status: object, refused: RefusedError, channel: Any = None) -> None:
     """Log why a call or a subscription was refused."""
-    reason = join_code(refused.code, refused.message)
+    reason = join_code(refused.code, refused.message, refused.detail)
     if channel is None:
         log.info("%-20s %s  %s", call, status, reason)
     else:

@@ -37,7 +37,14 @@ from .mocks import mock_response
 from .origin import RefuseOrigins, parse_origin
 from .subscribers import serve_page, serve_subscriber, stream_subscriber
 
-_NUMBER = re.compile("[0-9]{1,9}")
+_FAILED: Mapping[str, Mapping[str, None]] = {
+    "publish": {"eventId": None, "eventTimestamp": None},
+    "publish_global": {"eventId": None, "eventTimestamp": None},
+    "sign_realtime_token": {"token": None, "expiresAt": None},
+}
+"""The documented result of each operation when it has failed, beside `errors`."""
+
+_PAGE_SIZE = re.compile("[1-9][0-9]?|100")
 
 
 def create_app(
@@ -101,12 +108,19 @@ def _read_only_routes(sidecar: Sidecar) -> list[BaseRoute]:
         return JSONResponse(sidecar.invocation_context(authorization))
 
     async def installations(request: Request) -> Response:
-        size, cursor = (request.query_params.get(*default) for default in (("pageSize", "100"), ("cursor", "0")))
-        if not (_NUMBER.fullmatch(size) and 1 <= int(size) <= 100 and _NUMBER.fullmatch(cursor)):
-            raise invalid("pageSize must be a whole number from 1 to 100, and cursor one that a response gave")
-        return JSONResponse(sidecar.installations(int(size), int(cursor)))
+        size = request.query_params.get("pageSize", "100")
+        if not _PAGE_SIZE.fullmatch(size):
+            raise invalid("pageSize must be a whole number from 1 to 100")
+        return JSONResponse(sidecar.installations(int(size), request.query_params.get("cursor")))
 
-    return [Route("/invocation/context", context), Route("/v1/installations", installations)]
+    async def installation(request: Request) -> Response:
+        return JSONResponse(sidecar.installation_details(request.path_params["id"]))
+
+    return [
+        Route("/invocation/context", context),
+        Route("/v1/installations", installations),
+        Route("/v1/installation/{id:path}", installation),
+    ]
 
 
 def _subscription_routes(sidecar: Sidecar) -> list[BaseRoute]:
@@ -190,7 +204,7 @@ class OperationEndpoint:
         return self._respond(call, fault.refusal, fault)
 
     def _respond(self, call: _Call, outcome: OperationResult | RefusedError, fault: Fault | None) -> Response:
-        settings = self._sidecar.settings
+        in_200 = self._sidecar.settings.errors_in_200
         name = self._operation.operation_id
         broken = fault.answer if fault is not None else None
         response: Response
@@ -204,10 +218,10 @@ class OperationEndpoint:
             call.record(200, None, fault)
         else:
             status = {None: outcome.status, "reset": 0}.get(broken, 200)
-            if outcome.logical and settings.errors_in_200:
+            if outcome.logical and in_200 and fault is None:
                 status = 200
             log_refusal(name, status or "reset", outcome, call.channel)
-            response = _refusal_response(outcome) if status >= 400 else _errors_response(outcome)
+            response = _refusal_response(outcome, status, _FAILED.get(name))
             call.record(status, outcome, fault)
         return _BrokenResponse(broken) if broken is not None else response
 
@@ -230,7 +244,7 @@ class _Call:
             schema = self._operation.body
             if schema is not None and (raw or self._operation.body_required):
                 body = parse_json(self._request, raw)
-                if problem := schema.problem(body):
+                if problem := schema.problem(_without_null_token(body)):
                     raise invalid(problem)
                 self._body = body
                 self._size = len(raw)
@@ -279,6 +293,7 @@ class _Call:
                 body=self._body,
                 code=None if refusal is None else refusal.code,
                 message=None if refusal is None else refusal.message,
+                detail=None if refusal is None else refusal.detail,
                 fault=fault is not None,
                 at=self._sidecar.clock.now(),
             ),
@@ -322,11 +337,28 @@ def _end_connection(transport: asyncio.Transport, *, reset: bool) -> None:
         transport.close()
 
 
-def _errors_response(refusal: RefusedError) -> Response:
-    errors = [{"code": refusal.code, "message": refusal.message}]
-    return JSONResponse({"eventId": None, "eventTimestamp": None, "errors": errors})
+def _without_null_token(body: Any) -> Any:
+    """Return the body of a call without a token that is null, which counts as none."""
+    options = body.get("options") if isinstance(body, dict) else None
+    if not isinstance(options, dict) or options.get("token", "") is not None:
+        return body
+    return {**body, "options": {name: value for name, value in options.items() if name != "token"}}
 
 
-def _refusal_response(refusal: RefusedError) -> Response:
+def _refusal_response(
+    refusal: RefusedError, status: int | None = None, failed: Mapping[str, None] | None = None
+) -> Response:
+    """Build the response to a refused call.
+
+    Args:
+        refusal: The refusal.
+        status: The status if it is not that of the refusal.
+        failed: The documented result of the operation when it has failed, or `None` if none is documented.
+    """
     headers = None if refusal.retry_after is None else {"Retry-After": str(refusal.retry_after)}
-    return JSONResponse({"code": refusal.code, "message": refusal.message}, refusal.status, headers=headers)
+    body: dict[str, Any] = {"code": refusal.code, "message": refusal.message}
+    if refusal.logical and failed is not None:
+        body = {**failed, "errors": [{"message": refusal.message}]}
+    if refusal.detail is not None:
+        body["detail"] = refusal.detail
+    return JSONResponse(body, refusal.status if status is None else status, headers=headers)

@@ -12,11 +12,11 @@ end's bridge:
    `{"type": "event", "channel": "board-42", "payload": "…", "eventId": "…", "eventTimestamp": "1789000000000"}`,
    in the order of publishing. `payload` is the string exactly as published.
 
-On an error, the emulator sends `{"type": "error", "code": "…", "message": "…"}` and closes the connection with code
-1008. Other close codes: 1001 the emulator stopped or was reset, 1007 a frame was not UTF-8, 1009 a frame was over
-1 MiB, 1013 the subscriber read too slowly and 1,024 events or 32 MiB were waiting. A closed subscriber that still does
-not read is cut off after 60 s. A token is checked when subscribing. Whether a subscription ends when its token expires
-is unknown; here it goes on.
+On an error, the emulator sends `{"type": "error", "code": "…", "message": "…"}`, with an explanation of the platform's
+messages in `detail`, and closes the connection with code 1008. Other close codes: 1001 the emulator stopped or was
+reset, 1007 a frame was not UTF-8, 1009 a frame was over 1 MiB, 1013 the subscriber read too slowly and 1,024 events or
+32 MiB were waiting. A closed subscriber that still does not read is cut off after 60 s. A token is checked when
+subscribing. Whether a subscription ends when its token expires is unknown; here it goes on.
 
 Server-Sent Events: `GET /_emulator/subscribe?channel=board-42&isGlobal=true&invocation=…&token=…
 &contextOverrides=issue,project&replaySeconds=60`. Each message is the data of one event. When the emulator ends the
@@ -68,7 +68,7 @@ _SUBSCRIPTION = Schema(
                 "type": "object",
                 "additionalProperties": False,
                 "properties": {
-                    "token": {"type": "string"},
+                    "token": {"type": "string", "nullable": True},
                     "contextOverrides": {"type": "array", "items": {"type": "string"}},
                     "replaySeconds": {"type": "number", "minimum": 0},
                 },
@@ -243,14 +243,13 @@ def _parse(message: Message) -> Any:
 
 
 def _error(refusal: RefusedError) -> dict[str, Any]:
-    return {"type": "error", "code": refusal.code, "message": refusal.message}
+    error = {"type": "error", "code": refusal.code, "message": refusal.message}
+    return error if refusal.detail is None else {**error, "detail": refusal.detail}
 
 
 def _checked(subscription: Any) -> dict[str, Any]:
     if problem := _SUBSCRIPTION.problem(subscription):
         raise _invalid(problem)
-    if subscription.get("isGlobal") and "contextOverrides" in subscription.get("options", {}):
-        raise _invalid("options.contextOverrides: a global subscription has no context; leave it out")
     return dict(subscription)
 
 

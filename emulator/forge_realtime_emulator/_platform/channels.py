@@ -175,24 +175,30 @@ class Channels:
             subscriber.gone()
             self._forget(address, subscriber)
 
-    def deliver(self, address: Address, payload: str, event_id: str, at: float) -> int:
+    def deliver(self, address: Address, payload: str, event_id: str, at: float, *, keep_unheard: bool) -> int:
         """Queue an event for every subscriber at the address, without waiting, and keep it for replay.
+
+        Args:
+            address: The address to deliver at.
+            payload: The payload as published.
+            event_id: The event id.
+            at: Seconds since the epoch, by the emulator's clock.
+            keep_unheard: Whether to keep an event for replay even if it reaches nobody.
 
         Returns:
             The number of subscribers that it was queued for.
         """
         event = _Event(address, payload, event_id, at)
-        self._past.append(event, len(payload))
-        subscribers = self._subscribers.get(address)
-        if not subscribers:
-            return 0
-        message = event.message
         delivered = 0
-        for subscriber in [*subscribers]:
-            if subscriber.offer(message):
-                delivered += 1
-            else:
-                self._forget(address, subscriber)
+        if subscribers := self._subscribers.get(address):
+            message = event.message
+            for subscriber in [*subscribers]:
+                if subscriber.offer(message):
+                    delivered += 1
+                else:
+                    self._forget(address, subscriber)
+        if delivered or keep_unheard:
+            self._past.append(event, len(payload))
         return delivered
 
     def live(self) -> dict[Address, int]:

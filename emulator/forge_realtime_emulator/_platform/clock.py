@@ -2,18 +2,36 @@
 
 from __future__ import annotations
 
+import sys
 import time
+from functools import partial
+
+if sys.platform == "win32":
+    _elapsed = partial(time.monotonic)
+else:
+    # freezegun replaces time.monotonic. On Linux only CLOCK_BOOTTIME counts while a laptop sleeps; without that, new
+    # tokens would have expired by the wall clock.
+    _elapsed = partial(time.clock_gettime, getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
+def elapsed() -> float:
+    """Return the real seconds since some point in the past, also while a test has frozen the clock."""
+    return _elapsed()
 
 
 class Clock:
-    """Clock of tokens, the rate limit, events and replay."""
+    """Clock of tokens, the rate limit, events and replay.
+
+    It reads the wall clock once and counts from there, so setting back or freezing the wall clock does not stop it.
+    """
 
     def __init__(self) -> None:
+        self._epoch = time.time() - elapsed()
         self._ahead = 0.0
 
     def now(self) -> float:
         """Return the time in seconds since the epoch."""
-        return time.time() + self._ahead
+        return self._epoch + elapsed() + self._ahead
 
     def advance(self, seconds: float) -> None:
         """Advance the clock.

@@ -20,6 +20,9 @@ OVERRIDES = ("board", "issue", "project", "content", "space", "repository", "pul
 INVOKED_LIMIT = 1000
 """Number of invocations caused by pages that are kept. The platform's own number is unknown."""
 
+_ARI = "ari:cloud:ecosystem::installation/"
+"""The start of an installation's ARI, as `GET /invocation/context` spells it."""
+
 _TEXT = {"type": "string", "minLength": 1}
 _CONTEXT: dict[str, Any] = {
     "type": "object",
@@ -55,7 +58,7 @@ class Context:
     """Context of an invocation.
 
     Attributes:
-        installation: The installation id. Nothing is delivered across installations.
+        installation: The bare installation id. Nothing is delivered across installations.
         module: The module key. Module and product context form the default scope of a channel.
         module_type: The module type, as in the manifest.
         product: The product context, such as `{"project": "DEMO", "issue": "DEMO-1"}`.
@@ -70,6 +73,11 @@ class Context:
     account: str | None = field(default=None, repr=False)
     from_ui: bool = True
 
+    @property
+    def installation_ari(self) -> str:
+        """The ARI of the installation."""
+        return _ARI + self.installation
+
     def to_json(self) -> dict[str, Any]:
         """Return the form that `Contexts.register` takes."""
         return {
@@ -80,6 +88,11 @@ class Context:
             **({} if self.account is None else {"account": self.account}),
             "fromUi": self.from_ui,
         }
+
+
+def bare_installation(id_: str) -> str:
+    """Return what stands after the last `/`: an installation is spelt as a bare id, or as an ARI that ends with it."""
+    return id_.rpartition("/")[2] or id_
 
 
 class Contexts:
@@ -97,7 +110,8 @@ class Contexts:
         Args:
             registry: `{"default": CONTEXT, "invocations": {"invocation-123": CONTEXT}, "installations": ["…"]}`, each
                 part optional. A CONTEXT is `{"installation": "…", "module": "…", "moduleType": "…", "account": "…",
-                "context": {"project": "DEMO"}, "fromUi": true}`. Omitted keys use the default context.
+                "context": {"project": "DEMO"}, "fromUi": true}`. Omitted keys use the default context. An installation
+                is a bare id or an ARI.
 
         Raises:
             ValueError: The registry has another form. Nothing was registered.
@@ -112,7 +126,7 @@ class Contexts:
             self.invocations[id_] = context
             self._add_installation(context.installation)
         for installation in registry.get("installations", []):
-            self._add_installation(installation)
+            self._add_installation(bare_installation(installation))
 
     def invoke(self, context: Context) -> str:
         """Register a new invocation and return its id. Only the last `INVOKED_LIMIT` are kept."""
@@ -136,16 +150,21 @@ class Contexts:
         return self.default
 
     def installation(self, id_: str, settings: Settings) -> str:
-        """Return the installation with this id if it is registered, or else the default one.
+        """Return the bare id of an installation if it is registered, or else of the default one.
 
         Raises:
             RefusedError: The installation is not registered and the emulator is strict.
         """
-        if id_ in self.installations or id_ == self.default.installation:
-            return id_
+        bare = bare_installation(id_)
+        if bare == self.default.installation or bare in self.installations:
+            return bare
         if settings.strict:
             raise _unknown("installation")
         return self.default.installation
+
+    def listed(self) -> list[str]:
+        """Return the ids of the installations: the registered ones, or else the default one."""
+        return self.installations or [self.default.installation]
 
     def to_json(self) -> dict[str, Any]:
         """Return everything that is registered, in the form that `register` takes."""
@@ -181,7 +200,7 @@ def read_contexts(path: Path) -> Any:
 
 def _context(described: Mapping[str, Any], default: Context) -> Context:
     return Context(
-        installation=described.get("installation", default.installation),
+        installation=bare_installation(described.get("installation", default.installation)),
         module=described.get("module", default.module),
         module_type=described.get("moduleType", default.module_type),
         product=dict(described.get("context", default.product)),

@@ -45,26 +45,41 @@ class RefusedError(Exception):
 
     Attributes:
         status: The HTTP status of the response.
-        code: The `code` in the response.
+        code: A short name of the reason, and the `code` of a response that has one.
         message: The `message` in the response. It names fields and never repeats a value.
+        detail: The emulator's explanation of a message that is the platform's own, or `None`.
         retry_after: Whole seconds for the `Retry-After` header, or `None` for no header.
-        logical: Whether the operation itself failed, which a 200 with `errors` may report too.
+        logical: Whether the operation itself failed. The response then has the documented form, with `errors`.
     """
 
     def __init__(
-        self, status: int, code: str, message: str, *, retry_after: int | None = None, logical: bool = False
+        self,
+        status: int,
+        code: str,
+        message: str,
+        *,
+        detail: str | None = None,
+        retry_after: int | None = None,
+        logical: bool = False,
     ) -> None:
         super().__init__(message)
-        self.logical = logical
         self.status = status
         self.code = code
         self.message = message
+        self.detail = detail
         self.retry_after = retry_after
+        self.logical = logical
 
 
-def join_code(code: str, message: str) -> str:
-    """Join a code and its message for people, without repeating what both say."""
+def rate_limited(detail: str, retry_after: int | None = None) -> RefusedError:
+    """Build the documented refusal of an operation over the rate limit."""
+    code = "RATE_LIMIT_EXCEEDED"
+    return RefusedError(429, code, code, detail=detail, retry_after=retry_after, logical=True)
+
+
+def join_code(code: str, message: str, detail: str | None = None) -> str:
+    """Join a code, its message and the explanation for people, without repeating what two of them say."""
     head, _, rest = message.partition(": ")
-    if rest == code:
-        return message
-    return f"{code}: {rest if head.upper().replace(' ', '_').startswith(code) else message}"
+    repeats = head.upper().replace(" ", "_").startswith(code)
+    joined = message if rest == code or (repeats and not rest) else f"{code}: {rest if repeats else message}"
+    return joined if detail is None else f"{joined}: {detail}"

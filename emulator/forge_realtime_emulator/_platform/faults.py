@@ -8,7 +8,8 @@ import threading
 from collections.abc import Collection
 from typing import Any
 
-from .errors import RefusedError
+from .contexts import bare_installation
+from .errors import RefusedError, rate_limited
 from .schema import Schema
 
 # At most an hour, in seconds: more is a mistake.
@@ -60,11 +61,12 @@ class Fault:
     def refusal(self) -> RefusedError:
         """The refusal to respond with."""
         status = self.status or 500
-        code = "RATE_LIMIT_EXCEEDED" if status == 429 else "INJECTED_FAULT"
         effect = "it was carried out all the same" if self.delivered else "nothing was delivered"
         fault = f"status {status}" if self.answer is None else f"the fault {self.answer}"
         message = f"The emulator was asked to answer this call with {fault}; {effect}."
-        return RefusedError(status, code, message, retry_after=self.retry_after)
+        if status == 429:
+            return rate_limited(message, self.retry_after)
+        return RefusedError(status, "INJECTED_FAULT", message, retry_after=self.retry_after)
 
 
 class Faults:
@@ -104,8 +106,11 @@ class Faults:
         operation = fault.get("operation")
         if operation is not None and operation not in self._operations:
             raise ValueError(f"operation: must be one of {', '.join(self._operations)}")
+        described = {"times": 1, **fault}
+        if "installation" in fault:
+            described["installation"] = bare_installation(fault["installation"])
         with self._lock:
-            self._waiting.append({"times": 1, **fault})
+            self._waiting.append(described)
 
     def take(self, **call: str | None) -> Fault | None:
         """Take the first fault that matches a call, or return `None`.

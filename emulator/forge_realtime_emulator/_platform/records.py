@@ -29,8 +29,10 @@ class RecordedRequest:
         authorization: The parsed authorization header, or `None` if it was refused.
         headers: The request headers by lower-case name; hidden in the repr.
         body: The JSON body, or `None` if the call was refused before its body was read; hidden in the repr.
-        code: The error code in the response, or `None`.
+        code: The error code in the response, or the emulator's short name of an error that has none. `None` if the call
+            was carried out.
         message: The error message in the response, or `None`.
+        detail: The emulator's explanation of the message, or `None`.
         fault: Whether a fault made the response.
         at: Seconds since the epoch, by the emulator's clock.
     """
@@ -42,6 +44,7 @@ class RecordedRequest:
     body: Any = field(repr=False)
     code: str | None = None
     message: str | None = field(default=None, repr=False)
+    detail: str | None = field(default=None, repr=False)
     fault: bool = False
     at: float = 0.0
 
@@ -65,6 +68,7 @@ class RecordedRequest:
             "channel": channel_of(self.body),
             "code": self.code,
             "message": self.message,
+            "detail": self.detail,
             "fault": self.fault,
         }
 

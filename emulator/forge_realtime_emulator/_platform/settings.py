@@ -24,11 +24,13 @@ class Settings:
         token_lifetime: Whole seconds for which a signed token is valid; 0 makes every token expired. Unknown.
         token_by_installation: Whether a token may be signed on behalf of an installation. Unknown.
         replay_retention: Whole seconds for which events are kept for replay. Unknown.
+        keep_unheard: Whether an event that reached nobody is kept for replay. Atlassian documents that `publish`
+            "publishes events if there is an existing subscription".
         overrides_in_order: Whether the order of context overrides matters. Unknown.
         empty_overrides_are_global: Whether the context overrides `[]` are the same as a global channel. Documented as
             "equivalent"; whether the two reach each other is unknown.
-        errors_in_200: Whether a logical failure, such as a refused token, is a 200 with `errors` in the body instead of
-            a 4xx. Unknown.
+        errors_in_200: Whether an operation that failed, for example because of its token or the limit, gets the status
+            200 instead of a 4xx. The body has `errors` either way. Unknown.
         cold_start_after: Whole seconds without a call of the service after which the next call finds the container
             scaled to zero. `None` means never. Documented: 15 minutes.
         cold_start_duration: Whole seconds for which calls of the service get a 503 while the container starts.
@@ -45,9 +47,10 @@ class Settings:
     token_lifetime: int = 3600
     token_by_installation: bool = True
     replay_retention: int = 300
+    keep_unheard: bool = False
     overrides_in_order: bool = False
     empty_overrides_are_global: bool = False
-    errors_in_200: bool = False
+    errors_in_200: bool = True
     cold_start_after: int | None = None
     cold_start_duration: int = 120
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import re
 import uuid
@@ -15,9 +16,9 @@ from .bounded_log import BoundedLog
 from .channels import Address, Channels
 from .clock import Clock
 from .cold_start import ColdStart
-from .contexts import OVERRIDES, Context, Contexts
+from .contexts import OVERRIDES, Context, Contexts, bare_installation
 from .document import Document
-from .errors import RefusedError
+from .errors import RefusedError, rate_limited
 from .faults import Faults
 from .feed import START, Feed
 from .limit import Limit
@@ -28,6 +29,10 @@ from .settings import Settings
 from .streams import Streams
 from .tokens import Permission, Tokens
 from .why_not import near_misses
+
+INSTALLATIONS_LIMIT = 100
+INSTALLATION_LIMIT = 10
+"""Documented requests per minute and app: `GET /v1/installations`, and `GET /v1/installation/<id>`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +64,7 @@ _PUBLICATION = Schema(
                 "type": "object",
                 "additionalProperties": False,
                 "properties": {
-                    "token": {"type": "string"},
+                    "token": {"type": "string", "nullable": True},
                     "contextOverrides": {"type": "array", "items": {"type": "string"}},
                 },
             },
@@ -96,7 +101,8 @@ class Sidecar:
         self.settings = self._given
         self.contexts = Contexts()
         self.contexts.register(self._registered)
-        self._limit = Limit()
+        self._limit = Limit(1.0)
+        self._app_limit = Limit(60.0)
         self.cold_start = ColdStart()
         # When each invocation began, by the emulator's clock. Stays empty unless `invocation_lifetime` is set.
         self._began: dict[str, float] = {}
@@ -109,6 +115,10 @@ class Sidecar:
         """
         self.contexts.register(registry)
         self._registered = copy.deepcopy(registry)
+
+    def sign_with(self, key: bytes) -> None:
+        """Sign and verify tokens with this key instead of a random one."""
+        self._tokens = Tokens(key)
 
     def reset(self) -> None:
         """Restore the settings and contexts of the start, forget the rest, and close all subscriptions."""
@@ -151,9 +161,9 @@ class Sidecar:
         installation = self.installation(authorization)
         match operation_id:
             case "publish":
-                return self._publish(body, self._scoped(body, authorization))
+                return self._publish(body, installation, self._context_of(authorization))
             case "publish_global":
-                return self._publish(body, self._global(body, installation, "publish"))
+                return self._publish(body, installation, None, is_global=True)
             case "sign_realtime_token":
                 return self._sign(body, authorization, installation)
             case _:
@@ -166,26 +176,51 @@ class Sidecar:
             RefusedError: The call is on behalf of an installation, or the invocation is unknown.
         """
         if authorization.invocation_id is None:
-            raise _rule_broken("the context is that of an invocation. Send id=<invocation id>")
+            raise _malformed("the context is that of an invocation. Send id=<invocation id>")
         context = self._invocation(authorization.invocation_id)
         app = {
             "id": "ari:cloud:ecosystem::app/emulated",
-            "installationId": context.installation,
+            "installationId": context.installation_ari,
             "environment": {"type": "DEVELOPMENT", "id": "ari:cloud:ecosystem::environment/emulated"},
             "module": {"key": context.module, "type": context.module_type},
         }
         user = {"enabled": context.account is not None}
         return {"app": app, "context": {"cloudId": "emulated", "moduleKey": context.module, "userAccess": user}}
 
-    def installations(self, page_size: int, cursor: int) -> dict[str, Any]:
+    def installations(self, page_size: int, cursor: str | None) -> dict[str, Any]:
         """Return a page of `GET /v1/installations`: the registered installations, or else the default one.
 
-        Atlassian documents `pageSize` and `cursor`. The form of the response is unknown; this one is a guess.
+        Args:
+            page_size: Number of installations on a page, 1 to 100.
+            cursor: The cursor of the page before, or `None` for the first page.
+
+        Raises:
+            RefusedError: The cursor is not one that a response gave, or the app is over the limit.
         """
+        self._count_request("GET /v1/installations", INSTALLATIONS_LIMIT)
         known = self.contexts.installations or [self.contexts.default.installation]
-        end = cursor + page_size
-        page = [{"id": id_, "installationContext": "ari:cloud:jira::site/emulated"} for id_ in known[cursor:end]]
-        return {"installations": page, "cursor": str(end) if end < len(known) else None}
+        starts = {_cursor(id_): number for number, id_ in enumerate(known)}
+        if cursor is not None and cursor not in starts:
+            raise _malformed("cursor must be one that a response gave")
+        start = 0 if cursor is None else starts[cursor]
+        end = start + page_size
+        return {
+            "installations": [_describe_installation(id_) for id_ in known[start:end]],
+            "cursor": _cursor(known[end]) if end < len(known) else None,
+        }
+
+    def installation_details(self, id_: str) -> dict[str, Any]:
+        """Return the body of `GET /v1/installation/<id>`.
+
+        Raises:
+            RefusedError: The installation is not registered, or the app is over the limit.
+        """
+        self._count_request("GET /v1/installation/<id>", INSTALLATION_LIMIT)
+        id_ = bare_installation(id_)
+        if id_ not in (*self.contexts.installations, self.contexts.default.installation):
+            message = "This installation is not registered. Register it: --contexts FILE, or POST /_emulator/contexts."
+            raise RefusedError(404, "NOT_FOUND", message)
+        return {**_describe_installation(id_), "scopes": [], "external": []}
 
     def page(self, invocation: str | None) -> Context:
         """Return the context of a page in a browser: that of an invocation, or the default one.
@@ -207,8 +242,7 @@ class Sidecar:
         Raises:
             RefusedError: The token does not allow it, or the installation is over the limit.
         """
-        address = self.address_of_page(subscription, "subscribe")
-        self._count(address.installation)
+        address = self.address_of_page(subscription, "subscribe", count=True)
         replay = subscription.get("options", {}).get("replaySeconds")
         if replay is None:
             return address, None
@@ -226,26 +260,29 @@ class Sidecar:
         """
         if problem := _PUBLICATION.problem(publication):
             raise ValueError(problem)
-        if publication.get("isGlobal") and "contextOverrides" in publication.get("options", {}):
-            raise ValueError("options.contextOverrides: a global channel has no context; leave it out")
-        address = self.address_of_page(publication, "publish")
-        self._count(address.installation)
+        address = self.address_of_page(publication, "publish", count=True)
         return self._deliver(address, publication["payload"])
 
-    def address_of_page(self, described: Mapping[str, Any], permission: Permission) -> Address:
+    def address_of_page(self, described: Mapping[str, Any], permission: Permission, *, count: bool = False) -> Address:
         """Return the address at which a page in a browser publishes or listens.
 
         Args:
             described: `channel`, and optionally `isGlobal`, `invocation` and `options`.
             permission: The permission that the token must have.
+            count: Whether to count the operation against the limit.
 
         Raises:
-            RefusedError: The token does not allow it, or the invocation is not registered and the emulator is strict.
+            RefusedError: The token does not allow it, the installation is over the limit, or the invocation is not
+                registered and the emulator is strict.
         """
         context = self.page(described.get("invocation"))
         options = described.get("options", {})
-        scope = None if described.get("isGlobal") else self._scope(context, options.get("contextOverrides"))
-        return self._address(context.installation, described["channel"], scope, options, permission)
+        claims = self._claims(options, described["channel"], permission)
+        if count:
+            self._count(context.installation)
+        overrides = options.get("contextOverrides")
+        scope = None if described.get("isGlobal") else self._scope(context, overrides, permission)
+        return _address(context.installation, described["channel"], scope, claims)
 
     def default_scope(self) -> str:
         """Return the scope of the default context."""
@@ -254,7 +291,7 @@ class Sidecar:
     def _deliver(self, address: Address, payload: str) -> RecordedEvent:
         event_id = str(uuid.uuid4())
         now = self.clock.now()
-        delivered = self.channels.deliver(address, payload, event_id, now)
+        delivered = self.channels.deliver(address, payload, event_id, now, keep_unheard=self.settings.keep_unheard)
         near = () if delivered else near_misses(address, self.channels.live(), self.default_scope())
         event = RecordedEvent(
             address=address,
@@ -313,43 +350,47 @@ class Sidecar:
             )
         return context
 
-    def _publish(self, body: Any, address: Address) -> OperationResult:
+    def _context_of(self, authorization: Authorization) -> Context | None:
+        return None if authorization.invocation_id is None else self._invocation(authorization.invocation_id)
+
+    def _publish(
+        self, body: Any, installation: str, context: Context | None, *, is_global: bool = False
+    ) -> OperationResult:
+        channel, options = _part(body, "name", str), _part(body, "options", dict, {})
+        overrides = None if is_global else _part(options, "contextOverrides", list, None)
+        claims = self._claims(options, channel, "publish")
         payload = _part(body, "payload", object)
-        self._count(address.installation)
+        # Documented: what is refused before this line does not count against the limit; what is refused after it does.
+        self._count(installation)
+        if is_global:
+            scope = None
+        elif context is None or not context.from_ui:
+            raise _unauthorized(
+                "publish needs the id of an invocation that came from a UI context, and cannot be done on behalf of an"
+                " installationId. Send id=<invocation id> of such an invocation, or publish to a global channel."
+            )
+        else:
+            scope = self._scope(context, overrides, "publish")
+        address = _address(installation, channel, scope, claims)
         # Only a later document could allow another type.
         event = self._deliver(address, payload if isinstance(payload, str) else json.dumps(payload))
         return OperationResult({"eventId": event.event_id, "eventTimestamp": event.event_timestamp}, event)
 
-    def _scoped(self, body: Any, authorization: Authorization) -> Address:
-        if authorization.invocation_id is None:
-            raise _rule_broken(
-                "publish needs the id of an invocation that came from a UI context and cannot be done on behalf of an"
-                " installationId. Send id=<invocation id>, or publish to a global channel"
-            )
-        context = self._invocation(authorization.invocation_id)
-        if not context.from_ui:
-            raise _rule_broken(
-                "publish needs an invocation that came from a UI context, and this one did not. Publish to a global"
-                " channel"
-            )
-        options = _part(body, "options", dict, {})
-        scope = self._scope(context, _part(options, "contextOverrides", list, None))
-        return self._address(context.installation, _part(body, "name", str), scope, options, "publish")
-
-    def _global(self, body: Any, installation: str, permission: Permission) -> Address:
-        return self._address(installation, _part(body, "name", str), None, _part(body, "options", dict, {}), permission)
-
     def _sign(self, body: Any, authorization: Authorization, installation: str) -> OperationResult:
-        if authorization.invocation_id is None and not self.settings.token_by_installation:
-            raise _rule_broken("the emulator was told to refuse tokens on behalf of an installationId")
         channel, claims = _part(body, "channelName", str), _part(body, "claims", dict)
         permissions = _part(body, "permissions", list, None)
+        if permissions == []:
+            raise _malformed("permissions: must not be empty. Leave it out for both")
         self._count(installation)
+        if authorization.invocation_id is None and not self.settings.token_by_installation:
+            raise _unauthorized("The emulator was told to refuse tokens on behalf of an installationId.")
         expires_at = int(self.clock.now()) + self.settings.token_lifetime
         token = self._tokens.sign(channel, claims, permissions, expires_at)
         return OperationResult({"token": token, "expiresAt": expires_at})
 
-    def _scope(self, context: Context, overrides: Sequence[str] | None) -> str | None:
+    def _scope(
+        self, context: Context, overrides: Sequence[str] | None, permission: Permission = "subscribe"
+    ) -> str | None:
         """Return the scope that publisher and subscriber must share, or `None` for a global channel."""
         if overrides is None:
             # Quoted unless it is a plain key, so that no two scopes read alike.
@@ -357,29 +398,52 @@ class Sidecar:
             return _format_scope(f"module {module}", {name: context.product[name] for name in sorted(context.product)})
         for name in overrides:
             if not isinstance(name, str) or name not in OVERRIDES:
-                raise _rule_broken(f"options.contextOverrides: must be of {', '.join(OVERRIDES)}")
+                problem = f"options.contextOverrides: must be of {', '.join(OVERRIDES)}"
+                if permission == "subscribe" or not isinstance(name, str):
+                    raise _malformed(problem)
+                message = "Error publishing event to channel"
+                raise RefusedError(400, "PUBLISH_FAILED", message, detail=f"{problem}.", logical=True)
         if not overrides and self.settings.empty_overrides_are_global:
             return None
         names = dict.fromkeys(overrides if self.settings.overrides_in_order else sorted(overrides))
         return _format_scope("overrides", {name: context.product.get(name) for name in names})
 
-    def _address(
-        self, installation: str, channel: str, scope: str | None, options: Mapping[str, Any], permission: Permission
-    ) -> Address:
+    def _claims(self, options: Mapping[str, Any], channel: str, permission: Permission) -> str | None:
         token = _part(options, "token", str, None)
-        claims = None
-        if token is not None:
-            claims = self._tokens.verify(token, channel=channel, permission=permission, now=self.clock.now())
-        return Address(
-            installation=installation,
-            channel=channel,
-            is_global=scope is None,
-            scope=scope or "",
-            claims=claims,
-        )
+        if token is None:
+            return None
+        return self._tokens.verify(token, channel=channel, permission=permission, now=self.clock.now())
 
     def _count(self, installation: str) -> None:
-        self._limit.count(installation, self.clock.now(), self.settings.limit, self.settings.limit_retry_after)
+        limit = self.settings.limit
+        if not self._limit.count(installation, self.clock.now(), limit):
+            detail = f"Over {limit} operations per second for the installation; nothing was done. Back off and retry."
+            raise rate_limited(detail, self.settings.limit_retry_after)
+
+    def _count_request(self, request: str, limit: int) -> None:
+        if not self._app_limit.count(request, self.clock.now(), limit):
+            message = f"Over {limit} requests of {request} per minute for the app. Retry after a minute."
+            raise RefusedError(429, "RATE_LIMIT_EXCEEDED", message)
+
+
+def _address(installation: str, channel: str, scope: str | None, claims: str | None) -> Address:
+    return Address(
+        installation=installation, channel=channel, is_global=scope is None, scope=scope or "", claims=claims
+    )
+
+
+def _describe_installation(id_: str) -> dict[str, Any]:
+    return {
+        "id": id_,
+        "installationContext": "ari:cloud:jira::site/emulated",
+        "version": "1.0.0",
+        "secondaryInstallationContexts": [],
+    }
+
+
+def _cursor(id_: str) -> str:
+    """Return the cursor of the page that begins with an installation."""
+    return hashlib.sha256(f"cursor {id_}".encode("utf-8", "surrogatepass")).hexdigest()
 
 
 _REQUIRED: Any = object()
@@ -390,7 +454,7 @@ def _part(body: Any, name: str, kind: type, default: Any = _REQUIRED) -> Any:
     value = body.get(name, default) if isinstance(body, dict) else _REQUIRED
     if value is _REQUIRED or not (isinstance(value, kind) or value is default):
         what = "it" if kind is object else f"a {kind.__name__} here"
-        raise _rule_broken(f"{name}: the document allows what was sent, but the emulator needs {what}")
+        raise _malformed(f"{name}: the document allows what was sent, but the emulator needs {what}")
     return value
 
 
@@ -398,5 +462,9 @@ def _format_scope(kind: str, parts: Mapping[str, str | None]) -> str:
     return " ".join([kind, *(f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in parts.items())])
 
 
-def _rule_broken(rule: str) -> RefusedError:
-    return RefusedError(400, "INVALID_REQUEST", f"Invalid request: {rule}.", logical=True)
+def _malformed(problem: str) -> RefusedError:
+    return RefusedError(400, "INVALID_REQUEST", f"Invalid request: {problem}.")
+
+
+def _unauthorized(detail: str) -> RefusedError:
+    return RefusedError(400, "UNAUTHORIZED", "Unauthorized request", detail=detail, logical=True)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import platform
 import secrets
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import jwt
@@ -14,15 +17,28 @@ from .errors import RefusedError
 Permission = Literal["publish", "subscribe"]
 
 
+def derive_key(host: str, port: int) -> bytes:
+    """Derive a signing key from an address, so that tokens survive a restart of the emulator there.
+
+    It is no secret: the emulator signs for anybody who asks. The names of machine and home keep out the tokens of
+    another machine or user.
+    """
+    parts = ["forge-realtime-emulator", host, port, platform.node(), str(Path.home())]
+    return hashlib.sha256(json.dumps(parts).encode()).digest()
+
+
 class Tokens:
-    """Signer and verifier of realtime tokens, with one random key.
+    """Signer and verifier of realtime tokens.
+
+    Args:
+        key: The key, at least 32 bytes; by default a random one.
 
     As in Atlassian's packages, the payload of a token has `channel.name`, `exp` and, if given, `permissions`. The place
     of the claims and the algorithm are unknown; the emulator uses `claims` and HS256.
     """
 
-    def __init__(self) -> None:
-        self._key = secrets.token_bytes(32)
+    def __init__(self, key: bytes | None = None) -> None:
+        self._key = key or secrets.token_bytes(32)
 
     def sign(self, channel: str, claims: Mapping[str, Any], permissions: Sequence[str] | None, expires_at: int) -> str:
         """Sign a token that is valid until `expires_at`, in epoch seconds."""

@@ -75,7 +75,7 @@ def _about_events(events: Sequence[RecordedEvent], address: Address, since: floa
     if not here and (early := sum(event.address == address for event in events)):
         yield (
             f"Before the subscription began, {early} event(s) were published to it. Subscribe first, or replay them:"
-            " subscribe(..., replay_seconds=60)."
+            " subscribe(..., replay_seconds=60). Those that reached nobody are only kept with the setting keep_unheard."
         )
     if near:
         yield "Published since the subscription began, but to other addresses:"
@@ -119,7 +119,7 @@ def _last(lines: Iterable[str]) -> Iterator[str]:
 def _describe_call(call: RecordedRequest) -> str:
     channel = channel_of(call.body)
     on = f" on {channel!r}" if isinstance(channel, str) else ""
-    why = "" if call.code is None else f": {join_code(call.code, call.message or '')}"
+    why = "" if call.code is None else f": {join_code(call.code, call.message or '', call.detail)}"
     return f"{call.operation}{on}, answered {call.status or 'by a reset'}{why}"
 
 

@@ -17,6 +17,7 @@ from .._platform.records import RecordedEvent, RecordedRequest
 from .._platform.settings import Settings
 from .._platform.sidecar import Sidecar
 from .._platform.streams import RecordedStream
+from .._platform.tokens import derive_key
 from .._platform.why_not import why_not
 from .subscription import Subscription, open_subscription
 from .uvicorn_thread import UvicornThread
@@ -25,8 +26,8 @@ from .uvicorn_thread import UvicornThread
 class Emulator:
     """Local stand-in for the egress sidecar. Use it as a context manager, or call `start()` and `stop()`.
 
-    Records, pending faults and the signing key of tokens survive a stop and a new start.
-    All methods are thread-safe.
+    Records, pending faults and tokens survive a stop and a new start; with a fixed port, tokens also survive a new
+    process. All methods are thread-safe.
 
     Args:
         host: Address to listen on; by default only this machine can connect.
@@ -61,6 +62,8 @@ class Emulator:
         self._port = port
         self._app = create_app(document, settings, service=service, origins=origins)
         self._sidecar: Sidecar = self._app.state.sidecar
+        if port:
+            self._sidecar.sign_with(derive_key(host, port))
         if contexts is not None:
             self._sidecar.keep(contexts)
         self._sidecar.mocks.keep([*mocks])
@@ -200,7 +203,7 @@ class Emulator:
             invocations: A context for each invocation id, such as `{"invocation-123": {"installation": "i-1", "module":
                 "panel", "context": {"project": "DEMO", "issue": "DEMO-1"}, "account": "user-123", "fromUi": True}}`.
                 Omitted keys use the default context.
-            installations: More installation ids.
+            installations: More installation ids. An installation is a bare id or an ARI, here and above.
             default: The context of unregistered ids, and of subscribers that name no invocation.
 
         Raises:

@@ -8,7 +8,6 @@ import logging
 import socket
 import sys
 import threading
-import time
 import warnings
 from collections.abc import Callable
 
@@ -16,6 +15,7 @@ import uvicorn
 from starlette.applications import Starlette
 
 from .._http.json import BODY_LIMIT
+from .._platform.clock import elapsed
 from .._platform.errors import EmulatorError
 from .._platform.sidecar import Sidecar
 
@@ -45,10 +45,8 @@ class _RealTimeLoop(_EventLoop):
     never stop.
     """
 
-    _now = staticmethod(time.monotonic)
-
     def time(self) -> float:
-        return self._now()
+        return elapsed()
 
 
 class UvicornThread(uvicorn.Server):
