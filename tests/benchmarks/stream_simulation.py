@@ -20,7 +20,6 @@ from forge_realtime import AsyncRealtimeClient, Quota
 from forge_realtime._quota import limiter as _quota
 from forge_realtime._quota.bucket import SharedBucket
 from forge_realtime.redis import RedisStore, _Counters, _Reserver
-from forge_realtime_emulator._platform.errors import RefusedError
 from forge_realtime_emulator._platform.limit import Limit
 from tests.support.rates import most_in_a_second
 from tests.support.streams import run_virtually
@@ -82,7 +81,7 @@ class _Platform:
     """Counts, and shows each text at once."""
 
     def __init__(self) -> None:
-        self._limit = Limit()
+        self._limit = Limit(1.0)
         self.times: list[float] = []
         self.refused = 0
         self.waits: list[float] = []
@@ -95,9 +94,7 @@ class _Platform:
         if request.url.path.endswith("/context"):
             return httpx.Response(200, json={"app": {"installationId": "installation-1"}})
         self.times.append(loop.time())
-        try:
-            self._limit.count("installation-1", loop.time(), LIMIT, None)
-        except RefusedError:
+        if not self._limit.count("installation-1", loop.time(), LIMIT):
             self.refused += 1
             await asyncio.sleep(_NETWORK / 2)
             return httpx.Response(429, json={"code": "RATE_LIMIT_EXCEEDED"})

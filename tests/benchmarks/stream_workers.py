@@ -94,7 +94,7 @@ def tokens(user: int, count: int) -> list[str]:
 def run_emulator(pipe: Connection, limit: int | None) -> None:
     """Serve. The question `faults` starts random faults. `record` returns time, status and fault of every call."""
     stopping = threading.Event()
-    with Emulator(settings=Settings(limit=limit)) as emulator:
+    with Emulator(settings=Settings(limit=limit, errors_in_200=False)) as emulator:
         record = _Record(emulator)
         pipe.send(emulator.url)
         threads = []

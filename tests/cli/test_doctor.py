@@ -183,8 +183,8 @@ def test_refused_publish_is_a_problem(run: Run, own: Emulator) -> None:
     own.register(invocations={"timer": {"fromUi": False}})
     check, message = problem(run("doctor", "--invocation", "timer", "--json"))
     assert check == "round trip"
-    assert "publish: the platform refused the request (400)" in message
-    assert "The emulator says: Invalid request: publish needs an invocation that came from a UI context" in message
+    assert "publish: the platform reported errors in its response, code Unauthorized request" in message
+    assert "The emulator says: publish needs the id of an invocation that came from a UI context" in message
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import logging
 import socket
@@ -17,8 +18,10 @@ from websockets.sync.client import connect
 
 import forge_realtime_emulator
 from forge_realtime_emulator import Emulator, EmulatorError, Settings, SubscriptionClosed
+from forge_realtime_emulator._platform.clock import Clock, elapsed
+from forge_realtime_emulator._platform.tokens import derive_key
 from forge_realtime_emulator._server.uvicorn_thread import UvicornThread
-from tests.emulator.api import Api
+from tests.emulator.api import Api, failure
 
 
 def test_emulator_serves_on_a_free_loopback_port_from_start_to_stop(
@@ -65,6 +68,79 @@ def test_restarted_emulator_keeps_port_and_records(api_of: Callable[[Emulator], 
             assert api.publish(channel).status_code == 200
             assert len(emulator.requests) == count
     assert len(emulator.requests) == 2
+
+
+def test_token_survives_a_restart_at_the_same_address(api_of: Callable[[Emulator], Api], channel: str) -> None:
+    port = _free_port()
+    with Emulator(port=port) as before:
+        token = api_of(before).sign(channel, {"team": "red"})
+    # Another process would be a new emulator just so.
+    with Emulator(port=port) as after, after.subscribe(channel, token=token) as subscription:
+        assert failure(api_of(after).publish(channel, token=token)) is None
+        assert subscription.receive().payload == "x"
+        after.reset()
+        assert failure(api_of(after).publish(channel, token=token)) is None
+    with Emulator(port=_free_port()) as elsewhere:
+        invalid = "Realtime token validation failed: INVALID_TOKEN"
+        assert failure(api_of(elsewhere).publish(channel, token=token)) == invalid
+
+
+def test_key_depends_on_address_machine_and_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = [derive_key("127.0.0.1", 7072), derive_key("127.0.0.1", 7073), derive_key("::1", 7072)]
+    monkeypatch.setattr("platform.node", lambda: "another machine")
+    keys.append(derive_key("127.0.0.1", 7072))
+    monkeypatch.setenv("HOME", "/home/another")
+    keys.append(derive_key("127.0.0.1", 7072))
+    assert len(set(keys)) == 5
+    assert derive_key("127.0.0.1", 7072) == keys[-1]
+
+
+NOON = 1_800_000_000.0
+HOURS = itertools.count()
+
+
+@pytest.mark.parametrize("wall", [lambda: NOON, lambda: NOON - 3600 * next(HOURS)], ids=["frozen", "stepping back"])
+def test_emulator_goes_on_while_a_test_replaces_the_clock(
+    api_of: Callable[[Emulator], Api], channel: str, wall: Callable[[], float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time, "time", wall)
+    # freezegun replaces this one too.
+    monkeypatch.setattr(time, "monotonic", lambda: 5.0)
+    began = elapsed()
+    with Emulator(settings=Settings(limit=3, token_lifetime=100)) as emulator:
+        api = api_of(emulator)
+        token = api.sign(channel)
+        with emulator.subscribe(channel, token=token) as subscription:
+            assert failure(api.publish(channel, token=token)) is None
+            assert subscription.receive().payload == "x"
+            assert failure(api.publish(channel, token=token)) == "RATE_LIMIT_EXCEEDED"
+            # The window passes without advance().
+            while failure(api.publish(channel, token=token)) is not None:
+                assert elapsed() < began + 20
+            assert subscription.receive().payload == "x"
+            emulator.advance(101)
+            expired = "Realtime token validation failed: TOKEN_EXPIRED"
+            assert failure(api.publish(channel, token=token)) == expired
+            first, *_, last = (call.at for call in emulator.requests)
+            assert 101 < last - first < 121
+            with pytest.raises(TimeoutError):
+                subscription.receive(timeout=0.01)
+        emulator.fail_next(delay=0.05)
+        assert failure(api.publish(channel)) is None
+        stopping = elapsed()
+    assert elapsed() < stopping + 3
+
+
+def test_clock_starts_at_the_wall_clock_and_is_monotonic(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "time", lambda: NOON)
+    clock = Clock()
+    monkeypatch.setattr(time, "time", lambda: NOON - 3600)
+    readings = [clock.now() for _ in range(100)]
+    clock.advance(10)
+    readings.append(clock.now())
+    assert readings == sorted(readings)
+    assert NOON <= readings[0] < NOON + 60
+    assert NOON + 10 <= readings[-1] < NOON + 70
 
 
 def _free_port() -> int:

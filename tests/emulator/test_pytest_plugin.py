@@ -199,7 +199,7 @@ def test_failed_test_reports_last_calls_and_why_they_were_refused(tmp_path: Path
     # One section for the error in a fixture, one for the failed test. pytest's next rule ends a section.
     sections = re.findall(r"^-+ Last calls of realtime_emulator -+\n(.*?)\n[=_]{3}", output, re.DOTALL | re.MULTILINE)
     [broken], [before, *calls, last] = (section.splitlines() for section in sections)
-    refused = "answered 400: INVALID_REQUEST: publish needs the id of an invocation"
+    refused = "answered 200: Unauthorized request: publish needs the id of an invocation"
     assert broken.startswith(f"publish on 'of-the-setup', {refused}")
     assert before == "(2 calls before)"
     assert [line.partition(", ")[0] for line in calls] == [f"publish on 'board-{n}'" for n in range(2, 21)]

@@ -23,8 +23,11 @@ def test_every_rule_names_a_test_and_every_test_exists() -> None:
     tables = [rows(heading) for heading in ("Known:", "Unknown: question", "Unknown, with")]
     assert [len(table) > 5 for table in tables] == [True, True, True]
     assert all("::test_" in row[-1] for table in tables for row in table)
-    for module, name in re.findall(r"`(test_[a-z]+\.py)::(\w+)`", RULES):
-        functions = {node.name for node in ast.parse((HERE / module).read_bytes()).body if hasattr(node, "name")}
+    named = re.findall(r"`([\w/]+\.py)::(\w+)`", RULES)
+    assert len(named) == RULES.count("::test_")
+    for module, name in named:
+        path = HERE.parents[1] / module if "/" in module else HERE / module
+        functions = {node.name for node in ast.parse(path.read_bytes()).body if hasattr(node, "name")}
         assert name in functions, f"{module}::{name}"
 
 

@@ -362,6 +362,7 @@ def test_loss_is_reported_and_the_stream_continues(page: Page, api: Api, channel
 
 
 def test_reloaded_page_gets_the_whole_stream_by_replay(page: Page, api: Api, channel: str) -> None:
+    api.emulator.change(keep_unheard=True)
     follow(page, channel)
     for payload in letters(0, 1):
         api.publish(channel, payload)

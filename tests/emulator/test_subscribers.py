@@ -63,7 +63,6 @@ def test_only_the_channel_is_required(api: Api, channel: str) -> None:
         ('{"channel": "x", "options": {"token": 1}}', "options.token: must be of type string"),
         ('{"channel": "x", "options": {"replay": 1}}', "allowed are token, contextOverrides"),
         ('{"channel": "x", "name": "x"}', "allowed are channel, isGlobal, invocation, options"),
-        ('{"channel": "x", "isGlobal": true, "options": {"contextOverrides": []}}', "has no context; leave it out"),
     ],
 )
 def test_malformed_first_message_is_an_error_and_ends_the_connection(

@@ -230,7 +230,8 @@ def _http_client() -> httpx.Client:
 
 
 def _message(text: str) -> str:
-    return str(_json_object(text).get("message", "nothing"))
+    body = _json_object(text)
+    return str(body.get("detail", body.get("message", "nothing")))
 
 
 def _json_object(text: str) -> dict[str, Any]:
