@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -195,8 +196,11 @@ def test_publish_and_subscribe_over_the_limit_are_refused(page: Page, emulator: 
     emulator.change(limit=1)
     call(page, "realtime.publish", channel, "x")
     result = call(page, "realtime.publish", channel, "x")
-    message = rejection(page, channel)
-    assert result == {"eventId": None, "eventTimestamp": None, "errors": [{"message": message}]}
+    assert result == {"eventId": None, "eventTimestamp": None, "errors": [{"message": "RATE_LIMIT_EXCEEDED"}]}
+    # The explanation is not in the message.
+    with page.expect_console_message() as explained:
+        assert rejection(page, channel) == "RATE_LIMIT_EXCEEDED"
+    assert "per second" in explained.value.text
 
 
 def test_context_overrides_reach_across_modules(opened: Open, emulator: Emulator, channel: str) -> None:
@@ -303,6 +307,26 @@ def lose_connections(emulator: Emulator) -> None:
     emulator._in_loop(cut)
 
 
+def test_subscription_with_token_comes_back_after_a_restart(
+    site: Site, open_page: Callable[[str], Page], channel: str
+) -> None:
+    # With port 0, tokens would not survive.
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with Emulator(port=port, origins=[site.origin]) as emulator:
+        page = open_page(f"{site.origin}{site.page(f'{emulator.url}/bridge.js')}")
+        with RealtimeClient(emulator.url) as client:
+            live = client.for_invocation({"x-forge-invocation-id": "invocation-123"})
+            token = live.sign_realtime_token(channel, {"team": "red"}).token
+        listen(page, "a", channel, token=token)
+    with Emulator(port=port, origins=[site.origin]) as restarted:
+        until = time.monotonic() + 20
+        while subscribers(restarted) == 0 and time.monotonic() < until:
+            page.wait_for_timeout(20)
+        call(page, "realtime.publish", channel, "again", {"token": token})
+        assert events(page, "a", 1) == ["again"]
+
+
 def test_subscription_refused_on_reconnect_ends(
     page: Page, emulator: Emulator, back_end: RealtimeClient, channel: str
 ) -> None:
@@ -333,7 +357,7 @@ def test_subscription_over_the_limit_on_reconnect_is_retried(
     listen(page, "b", channel)
     back_end.publish(channel, "one")
     assert events(page, "a", 1) == events(page, "b", 1) == ["one"]
-    emulator.change(limit=4)
+    emulator.change(limit=4, keep_unheard=True)
     back_end.publish(channel, "two")  # the fourth operation in this second
     assert events(page, "a", 2) == events(page, "b", 2) == ["one", "two"]
     lose_connections(emulator)
