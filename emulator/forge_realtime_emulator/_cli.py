@@ -85,6 +85,12 @@ def _needs_the_extra(command: str) -> Iterator[None]:
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Settings as forge-realtime probe found them.",
 )
+@click.option(
+    "--mocks",
+    metavar="FILE",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="JSON file with mock routes, for what the emulator does not carry out, such as Jira and KVS.",
+)
 @click.option("--strict", is_flag=True, help="Refuse invocations and installations that are not registered.")
 @click.option(
     "--limit",
@@ -98,6 +104,7 @@ def emulate(  # noqa: PLR0917 - click passes options by name
     origins: tuple[str, ...],
     contexts: Path | None,
     config: Path | None,
+    mocks: Path | None,
     strict: bool,
     limit: int | None,
 ) -> None:
@@ -108,6 +115,7 @@ def emulate(  # noqa: PLR0917 - click passes options by name
     """
     with _needs_the_extra("emulate"):
         from ._platform.contexts import read_contexts
+        from ._platform.mock_routes import read_mock_routes
         from ._platform.settings import Settings
         from ._server.emulator import Emulator
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -125,7 +133,10 @@ def emulate(  # noqa: PLR0917 - click passes options by name
         settings = dataclasses.replace(settings, strict=strict or settings.strict)
         if limit is not None:
             settings = dataclasses.replace(settings, limit=limit or None)
-        with Emulator(host, port, service=service, origins=origins, contexts=registry, settings=settings) as emulator:
+        routes = () if mocks is None else read_mock_routes(mocks)
+        with Emulator(
+            host, port, service=service, origins=origins, contexts=registry, settings=settings, mocks=routes
+        ) as emulator:
             if service or origins:
                 click.echo(f'In the page, before its bundle: <script src="{emulator.url}/bridge.js"></script>')
             click.echo(f"The emulator listens at {emulator.url} (Ctrl-C ends it). In the app's shell:")

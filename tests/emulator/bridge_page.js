@@ -1,9 +1,10 @@
 // Gives the tests what @forge/bridge gives to an app.
 
-import { invoke, invokeRemote, invokeService, realtime, view } from "@forge/bridge";
+import * as bridge from "@forge/bridge";
 
+const { realtime } = bridge;
 const subscriptions = {};
-window.bridge = { invoke, invokeRemote, invokeService, realtime, view };
+window.bridge = bridge;
 window.events = {};
 
 // Collects the events of a subscription under a name.

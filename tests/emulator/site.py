@@ -46,16 +46,26 @@ class Site:
         command = ["npx", "esbuild", str(script), "--bundle", "--log-level=warning", f"--alias:streams={STREAMS}"]
         run(*command, f"--outfile={self._folder / script.name}", folder=self._examples)
 
+    def write(self, path: str, text: str) -> None:
+        """Write a file of the site."""
+        file = self._folder / path
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+
+    def in_jsdom(self, script: Path, path: str) -> str:
+        """Run a script of the tests in node with a page, and return its output."""
+        return run("node", str(script), self.origin, path, folder=self._examples)
+
     def check_types(self, folder: Path) -> str:
         """Run the TypeScript compiler on a folder, with the installed packages, and return its output."""
         (folder / "node_modules").symlink_to(self._examples / "node_modules")
         return run("npx", "tsc", "--project", str(folder), folder=self._examples)
 
-    def page(self, bridge: str, script: str = "bridge_page.js") -> str:
+    def page(self, bridge: str, script: str = "bridge_page.js", resources: str = "{}") -> str:
         """Write a page that loads a bridge.js and then a bundle of the tests, and return its path."""
         name = f"{uuid4()}.html"
-        html = f'<!doctype html><link rel="icon" href="data:,"><script src="{bridge}"></script>'
-        html += f'<script src="{script}"></script>'
+        html = f"<!doctype html><link rel='icon' href='data:,'><script src='{bridge}' data-resources='{resources}'>"
+        html += f"</script><body><script src='{script}'></script>"
         (self._folder / name).write_text(html, encoding="utf-8")
         return f"/{name}"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -54,6 +55,13 @@ def listen(page: Page, name: str, channel: str, **options: Any) -> None:
 def call(page: Page, function: str, *arguments: Any) -> Any:
     """Call a function of @forge/bridge, such as `realtime.publish`."""
     return page.evaluate(f"arguments => window.bridge.{function}(...arguments)", list(arguments))
+
+
+def rejection(page: Page, channel: str, **options: Any) -> str:
+    """Subscribe, which must fail, and return the message of the error."""
+    script = "arguments => window.listen(...arguments).then(() => 'subscribed', (error) => error.message)"
+    message: str = page.evaluate(script, ["refused", channel, options])
+    return message
 
 
 def events(page: Page, name: str, count: int) -> list[Any]:
@@ -176,21 +184,23 @@ def test_token_receives_events_with_the_same_claims(page: Page, back_end: Realti
 @needs("permissions")
 def test_token_without_permission_is_refused(page: Page, back_end: RealtimeClient, channel: str) -> None:
     to_publish = back_end.sign_realtime_token(channel, {}, permissions=["publish"])
-    with pytest.raises(Error, match="MISSING_PERMISSION"):
-        listen(page, "a", channel, token=to_publish.token)
+    assert rejection(page, channel, token=to_publish.token) == "Realtime token validation failed: MISSING_PERMISSION"
     to_subscribe = back_end.sign_realtime_token(channel, {}, permissions=["subscribe"])
     result = call(page, "realtime.publish", channel, "x", {"token": to_subscribe.token})
     assert result["eventId"] is None
     assert result["eventTimestamp"] is None
-    assert [error.partition(":")[0] for error in result["errors"]] == ["MISSING_PERMISSION"]
+    assert result["errors"] == [{"message": "Realtime token validation failed: MISSING_PERMISSION"}]
 
 
 def test_publish_and_subscribe_over_the_limit_are_refused(page: Page, emulator: Emulator, channel: str) -> None:
     emulator.change(limit=1)
     call(page, "realtime.publish", channel, "x")
-    assert call(page, "realtime.publish", channel, "x")["errors"][0].startswith("RATE_LIMIT_EXCEEDED: ")
-    with pytest.raises(Error, match="RATE_LIMIT_EXCEEDED"):
-        listen(page, "a", channel)
+    result = call(page, "realtime.publish", channel, "x")
+    assert result == {"eventId": None, "eventTimestamp": None, "errors": [{"message": "RATE_LIMIT_EXCEEDED"}]}
+    # The explanation is not in the message.
+    with page.expect_console_message() as explained:
+        assert rejection(page, channel) == "RATE_LIMIT_EXCEEDED"
+    assert "per second" in explained.value.text
 
 
 def test_context_overrides_reach_across_modules(opened: Open, emulator: Emulator, channel: str) -> None:
@@ -244,11 +254,14 @@ def test_default_context_has_no_account(page: Page) -> None:
 def test_strict_emulator_refuses_unknown_invocation(opened: Open, emulator: Emulator, channel: str) -> None:
     emulator.change(strict=True)
     page = opened(query="?invocation=unknown")
-    for attempt in (lambda: listen(page, "a", channel), lambda: call(page, "view.getContext")):
+    for attempt in (
+        lambda: listen(page, "a", channel),
+        lambda: call(page, "view.getContext"),
+        lambda: call(page, "invokeService", {"path": "/", "method": "GET"}),
+    ):
         with pytest.raises(Error, match="not registered"):
             attempt()
-    assert "not registered" in call(page, "realtime.publish", channel, "x")["errors"][0]
-    assert call(page, "invokeService", {"path": "/", "method": "GET"})["code"] == "UNAUTHORIZED"
+    assert "not registered" in call(page, "realtime.publish", channel, "x")["errors"][0]["message"]
 
 
 def test_lost_connection_is_reopened(page: Page, emulator: Emulator, site: Site, channel: str) -> None:
@@ -294,6 +307,26 @@ def lose_connections(emulator: Emulator) -> None:
     emulator._in_loop(cut)
 
 
+def test_subscription_with_token_comes_back_after_a_restart(
+    site: Site, open_page: Callable[[str], Page], channel: str
+) -> None:
+    # With port 0, tokens would not survive.
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with Emulator(port=port, origins=[site.origin]) as emulator:
+        page = open_page(f"{site.origin}{site.page(f'{emulator.url}/bridge.js')}")
+        with RealtimeClient(emulator.url) as client:
+            live = client.for_invocation({"x-forge-invocation-id": "invocation-123"})
+            token = live.sign_realtime_token(channel, {"team": "red"}).token
+        listen(page, "a", channel, token=token)
+    with Emulator(port=port, origins=[site.origin]) as restarted:
+        until = time.monotonic() + 20
+        while subscribers(restarted) == 0 and time.monotonic() < until:
+            page.wait_for_timeout(20)
+        call(page, "realtime.publish", channel, "again", {"token": token})
+        assert events(page, "a", 1) == ["again"]
+
+
 def test_subscription_refused_on_reconnect_ends(
     page: Page, emulator: Emulator, back_end: RealtimeClient, channel: str
 ) -> None:
@@ -324,7 +357,7 @@ def test_subscription_over_the_limit_on_reconnect_is_retried(
     listen(page, "b", channel)
     back_end.publish(channel, "one")
     assert events(page, "a", 1) == events(page, "b", 1) == ["one"]
-    emulator.change(limit=4)
+    emulator.change(limit=4, keep_unheard=True)
     back_end.publish(channel, "two")  # the fourth operation in this second
     assert events(page, "a", 2) == events(page, "b", 2) == ["one", "two"]
     lose_connections(emulator)
@@ -394,10 +427,19 @@ def test_service_is_called_as_the_platform_does(site: Site, open_page: Callable[
         assert second["body"] == '{"a": 1}'
         assert second["headers"]["content-type"] == "application/json"
         assert second["headers"]["x-forge-invocation-id"] != headers["x-forge-invocation-id"]
-        assert call(page, "invokeService", {"path": "/text", "method": "GET"})["body"] == "plain"
+
+
+def test_front_end_gets_json_errors_and_rejections_of_the_service(
+    site: Site, open_page: Callable[[str], Page], echo: AsgiServer
+) -> None:
+    with Emulator(service=echo.url, origins=[site.origin]) as emulator:
+        page = open_page(f"{site.origin}{site.page(f'{emulator.url}/bridge.js')}")
+        assert call(page, "invokeService", {"path": "/", "method": "GET"})["status"] == 201
         missing = call(page, "invokeService", {"path": "/missing", "method": "DELETE"})
-        assert missing["status"] == 404
-        assert "body" not in missing
+        assert missing.pop("headers")["x-answer"] == "one,two"
+        assert missing == {"status": 404, "error": '{"code": "GONE"}'}
+        with pytest.raises(Error, match="the content type text/plain"):
+            call(page, "invokeService", {"path": "/text", "method": "GET"})
 
 
 @pytest.fixture
@@ -414,7 +456,7 @@ def echo() -> Iterator[AsgiServer]:
         }
         status, kind, content = {
             "/text": (200, b"text/plain", b"plain"),
-            "/missing": (404, b"application/json", b""),
+            "/missing": (404, b"application/json", b'{"code": "GONE"}'),
         }.get(path, (201, b"application/json; charset=utf-8", json.dumps(request).encode()))
         headers = [(b"content-type", kind), (b"x-answer", b"one"), (b"x-answer", b"two")]
         await send({"type": "http.response.start", "status": status, "headers": headers})
@@ -424,13 +466,62 @@ def echo() -> Iterator[AsgiServer]:
         yield server
 
 
-def test_unknown_command_is_refused_with_the_known_ones(page: Page) -> None:
-    with pytest.raises(Error, match="does not have the command createHistory"):
-        call(page, "view.createHistory")
-    with pytest.raises(Error, match="has invokeService, and neither invoke nor invokeRemote"):
-        call(page, "invoke", "key")
-    with pytest.raises(Error, match="has invokeService, and neither invoke nor invokeRemote"):
-        call(page, "invokeRemote", {"path": "/", "method": "GET"})
+def test_unknown_command_is_refused_by_name_and_logged_once(page: Page) -> None:
+    logged: list[str] = []
+    page.on("console", lambda message: logged.append(message.text))
+    for _ in range(2):
+        with pytest.raises(Error, match="does not have the command requestTeamworkGraph"):
+            page.evaluate("window.__bridge.callBridge('requestTeamworkGraph', {})")
+    assert [text.partition(":")[0] for text in logged] == [
+        "The emulator's bridge does not have the command requestTeamworkGraph"
+    ]
+    # A test or an app can add what is missing.
+    page.evaluate("window.__bridge.commands.requestTeamworkGraph = () => ({ data: 1 })")
+    assert page.evaluate("window.__bridge.callBridge('requestTeamworkGraph', {})") == {"data": 1}
+
+
+def test_one_connection_carries_300_subscriptions_of_a_page(
+    page: Page, emulator: Emulator, back_end: RealtimeClient, site: Site, channel: str
+) -> None:
+    opened: list[str] = []
+    page.on("websocket", lambda websocket: opened.append(websocket.url))
+    page.evaluate(
+        """channel => Promise.all([...Array(300).keys()].map((n) => window.listen(`${n}`, `${channel}-${n}`)))""",
+        channel,
+    )
+    assert [url.rpartition("/")[2] for url in opened] == ["subscriptions"]
+    assert subscribers(emulator) == 300
+    page.evaluate("Promise.all([...Array(10).keys()].map((n) => window.unlisten(`${n}`)))")
+    assert subscribers(emulator) == 290
+    for number in (9, 10, 299):
+        back_end.publish(f"{channel}-{number}", number)
+    assert events(page, "10", 1) == ["10"]
+    assert events(page, "299", 1) == ["299"]
+    assert events(page, "9", 0) == []
+
+    port = int(emulator.url.rpartition(":")[2])
+    emulator.stop()
+    with Emulator(port=port, origins=[site.origin], settings=Settings(limit=None)) as restarted:
+        until = time.monotonic() + 20
+        while subscribers(restarted) < 290 and time.monotonic() < until:
+            page.wait_for_timeout(20)
+        assert subscribers(restarted) == 290
+        with RealtimeClient(restarted.url) as client:
+            live = client.for_invocation({"x-forge-invocation-id": "invocation-123"})
+            for number in (9, 10, 299):
+                live.publish(f"{channel}-{number}", "again")
+        assert events(page, "10", 2) == ["10", "again"]
+        assert events(page, "299", 2) == ["299", "again"]
+        assert events(page, "9", 0) == []
+        assert [event.delivered for event in restarted.events] == [0, 1, 1]
+        page.evaluate("Promise.all(Object.keys(window.events).map((name) => window.unlisten(name)))")
+        assert subscribers(restarted) == 0
+
+
+def subscribers(emulator: Emulator) -> int:
+    counts: list[int] = []
+    emulator._in_loop(lambda: counts.append(sum(emulator._sidecar.channels.live().values())))
+    return counts[0]
 
 
 def test_page_of_unknown_origin_gets_nothing(opened: Open, site: Site, channel: str) -> None:

@@ -123,6 +123,13 @@ def test_other_host_than_loopback_prints_a_warning() -> None:
     assert errors.startswith("Warning: with --host 0.0.0.0 other machines can connect")
 
 
+def test_mock_routes_are_read_from_a_file(client: httpx.Client, tmp_path: Path) -> None:
+    file = tmp_path / "mocks.json"
+    file.write_text('[{"method": "GET", "path": "/jira/rest/api/3/myself", "json": {"a": 1}}]', encoding="utf-8")
+    with emulate("--port", "0", "--mocks", str(file)) as process:
+        assert client.get(f"{exported(process)}/jira/rest/api/3/myself").json() == {"a": 1}
+
+
 def test_service_and_origins_are_options(client: httpx.Client) -> None:
     origins = ["http://localhost:5173", "http://127.0.0.1:5173"]
     arguments = [argument for origin in origins for argument in ("--origin", origin)]
@@ -135,7 +142,7 @@ def test_service_and_origins_are_options(client: httpx.Client) -> None:
                 f"{url}/_emulator/invoke", json={"path": "/", "method": "GET"}, headers={"Origin": origin}
             )
             assert response.headers["access-control-allow-origin"] == origin
-            assert "http://127.0.0.1:1" in response.json()["error"]["message"]
+            assert "http://127.0.0.1:1" in response.json()["error"]["error"]
 
 
 def test_contexts_strict_and_limit_are_options(client: httpx.Client, tmp_path: Path) -> None:

@@ -41,6 +41,8 @@ def test_defaults_are_as_documented() -> None:
         "overrides_in_order": False,
         "empty_overrides_are_global": False,
         "errors_in_200": True,
+        "cold_start_after": None,
+        "cold_start_duration": 120,
     }
 
 

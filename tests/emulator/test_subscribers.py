@@ -20,8 +20,8 @@ from tests.emulator.api import Api
 
 
 @contextmanager
-def raw(api: Api, **kwargs: Any) -> Iterator[ClientConnection]:
-    address = f"ws{api.emulator.url.removeprefix('http')}/_emulator/subscribe"
+def raw(api: Api, path: str = "subscribe", **kwargs: Any) -> Iterator[ClientConnection]:
+    address = f"ws{api.emulator.url.removeprefix('http')}/_emulator/{path}"
     with connect(address, proxy=None, compression=None, max_size=None, **kwargs) as connection:
         yield connection
 
@@ -96,6 +96,79 @@ def test_second_message_is_an_error_and_ends_the_subscription(
         connection.send("again")
         assert json.loads(connection.recv(timeout=5))["code"] == "UNEXPECTED_MESSAGE"
         assert end(connection).code == 1008
+    assert caplog.text == ""
+
+
+def say(connection: ClientConnection, id_: int, type_: str, **more: Any) -> None:
+    connection.send(json.dumps({"id": id_, "type": type_, **more}))
+
+
+def hear(connection: ClientConnection) -> dict[str, Any]:
+    message: dict[str, Any] = json.loads(connection.recv(timeout=5))
+    return message
+
+
+def test_page_has_all_its_subscriptions_on_one_connection(api: Api, channel: str) -> None:
+    with raw(api, "subscriptions") as connection:
+        say(connection, 1, "subscribe", subscription={"channel": channel})
+        assert hear(connection) == {"id": 1, "type": "subscribed"}
+        say(connection, 2, "subscribe", subscription={"channel": channel, "isGlobal": True})
+        assert hear(connection) == {"id": 2, "type": "subscribed"}
+        say(connection, 3, "subscribe", subscription={"channel": channel, "options": {"token": "x"}})
+        refused = hear(connection)
+        assert (refused["id"], refused["type"], refused["code"]) == (3, "error", "INVALID_TOKEN")
+        say(connection, 4, "subscribe", subscription={"channel": 1})
+        assert hear(connection)["code"] == "INVALID_SUBSCRIPTION"
+
+        result = api.publish(channel, "moved").json()
+        assert hear(connection) == {"id": 1, "type": "event", "channel": channel, "payload": "moved", **result}
+        say(connection, 1, "unsubscribe")
+        assert hear(connection) == {"id": 1, "type": "unsubscribed"}
+        assert api.publish(channel, "too late").json()["eventId"] is None
+        # A number that is not in use.
+        say(connection, 9, "unsubscribe")
+        assert hear(connection) == {"id": 9, "type": "unsubscribed"}
+        # Used again.
+        say(connection, 2, "subscribe", subscription={"channel": channel})
+        assert hear(connection) == {"id": 2, "type": "subscribed"}
+        assert api.publish(channel, "again").json()["eventId"] is not None
+        assert hear(connection)["payload"] == "again"
+
+
+@pytest.mark.parametrize(
+    "message",
+    ["", "[]", b"{}", '{"type": "subscribe"}', '{"id": 0, "type": "unsubscribe"}', '{"id": 1, "type": "publish"}'],
+)
+def test_malformed_message_of_a_page_ends_its_connection(
+    api: Api, caplog: pytest.LogCaptureFixture, channel: str, message: str | bytes
+) -> None:
+    with caplog.at_level(logging.WARNING), raw(api, "subscriptions") as connection:
+        say(connection, 1, "subscribe", subscription={"channel": channel})
+        hear(connection)
+        connection.send(message)
+        assert end(connection).code == 1008
+    assert api.publish(channel).json()["eventId"] is None
+    assert caplog.text == ""
+
+
+def test_reset_ends_the_subscriptions_of_a_page_and_not_its_connection(own: Api, channel: str) -> None:
+    with raw(own, "subscriptions") as connection:
+        say(connection, 1, "subscribe", subscription={"channel": channel})
+        assert hear(connection)["type"] == "subscribed"
+        own.emulator.reset()
+        closed = hear(connection)
+        assert (closed["id"], closed["type"], closed["code"]) == (1, "closed", 1001)
+        say(connection, 1, "subscribe", subscription={"channel": channel})
+        assert hear(connection)["type"] == "subscribed"
+
+
+def test_vanished_page_leaves_nothing_behind(own: Api, channel: str, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        with raw(own, "subscriptions") as connection:
+            say(connection, 1, "subscribe", subscription={"channel": channel})
+            hear(connection)
+            connection.socket.shutdown(2)
+        own.emulator.stop()
     assert caplog.text == ""
 
 

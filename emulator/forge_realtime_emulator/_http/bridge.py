@@ -5,7 +5,10 @@
 * `GET /_emulator/context?invocation=…`: the context of a page, as `view.getContext()` returns it
 * `POST /_emulator/invoke`: call the service as the platform does for `invokeService()`: `{"path": "/jobs", "method":
   "POST", "headers": {}, "body": …, "invocation": "…"}`. The response is `{"success": true, "payload": {"status",
-  "headers", "body"}}` or `{"success": false, "error": {"code", "message"}}`
+  "headers", "body"}}`, or for a status from 400 on `{"success": false, "error": {"status", "headers", "error"}}`. If
+  `invokeService()` rejects, it is an error status with `{"code", "message"}`
+* `POST /_emulator/mocked`: get the response of a mock route: `{"method": "GET", "path": "/jira/rest/api/3/myself"}`.
+  The response is `{"status", "json"}`, without `json` if there is no body
 
 `error` is an object because `@forge/bridge` spreads it into what `invokeService()` returns. Atlassian's sample passes
 `JSON.stringify(…)` as the body and no content type, so a string travels as it is, and JSON is the default content type.
@@ -19,9 +22,10 @@ import json
 import secrets
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
+from http import HTTPStatus
 from importlib.resources import files
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import httpx
 from starlette.requests import ClientDisconnect, Request
@@ -29,15 +33,21 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from .._platform.contexts import Context
+from .._platform.errors import RefusedError
 from .._platform.records import RecordedInvoke
 from .._platform.schema import Schema
 from .._platform.sidecar import Sidecar
 from .._platform.strict_json import parse
 from .json import JSONResponse, invalid, read_json
 from .log import log, printable
+from .mocks import mocked
 
 _TIMEOUT = 30.0
 """Seconds for the whole response of the service. Atlassian's limit is unknown."""
+
+_REQUEST_LIMIT = 500_000
+_RESPONSE_LIMIT = 5_000_000
+"""Bytes of a body. Documented: 500 KB and 5 MB."""
 
 _HOP_BY_HOP = {
     "connection",
@@ -78,6 +88,31 @@ _INVOKE = Schema(
     }
 )
 
+_MOCKED = Schema(
+    {
+        "type": "object",
+        "required": ["method", "path"],
+        "additionalProperties": False,
+        "properties": {"method": {"type": "string"}, "path": {"type": "string", "pattern": "^/"}},
+    }
+)
+
+
+class _ServiceError(Exception):
+    """The page gets no response of the service.
+
+    Attributes:
+        status: The status that `invokeService()` resolves with, or `None` if it rejects.
+        code: A short code.
+        message: What happened and what to do.
+    """
+
+    def __init__(self, status: int | None, code: str, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.message = message
+
 
 class Bridge:
     """The front end's endpoints of one sidecar.
@@ -99,14 +134,24 @@ class Bridge:
     def routes(self) -> list[BaseRoute]:
         """Return the routes."""
         return [
-            *(Route(f"/{name}", _served(name)) for name in ("bridge.js", "streams.js", "streams.d.ts")),
+            Route("/bridge.js", _served("bridge.js", "view.js", "uikit.js")),
+            Route("/streams.js", _served("streams.js")),
+            Route("/streams.d.ts", _served("streams.d.ts")),
             Route("/_emulator/context", self._context),
             Route("/_emulator/invoke", self._invoke, methods=["POST"]),
+            Route("/_emulator/mocked", self._mocked, methods=["POST"]),
         ]
 
     async def _context(self, request: Request) -> Response:
         context = self._sidecar.page(request.query_params.get("invocation"))
         return JSONResponse(_page_context(context), headers={"Cache-Control": "no-store"})
+
+    async def _mocked(self, request: Request) -> Response:
+        call = await read_json(request)
+        if problem := _MOCKED.problem(call):
+            raise invalid(problem)
+        response = mocked(self._sidecar, call["method"].upper(), unquote(call["path"].partition("?")[0]))
+        return JSONResponse({"status": response.status, **({"json": response.body} if response.has_body else {})})
 
     async def _invoke(self, request: Request) -> Response:
         call = await read_json(request)
@@ -121,34 +166,59 @@ class Bridge:
             await asyncio.wait({calling, disconnected}, return_when=asyncio.FIRST_COMPLETED)
             if not calling.done():
                 raise ClientDisconnect
-            result = calling.result()
+            result, failure = calling.result(), None
+        except _ServiceError as error:
+            result, failure = {}, error
         finally:
             calling.cancel()
             disconnected.cancel()
-        error = result.get("error", {})
         invoke = RecordedInvoke(
             method=call["method"],
             path=call["path"].partition("?")[0],
             invocation=id_,
-            status=result.get("payload", {}).get("status"),
-            code=error.get("code"),
-            message=error.get("message"),
+            status=result.get("status"),
+            code=None if failure is None else failure.code,
+            message=None if failure is None else failure.message,
             at=self._sidecar.clock.now(),
         )
         self._sidecar.record_invoke(invoke)
         log.info("%-20s %s  %s %s", "invoke", invoke.status or invoke.code, invoke.method, printable(invoke.path))
-        return JSONResponse(result)
+        if failure is not None:
+            log.warning("%s", failure.message)
+            if failure.status is None:
+                raise RefusedError(HTTPStatus.BAD_GATEWAY, failure.code, failure.message)
+            result = {"status": failure.status, "headers": {}, "error": f"{failure.code}: {failure.message}"}
+        if "error" in result:
+            return JSONResponse({"success": False, "error": result})
+        return JSONResponse({"success": True, "payload": result})
 
     async def _call_service(self, call: Mapping[str, Any], invocation: str | None) -> dict[str, Any]:
         if self._service is None or invocation is None:
-            return _failure(
+            raise _ServiceError(
+                503,
                 "NO_SERVICE",
                 "The emulator does not know where the app's service is. Start it with emulate --service"
                 " http://localhost:8080 or Emulator(service=...).",
             )
+        settings = self._sidecar.settings
+        if self._sidecar.cold_start.refuses(self._sidecar.clock.now(), settings):
+            raise _ServiceError(
+                503,
+                "SERVICE_STARTING",
+                f"The container was scaled to zero after {settings.cold_start_after} s without traffic and starts for"
+                f" {settings.cold_start_duration} s, as the emulator was told (cold_start_after). Retry later.",
+            )
         content = None
         if call.get("body") is not None:
-            content = call["body"] if isinstance(call["body"], str) else json.dumps(call["body"])
+            body = call["body"] if isinstance(call["body"], str) else json.dumps(call["body"])
+            content = body.encode("utf-8", "replace")
+            if len(content) > _REQUEST_LIMIT:
+                raise _ServiceError(
+                    None,
+                    "REQUEST_TOO_LARGE",
+                    f"The body of the request has {len(content)} bytes; invokeService takes up to {_REQUEST_LIMIT}."
+                    " Send less.",
+                )
         headers = _request_headers(call.get("headers", {}), has_content=content is not None)
         headers |= _invocation_headers(invocation)
         try:
@@ -156,34 +226,38 @@ class Bridge:
             async with (
                 asyncio.timeout(_TIMEOUT),
                 httpx.AsyncClient(trust_env=False, timeout=None, verify=self._verify) as client,  # noqa: S113 - see above
-            ):
-                response = await client.request(
+                client.stream(
                     call["method"], self._service + call["path"], headers=headers, content=content
-                )
+                ) as response,
+            ):
+                return await _result(response)
         except TimeoutError:
-            return _failure(
+            raise _ServiceError(
+                504,
                 "SERVICE_TIMED_OUT",
                 f"The service at {self._service} did not respond within {_TIMEOUT:g} s. Respond first and work in the"
                 " background, or see what holds it up.",
-            )
+            ) from None
         except httpx.ConnectError:
-            return _failure(
+            raise _ServiceError(
+                503,
                 "SERVICE_UNREACHABLE",
                 f"No service can be reached at {self._service}. Start it there, or start the emulator with its"
                 " address.",
-            )
+            ) from None
         except (httpx.HTTPError, httpx.InvalidURL, UnicodeEncodeError) as error:
-            return _failure(
+            raise _ServiceError(
+                502,
                 "SERVICE_FAILED",
                 f"The call of the service at {self._service} failed: {type(error).__name__}. See the service's log, and"
                 " the path and headers that were given to invokeService.",
-            )
-        return {"success": True, "payload": _payload(response)}
+            ) from None
 
 
-def _served(name: str) -> Callable[[Request], Awaitable[Response]]:
+def _served(*names: str) -> Callable[[Request], Awaitable[Response]]:
     async def serve(_: Request) -> Response:
-        content = files("forge_realtime_emulator").joinpath("static", name).read_bytes()
+        static = files("forge_realtime_emulator").joinpath("static")
+        content = b"\n".join(static.joinpath(name).read_bytes() for name in names)
         return Response(content, media_type="text/javascript", headers={"Cache-Control": "no-cache"})
 
     return serve
@@ -240,26 +314,45 @@ def _request_headers(headers: Mapping[str, str], *, has_content: bool) -> dict[s
     return {"content-type": "application/json", **sent} if has_content else sent
 
 
-def _payload(response: httpx.Response) -> dict[str, Any]:
+async def _result(response: httpx.Response) -> dict[str, Any]:
+    """Read the service's response by the documented rules of `invokeService()`."""
+    content = bytearray()
+    async for chunk in response.aiter_bytes():
+        content += chunk
+        if len(content) > _RESPONSE_LIMIT:
+            raise _ServiceError(
+                None,
+                "RESPONSE_TOO_LARGE",
+                f"The service's response has more than {_RESPONSE_LIMIT} bytes, which is what invokeService takes."
+                " Respond with less, for example page by page.",
+            )
     headers: dict[str, list[str]] = {}
     for name, value in _end_to_end([(name.lower(), value) for name, value in response.headers.multi_items()]):
         # The body is decoded already.
         if name not in ("content-length", "content-encoding"):
             headers.setdefault(name, []).append(value)
-    payload: dict[str, Any] = {"status": response.status_code, "headers": headers}
-    if response.content:
-        payload["body"] = _body(response)
-    return payload
-
-
-def _body(response: httpx.Response) -> Any:
+    result = {"status": response.status_code, "headers": headers}
+    text = content.decode("utf-8", "replace")
+    if response.status_code >= HTTPStatus.BAD_REQUEST:
+        return {**result, "error": text}
     media_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type == "application/json" or media_type.endswith("+json"):
-        try:
-            return parse(response.text)
-        except (ValueError, RecursionError):
-            pass
-    return response.text
+    if media_type != "application/json":
+        raise _ServiceError(
+            None,
+            "RESPONSE_NOT_JSON",
+            f"The service responded with {response.status_code} and"
+            f" {f'the content type {printable(media_type)}' if media_type else 'no content type'}. invokeService takes"
+            " JSON only: send Content-Type: application/json.",
+        )
+    try:
+        return {**result, "body": parse(text)}
+    except (ValueError, RecursionError):
+        raise _ServiceError(
+            None,
+            "RESPONSE_NOT_JSON",
+            f"The service responded with {response.status_code} and a body that is not the JSON that its content type"
+            " promises. Send valid JSON; for an empty body, null.",
+        ) from None
 
 
 def _end_to_end(headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
@@ -268,8 +361,3 @@ def _end_to_end(headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
         if name == "connection":
             dropped |= {option.strip().lower() for option in value.split(",")}
     return [(name, value) for name, value in headers if name not in dropped]
-
-
-def _failure(code: str, message: str) -> dict[str, Any]:
-    log.warning("%s", message)
-    return {"success": False, "error": {"code": code, "message": message}}

@@ -5,6 +5,8 @@
   `invoke` (a page's call of the service). At `start`, which comes again after a reset, forget everything read before;
   the last 100 records of each kind follow, oldest first
 * `POST /_emulator/faults`: add a fault; `DELETE`: drop the pending faults
+* `POST /_emulator/mocks`: add a mock route: `{"method": "GET", "path": "/jira/rest/api/3/issue/{key}", "status": 200,
+  "json": {…}}`
 * `POST /_emulator/contexts`: register contexts
 * `POST /_emulator/clock`: `{"advance": 3600}`, in seconds
 * `POST /_emulator/limit`: `{"limit": 50}`, or `null` for no limit
@@ -54,6 +56,7 @@ class Control:
             Route("/_emulator/feed", self._feed),
             Route("/_emulator/faults", self._changing(self._sidecar.faults.add), methods=["POST"]),
             Route("/_emulator/faults", self._clear_faults, methods=["DELETE"]),
+            Route("/_emulator/mocks", self._changing(self._sidecar.mocks.add), methods=["POST"]),
             Route("/_emulator/contexts", self._changing(self._register), methods=["POST"]),
             Route("/_emulator/clock", self._changing(self._advance), methods=["POST"]),
             Route("/_emulator/limit", self._changing(self._limit), methods=["POST"]),

@@ -17,6 +17,7 @@ SHARED = {
     "/streams.js": "GET",
     "/_emulator/context": "GET",
     "/_emulator/invoke": "POST",
+    "/_emulator/mocked": "POST",
     "/_emulator/publish": "POST",
 }
 """Paths, with their methods, that pages of an allowed origin may request: what bridge.js needs, and streams.js.

@@ -33,8 +33,9 @@ from .console import console_route
 from .control import Control
 from .json import JSONResponse, invalid, parse_json, read_body
 from .log import log, log_event, log_refusal, printable
+from .mocks import mock_response
 from .origin import RefuseOrigins, parse_origin
-from .subscribers import serve_subscriber, stream_subscriber
+from .subscribers import serve_page, serve_subscriber, stream_subscriber
 
 _FAILED: Mapping[str, Mapping[str, None]] = {
     "publish": {"eventId": None, "eventTimestamp": None},
@@ -129,7 +130,14 @@ def _subscription_routes(sidecar: Sidecar) -> list[BaseRoute]:
     async def subscribe(websocket: WebSocket) -> None:
         await serve_subscriber(websocket, sidecar)
 
-    return [Route("/_emulator/subscribe", stream), WebSocketRoute("/_emulator/subscribe", subscribe)]
+    async def page(websocket: WebSocket) -> None:
+        await serve_page(websocket, sidecar)
+
+    return [
+        Route("/_emulator/subscribe", stream),
+        WebSocketRoute("/_emulator/subscribe", subscribe),
+        WebSocketRoute("/_emulator/subscriptions", page),
+    ]
 
 
 async def _on_refused(request: Request, error: Exception) -> Response:
@@ -149,6 +157,8 @@ def _not_found_handler(
         assert isinstance(error, HTTPException)
         if request.url.path.startswith("/_emulator/"):
             message = f"The emulator has no such endpoint. It has {', '.join(_endpoints(routes))}."
+        elif response := mock_response(sidecar, request.method, request.scope["path"]):
+            return response
         else:
             operations = sidecar.document.operations.values()
             known = ", ".join(f"{operation.method} {operation.path}" for operation in operations)

@@ -1,6 +1,7 @@
-"""Endpoints for subscribers at `/_emulator/subscribe`: a WebSocket, and Server-Sent Events.
+"""Endpoints for subscribers: a WebSocket and Server-Sent Events at `/_emulator/subscribe`, and a WebSocket for pages.
 
-The WebSocket carries JSON in text frames, one subscription per connection, with the names of the front end's bridge:
+The WebSocket for programs carries JSON in text frames, one subscription per connection, with the names of the front
+end's bridge:
 
 1. The subscriber sends one message and nothing after it: `{"channel": "board-42", "isGlobal": false, "invocation":
    "invocation-123", "options": {"token": "…", "contextOverrides": ["issue"], "replaySeconds": 60}}`.
@@ -11,21 +12,28 @@ The WebSocket carries JSON in text frames, one subscription per connection, with
    `{"type": "event", "channel": "board-42", "payload": "…", "eventId": "…", "eventTimestamp": "1789000000000"}`,
    in the order of publishing. `payload` is the string exactly as published.
 
-On an error, the emulator sends `{"type": "error", "code": "…", "message": "…"}` and closes the connection with code
-1008. Other close codes: 1001 the emulator stopped or was reset, 1007 a frame was not UTF-8, 1009 a frame was over
-1 MiB, 1013 the subscriber read too slowly and 1,024 events or 32 MiB were waiting. A closed subscriber that still does
-not read is cut off after 60 s. A token is checked when subscribing. Whether a subscription ends when its token expires
-is unknown; here it goes on.
+On an error, the emulator sends `{"type": "error", "code": "…", "message": "…"}`, with an explanation of the platform's
+messages in `detail`, and closes the connection with code 1008. Other close codes: 1001 the emulator stopped or was
+reset, 1007 a frame was not UTF-8, 1009 a frame was over 1 MiB, 1013 the subscriber read too slowly and 1,024 events or
+32 MiB were waiting. A closed subscriber that still does not read is cut off after 60 s. A token is checked when
+subscribing. Whether a subscription ends when its token expires is unknown; here it goes on.
 
 Server-Sent Events: `GET /_emulator/subscribe?channel=board-42&isGlobal=true&invocation=…&token=…
 &contextOverrides=issue,project&replaySeconds=60`. Each message is the data of one event. When the emulator ends the
 stream, the last message is `{"type": "closed", "code": 1013, "reason": "…"}`. A refused subscription is a response with
 an error status and `{"code", "message"}`.
+
+The WebSocket at `/_emulator/subscriptions` carries all subscriptions of a page, because browsers limit the connections
+to one host. Only `bridge.js` uses it. The page chooses a number for each subscription, which is in every message:
+`{"id": 1, "type": "subscribe", "subscription": {"channel": …}}` and `{"id": 1, "type": "unsubscribe"}`. The emulator
+sends the messages above with that `id`, `{"id": 1, "type": "unsubscribed"}`, and `{"id": 1, "type": "closed", "code",
+"reason"}` for one that it ends.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -35,7 +43,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import Message
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from .._platform.channels import Subscriber
+from .._platform.channels import Address, Subscriber
 from .._platform.errors import RefusedError
 from .._platform.schema import Schema
 from .._platform.sidecar import Sidecar
@@ -69,6 +77,19 @@ _SUBSCRIPTION = Schema(
     }
 )
 
+_PAGE_MESSAGE = Schema(
+    {
+        "type": "object",
+        "required": ["id", "type"],
+        "additionalProperties": False,
+        "properties": {
+            "id": {"type": "integer", "minimum": 1},
+            "type": {"type": "string", "enum": ["subscribe", "unsubscribe"]},
+            "subscription": {},
+        },
+    }
+)
+
 
 async def serve_subscriber(websocket: WebSocket, sidecar: Sidecar) -> None:
     """Serve one connection from its first message to its end."""
@@ -78,15 +99,90 @@ async def serve_subscriber(websocket: WebSocket, sidecar: Sidecar) -> None:
         if first["type"] == "websocket.disconnect":
             return
         try:
-            address, since = sidecar.subscription(_read(first))
+            address, since = sidecar.subscription(_checked(_parse(first)))
             with sidecar.channels.subscriber(address, since, lambda: abort(websocket.scope)) as subscriber:
                 await _deliver(websocket, subscriber)
         except RefusedError as refusal:
             log_refusal("subscribe", "refused", refusal)
-            await websocket.send_json({"type": "error", "code": refusal.code, "message": refusal.message})
+            await websocket.send_json(_error(refusal))
             await websocket.close(_POLICY_VIOLATION, refusal.code)
     except WebSocketDisconnect:
         pass
+
+
+async def serve_page(websocket: WebSocket, sidecar: Sidecar) -> None:
+    """Serve all subscriptions of one page over one connection."""
+    await websocket.accept()
+    page = _Page(websocket, sidecar)
+    try:
+        await page.serve()
+    except RefusedError as refusal:
+        log_refusal("subscribe", "refused", refusal)
+        await websocket.close(_POLICY_VIOLATION, refusal.code)
+    except WebSocketDisconnect:
+        pass
+    finally:
+        await page.end()
+
+
+class _Page:
+    def __init__(self, websocket: WebSocket, sidecar: Sidecar) -> None:
+        self._websocket = websocket
+        self._sidecar = sidecar
+        self._deliveries: dict[int, asyncio.Task[None]] = {}
+        # uvicorn may wait within a send.
+        self._sending = asyncio.Lock()
+
+    async def serve(self) -> None:
+        """Serve the page until its connection ends.
+
+        Raises:
+            RefusedError: The page sent something else than a message of the protocol.
+        """
+        while (received := await self._websocket.receive())["type"] == "websocket.receive":
+            message = _parse(received)
+            if problem := _PAGE_MESSAGE.problem(message):
+                raise _invalid(problem)
+            await self._stop(message["id"])
+            if message["type"] == "unsubscribe":
+                await self._send(message["id"], {"type": "unsubscribed"})
+            else:
+                await self._subscribe(message["id"], message.get("subscription"))
+
+    async def end(self) -> None:
+        """End all subscriptions."""
+        for id_ in list(self._deliveries):
+            await self._stop(id_)
+
+    async def _subscribe(self, id_: int, subscription: Any) -> None:
+        try:
+            address, since = self._sidecar.subscription(_checked(subscription))
+        except RefusedError as refusal:
+            log_refusal("subscribe", "refused", refusal)
+            await self._send(id_, _error(refusal))
+        else:
+            self._deliveries[id_] = asyncio.create_task(self._deliver(id_, address, since))
+
+    async def _deliver(self, id_: int, address: Address, since: float | None) -> None:
+        channels = self._sidecar.channels
+        # The connection may be closed already.
+        with contextlib.suppress(RuntimeError, WebSocketDisconnect):
+            with channels.subscriber(address, since, lambda: abort(self._websocket.scope)) as subscriber:
+                while isinstance(message := await subscriber.next(), str):
+                    await self._send(id_, message)
+            await self._send(id_, {"type": "closed", "code": message.code, "reason": message.reason})
+
+    async def _stop(self, id_: int) -> None:
+        delivery = self._deliveries.pop(id_, None)
+        if delivery is not None:
+            delivery.cancel()
+            await asyncio.gather(delivery, return_exceptions=True)
+
+    async def _send(self, id_: int, message: str | dict[str, Any]) -> None:
+        text = message if isinstance(message, str) else json.dumps(message)
+        async with self._sending:
+            # Each message is a JSON object with at least one field.
+            await self._websocket.send_text(f'{{"id": {id_}, {text[1:]}')
 
 
 async def stream_subscriber(request: Request, sidecar: Sidecar) -> Response:
@@ -136,15 +232,19 @@ def _read_query(request: Request) -> dict[str, Any]:
     return _checked({**subscription, "options": options, **query})
 
 
-def _read(message: Message) -> dict[str, Any]:
+def _parse(message: Message) -> Any:
     text = message.get("text")
     if text is None:
-        raise _invalid("the first message must be a text frame")
+        raise _invalid("a message must be a text frame")
     try:
-        subscription = parse(text)
+        return parse(text)
     except (ValueError, RecursionError) as error:
-        raise _invalid("the first message is not valid JSON") from error
-    return _checked(subscription)
+        raise _invalid("a message is not valid JSON") from error
+
+
+def _error(refusal: RefusedError) -> dict[str, Any]:
+    error = {"type": "error", "code": refusal.code, "message": refusal.message}
+    return error if refusal.detail is None else {**error, "detail": refusal.detail}
 
 
 def _checked(subscription: Any) -> dict[str, Any]:

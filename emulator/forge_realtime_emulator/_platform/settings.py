@@ -9,6 +9,9 @@ from typing import Self
 
 from .errors import EmulatorError
 
+_OPTIONAL = ("limit", "limit_retry_after", "invocation_lifetime", "cold_start_after")
+"""Settings of whole seconds, or of operations, that may be `None`."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
@@ -33,6 +36,10 @@ class Settings:
             "equivalent"; whether the two reach each other is unknown.
         errors_in_200: Whether an operation that failed, for example because of its token or the limit, gets the status
             200 instead of a 4xx. The body has `errors` either way. Unknown.
+        cold_start_after: Whole seconds without a call of the service after which the next call finds the container
+            scaled to zero. `None` means never. Documented: 15 minutes.
+        cold_start_duration: Whole seconds for which calls of the service get a 503 while the container starts.
+            Documented: "a few minutes".
 
     Raises:
         ValueError: A value is out of range. The message names the setting.
@@ -49,6 +56,8 @@ class Settings:
     overrides_in_order: bool = False
     empty_overrides_are_global: bool = False
     errors_in_200: bool = True
+    cold_start_after: int | None = None
+    cold_start_duration: int = 120
 
     @classmethod
     def from_file(cls, path: str | Path) -> Self:
@@ -65,9 +74,9 @@ class Settings:
             ) from error
 
     def __post_init__(self) -> None:
-        for name in ("limit", "limit_retry_after", "invocation_lifetime", "token_lifetime", "replay_retention"):
+        for name in (*_OPTIONAL, "token_lifetime", "replay_retention", "cold_start_duration"):
             value, least = getattr(self, name), 1 if name == "limit" else 0
-            optional = name in ("limit", "limit_retry_after", "invocation_lifetime")
+            optional = name in _OPTIONAL
             if (value is None and optional) or (type(value) is int and value >= least):
                 continue
             raise ValueError(f"{name} must be a whole number of at least {least}{' or None' if optional else ''}.")

@@ -15,12 +15,14 @@ from .authorization import Authorization
 from .bounded_log import BoundedLog
 from .channels import Address, Channels
 from .clock import Clock
+from .cold_start import ColdStart
 from .contexts import OVERRIDES, Context, Contexts, bare_installation
 from .document import Document
 from .errors import RefusedError, rate_limited
 from .faults import Faults
 from .feed import START, Feed
 from .limit import Limit
+from .mock_routes import MockRoutes
 from .records import RECORD_LIMIT, RecordedEvent, RecordedInvoke, RecordedRequest
 from .schema import Schema
 from .settings import Settings
@@ -85,6 +87,7 @@ class Sidecar:
         self.feed = Feed()
         self.channels = Channels(self.feed.changed)
         self.faults = Faults([*document.operations])
+        self.mocks = MockRoutes()
         self.requests: BoundedLog[RecordedRequest] = BoundedLog(RECORD_LIMIT)
         self.events: BoundedLog[RecordedEvent] = BoundedLog(RECORD_LIMIT)
         self.streams = Streams()
@@ -100,6 +103,7 @@ class Sidecar:
         self.contexts.register(self._registered)
         self._limit = Limit(1.0)
         self._app_limit = Limit(60.0)
+        self.cold_start = ColdStart()
         # When each invocation began, by the emulator's clock. Stays empty unless `invocation_lifetime` is set.
         self._began: dict[str, float] = {}
 
@@ -121,6 +125,7 @@ class Sidecar:
         self.channels.close("The emulator was reset.")
         self.faults.clear()
         self.faults.end_delays()
+        self.mocks.reset()
         self.requests.clear()
         self.events.clear()
         self.streams.clear()

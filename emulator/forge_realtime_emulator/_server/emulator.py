@@ -37,10 +37,13 @@ class Emulator:
         settings: Behaviour of the emulator; by default `Settings()`.
         service: Base URL of the app's service for `invokeService()` in a browser, such as `http://localhost:8080`.
         origins: Origins of the pages that may use `/bridge.js`, such as `["http://localhost:5173"]`.
+        mocks: Mock routes, such as `[{"method": "GET", "path": "/jira/rest/api/3/myself", "json": {}}]`. They survive
+            `reset()`.
 
     Raises:
         EmulatorError: The document cannot be used.
-        ValueError: The contexts have another form, the service is not a URL, or an origin is not an origin.
+        ValueError: The contexts or a mock route have another form, the service is not a URL, or an origin is not an
+            origin.
     """
 
     def __init__(
@@ -53,6 +56,7 @@ class Emulator:
         settings: Settings | None = None,
         service: str | None = None,
         origins: Iterable[str] = (),
+        mocks: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         self._host = host
         self._port = port
@@ -62,6 +66,7 @@ class Emulator:
             self._sidecar.sign_with(derive_key(host, port))
         if contexts is not None:
             self._sidecar.keep(contexts)
+        self._sidecar.mocks.keep([*mocks])
         self._server: UvicornThread | None = None
         # Held while the emulator starts, stops or changes, so that a change meets either the whole server or none.
         self._lock = threading.Lock()
@@ -207,6 +212,27 @@ class Emulator:
         given = {"invocations": invocations, "installations": installations, "default": default}
         registry = {name: value for name, value in given.items() if value is not None}
         self._in_loop(lambda: self._sidecar.contexts.register(registry))
+
+    def mock(self, method: str, path: str, *, status: int = 200, json: Any = None) -> None:
+        """Add a mock route, for what the emulator does not carry out. `reset()` forgets it.
+
+        It responds to the container at that path of the sidecar, such as `/jira/rest/api/3/issue/{key}` or
+        `/forge/storage/kvs/v1/get`, and to a page: to `requestJira`, `requestConfluence` and `requestBitbucket` at
+        `/jira…`, `/confluence…` and `/bitbucket…`, to `invoke` at `POST /invoke/<function key>`, to `invokeRemote` at
+        `/remote…` and to `requestRemote` at `/remote/<remote key>…`. Of several that match, the last one added
+        responds.
+
+        Args:
+            method: The HTTP method, in capitals.
+            path: The path without query; `{name}` matches one segment.
+            status: The HTTP status, 200 to 599.
+            json: The JSON body, or `None` for no body.
+
+        Raises:
+            ValueError: An argument is out of range, or the emulator carries out this path itself.
+        """
+        route = {"method": method, "path": path, "status": status, **({} if json is None else {"json": json})}
+        self._in_loop(lambda: self._sidecar.mocks.add(route))
 
     def advance(self, seconds: float) -> None:
         """Advance the emulator's clock: tokens expire, the rate limit's second passes, events become older.

@@ -19,6 +19,7 @@
   const LONGEST_WAIT = 2000; // milliseconds
   const REPLAY_MARGIN = 1; // seconds
   const SEEN_LIMIT = 10000; // number of events that the emulator replays at most
+  const NO_BODY = [204, 205, 304]; // statuses whose Response must have no body
 
   if (!document.currentScript?.src) {
     throw new Error('The emulator\'s bridge.js must be loaded by <script src="http://…/bridge.js">, not as a module.');
@@ -33,28 +34,27 @@
         ` forge-realtime emulate --origin ${location.origin}`,
     );
 
-  async function ask(path, init) {
-    let response;
-    let answer;
-    try {
-      response = await fetch(new URL(path, own), init);
-      answer = await response.json();
-    } catch {
-      throw unreachable();
-    }
-    return { ok: response.ok, answer };
-  }
-
-  function post(path, body) {
-    return ask(path, {
-      method: "POST",
-      headers: { "Content-Type": "application/json" },
-      body: JSON.stringify({ ...body, invocation }),
+  // XMLHttpRequest, because jsdom has no fetch.
+  function ask(path, body) {
+    return new Promise((resolve, reject) => {
+      const request = new XMLHttpRequest();
+      request.open(body === undefined ? "GET" : "POST", new URL(path, own).href);
+      request.onload = () => {
+        try {
+          resolve({ ok: request.status < 400, answer: JSON.parse(request.responseText) });
+        } catch {
+          reject(unreachable());
+        }
+      };
+      request.onerror = () => reject(unreachable());
+      if (body !== undefined) request.setRequestHeader("Content-Type", "application/json");
+      request.send(body === undefined ? null : JSON.stringify(body));
     });
   }
 
-  function refusal({ code, message }) {
-    return Object.assign(new Error(`${code}: ${message}`), { code });
+  // The message is exactly the platform's; `detail` is what the emulator adds to explain it.
+  function refusal({ code, message, errors, detail }) {
+    return Object.assign(new Error(errors?.[0]?.message ?? message), { code, detail });
   }
 
   function received(text) {
@@ -68,85 +68,139 @@
 
   const seconds = () => performance.now() / 1000;
 
-  function subscribeRealtimeChannel({ channelName, onEvent, options, isGlobal }) {
-    const seen = new Set();
-    let began = null;
-    let latest = null;
-    let failures = 0;
-    let subscribed = false;
-    let ended = false;
-    let socket;
-    let waiting;
+  const subscriptions = new Map();
+  let lastId = 0;
+  let socket;
+
+  // One WebSocket carries all subscriptions of the page: Chromium allows 255.
+  function connected() {
+    if (socket && socket.readyState <= WebSocket.OPEN) return socket;
+    const address = new URL("/_emulator/subscriptions", own);
+    address.protocol = own.protocol.replace("http", "ws");
+    const opened = (socket = new WebSocket(address.href));
+    const carried = () => [...subscriptions.values()].filter((subscription) => subscription.socket === opened);
+    opened.onopen = () => carried().forEach((subscription) => subscription.request());
+    opened.onmessage = ({ data }) => {
+      const message = JSON.parse(data);
+      subscriptions.get(message.id)?.receive(message);
+    };
+    opened.onclose = ({ code, reason }) => {
+      const error = code === 1006 ? unreachable() : new Error(`The subscription failed: ${code} ${reason}`);
+      carried().forEach((subscription) => subscription.lose(error));
+    };
+    return opened;
+  }
+
+  class Subscription {
+    id = (lastId += 1);
+    seen = new Set();
+    began = null;
+    latest = null;
+    failures = 0;
+    subscribed = false;
+
+    constructor({ channelName, onEvent, options, isGlobal }, resolve, reject) {
+      Object.assign(this, { channelName, onEvent, options, isGlobal, resolve, reject });
+      subscriptions.set(this.id, this);
+      this.start();
+    }
+
+    start() {
+      this.waiting = undefined;
+      this.socket = connected();
+      if (this.socket.readyState === WebSocket.OPEN) this.request();
+    }
+
+    request() {
+      this.began ??= seconds();
+      const options = { ...this.options, replaySeconds: this.replaySeconds() };
+      const subscription = { channel: this.channelName, isGlobal: this.isGlobal, invocation, options };
+      this.send({ type: "subscribe", subscription });
+    }
+
+    send(message) {
+      this.socket.send(JSON.stringify({ id: this.id, ...message }));
+    }
 
     // Asks for the missed events, and for none from before the subscription. The margin covers the time in transit;
     // duplicates that it causes are dropped.
-    function replaySeconds() {
-      if (!subscribed) return options?.replaySeconds;
-      const sinceBegin = seconds() - began + (options?.replaySeconds ?? 0);
-      return latest === null ? sinceBegin : Math.min(sinceBegin, seconds() - latest + REPLAY_MARGIN);
+    replaySeconds() {
+      if (!this.subscribed) return this.options?.replaySeconds;
+      const sinceBegin = seconds() - this.began + (this.options?.replaySeconds ?? 0);
+      return this.latest === null ? sinceBegin : Math.min(sinceBegin, seconds() - this.latest + REPLAY_MARGIN);
     }
 
-    function deliver({ eventId, payload }) {
-      latest = seconds();
-      if (seen.has(eventId)) return;
-      seen.add(eventId);
-      if (seen.size > SEEN_LIMIT) seen.delete(seen.values().next().value);
-      onEvent(received(payload));
+    receive(message) {
+      if (message.type === "unsubscribed") this.unsubscribed();
+      if (this.ended) return;
+      if (message.type === "event") this.deliver(message);
+      if (message.type === "error") this.refuse(refusal(message));
+      if (message.type === "closed") this.retry();
+      if (message.type === "subscribed") {
+        this.failures = 0;
+        this.subscribed = true;
+        this.resolve({ unsubscribe: () => this.unsubscribe() });
+      }
     }
 
-    function connect(resolve, reject) {
-      const address = new URL("/_emulator/subscribe", own);
-      address.protocol = own.protocol.replace("http", "ws");
-      let refused;
-      socket = new WebSocket(address);
-      socket.onopen = () => {
-        began ??= seconds();
-        const asked = { ...options, replaySeconds: replaySeconds() };
-        socket.send(JSON.stringify({ channel: channelName, isGlobal, invocation, options: asked }));
-      };
-      socket.onmessage = ({ data }) => {
-        const message = JSON.parse(data);
-        if (ended) return;
-        if (message.type === "event") deliver(message);
-        if (message.type === "error") refused = refusal(message);
-        if (message.type === "subscribed") {
-          failures = 0;
-          subscribed = true;
-          resolve({ unsubscribe });
-        }
-      };
-      socket.onclose = ({ code, reason }) => {
-        if (ended) return;
-        if (!subscribed) {
-          reject(refused ?? (code === 1006 ? unreachable() : new Error(`The subscription failed: ${code} ${reason}`)));
-        } else if (refused && refused.code !== "RATE_LIMIT_EXCEEDED") {
-          ended = true;
-          console.error(`The subscription could not be renewed, and has ended. ${refused.message}`);
-        } else {
-          waiting = setTimeout(connect, Math.min(LONGEST_WAIT, FIRST_WAIT * 2 ** failures), resolve, reject);
-          failures += 1;
-        }
-      };
+    deliver({ eventId, payload }) {
+      this.latest = seconds();
+      if (this.seen.has(eventId)) return;
+      this.seen.add(eventId);
+      if (this.seen.size > SEEN_LIMIT) this.seen.delete(this.seen.values().next().value);
+      this.onEvent(received(payload));
     }
 
-    async function unsubscribe() {
-      ended = true;
-      clearTimeout(waiting);
-      if (socket.readyState === WebSocket.CLOSED) return;
-      await new Promise((resolve) => {
-        socket.addEventListener("close", resolve);
-        socket.close();
-      });
+    refuse(error) {
+      if (this.subscribed && error.code === "RATE_LIMIT_EXCEEDED") return this.retry();
+      subscriptions.delete(this.id);
+      if (error.detail) console.warn(error.detail);
+      if (!this.subscribed) return this.reject(error);
+      console.error(`The subscription could not be renewed, and has ended. ${error.message}`);
     }
 
-    return new Promise(connect);
+    lose(error) {
+      if (this.ended) return this.unsubscribed?.();
+      if (this.subscribed) return this.retry();
+      subscriptions.delete(this.id);
+      this.reject(error);
+    }
+
+    retry() {
+      if (this.waiting !== undefined) return;
+      this.waiting = setTimeout(() => this.start(), Math.min(LONGEST_WAIT, FIRST_WAIT * 2 ** this.failures));
+      this.failures += 1;
+    }
+
+    unsubscribe() {
+      this.ended ??= this.end();
+      return this.ended;
+    }
+
+    async end() {
+      clearTimeout(this.waiting);
+      if (subscriptions.has(this.id) && this.waiting === undefined && this.socket.readyState === WebSocket.OPEN) {
+        const answered = new Promise((resolve) => (this.unsubscribed = resolve));
+        this.send({ type: "unsubscribe" });
+        await answered;
+      }
+      subscriptions.delete(this.id);
+      if (subscriptions.size === 0) socket.close();
+    }
+  }
+
+  function subscribeRealtimeChannel(described) {
+    return new Promise((resolve, reject) => new Subscription(described, resolve, reject));
   }
 
   async function publishRealtimeChannel({ channelName, eventPayload, options, isGlobal }) {
     const payload = typeof eventPayload === "string" ? eventPayload : JSON.stringify(eventPayload);
-    const { ok, answer } = await post("/_emulator/publish", { channel: channelName, payload, options, isGlobal });
+    const publication = { channel: channelName, payload, options, isGlobal, invocation };
+    const { ok, answer } = await ask("/_emulator/publish", publication);
     if (ok) return answer;
-    return { eventId: null, eventTimestamp: null, errors: [refusal(answer).message] };
+    const { message, detail } = refusal(answer);
+    if (detail) console.warn(detail);
+    return { eventId: null, eventTimestamp: null, errors: [{ message }] };
   }
 
   async function getContext() {
@@ -156,25 +210,70 @@
     return answer;
   }
 
-  async function invoke({ invokeType, ...call }) {
-    if (invokeType !== "ui-container-fetch") {
-      throw new Error("The emulator's bridge has invokeService, and neither invoke nor invokeRemote.");
-    }
-    const { ok, answer } = await post("/_emulator/invoke", call);
-    const result = ok ? answer : { success: false, error: answer };
-    if (!result.success) console.error(`invokeService failed. ${refusal(result.error).message}`);
-    return result;
+  async function invokeService(call) {
+    const { ok, answer } = await ask("/_emulator/invoke", { ...call, invocation });
+    if (!ok) throw refusal(answer);
+    return answer;
   }
 
-  const commands = { subscribeRealtimeChannel, publishRealtimeChannel, getContext, invoke };
+  // Gets the answer of a mock route: {status, json}, without `json` if it has no body.
+  async function mocked(method, path) {
+    const { ok, answer } = await ask("/_emulator/mocked", { method, path });
+    if (!ok) throw refusal(answer);
+    if (answer.status === 501) console.error(answer.json?.message);
+    return answer;
+  }
+
+  async function invokeRemote({ path, method }) {
+    const { status, json } = await mocked(method, `/remote${path}`);
+    const headers = { "content-type": ["application/json"] };
+    if (status < 400) return { success: true, payload: { status, headers, body: json } };
+    return { success: false, error: { status, headers, error: JSON.stringify(json) } };
+  }
+
+  async function invokeFunction({ functionKey, metadata }) {
+    const { status, json } = await mocked("POST", `/invoke/${functionKey}`);
+    if (status >= 400) throw new Error(json?.message ?? `The mock route of ${functionKey} says ${status}.`);
+    return metadata === undefined ? json : { body: json, metadata: {} };
+  }
+
+  function invoke({ invokeType, ...call }) {
+    if (invokeType === "ui-container-fetch") return invokeService(call);
+    return invokeType === "ui-remote-fetch" ? invokeRemote(call) : invokeFunction(call);
+  }
+
+  async function fetched(path, { method = "GET" } = {}) {
+    const { status, json } = await mocked(method, path);
+    const body = json === undefined || NO_BODY.includes(status) ? "" : JSON.stringify(json);
+    return { status, statusText: "", headers: { "content-type": "application/json" }, body, isAttachment: false };
+  }
+
+  const slashed = (path = "") => (path.startsWith("/") ? path : `/${path}`);
+  const fetchProduct = ({ product, restPath, fetchRequestInit }) =>
+    fetched(`/${product}${slashed(restPath)}`, fetchRequestInit);
+  const fetchRemote = ({ remoteKey, fetchRequestInit }) =>
+    fetched(`/remote/${remoteKey}${slashed(fetchRequestInit?.path)}`, fetchRequestInit);
+
+  const commands = {
+    subscribeRealtimeChannel,
+    publishRealtimeChannel,
+    getContext,
+    invoke,
+    fetchProduct,
+    fetchRemote,
+  };
+  const refused = new Set();
 
   async function callBridge(command, payload) {
-    if (!Object.hasOwn(commands, command)) {
-      const known = Object.keys(commands).join(", ");
-      throw new Error(`The emulator's bridge does not have the command ${command}. It has ${known}.`);
-    }
-    return commands[command](payload);
+    if (Object.hasOwn(commands, command)) return commands[command](payload);
+    const error = new Error(
+      `The emulator's bridge does not have the command ${command}: what it does on the platform is missing here.` +
+        ` To go on without it, set __bridge.commands.${command} to a function after bridge.js has been loaded.`,
+    );
+    if (!refused.has(command)) console.error(error.message);
+    refused.add(command);
+    throw error;
   }
 
-  globalThis.__bridge = { callBridge };
+  globalThis.__bridge = { callBridge, commands };
 })();

@@ -47,7 +47,7 @@ async function ask() {
     headers: { "Content-Type": "application/json" },
     body: JSON.stringify({ id, text: question.value }),
   });
-  if (reply.status !== 202) throw new Error(reply.message ?? `The service answered ${reply.status}.`);
+  if (reply.status !== 202) throw new Error(reply.error || `The service answered ${reply.status}.`);
 }
 
 const failed = (error) => show("failed", error.message);

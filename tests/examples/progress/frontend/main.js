@@ -33,7 +33,7 @@ async function makeReport() {
       headers: { "Content-Type": "application/json" },
       body: JSON.stringify({ id }),
     });
-    if (answer.status !== 202) throw new Error(answer.message ?? `The service answered ${answer.status}.`);
+    if (answer.status !== 202) throw new Error(answer.error || `The service answered ${answer.status}.`);
     if ((await finished) !== "done") throw new Error("The report could not be made. Try again.");
     show("done", "The report is ready.", 1);
   } catch (error) {
