@@ -32,8 +32,8 @@ _STRINGS_AND_BRACKETS: Final = re.compile(r"""("(?:[^"\\]|\\.)*"|[\[\]{}])""", r
 def check_token(token: str, channel: str) -> None:
     """Refuse a token that the platform would refuse, without a request and without verifying its signature.
 
-    Source: `validateToken` of the official JavaScript SDK (`@forge/realtime` 1.0.1), in its order. Tokens that it accepts
-    are accepted; where it throws, the code is `INVALID_TOKEN`.
+    Source: `validateToken` of the official JavaScript SDK (`@forge/realtime` 1.0.1), in its order. Tokens that it
+    accepts are accepted; where it throws, the code is `INVALID_TOKEN`.
 
     Args:
         token: Text of the token.
