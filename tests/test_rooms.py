@@ -25,7 +25,7 @@ ROOMS = {
     "_core": {"_api"},
     "_quota": {"_core"},
     "_transports": {"_core"},
-    "_client": {"_core", "_quota", "_transports"},
+    "_client": {"_core", "_transports"},
     "_streams": {"_core", "_quota", "_transports", "_client"},
     "_realtime": {"_api", "_core", "_quota", "_transports", "_client", "_streams"},
 }

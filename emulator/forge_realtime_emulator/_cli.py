@@ -7,6 +7,7 @@ packages only when it runs.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import ipaddress
 import json
 import logging
@@ -79,6 +80,12 @@ def _needs_the_extra(command: str) -> Iterator[None]:
     help="JSON file with the contexts of invocations and installations.",
 )
 @click.option(
+    "--config",
+    metavar="FILE",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Settings as forge-realtime probe found them.",
+)
+@click.option(
     "--mocks",
     metavar="FILE",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
@@ -87,10 +94,8 @@ def _needs_the_extra(command: str) -> Iterator[None]:
 @click.option("--strict", is_flag=True, help="Refuse invocations and installations that are not registered.")
 @click.option(
     "--limit",
-    default=50,
-    show_default=True,
     type=click.IntRange(0),
-    help="Operations per second and installation; 0 disables the limit.",
+    help="Operations per second and installation; 0 disables the limit.  [default: 50]",
 )
 def emulate(  # noqa: PLR0917 - click passes options by name
     host: str,
@@ -98,9 +103,10 @@ def emulate(  # noqa: PLR0917 - click passes options by name
     service: str | None,
     origins: tuple[str, ...],
     contexts: Path | None,
+    config: Path | None,
     mocks: Path | None,
     strict: bool,
-    limit: int,
+    limit: int | None,
 ) -> None:
     """Run a local stand-in for the egress sidecar until Ctrl-C.
 
@@ -123,7 +129,10 @@ def emulate(  # noqa: PLR0917 - click passes options by name
         _print_calls()
         _allow_open_files()
         registry = None if contexts is None else read_contexts(contexts)
-        settings = Settings(strict=strict, limit=limit or None)
+        settings = Settings() if config is None else Settings.from_file(config)
+        settings = dataclasses.replace(settings, strict=strict or settings.strict)
+        if limit is not None:
+            settings = dataclasses.replace(settings, limit=limit or None)
         routes = () if mocks is None else read_mock_routes(mocks)
         with Emulator(
             host, port, service=service, origins=origins, contexts=registry, settings=settings, mocks=routes
@@ -222,7 +231,10 @@ _url = click.option(
 )
 @click.option("--token-file", metavar="FILE", type=click.File("rb"), help="File with the token; - is standard input.")
 @click.option(
-    "--replay", metavar="SECONDS", type=click.IntRange(0, _DAY), help="Start with the events of the last SECONDS."
+    "--replay",
+    metavar="SECONDS",
+    type=click.IntRange(0, _DAY),
+    help="Start with the events of the last SECONDS that reached somebody.",
 )
 @click.option("--count", metavar="N", type=click.IntRange(1), help="End after N events.")
 @click.option(

@@ -26,7 +26,10 @@ _EMULATOR: pytest.StashKey[Emulator] = pytest.StashKey()
 
 @pytest.fixture(scope="session")
 def realtime_emulator_settings() -> Settings | None:
-    """Settings of the emulator. To set your own, define a session fixture with this name in conftest.py."""
+    """Settings of the emulator. To set your own, define a session fixture with this name in conftest.py.
+
+    `Settings.from_file("platform.json")` has those that `forge-realtime probe` found.
+    """
     return None
 
 

@@ -72,6 +72,7 @@ __all__ = [
     "current_invocation",
 ]
 
+# All other names are in _core.errors.
 _HOMES = {
     "_realtime.async_client": ("AsyncRealtimeClient",),
     "_core.authorization": ("Authorization",),
@@ -84,8 +85,6 @@ _HOMES = {
     "_streams.stream": ("Stream",),
     "_streams.async_stream": ("AsyncStream",),
 }
-"""Where the names are; those that are not here are errors, and what comes with them."""
-
 
 # Type checkers would take any name for one of this package.
 if not TYPE_CHECKING:

@@ -24,9 +24,6 @@ class InvocationMiddleware:
 
     It stays current during streamed responses and background tasks. A request without `x-forge-invocation-id` is
     handled with no current invocation.
-
-    Args:
-        app: The application.
     """
 
     def __init__(self, app: ASGIApp) -> None:

@@ -29,9 +29,8 @@ _LEVELS: Final = (
 class InvocationFilter(logging.Filter):
     """Filter that sets `forge_invocation` on each record and drops none.
 
-    The value is the raw log attributes of the current invocation, or `None`. Add the filter to a `QueueHandler`, whose
-    records are formatted later in another thread, or to a handler with your own format. Otherwise `JsonFormatter` does
-    not need it.
+    The value is the raw log attributes of the current invocation, or `None`. A `QueueHandler` needs the filter, since
+    another thread formats its records, and so does your own format. Otherwise `JsonFormatter` does not need it.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -46,13 +45,10 @@ class JsonFormatter(logging.Formatter):
     Properties of a line:
 
     * `ts`: time of the record, in whole milliseconds since the epoch.
-    * `level`: `TRACE`, `DEBUG`, `INFO`, `WARN`, `ERROR` or `FATAL`, as the platform documents. Python's `WARNING`
-      becomes `WARN`, and `CRITICAL` becomes `FATAL`.
+    * `level`: `TRACE`, `DEBUG`, `INFO`, `WARN`, `ERROR` or `FATAL` (Python's `CRITICAL`).
     * `msg`: the message.
-    * `forge_invocation`: raw value of `x-forge-invocation-log-attributes`, as set by `InvocationFilter` or from the
-      current invocation; omitted if there is none.
-    * `exception`: traceback, and stack if `stack_info=True`; omitted if there is neither. The platform does not
-      document this property.
+    * `forge_invocation`: raw `x-forge-invocation-log-attributes` of the invocation, if any.
+    * `exception`: traceback, and stack if `stack_info=True`. The platform does not document this property.
 
     It never raises. A message or traceback that cannot be formatted is marked "(cannot be formatted)".
     """
@@ -61,16 +57,17 @@ class JsonFormatter(logging.Formatter):
         """Format a record."""
         # makeLogRecord() can omit the level; INFO is the platform's default.
         level = record.levelno or logging.INFO
-        line: dict[str, str | int] = {
-            "ts": int(record.created * 1000),
+        line = {
             "level": next((name for too_high, name in _LEVELS if level < too_high), "FATAL"),
             "msg": _message(record),
+            "forge_invocation": _forge_invocation(record) or None,
+            "exception": self._exception(record) or None,
         }
-        if forge_invocation := _forge_invocation(record):
-            line["forge_invocation"] = forge_invocation
-        if exception := self._exception(record):
-            line["exception"] = exception
-        return json.dumps({name: _encodable(value) for name, value in line.items()})
+        # JSON can encode a lone surrogate, but strict readers reject the whole line.
+        texts = {
+            name: text.encode(errors="backslashreplace").decode() for name, text in line.items() if text is not None
+        }
+        return json.dumps({"ts": int(record.created * 1000), **texts})
 
     def _exception(self, record: logging.LogRecord) -> str:
         with suppress(Exception):
@@ -80,9 +77,8 @@ class JsonFormatter(logging.Formatter):
 
 
 def _forge_invocation(record: logging.LogRecord) -> str | None:
-    attributes = vars(record)
-    if "forge_invocation" in attributes:
-        value = attributes["forge_invocation"]
+    if "forge_invocation" in vars(record):
+        value = vars(record)["forge_invocation"]
         return value if isinstance(value, str) else None
     invocation = current_invocation()
     return invocation.log_attributes if invocation else None
@@ -93,8 +89,3 @@ def _message(record: logging.LogRecord) -> str:
         return record.getMessage()
     text = record.msg if isinstance(record.msg, str) else type(record.msg).__name__
     return f"{text} (cannot be formatted)"
-
-
-def _encodable(value: str | int) -> str | int:
-    # JSON can encode a lone surrogate, but strict readers reject the whole line.
-    return value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value

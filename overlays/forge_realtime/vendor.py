@@ -18,6 +18,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Final
@@ -36,26 +37,22 @@ _MOST_SHOWN: Final = 20
 
 
 class VendorError(Exception):
-    """The copy was edited or cannot be made. Nothing was changed; the message says what to do."""
+    """The copy was edited or cannot be made. Nothing was changed."""
 
 
 @frozen
 class _Manifest:
     release: str
     copied: date
-    files: Mapping[str, str]
-    """SHA-256 by path."""
+    sums: Mapping[str, str]
 
 
 def vendor(destination: Path, *, force: bool = False) -> str:
-    """Copy this package into a folder, or update the copy there. The copy is replaced as a whole or not at all.
+    """Copy this package into a folder, or update the copy there, as a whole or not at all. Return what was done.
 
     Args:
         destination: Folder to hold the copy, for example `app/_vendor`. It is created if need be.
         force: Whether to replace an edited copy.
-
-    Returns:
-        What was done.
 
     Raises:
         VendorError: The copy was edited, or something else is in its place.
@@ -67,8 +64,8 @@ def vendor(destination: Path, *, force: bool = False) -> str:
     contents = {name: path.read_bytes() for name, path in _files(_SOURCE)}
     if not contents:
         raise VendorError(f"{_SOURCE} is not a folder, so it cannot be copied. Install the wheel with pip.")
-    files = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
-    done = f"{copy}: {_RELEASE}, {len(files)} files."
+    sums = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+    done = f"{copy}: {_RELEASE}, {len(sums)} files."
     if (copy / MANIFEST).exists() or any(_files(copy)):
         former = _read_manifest(copy)
         edits = _find_edits(copy, former)
@@ -77,21 +74,18 @@ def vendor(destination: Path, *, force: bool = False) -> str:
                 f"{copy} was edited since it was copied:\n{_shown(edits)}\n"
                 "Save what you need elsewhere, then run this again with --force (make vendor FORCE=1) to discard it."
             )
-        if not edits and former.files == files:
+        if not edits and former.sums == sums:
             return f"{copy} is up to date: {_RELEASE}."
         discarded = f" Discarded:\n{_shown(edits)}" if edits else ""
         done = f"{done} It was {former.release}.{discarded}"
-    sums = "".join(f"{sha256}  {name}\n" for name, sha256 in files.items())
-    manifest = f"# {_RELEASE}\n# copied {datetime.now(UTC).date()}\n{sums}"
+    lines = "".join(f"{sha256}  {name}\n" for name, sha256 in sums.items())
+    manifest = f"# {_RELEASE}\n# copied {datetime.now(UTC).date()}\n{lines}"
     _replace(copy.resolve(), {**contents, MANIFEST: manifest.encode()})
     return done
 
 
 def check(destination: Path) -> str:
-    """Check that a copy is unchanged.
-
-    Args:
-        destination: Folder that holds the copy, as for `vendor`.
+    """Check that the copy in a folder is unchanged.
 
     Returns:
         What the copy was made from, its age, and how it compares with the installed package.
@@ -103,10 +97,17 @@ def check(destination: Path) -> str:
     manifest = _read_manifest(copy)
     days = (datetime.now(UTC).date() - manifest.copied).days
     age = f"copied {manifest.copied}, {days} {'day' if days == 1 else 'days'} ago"
-    about = f"It is {manifest.release}; {age}.\n{_compare(copy, manifest)}"
+    if copy.resolve() == _SOURCE:
+        comparison = "To compare it with the installed package, run the command of that one."
+    elif manifest.sums == _sums(_SOURCE):
+        comparison = "The installed package is the same."
+    else:
+        release = "same version and document" if manifest.release == _RELEASE else _RELEASE
+        comparison = f"The installed package differs: {release}."
+    about = f"It is {manifest.release}; {age}.\n{comparison}"
     if edits := _find_edits(copy, manifest):
         raise VendorError(f"{copy} was edited since it was copied:\n{_shown(edits)}\n{about}")
-    return f"{copy} is unchanged: {len(manifest.files)} files.\n{about}"
+    return f"{copy} is unchanged: {len(manifest.sums)} files.\n{about}"
 
 
 def _find_copy(destination: Path) -> Path:
@@ -126,17 +127,15 @@ def _read_manifest(copy: Path) -> _Manifest:
         match = _MANIFEST_FORM.fullmatch((copy / MANIFEST).read_text(encoding="utf-8"))
         if match is not None:
             release, copied, sums = match.groups()
-            files = {line[66:]: line[:64] for line in sums.removesuffix("\n").split("\n")}
-            return _Manifest(release, date.fromisoformat(copied), files)
+            by_name = {line[66:]: line[:64] for line in sums.removesuffix("\n").split("\n")}
+            return _Manifest(release, date.fromisoformat(copied), by_name)
     except FileNotFoundError:
+        problem = f"{copy} does not exist. Make it: python -m {__package__}.vendor {copy.parent}."
         if any(_files(copy)):
             problem = f"{copy} was not made by this command: it has no {MANIFEST}. Choose another folder."
-        else:
-            problem = f"{copy} does not exist. Make it: python -m {__package__}.vendor {copy.parent}."
         raise VendorError(problem) from None
     except ValueError:
-        # Not UTF-8, or not a date.
-        pass
+        pass  # Not UTF-8, or not a date.
     raise VendorError(
         f"{copy / MANIFEST} cannot be read. Restore it from version control, or remove {copy} and copy again."
     )
@@ -152,39 +151,27 @@ def _files(folder: Path) -> Iterator[tuple[str, Path]]:
 
 
 def _find_edits(copy: Path, manifest: _Manifest) -> list[str]:
-    found = _sums(copy)
-    both = manifest.files.keys() & found.keys()
+    found, expected = _sums(copy), manifest.sums
     return [
-        *(f"modified: {name}" for name in sorted(both) if found[name] != manifest.files[name]),
-        *(f"missing: {name}" for name in sorted(manifest.files.keys() - both)),
-        *(f"extra: {name}" for name in sorted(found.keys() - both)),
+        *(f"modified: {name}" for name in sorted(found.keys() & expected) if found[name] != expected[name]),
+        *(f"missing: {name}" for name in sorted(expected.keys() - found)),
+        *(f"extra: {name}" for name in sorted(found.keys() - expected)),
     ]
 
 
 def _sums(folder: Path) -> dict[str, str | None]:
-    return {name: _sha256(path) for name, path in _files(folder)}
-
-
-def _sha256(path: Path) -> str | None:
-    """Hash a file; `None` if it cannot be read, such as a broken link."""
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError:
-        return None
+    sums: dict[str, str | None] = {}
+    for name, path in _files(folder):
+        # For what cannot be read, such as a broken link.
+        sums[name] = None
+        with suppress(OSError):
+            sums[name] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return sums
 
 
 def _shown(edits: list[str]) -> str:
     more = [f"and {len(edits) - _MOST_SHOWN} more"] if len(edits) > _MOST_SHOWN else []
     return "\n".join(f"  {line}" for line in edits[:_MOST_SHOWN] + more)
-
-
-def _compare(copy: Path, manifest: _Manifest) -> str:
-    if copy.resolve() == _SOURCE:
-        return "To compare it with the installed package, run the command of that one."
-    if manifest.files == _sums(_SOURCE):
-        return "The installed package is the same."
-    release = "same version and document" if manifest.release == _RELEASE else _RELEASE
-    return f"The installed package differs: {release}."
 
 
 def _replace(copy: Path, contents: Mapping[str, bytes]) -> None:
@@ -206,24 +193,21 @@ def _replace(copy: Path, contents: Mapping[str, bytes]) -> None:
             raise
 
 
-def _folder(text: str) -> Path:
-    if not text:
-        raise argparse.ArgumentTypeError("name the folder for the copy, such as app/_vendor")
-    return Path(text)
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line, and return its exit code: 0, 1 after an error, 130 after an interrupt."""
     parser = argparse.ArgumentParser(
         prog=f"python -m {__package__}.vendor", description="Copy this package into an app, or check such a copy."
     )
-    parser.add_argument("destination", type=_folder, help="the folder that holds the copy, for example app/_vendor")
+    parser.add_argument("destination", help="the folder that holds the copy, for example app/_vendor")
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--check", action="store_true", help="change nothing; exit code 1 if the copy was edited")
     mode.add_argument("--force", action="store_true", help="replace the copy even if it was edited")
     options = parser.parse_args(arguments)
+    if not options.destination:
+        parser.error("argument destination: name the folder for the copy, such as app/_vendor")
+    destination = Path(options.destination)
     try:
-        print(check(options.destination) if options.check else vendor(options.destination, force=options.force))
+        print(check(destination) if options.check else vendor(destination, force=options.force))
     except (VendorError, OSError) as error:
         advice = ". Check the path, its permissions and the free disk space." if isinstance(error, OSError) else ""
         print(f"error: {error}{advice}", file=sys.stderr)

@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from ._core.invocation import Invocation, activated, find_invocation
@@ -19,9 +19,6 @@ class InvocationMiddleware:
 
     It is current while the application handles the request, streams the response and closes it. A request without
     `x-forge-invocation-id` is handled with no current invocation.
-
-    Args:
-        app: The application.
     """
 
     def __init__(self, app: WSGIApplication) -> None:
@@ -29,11 +26,7 @@ class InvocationMiddleware:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Handle a request."""
-        headers = {
-            name.removeprefix("HTTP_").replace("_", "-"): value
-            for name, value in environ.items()
-            if name.startswith("HTTP_")
-        }
+        headers = {name[5:].replace("_", "-"): value for name, value in environ.items() if name.startswith("HTTP_")}
         invocation = find_invocation(headers)
         with activated(invocation):
             body = self._app(environ, start_response)
@@ -58,7 +51,6 @@ class _Body:
             yield chunk
 
     def close(self) -> None:
-        close: Callable[[], object] | None = getattr(self._body, "close", None)
-        if close is not None:
+        if close := getattr(self._body, "close", None):
             with activated(self._invocation):
                 close()

@@ -146,11 +146,12 @@ def _httpx_async(url: str, client: Any) -> Call:
 def ready_sync(url: str) -> Call:
     import httpx
 
-    return _ready_sync(url, httpx.HTTPTransport())
+    return _ready_sync(url, httpx.HTTPTransport().handle_request)
 
 
 def ready_own(url: str) -> Call:
-    return _ready_sync(url, _own_connection("PooledConnection", url))
+    connection = _own_connection("PooledConnection", url)
+    return _ready_sync(url, lambda request: connection.send(request, time.monotonic() + 60))
 
 
 def _own_connection(name: str, url: str) -> Any:
@@ -161,11 +162,11 @@ def _own_connection(name: str, url: str) -> Any:
     return getattr(connection, name)(httpx.URL(url), None, 5.0)
 
 
-def _ready_sync(url: str, transport: Any) -> Call:
+def _ready_sync(url: str, send: Callable[[Any], Any]) -> Call:
     ready = _Ready(url)
 
     def call(payload: Any) -> Any:
-        answer = transport.handle_request(ready.request(payload))
+        answer = send(ready.request(payload))
         try:
             answer.read()
         finally:
@@ -179,30 +180,30 @@ def _ready_sync(url: str, transport: Any) -> Call:
 def ready_async(url: str) -> Call:
     import httpx
 
-    return _ready_async(url, httpx.AsyncHTTPTransport())
+    return _ready_async(url, httpx.AsyncHTTPTransport().handle_async_request)
 
 
 def ready_own_async(url: str) -> Call:
-    return _ready_async(url, _own_connection("AsyncPooledConnection", url))
+    return _ready_async(url, _own_connection("AsyncPooledConnection", url).send)
 
 
 def ready_own_aiohttp(url: str) -> Call:
     from forge_realtime._transports.aiohttp import AiohttpTransport
 
-    return _ready_async(url, AiohttpTransport(ssl.create_default_context, 100, 5.0))
+    return _ready_async(url, AiohttpTransport(ssl.create_default_context, 100, 5.0).handle_async_request)
 
 
 def ready_aiohttp(url: str) -> Call:
     import httpx_aiohttp
 
-    return _ready_async(url, httpx_aiohttp.AiohttpTransport())
+    return _ready_async(url, httpx_aiohttp.AiohttpTransport().handle_async_request)
 
 
-def _ready_async(url: str, transport: Any) -> Call:
+def _ready_async(url: str, send: Callable[[Any], Any]) -> Call:
     ready = _Ready(url)
 
     async def call(payload: Any) -> Any:
-        answer = await transport.handle_async_request(ready.request(payload))
+        answer = await send(ready.request(payload))
         try:
             await answer.aread()
         finally:

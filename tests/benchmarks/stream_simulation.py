@@ -18,8 +18,7 @@ import httpx
 
 from forge_realtime import AsyncRealtimeClient, Quota
 from forge_realtime._quota import limiter as _quota
-from forge_realtime._quota.bucket import SharedBucket
-from forge_realtime.redis import RedisStore, _Counters, _Reserver
+from forge_realtime.redis import RedisStore, _Counters, _Reserver, _SharedBucket
 from forge_realtime_emulator._platform.limit import Limit
 from tests.support.rates import most_in_a_second
 from tests.support.streams import run_virtually
@@ -124,11 +123,12 @@ class _VirtualStore:
     """The store of one replica."""
 
     def __init__(self, replicas: int, counters: _VirtualCounters) -> None:
-        self.replicas = replicas
+        self._replicas = replicas
         self._reserver = _VirtualReserver(RedisStore("redis://simulated", replicas=replicas), counters)
 
-    def reserver(self) -> _VirtualReserver:
-        return self._reserver
+    def new_bucket(self, per_second: float, installation: str | None, now: float) -> _SharedBucket:
+        assert installation is not None
+        return _SharedBucket(installation, per_second, self._replicas, self._reserver, now)
 
 
 class _VirtualReserver(_Reserver):
@@ -138,12 +138,12 @@ class _VirtualReserver(_Reserver):
         super().__init__(store)
         self._counters = counters
 
-    def request(self, bucket: SharedBucket) -> None:
+    def request(self, bucket: _SharedBucket) -> None:
         if bucket not in self._due:
             self._due[bucket] = -math.inf
             asyncio.get_running_loop().call_later(_REDIS, self._reserve, bucket)
 
-    def _reserve(self, bucket: SharedBucket) -> None:
+    def _reserve(self, bucket: _SharedBucket) -> None:
         super()._reserve(bucket)
         if bucket in self._due:
             asyncio.get_running_loop().call_at(self._due[bucket] + _REDIS, self._reserve, bucket)

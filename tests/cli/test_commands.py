@@ -15,7 +15,7 @@ from forge_realtime_emulator import Emulator
 from tests.cli.conftest import VARIABLES, Run
 
 COMMAND = str(Path(sys.executable).with_name("forge-realtime"))
-OF_THE_CLIENT = ["completion", "doctor", "publish", "publish-global", "sign-token"]
+OF_THE_CLIENT = ["completion", "doctor", "probe", "publish", "publish-global", "sign-token"]
 OF_THE_EMULATOR = ["emulate", "fail", "listen"]
 
 

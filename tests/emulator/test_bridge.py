@@ -363,7 +363,7 @@ def test_subscription_over_the_limit_on_reconnect_is_retried(
     lose_connections(emulator)
     while len(refused) < 8:
         page.wait_for_timeout(10)
-    emulator.change(limit=5)
+    emulator.change(limit=5, keep_unheard=True)
     back_end.publish(channel, "meanwhile")
     emulator.advance(1)
     for name in ("a", "b"):

@@ -235,7 +235,8 @@ def test_installations_are_listed_page_by_page(own: Api) -> None:
     own.emulator.register(
         installations=[f"i-{number}" for number in range(5)], invocations={"a": {"installation": "j"}}
     )
-    ids, cursors, query = [], [], ""
+    ids, cursors = [], []
+    query: str | None = ""
     while query is not None:
         page = own.get(f"/v1/installations?pageSize=2{query}").json()
         assert 0 < len(page["installations"]) <= 2

@@ -58,7 +58,7 @@ class _Handler(BaseHTTPRequestHandler):
         while reply.then == "trickle" and not self.stopping.wait(0.01):
             self.wfile.write(b" ")
 
-    def log_message(self, *args: object) -> None:
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (the base class names it so)
         pass
 
 

@@ -19,7 +19,7 @@ def main() -> int:
     client = RealtimeClient(sys.argv[1], cache_tokens=True)
     live = client.for_invocation({"x-forge-invocation-id": "invocation-123"})
     live.publish("c", "before")
-    idle = list(client._pool._idle._connections)
+    idle = list(client._pool._idle)
     # As if another thread were in the middle of a call.
     client._pool.budget._lock.acquire()
     child = fork(sys.argv[2])
@@ -30,7 +30,7 @@ def main() -> int:
     status = os.waitpid(child, 0)[1]
     client._pool.budget._lock.release()
     live.publish("c", "parent")
-    assert list(client._pool._idle._connections) == idle
+    assert list(client._pool._idle) == idle
     client.close()
     return os.waitstatus_to_exitcode(status)
 

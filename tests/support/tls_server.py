@@ -27,7 +27,7 @@ class Sidecar(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(b'{"eventId":"e"}')
 
-    def log_message(self, *args: object) -> None:
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (the base class names it so)
         pass
 
 

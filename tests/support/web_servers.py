@@ -49,7 +49,7 @@ class AsgiServer(uvicorn.Server):
 
 
 class _Handler(WSGIRequestHandler):
-    def log_message(self, *args: object) -> None:
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (the base class names it so)
         pass
 
 

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Self
+
+from .errors import EmulatorError
 
 _OPTIONAL = ("limit", "limit_retry_after", "invocation_lifetime", "cold_start_after")
 """Settings of whole seconds, or of operations, that may be `None`."""
@@ -53,6 +58,20 @@ class Settings:
     errors_in_200: bool = True
     cold_start_after: int | None = None
     cold_start_duration: int = 120
+
+    @classmethod
+    def from_file(cls, path: str | Path) -> Self:
+        """Read settings from the result of `forge-realtime probe`; what it left open is as by default.
+
+        Raises:
+            EmulatorError: The file cannot be read or has no valid settings.
+        """
+        try:
+            return cls(**json.loads(Path(path).read_text(encoding="utf-8"))["settings"])
+        except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+            raise EmulatorError(
+                f"{path}: no settings in it ({type(error).__name__}: {error}). Give what `forge-realtime probe` wrote."
+            ) from error
 
     def __post_init__(self) -> None:
         for name in (*_OPTIONAL, "token_lifetime", "replay_retention", "cold_start_duration"):

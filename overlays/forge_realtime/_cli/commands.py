@@ -7,27 +7,27 @@ Other packages, such as the emulator, add commands by entry points of the group 
 
 from __future__ import annotations
 
-import enum
 import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import entry_points
-from typing import Any, BinaryIO, Final, Literal, TypeVar
+from typing import Any, BinaryIO, Final, Literal, TextIO, TypeVar
 
 import click
+import httpx
 from attrs import asdict
 from click.core import ParameterSource
 from click.shell_completion import get_completion_class
 
-from .._core.errors import Attempt, Delivery, ForgeRealtimeError, ResponseError, UsageError
+from .._core.errors import Delivery, ForgeRealtimeError, ResponseError, UsageError
 from .._core.invocation import Invocation
 from .._realtime.client import RealtimeClient
 from .._realtime.operations import Permission
 from .._realtime.results import PublishResult, RealtimeToken
 from .._version import __version__
-from .doctor import Target, examine
-from .options import VARIABLE, check_account, open_client
+from .doctor import VARIABLE, Target, check_account, examine, open_client
+from .probe import MOST_OPERATIONS, OBSERVATIONS, UNSEEN, Probe
 
 _ENTRY_POINTS: Final = "forge_realtime.commands"
 
@@ -35,12 +35,12 @@ _FAILED: Final = 1
 _WRONG_USAGE: Final = 2
 _UNKNOWN: Final = 3
 
+_FILE: Final = click.File("rb")
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 class _Commands(click.Group):
-    """The commands of this module and those that other packages add."""
-
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted({*super().list_commands(ctx), *entry_points(group=_ENTRY_POINTS).names})
 
@@ -61,10 +61,8 @@ def _broken(name: str, problem: str) -> click.Command:
             " pip install --force-reinstall 'forge-realtime[emulator]'"
         )
 
-    # Any arguments may follow the name.
-    settings = {"ignore_unknown_options": True, "allow_extra_args": True}
-    short_help = "(cannot be loaded)"
-    return click.Command(name, settings, fail, short_help=short_help, add_help_option=False)
+    any_arguments = {"ignore_unknown_options": True, "allow_extra_args": True}
+    return click.Command(name, any_arguments, fail, short_help="(cannot be loaded)", add_help_option=False)
 
 
 @click.group(cls=_Commands)
@@ -95,7 +93,7 @@ def _together(*options: Callable[[F], F]) -> Callable[[F], F]:
 _payload = _together(
     # Any number: click's own message about a second argument would show a payload without quotes.
     click.argument("payload", nargs=-1, metavar="[PAYLOAD]"),
-    click.option("--payload-file", metavar="FILE", type=click.File("rb"), help="File with the payload, in UTF-8."),
+    click.option("--payload-file", metavar="FILE", type=_FILE, help="File with the payload, in UTF-8."),
 )
 _token = _together(
     click.option(
@@ -105,9 +103,7 @@ _token = _together(
         show_envvar=True,
         help="Token printed by sign-token, with the claims of the subscribers.",
     ),
-    click.option(
-        "--token-file", metavar="FILE", type=click.File("rb"), help="File with the token; - is standard input."
-    ),
+    click.option("--token-file", metavar="FILE", type=_FILE, help="File with the token; - is standard input."),
 )
 
 
@@ -123,6 +119,9 @@ def _invocation(*, required: bool = False) -> Callable[[F], F]:
 
 
 _installation = click.option("--installation", metavar="ID", help="Installation to act for instead of an invocation.")
+_url = click.option(
+    "--url", metavar="URL", envvar=VARIABLE, show_envvar=True, help="Address of the sidecar or emulator."
+)
 _common = _together(
     click.option(
         "--as",
@@ -139,7 +138,7 @@ _common = _together(
         show_envvar=True,
         help="Account of the user; only with --as user.",
     ),
-    click.option("--url", metavar="URL", envvar=VARIABLE, show_envvar=True, help="Address of the sidecar or emulator."),
+    _url,
     click.option("--json", "as_json", is_flag=True, help="Print one JSON object, even on failure."),
 )
 _show_response = click.option(
@@ -161,17 +160,7 @@ _show_response = click.option(
 @_token
 @_common
 @_show_response
-def publish(
-    *,
-    channel: str,
-    payload: tuple[str, ...],
-    payload_file: BinaryIO | None,
-    context_overrides: tuple[str, ...],
-    token: str | None,
-    token_file: BinaryIO | None,
-    as_json: bool,
-    **call: Any,
-) -> None:
+def publish(*, channel: str, context_overrides: tuple[str, ...], as_json: bool, **given: Any) -> None:
     """Publish an event in the context of an invocation.
 
     PAYLOAD is sent unchanged, including a line break at its end; - reads it from standard input. Prints the event's
@@ -180,10 +169,9 @@ def publish(
     \b
       forge-realtime publish board-42 '{"moved":7}' --invocation invocation-123
     """
-    text = _payload_text(payload, payload_file)
-    signed = _token_text(token, token_file)
-    with _calling(as_json, **call) as live:
-        _print_result(live.publish(channel, text, token=signed, context_overrides=context_overrides or None), as_json)
+    payload, token = _pop_payload(given), _pop_token(given)
+    with _calling(as_json, **given) as live:
+        _print_result(live.publish(channel, payload, token=token, context_overrides=context_overrides or None), as_json)
 
 
 @cli.command()
@@ -194,16 +182,7 @@ def publish(
 @_token
 @_common
 @_show_response
-def publish_global(
-    *,
-    channel: str,
-    payload: tuple[str, ...],
-    payload_file: BinaryIO | None,
-    token: str | None,
-    token_file: BinaryIO | None,
-    as_json: bool,
-    **call: Any,
-) -> None:
+def publish_global(*, channel: str, as_json: bool, **given: Any) -> None:
     """Publish an event to the whole installation.
 
     PAYLOAD is sent unchanged, including a line break at its end; - reads it from standard input. Prints the event's
@@ -212,16 +191,15 @@ def publish_global(
     \b
       forge-realtime publish-global news 'the build is green' --installation installation-1
     """
-    text = _payload_text(payload, payload_file)
-    signed = _token_text(token, token_file)
-    with _calling(as_json, **call) as live:
-        _print_result(live.publish_global(channel, text, token=signed), as_json)
+    payload, token = _pop_payload(given), _pop_token(given)
+    with _calling(as_json, **given) as live:
+        _print_result(live.publish_global(channel, payload, token=token), as_json)
 
 
 @cli.command()
 @click.argument("channel")
 @click.option("--claims", metavar="JSON", help="""Object of claims, such as '{"team":"red"}'.""")
-@click.option("--claims-file", metavar="FILE", type=click.File("rb"), help="File with the claims; - is standard input.")
+@click.option("--claims-file", metavar="FILE", type=_FILE, help="File with the claims; - is standard input.")
 @click.option(
     "--permission",
     "permissions",
@@ -233,14 +211,7 @@ def publish_global(
 @_installation
 @_common
 @_show_response
-def sign_token(
-    channel: str,
-    claims: str | None,
-    claims_file: BinaryIO | None,
-    permissions: tuple[Permission, ...],
-    as_json: bool,
-    **call: Any,
-) -> None:
+def sign_token(*, channel: str, permissions: tuple[Permission, ...], as_json: bool, **given: Any) -> None:
     """Sign a token and print it.
 
     Publishers and subscribers whose tokens have the same claims reach each other.
@@ -248,25 +219,15 @@ def sign_token(
     \b
       export FORGE_REALTIME_TOKEN="$(forge-realtime sign-token board-42 --claims '{"team":"red"}' --invocation i-1)"
     """
-    if (claims is None) == (claims_file is None):
-        raise click.UsageError("Give the claims once: by --claims JSON or by --claims-file FILE.")
-    text = claims if claims_file is None else _decode(claims_file, "The file of claims")
-    try:
-        value = json.loads(text or "")
-    except (ValueError, RecursionError):
-        value = None
-    if not isinstance(value, dict):
-        raise click.UsageError("""The claims must be a JSON object, such as '{"team":"red"}'.""")
-    with _calling(as_json, **call, unknown=_FAILED) as live:
-        _print_token(live.sign_realtime_token(channel, value, permissions or None), as_json)
+    claims = _pop_claims(given)
+    with _calling(as_json, **given, unknown=_FAILED) as live:
+        _print_token(live.sign_realtime_token(channel, claims, permissions or None), as_json)
 
 
 @cli.command()
 @_invocation()
 @_common
-def doctor(
-    invocation: str | None, as_: Literal["app", "user"], account: str | None, url: str | None, as_json: bool
-) -> None:
+def doctor(*, as_json: bool, **given: Any) -> None:
     """Check the connection to the sidecar.
 
     The checks are the environment, the address, the header, the connection, the sidecar and a round trip.
@@ -275,15 +236,64 @@ def doctor(
     is published: with --invocation, its context is requested. The exit code is 1 if a check finds a problem.
     """
     findings = []
-    for finding in examine(Target(url, invocation, as_, account)):
+    for finding in examine(Target(**given)):
         findings.append(finding)
         if not as_json:
             click.echo(f"{finding.outcome:<8} {finding.check:<11} {_printable(finding.message)}")
     ok = all(finding.outcome != "problem" for finding in findings)
     if as_json:
-        click.echo(json.dumps({"ok": ok, "checks": [asdict(finding) for finding in findings]}))
+        _print_json({"ok": ok, "checks": findings})
     if not ok:
         sys.exit(_FAILED)
+
+
+@cli.command()
+@_invocation()
+@click.option("--page", metavar="CHANNEL", help="Channel that an open page is subscribed to, as shown above.")
+@click.option("--payload-size", is_flag=True, help="Also search for the largest payload, up to 2 MiB.")
+@click.option(
+    "--rate-limit", is_flag=True, help="Also exceed the rate limit once. Other calls may be refused meanwhile."
+)
+@click.option("--output", metavar="FILE", type=click.File("w"), default="-", help="Write the result to FILE.")
+@click.option("--dry-run", is_flag=True, help="List the calls without making them.")
+@_url
+def probe(
+    invocation: str | None, page: str | None, output: TextIO, dry_run: bool, url: str | None, **options: bool
+) -> None:
+    """Observe what the platform's documentation leaves open.
+
+    Run it in a container, in a development environment, while the request of the invocation is in progress. It makes
+    at most 100 operations in 2 minutes, on channels of its own, and prints JSON: settings for `forge-realtime emulate
+    --config FILE`, the evidence for each answer, and what stayed open. Some answers need an open page with:
+
+    \b
+      realtime.subscribeGlobal('CHANNEL', console.log)
+      realtime.subscribe('CHANNEL', console.log, { contextOverrides: ['issue', 'project'] })
+
+    Confluence has ['content', 'space'], and Bitbucket ['pullRequest', 'repository'].
+    """
+    chosen = [o for o in OBSERVATIONS if o.option is None or options[o.option[2:].replace("-", "_")]]
+    if sum(observation.operations for observation in chosen) >= MOST_OPERATIONS:
+        raise click.UsageError("--payload-size and --rate-limit need more than 100 operations: run it once with each.")
+    if dry_run:
+        click.echo("  1  GET /_emulator/state: Is it the emulator?")
+        for observation in chosen:
+            click.echo(f"{observation.operations:>3}  {observation.calls}: {observation.question}")
+        click.echo("\n".join(["Open in any case:", *UNSEEN]))
+        return
+    if invocation is None:
+        raise click.UsageError("Give --invocation ID: x-forge-invocation-id of a request in progress.")
+    try:
+        open_client(url).close()
+        assert url is not None
+        found = Probe(url, invocation, page).run(chosen, lambda line: click.echo(line, err=True))
+    except UsageError as error:
+        raise click.UsageError(str(error)) from None
+    except httpx.RequestError as error:
+        raise click.ClickException(
+            f"There is no HTTP response at {url} ({type(error).__name__}). To find out why: forge-realtime doctor"
+        ) from None
+    click.echo(json.dumps(found, indent=2), file=output)
 
 
 @cli.command()
@@ -326,7 +336,7 @@ def _calling(
     except ForgeRealtimeError as error:
         message = str(error)
         described: dict[str, Any] = {"error": type(error).__name__, "message": message}
-        described.update(delivery=error.delivery.value, attempts=_attempts(error.attempts))
+        described.update(delivery=error.delivery, attempts=error.attempts)
         if isinstance(error, ResponseError):
             described.update(status=error.status, code=error.code, retryAfter=error.retry_after)
             response = error.body.decode("utf-8", "replace")
@@ -339,24 +349,19 @@ def _calling(
         exit_code = _WRONG_USAGE if isinstance(error, UsageError) else code
     except KeyboardInterrupt:
         message, exit_code = "Interrupted; it may have been carried out.", unknown
-        described = {"message": message, "delivery": Delivery.UNKNOWN.value}
+        described = {"message": message, "delivery": Delivery.UNKNOWN}
     else:
         return
     if as_json:
-        click.echo(json.dumps(described))
+        _print_json(described)
     click.echo(f"Error: {message}", err=True)
     sys.exit(exit_code)
 
 
 def _print_result(result: PublishResult, as_json: bool) -> None:
     if as_json:
-        described = {
-            "eventId": result.event_id,
-            "eventTimestamp": result.raw_event_timestamp,
-            "delivery": Delivery.ACCEPTED.value,
-            "attempts": _attempts(result.attempts),
-        }
-        click.echo(json.dumps(described))
+        described = {"eventId": result.event_id, "eventTimestamp": result.raw_event_timestamp}
+        _print_json({**described, "delivery": Delivery.ACCEPTED, "attempts": result.attempts})
         return
     click.echo("nobody was subscribed" if result.event_id is None else _printable(result.event_id))
     if any(attempt.delivery is Delivery.UNKNOWN for attempt in result.attempts):
@@ -367,40 +372,55 @@ def _print_token(signed: RealtimeToken, as_json: bool) -> None:
     expires_at = signed.expires_at
     if as_json:
         seconds = None if expires_at is None else int(expires_at.timestamp())
-        click.echo(json.dumps({"token": signed.token, "expiresAt": seconds, "attempts": _attempts(signed.attempts)}))
+        _print_json({"token": signed.token, "expiresAt": seconds, "attempts": signed.attempts})
         return
     click.echo(signed.token)
     if expires_at is not None:
         click.echo(f"It expires at {expires_at:%Y-%m-%d %H:%M:%S} UTC.", err=True)
 
 
-def _attempts(attempts: tuple[Attempt, ...]) -> list[dict[str, Any]]:
-    return [
-        asdict(attempt, value_serializer=lambda _, __, value: value.value if isinstance(value, enum.Enum) else value)
-        for attempt in attempts
-    ]
+def _print_json(described: dict[str, Any]) -> None:
+    # Attempts and findings are attrs objects.
+    text = json.dumps(described, default=lambda value: value.value if isinstance(value, Delivery) else asdict(value))
+    click.echo(text)
 
 
 def _is_from_environment(parameter: str) -> bool:
     return click.get_current_context().get_parameter_source(parameter) is ParameterSource.ENVIRONMENT
 
 
-def _payload_text(given: tuple[str, ...], file: BinaryIO | None) -> str:
-    if len(given) > 1:
+def _pop_payload(given: dict[str, Any]) -> str:
+    arguments, file = given.pop("payload"), given.pop("payload_file")
+    if len(arguments) > 1:
         raise click.UsageError("The payload is one argument: put it in quotes.")
-    if bool(given) == (file is not None):
+    if bool(arguments) == (file is not None):
         raise click.UsageError("Give the payload once: as PAYLOAD, as - for standard input, or by --payload-file FILE.")
-    if given == ("-",):
+    if arguments == ("-",):
         file = sys.stdin.buffer
-    return _decode(file, "The payload") if file is not None else "".join(given)
+    return _decode(file, "The payload") if file is not None else "".join(arguments)
 
 
-def _token_text(token: str | None, file: BinaryIO | None) -> str | None:
+def _pop_token(given: dict[str, Any]) -> str | None:
+    token: str | None = given.pop("token")
+    file = given.pop("token_file")
     if file is None:
         return token
     if token is not None and not _is_from_environment("token"):
         raise click.UsageError("Give the token once: by --token or by --token-file.")
     return _decode(file, "The file of the token").strip()
+
+
+def _pop_claims(given: dict[str, Any]) -> dict[str, Any]:
+    text, file = given.pop("claims"), given.pop("claims_file")
+    if (text is None) == (file is None):
+        raise click.UsageError("Give the claims once: by --claims JSON or by --claims-file FILE.")
+    try:
+        claims = json.loads(text if file is None else _decode(file, "The file of claims"))
+    except (ValueError, RecursionError):
+        claims = None
+    if not isinstance(claims, dict):
+        raise click.UsageError("""The claims must be a JSON object, such as '{"team":"red"}'.""")
+    return claims
 
 
 def _decode(file: BinaryIO, what: str) -> str:

@@ -7,7 +7,7 @@ import os
 import socket
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, Literal, TypeAlias
 
 import httpx
@@ -16,13 +16,17 @@ from attrs import define, frozen
 from .._core.authorization import HEADER, Authorization
 from .._core.errors import ForgeRealtimeError, ResponseError, UsageError
 from .._core.invocation import Invocation
-from .options import START_EMULATOR, VARIABLE, check_account, open_client
+from .._core.responses import TRANSPORT_ERRORS, Response
+from .._realtime.client import RealtimeClient
+from .._transports.pool import ConnectionPool
+
+VARIABLE: Final = "FORGE_EGRESS_PROXY_URL"
+_START_EMULATOR: Final = "start `forge-realtime emulate` and export the address that it prints"
 
 Outcome: TypeAlias = Literal["ok", "problem", "skipped"]
 
+# Seconds to wait for a connection, for a response and for the event.
 _TIMEOUT: Final = 5.0
-"""Seconds to wait for a connection, for a response and for the event."""
-
 # The emulator accepts any invocation unless it is strict.
 _MADE_UP: Final = "forge-realtime-doctor"
 _CONTAINER: Final = ("SERVER_PORT", "FORGE_APP_ARI", "FORGE_CONTAINER_KEY", "FORGE_ENV_ARI", "FORGE_SERVICE_KEY")
@@ -30,7 +34,7 @@ _CONTAINER: Final = ("SERVER_PORT", "FORGE_APP_ARI", "FORGE_CONTAINER_KEY", "FOR
 
 @frozen
 class Finding:
-    """The outcome of a check. For a problem, the message says what to do."""
+    """The outcome of a check."""
 
     check: str
     outcome: Outcome
@@ -39,7 +43,7 @@ class Finding:
 
 @define
 class Target:
-    """The address to check and the identity to act as, as given by the options."""
+    """The address to check and the identity to act as."""
 
     url: str | None
     invocation: str | None
@@ -53,24 +57,40 @@ class Target:
         """The address, without a slash at its end."""
         return (self.url or "").rstrip("/")
 
-    @property
-    def authorization(self) -> Authorization:
-        """The identity, as the header carries it."""
-        return Authorization(invocation_id=self.invocation or _MADE_UP, as_=self.as_, account_id=self.account)
+
+def open_client(url: str | None) -> RealtimeClient:
+    """Make a client, or raise `UsageError` with a message that names the option or variable."""
+    if not url:
+        raise UsageError(
+            f"{VARIABLE} is not set. The platform sets it in the container; elsewhere {_START_EMULATOR}, or pass --url."
+        )
+    try:
+        return RealtimeClient(url)
+    except UsageError:
+        name = VARIABLE if url == os.environ.get(VARIABLE) else "--url"
+        raise UsageError(
+            f"{name} must be an http:// or https:// address without user, query or fragment,"
+            " such as http://localhost:7072."
+        ) from None
+
+
+def check_account(as_: Literal["app", "user"], account: str | None) -> None:
+    """Raise `UsageError` for an account without `--as user`."""
+    if account is not None and as_ != "user":
+        raise UsageError("--account names the user to act as: give it together with --as user, or leave it out.")
 
 
 def examine(target: Target) -> Iterator[Finding]:
     """Run the checks in order. Each one needs those before it: after a problem, the others are skipped."""
-    found_problem = False
+    outcome: Outcome = "ok"
     for name, check in CHECKS:
-        outcome: Outcome = "skipped"
-        message = "needs the check that failed"
-        if not found_problem:
-            try:
-                outcome, message = check(target)
-            except UsageError as error:
-                outcome, message = "problem", str(error)
-        found_problem = found_problem or outcome == "problem"
+        if outcome == "problem":
+            yield Finding(name, "skipped", "needs the check that failed")
+            continue
+        try:
+            outcome, message = check(target)
+        except UsageError as error:
+            outcome, message = "problem", str(error)
         yield Finding(name, outcome, message)
 
 
@@ -83,7 +103,7 @@ def _check_environment(target: Target) -> tuple[Outcome, str]:
         return "ok", f"{VARIABLE} is set; {where}"
     if variables:
         return "problem", f"{VARIABLE} is not set {where}. The platform sets it: does your code clear it?"
-    return "problem", f"{VARIABLE} is not set. The platform sets it in the container; elsewhere {START_EMULATOR}."
+    return "problem", f"{VARIABLE} is not set. The platform sets it in the container; elsewhere {_START_EMULATOR}."
 
 
 def _check_address(target: Target) -> tuple[Outcome, str]:
@@ -95,10 +115,10 @@ def _check_address(target: Target) -> tuple[Outcome, str]:
 def _check_header(target: Target) -> tuple[Outcome, str]:
     check_account(target.as_, target.account)
     # Building it checks the values.
-    authorization = target.authorization
-    account = "accountId=…," if authorization.account_id else ""
+    Authorization(invocation_id=target.invocation or _MADE_UP, as_=target.as_, account_id=target.account)
+    account = "accountId=…," if target.account else ""
     made_up = "" if target.invocation else "; the id is made up: no --invocation is given"
-    return "ok", f"{HEADER}: Forge as={authorization.as_},{account}id=…{made_up}"
+    return "ok", f"{HEADER}: Forge as={target.as_},{account}id=…{made_up}"
 
 
 def _check_connection(target: Target) -> tuple[Outcome, str]:
@@ -113,17 +133,16 @@ def _check_connection(target: Target) -> tuple[Outcome, str]:
     except OSError as error:
         return "problem", (
             f"Nothing accepts connections at {url.host} port {port} ({error.strerror or error})."
-            f" In a container, wait until the sidecar is up; elsewhere {START_EMULATOR}."
+            f" In a container, wait until the sidecar is up; elsewhere {_START_EMULATOR}."
         )
     return "ok", f"connected to {peer} port {port} in {(time.perf_counter() - began) * 1000:.1f} ms"
 
 
 def _check_sidecar(target: Target) -> tuple[Outcome, str]:
     try:
-        with _http_client() as client:
-            # A sidecar has no such path, and the request has no authorization: it cannot change anything there.
-            response = client.get(f"{target.address}/_emulator/state")
-    except httpx.RequestError as error:
+        # A sidecar has no such path, and the request has no authorization: it cannot change anything there.
+        response = _get(f"{target.address}/_emulator/state")
+    except TRANSPORT_ERRORS as error:
         return "problem", (
             f"{target.address} accepts connections but gives no HTTP response ({type(error).__name__})."
             " Check the port, and whether it is http:// or https://."
@@ -141,7 +160,7 @@ def _check_sidecar(target: Target) -> tuple[Outcome, str]:
         return "ok", f"not the emulator (status {status}), so assumed to be the platform's sidecar"
     return "problem", (
         f"{target.address} is not the emulator (status {status}). Is this your own service's port?"
-        f" If so, {START_EMULATOR}. The platform's sidecar exists in a Forge Container only."
+        f" If so, {_START_EMULATOR}. The platform's sidecar exists in a Forge Container only."
     )
 
 
@@ -149,15 +168,16 @@ def _check_round_trip(target: Target) -> tuple[Outcome, str]:
     try:
         if target.is_emulator:
             return _publish_and_receive(target)
-        if target.invocation is not None:
+        if target.invocation:
             return _get_context(target)
     except httpx.TimeoutException:
         return "problem", f"Nothing came within {_TIMEOUT:g} s. Is the other side busy? Try again."
-    except httpx.RequestError as error:
+    except TRANSPORT_ERRORS as error:
         return "problem", f"The connection broke ({type(error).__name__}). Is the other side still running?"
     return "skipped", "To request its context, give the --invocation of a request in progress. Nothing is published."
 
 
+# In order.
 CHECKS: Final[tuple[tuple[str, Callable[[Target], tuple[Outcome, str]]], ...]] = (
     ("environment", _check_environment),
     ("address", _check_address),
@@ -166,13 +186,20 @@ CHECKS: Final[tuple[tuple[str, Callable[[Target], tuple[Outcome, str]]], ...]] =
     ("sidecar", _check_sidecar),
     ("round trip", _check_round_trip),
 )
-"""The checks and their names, in order."""
+
+
+def _get(url: str, headers: Mapping[str, str] | None = None) -> Response:
+    # The pool bounds the whole exchange in time and size, as for the client's own calls.
+    pool = ConnectionPool(None)
+    try:
+        return pool.send(httpx.Request("GET", url, headers=headers), _TIMEOUT)
+    finally:
+        pool.close()
 
 
 def _get_context(target: Target) -> tuple[Outcome, str]:
-    with _http_client() as client:
-        headers = {HEADER: target.authorization.header}
-        response = client.get(f"{target.address}/invocation/context", headers=headers)
+    identity = Authorization(invocation_id=target.invocation, as_=target.as_, account_id=target.account)
+    response = _get(f"{target.address}/invocation/context", {HEADER: identity.header})
     status = response.status_code
     if status == 200 and isinstance(_json_object(response.text).get("app"), dict):
         return "ok", "GET /invocation/context returned the context of the invocation; nothing was published"
@@ -189,7 +216,8 @@ def _get_context(target: Target) -> tuple[Outcome, str]:
 
 def _publish_and_receive(target: Target) -> tuple[Outcome, str]:
     channel, payload = f"forge-realtime-doctor-{uuid.uuid4()}", f"ping-{uuid.uuid4()}"
-    query = {"channel": channel, "invocation": target.invocation or _MADE_UP}
+    invocation = target.invocation or _MADE_UP
+    query = {"channel": channel, "invocation": invocation}
     with (
         _http_client() as client,
         client.stream("GET", f"{target.address}/_emulator/subscribe", params=query) as stream,
@@ -204,8 +232,7 @@ def _publish_and_receive(target: Target) -> tuple[Outcome, str]:
         next(messages, None)
         began = time.perf_counter()
         try:
-            invocation = Invocation(target.invocation or _MADE_UP)
-            live = realtime.for_invocation(invocation, as_=target.as_, account_id=target.account)
+            live = realtime.for_invocation(Invocation(invocation), as_=target.as_, account_id=target.account)
             result = live.publish(channel, payload)
         except ResponseError as error:
             return "problem", f"{error}. The emulator says: {_message(error.body.decode('utf-8', 'replace'))}"

@@ -53,15 +53,7 @@ class TrackedBody(httpx.ByteStream):
 
 @define(eq=False, repr=False)
 class PreparedRequest:
-    """A request, of which each attempt makes an `httpx.Request` of its own.
-
-    Attributes:
-        name: The operation's name in messages.
-        method: The HTTP method, in capitals.
-        url: The whole address.
-        headers: Names and values, as sent.
-        content: The body.
-    """
+    """A request, of which each attempt makes an `httpx.Request` of its own. `name` is the operation's in messages."""
 
     name: str
     method: str
@@ -97,14 +89,7 @@ class RateLimiter(Protocol):
     """Decides when each attempt of a call may start."""
 
     def acquire(self, until: float) -> Flow[bool]:
-        """Wait until an attempt may start.
-
-        Args:
-            until: The latest start, in seconds of `time.monotonic()`.
-
-        Returns:
-            False if none may start before `until`.
-        """
+        """Wait until an attempt may start; False if none may before `until`, in seconds of `time.monotonic()`."""
         ...
 
     def slow_down(self, retry_after: float | None) -> None:
@@ -131,24 +116,20 @@ def call_flow(
     started: float,
     limiter: RateLimiter | None = None,
 ) -> Flow[T]:
-    """Make a call.
+    """Make a call: send `prepared` until it succeeds or a retry makes no sense, and return its result.
 
     Args:
-        operation: The generated operation; it parses the responses.
+        operation: The generated operation, which parses the responses.
         prepared: What to send.
-        convert: Makes the result of the parsed response and the attempts; raises ValueError or TypeError if the
-            response has another shape than documented.
+        convert: See `read_response`.
         policy: When to retry.
         budget: Retries left, shared by all calls of a client and its siblings.
         duplicate_harmless: Whether the request may be repeated although an earlier one may have been carried out.
         started: Start of the call, in seconds of `time.monotonic()`.
-        limiter: Asked before every attempt, if given.
-
-    Returns:
-        The result.
+        limiter: Asked before every attempt.
 
     Raises:
-        ForgeRealtimeError: The call failed. It is the last attempt's error, with all attempts.
+        ForgeRealtimeError: The last attempt's error, with all attempts.
     """
     name = prepared.name
     deadline = started + policy.deadline

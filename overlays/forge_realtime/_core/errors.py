@@ -23,8 +23,6 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from types import MappingProxyType
-from typing import Any
 
 from attrs import frozen
 
@@ -98,14 +96,18 @@ class ForgeRealtimeError(Exception):
         retryable: Whether a later call may succeed, as far as the kind of failure tells.
     """
 
-    delivery: Delivery = Delivery.NOT_SENT
-    attempts: tuple[Attempt, ...] = ()
-    retryable: bool = False
-
-    def __init__(self, message: str, **details: Any) -> None:
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        delivery: Delivery = Delivery.NOT_SENT,
+        attempts: tuple[Attempt, ...] = (),
+        retryable: bool = False,
+    ) -> None:
         super().__init__(message)
-        # Complete from the start: the other attributes of the class by their names.
-        vars(self).update(details)
+        self.delivery = delivery
+        self.attempts = attempts
+        self.retryable = retryable
 
 
 class UsageError(ForgeRealtimeError, ValueError):
@@ -123,7 +125,9 @@ class InvalidTokenError(UsageError):
         code: `INVALID_TOKEN`, `TOKEN_EXPIRED`, `CHANNEL_NAME_MISMATCH` or `MISSING_PERMISSION`.
     """
 
-    code: str = ""
+    def __init__(self, message: str = "", *, code: str = "") -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class NoResponseError(ForgeRealtimeError):
@@ -157,11 +161,25 @@ class ResponseError(ForgeRealtimeError):
         retry_after: Seconds that the server asks to wait; None if it does not say.
     """
 
-    status: int = 0
-    headers: Mapping[str, str] = MappingProxyType({})
-    body: bytes = b""
-    code: str | None = None
-    retry_after: float | None = None
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        delivery: Delivery = Delivery.NOT_SENT,
+        attempts: tuple[Attempt, ...] = (),
+        retryable: bool = False,
+        status: int = 0,
+        headers: Mapping[str, str] | None = None,
+        body: bytes = b"",
+        code: str | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message, delivery=delivery, attempts=attempts, retryable=retryable)
+        self.status = status
+        self.headers: Mapping[str, str] = headers or {}
+        self.body = body
+        self.code = code
+        self.retry_after = retry_after
 
 
 class RejectedError(ResponseError):
@@ -189,7 +207,17 @@ class StreamError(ForgeRealtimeError):
         report: Counts of the updates so far.
     """
 
-    report: StreamReport = StreamReport()
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        delivery: Delivery = Delivery.NOT_SENT,
+        attempts: tuple[Attempt, ...] = (),
+        retryable: bool = False,
+        report: StreamReport = StreamReport(),
+    ) -> None:
+        super().__init__(message, delivery=delivery, attempts=attempts, retryable=retryable)
+        self.report = report
 
 
 class StreamFullError(StreamError):

@@ -9,11 +9,9 @@ from typing import Final, Protocol
 
 
 class ForkAware(Protocol):
-    """An object with state that belongs to one process."""
+    """An object with state that belongs to one process. Its method replaces that state, once in each child."""
 
-    def reset_after_fork(self) -> None:
-        """Replace what belongs to the parent. Called once in each child."""
-        ...
+    def reset_after_fork(self) -> None: ...
 
 
 _objects: Final[weakref.WeakSet[ForkAware]] = weakref.WeakSet()
@@ -29,20 +27,19 @@ def register_fork_reset(obj: ForkAware) -> None:
 
 def reset_if_forked() -> None:
     """Reset all registered objects if this process was forked without Python's hooks, as uWSGI forks by default."""
-    if os.getpid() != _pid:
-        _reset_all()
+    pid = os.getpid()
+    if pid != _pid:
+        with _locks.setdefault(pid, threading.RLock()):
+            # Another thread may have been first.
+            if pid != _pid:
+                _reset_all()
 
 
 def _reset_all() -> None:
     global _pid  # noqa: PLW0603 (a process has one id)
-    pid = os.getpid()
-    with _locks.setdefault(pid, threading.RLock()):
-        if pid == _pid:
-            # Another thread was first.
-            return
-        for obj in list(_objects):
-            obj.reset_after_fork()
-        _pid = pid
+    for obj in list(_objects):
+        obj.reset_after_fork()
+    _pid = os.getpid()
 
 
 if hasattr(os, "register_at_fork"):  # pragma: no branch (Windows has no fork)

@@ -93,18 +93,7 @@ class Response:
 
 @frozen(kw_only=True)
 class Failure:
-    """What is known after an attempt that failed. The error is made of it when the call gives up.
-
-    Attributes:
-        kind: Class of the error.
-        message: First part of its message.
-        delivery: What is known about the event.
-        retryable: Whether another attempt may succeed.
-        cause: The transport's error, if it may be shown.
-        response: The response, if there was one.
-        code: The platform's code for the failure.
-        retry_after: Seconds that the server asks to wait.
-    """
+    """What is known after an attempt that failed. The error is made of it when the call gives up."""
 
     kind: type[ForgeRealtimeError]
     message: str
@@ -137,17 +126,14 @@ def read_response(
     convert: Callable[[M, tuple[Attempt, ...]], T],
     attempts: tuple[Attempt, ...],
 ) -> T | Failure:
-    """Read the result from a response.
+    """Read the result from a response, or what is known if it is not one of success.
 
     Args:
-        operation: The generated operation; it parses the response.
+        operation: The generated operation, which parses the response.
         response: A complete response.
         convert: Makes the result of the parsed response and the attempts; raises ValueError or TypeError if the
             response has another shape than documented.
         attempts: All attempts, this one included.
-
-    Returns:
-        The result, or what is known if the response is none of success.
     """
     body = _json(response)
     if (failure := _find_failure(response, body)) is not None:
@@ -168,12 +154,7 @@ def read_response(
 
 
 def classify_transport_error(error: TransportError, *, sent: bool) -> Failure:
-    """Tell what is known if there was no response.
-
-    Args:
-        error: What the transport raised.
-        sent: Whether the platform may have received the whole request.
-    """
+    """Tell what is known if there was no response. `sent`: the platform may have received the whole request."""
     # These are raised before the first byte, even if a transport (a mock, say) reads the body ahead of sending it. That
     # is not so for ConnectTimeout: the aiohttp transport also raises it for connections that break later.
     before = isinstance(error, (httpx.ConnectError, httpx.PoolTimeout))

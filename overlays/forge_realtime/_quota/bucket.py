@@ -1,15 +1,14 @@
 """Token buckets: when the next operation of an installation may begin, and whose it is. They do no I/O.
 
-A caller requests an operation, waits as long as the bucket says, and requests it again. So the same bucket serves
-threads and event loops, and needs only a lock.
+A caller requests an operation, waits as long as the bucket says, and requests it again. So one bucket serves threads
+and event loops. All times are seconds of `time.monotonic()`.
 """
 
 from __future__ import annotations
 
 import math
 import threading
-from collections import deque
-from typing import Final, Protocol
+from typing import Final
 
 from attrs import define
 
@@ -18,23 +17,13 @@ _MIN_WAIT: Final = 0.001
 _MAX_RETRY_AFTER: Final = 60.0
 # The platform counts by the second: several refusals within one second have the same cause.
 _REFUSAL_WINDOW: Final = 1.0
-# How long a store takes to reserve permits.
-_STORE_WAIT: Final = 0.003
 # The part of the full rate that returns each second: from half to full in five seconds.
 _RECOVERY: Final = 0.1
-
-SLOT: Final = 0.1
-"""Length of a slot in seconds. A reserved permit is valid for one slot."""
 
 
 @define(eq=False)
 class Waiter:
-    """A place in the queue of a bucket.
-
-    Attributes:
-        stream: Whether it belongs to a stream. Streams wait behind all other calls.
-        until: When the place expires, in seconds of `time.monotonic()`. Expired places are skipped.
-    """
+    """A place in the queue of a bucket, skipped after `until`. Streams wait behind all other calls."""
 
     stream: bool
     until: float
@@ -43,12 +32,7 @@ class Waiter:
 class Bucket:
     """A token bucket for the operations of one installation. Thread-safe.
 
-    In any second, at most `per_second + burst` operations begin. All times are seconds of `time.monotonic()`.
-
-    Args:
-        per_second: Operations per second, on average.
-        burst: Operations that may begin at once after a pause.
-        now: The current time.
+    In any second, at most `per_second + burst` operations begin.
     """
 
     def __init__(self, per_second: float, burst: int, now: float) -> None:
@@ -67,7 +51,7 @@ class Bucket:
         self._streams: dict[Waiter, None] = {}
 
     def lower_limits(self, per_second: float, burst: int) -> None:
-        """Lower `per_second` and `burst` to these values. Higher values change nothing."""
+        """Lower the limits to these values. Higher values change nothing."""
         if per_second < self._per_second or burst < self._burst:
             with self._lock:
                 self._per_second = min(self._per_second, per_second)
@@ -75,31 +59,24 @@ class Bucket:
                 self._burst = min(self._burst, burst)
 
     def request(self, waiter: Waiter, now: float) -> float:
-        """Request one operation. The first request puts the waiter at the end of the queue.
-
-        Returns:
-            0 if the operation may begin; the waiter has then left the queue. Otherwise seconds until the next request.
-        """
+        """Request one operation; return 0 if it may begin, otherwise the seconds until the next request."""
         with self._lock:
             (self._streams if waiter.stream else self._calls).setdefault(waiter)
             wait = self._wait(1 + self._count_ahead(waiter, now), now)
             if wait > 0:
                 return max(_MIN_WAIT, wait)
             self._take()
-            self._remove(waiter)
+            self.cancel(waiter)
             return 0.0
 
     def cancel(self, waiter: Waiter) -> None:
         """Remove a waiter from the queue, if it is still there."""
         with self._lock:
-            self._remove(waiter)
+            self._calls.pop(waiter, None)
+            self._streams.pop(waiter, None)
 
     def slow_down(self, retry_after: float | None, now: float) -> None:
-        """Slow down after a 429: something else uses the limit of the installation, too.
-
-        No operation begins until `retry_after` seconds have passed, 60 at most. Then the rate is half of what it was,
-        and recovers within seconds.
-        """
+        """Slow down after a 429: begin nothing for `retry_after` seconds, then halve the rate for some seconds."""
         with self._lock:
             self._fill(now)
             self._tokens = 0.0
@@ -121,20 +98,15 @@ class Bucket:
 
     def _count_ahead(self, waiter: Waiter, now: float) -> int:
         ahead = 0
-        for queue in (self._calls, self._streams):
-            for other in list(queue):
-                if other is waiter:
-                    return ahead
-                if other.until < now:
-                    # Its owner never came back: an event loop was stopped, for example.
-                    queue.pop(other, None)
-                else:
-                    ahead += 1
+        for other in [*self._calls, *self._streams]:
+            if other is waiter:
+                break
+            if other.until < now:
+                # Its owner never came back: an event loop was stopped, for example.
+                self.cancel(other)
+            else:
+                ahead += 1
         return ahead
-
-    def _remove(self, waiter: Waiter) -> None:
-        self._calls.pop(waiter, None)
-        self._streams.pop(waiter, None)
 
     def _wait(self, operations: int, now: float) -> float:
         """Return the seconds until so many operations may begin."""
@@ -152,118 +124,3 @@ class Bucket:
             self._tokens = min(float(self._burst), self._tokens + elapsed * self._rate)
             self._rate = min(self._per_second, self._rate + elapsed * _RECOVERY * self._per_second)
             self._filled = now
-
-
-class Reserver(Protocol):
-    """Reserves permits in a store that processes share. It never blocks the bucket that asks."""
-
-    def is_available(self, now: float) -> bool:
-        """Whether permits can be reserved now."""
-        ...
-
-    def is_settled(self, now: float) -> bool:
-        """Whether the store has been available for so long that all processes use it again."""
-        ...
-
-    def request(self, bucket: SharedBucket) -> None:
-        """Reserve permits for a bucket soon, as many as `count_missing` says, and give them to `add_reserved`."""
-        ...
-
-
-@define(eq=False)
-class _Reserved:
-    """Permits that are valid from `start` to `end`."""
-
-    start: float
-    end: float
-    permits: int
-
-
-class SharedBucket(Bucket):
-    """A bucket that shares its quota with other processes: each operation needs a permit that was reserved in a store.
-
-    Permits are reserved several at a time, each for one slot. While the store is not available, the bucket uses this
-    process's share of the quota, `per_second / replicas`, without a burst.
-
-    Args:
-        key: The name of the quota in the store.
-        per_second: Operations per second, of all processes together.
-        replicas: How many processes share the quota.
-        reserver: Reserves the permits.
-        now: The current time, in seconds of `time.monotonic()`.
-    """
-
-    def __init__(self, key: str, per_second: float, replicas: int, reserver: Reserver, now: float) -> None:
-        super().__init__(per_second / replicas, 1, now)
-        # What a process begins on its own comes on top of what it has reserved: start with nothing.
-        self._tokens = 0.0
-        self.key = key
-        self._replicas = replicas
-        self._reserver = reserver
-        self._reserved: deque[_Reserved] = deque()
-        self._exhausted_until = now
-
-    @property
-    def rate(self) -> float:
-        """Operations per second, of all processes together."""
-        return self._rate * self._replicas
-
-    def lower_limits(self, per_second: float, burst: int) -> None:
-        """Do as `Bucket.lower_limits`. `per_second` is that of all processes together."""
-        super().lower_limits(per_second / self._replicas, burst)
-
-    def count_missing(self, now: float) -> int:
-        """Count the permits that the waiters still need. Not positive if there are enough."""
-        with self._lock:
-            self._drop_expired(now)
-            waiting = sum(waiter.until >= now for waiter in [*self._calls, *self._streams])
-            if not self._reserver.is_settled(now):
-                # Until then this process uses only its share: more permits would be lost to the others.
-                waiting = min(waiting, math.ceil(self._rate * SLOT))
-            return waiting - sum(reserved.permits for reserved in self._reserved)
-
-    def add_reserved(self, start: float, end: float, permits: int) -> None:
-        """Add permits that are valid from `start` to `end`."""
-        with self._lock:
-            self._reserved.append(_Reserved(start, end, permits))
-
-    def mark_exhausted(self, until: float) -> None:
-        """Note that no more permits can be reserved until then."""
-        with self._lock:
-            self._exhausted_until = until
-
-    def _wait(self, operations: int, now: float) -> float:
-        own = super()._wait(operations, now)
-        if self._filled > now:
-            return own
-        if not self._reserver.is_available(now):
-            # Makes sure that its thread runs, which tries the store again.
-            self._reserver.request(self)
-            return own
-        settled = self._reserver.is_settled(now)
-        if settled:
-            # When the store fails, this process's own share begins with nothing.
-            self._tokens = 0.0
-        self._drop_expired(now)
-        permits = 0
-        for reserved in list(self._reserved):
-            permits += reserved.permits
-            if permits >= operations:
-                shared = max(0.0, reserved.start - now)
-                break
-        else:
-            self._reserver.request(self)
-            shared = max(_STORE_WAIT, self._exhausted_until - now, (operations - permits) / self.rate - 2 * SLOT)
-        return shared if settled else max(shared, own)
-
-    def _take(self) -> None:
-        self._tokens = max(0.0, self._tokens - 1)
-        if self._reserved:
-            first = self._reserved[0]
-            first.permits -= 1
-            if first.permits == 0:
-                self._reserved.popleft()
-
-    def _drop_expired(self, now: float) -> None:
-        while self._reserved and self._reserved[0].end <= now:
-            self._reserved.popleft()

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import threading
 import time
@@ -22,7 +21,7 @@ from .._core.fork import register_fork_reset, reset_if_forked
 from .._core.log import logger
 from .._core.responses import Response, TransportError
 from .._core.retry import is_number
-from .bucket import Bucket, Reserver, SharedBucket, Waiter
+from .bucket import Bucket, Waiter
 
 _MAX_BUCKETS: Final = 1_000
 _MAX_INVOCATIONS: Final = 10_000
@@ -36,13 +35,8 @@ _LOOKUP_RETRY: Final = 10.0
 class Store(Protocol):
     """A store through which processes share a quota, for example `forge_realtime.redis.RedisStore`."""
 
-    @property
-    def replicas(self) -> int:
-        """How many processes share the quota."""
-        ...
-
-    def reserver(self) -> Reserver:
-        """Return what reserves permits for the buckets of this process."""
+    def new_bucket(self, per_second: float, installation: str | None, now: float) -> Bucket:
+        """Make the bucket of an installation, or of all whose installation is unknown."""
         ...
 
 
@@ -53,12 +47,10 @@ class Quota:
     The platform allows 50 operations per second and installation: publishing, signing and subscribing, all replicas
     together. The defaults leave room for subscriptions, which front ends make on their own.
 
-    In any second, at most `per_second + burst` operations begin. Plain calls go before streams; otherwise calls begin
-    in the order of their arrival. After a 429 no operation begins until its `Retry-After` has passed, 60 seconds at
-    most. Then the rate is halved, and recovers within seconds.
-
-    All clients of a process share the quota of an installation if they use the same sidecar and `store`. Where their
-    other settings differ, the lowest values apply.
+    In any second, at most `per_second + burst` operations begin: plain calls before streams, otherwise in the order of
+    their arrival. After a 429 no operation begins until its `Retry-After` has passed, 60 seconds at most. Then the rate
+    is halved, and recovers within seconds. All clients of a process share the quota of an installation if they use the
+    same sidecar and `store`; where their other settings differ, the lowest values apply.
 
     Attributes:
         per_second: Operations per second, on average.
@@ -84,19 +76,12 @@ class Quota:
             raise UsageError("Quota: burst must be a whole number of operations, at least 1.")
         if self.installation_id is not None:
             Authorization(installation_id=self.installation_id)
-        if self.store is not None and not hasattr(self.store, "reserver"):
+        if self.store is not None and not hasattr(self.store, "new_bucket"):
             raise UsageError("Quota: store must be a store such as forge_realtime.redis.RedisStore(...), or None.")
 
 
 class QuotaLimiter:
-    """The rate limiter of one call.
-
-    Args:
-        quota: The settings.
-        address: The base URL of the sidecar.
-        acting: On whose behalf the call is made.
-        stream: Whether the call belongs to a stream.
-    """
+    """The rate limiter of one call to the sidecar at `address`."""
 
     def __init__(self, quota: Quota, address: str, acting: Authorization, *, stream: bool) -> None:
         self._quota = quota
@@ -107,14 +92,7 @@ class QuotaLimiter:
         self._reserved = False
 
     def acquire(self, until: float) -> Flow[bool]:
-        """Wait until one operation may begin.
-
-        Args:
-            until: The deadline of the call, in seconds of `time.monotonic()`.
-
-        Returns:
-            Whether it may begin. False if it would have to wait past the deadline.
-        """
+        """Wait until one operation may begin; return False if that is after `until`, of `time.monotonic()`."""
         if self._reserved:
             self._reserved = False
             return True
@@ -144,11 +122,7 @@ class QuotaLimiter:
         return self._reserved
 
     def slow_down(self, retry_after: float | None) -> None:
-        """Slow down all calls of the installation after a 429.
-
-        Args:
-            retry_after: Seconds that the platform asks to wait, if it does.
-        """
+        """Slow down all calls of the installation after a 429."""
         if self._bucket is not None:
             self._bucket.slow_down(retry_after, time.monotonic())
 
@@ -173,10 +147,9 @@ class QuotaLimiter:
             header = Authorization(invocation_id=invocation, as_=None).header
             request = httpx.Request("GET", f"{self._address}/invocation/context", headers={HEADER: header})
             outcome = yield Send(request, max(0.001, min(_LOOKUP_TIMEOUT, until - now)))
-            _state.remember(key, outcome, time.monotonic())
+            return _state.remember(key, outcome, time.monotonic())
         finally:
             _state.end_lookup(key)
-        return _state.installation(key, time.monotonic())[1]
 
 
 class _ProcessState:
@@ -191,25 +164,26 @@ class _ProcessState:
         # Reentrant, as the lock of a bucket.
         self._lock = threading.RLock()
         # By address, installation and store.
-        self._buckets: OrderedDict[tuple[str, str | None, Store | None], Bucket] = OrderedDict()
-        # By address and invocation: the installation, or None and when to look it up again. The invocation None stands
-        # for all invocations of an address.
+        self._buckets: dict[tuple[str, str | None, Store | None], Bucket] = {}
+        # By address and invocation, or None for all invocations: the installation, or None, and when to look again.
         self._installations: OrderedDict[tuple[str, str | None], tuple[str | None, float]] = OrderedDict()
         # When each lookup began.
         self._lookups: dict[tuple[str, str | None], float] = {}
 
     def bucket(self, quota: Quota, address: str, installation: str | None) -> Bucket:
-        """Return the bucket of an installation. All calls whose installation is unknown share one."""
+        """Return the bucket of an installation. All calls of unknown installations share one."""
         key = (address, installation, quota.store)
         with self._lock:
             bucket = self._buckets.get(key)
             if bucket is None:
                 now = time.monotonic()
                 if len(self._buckets) >= _MAX_BUCKETS:
-                    for other in [key for key, bucket in self._buckets.items() if bucket.is_idle(now)]:
-                        del self._buckets[other]
-                bucket = self._buckets[key] = _new_bucket(quota, installation, now)
-            self._buckets.move_to_end(key)
+                    self._buckets = {key: bucket for key, bucket in self._buckets.items() if not bucket.is_idle(now)}
+                if quota.store is None:
+                    bucket = Bucket(quota.per_second, quota.burst, now)
+                else:
+                    bucket = quota.store.new_bucket(quota.per_second, installation, now)
+                self._buckets[key] = bucket
         bucket.lower_limits(quota.per_second, quota.burst)
         return bucket
 
@@ -237,15 +211,18 @@ class _ProcessState:
         with self._lock:
             self._lookups.pop(key, None)
 
-    def remember(self, key: tuple[str, str | None], outcome: Response | TransportError | None, now: float) -> None:
-        """Remember the installation, or when to retry the lookup."""
-        installation = _installation_in(outcome)
+    def remember(
+        self, key: tuple[str, str | None], outcome: Response | TransportError | None, now: float
+    ) -> str | None:
+        """Remember and return the installation, or remember when to retry the lookup."""
+        status = outcome.status_code if isinstance(outcome, Response) else None
+        installation = _installation_in(outcome) if isinstance(outcome, Response) and status == 200 else None
         if installation is None:
-            cause = str(outcome.status_code) if isinstance(outcome, Response) else type(outcome).__name__
             logger.info(
-                "GET /invocation/context did not return the installation (%s): such calls share one quota", cause
+                "GET /invocation/context did not return the installation (%s): such calls share one quota",
+                status or type(outcome).__name__,
             )
-            if not _is_refused(outcome):
+            if status not in (400, 401, 403):
                 # Other invocations would fail in the same way.
                 key = (key[0], None)
         with self._lock:
@@ -253,31 +230,15 @@ class _ProcessState:
             self._installations.move_to_end(key)
             if len(self._installations) > _MAX_INVOCATIONS:
                 self._installations.popitem(last=False)
+        return installation
 
 
-def _new_bucket(quota: Quota, installation: str | None, now: float) -> Bucket:
-    store = quota.store
-    if store is None:
-        return Bucket(quota.per_second, quota.burst, now)
-    if installation is None:
-        # Processes cannot agree on a key: each uses its share.
-        return Bucket(quota.per_second / store.replicas, 1, now)
-    key = hashlib.sha256(installation.encode()).hexdigest()[:32]
-    return SharedBucket(key, quota.per_second, store.replicas, store.reserver(), now)
-
-
-def _installation_in(outcome: Response | TransportError | None) -> str | None:
-    if not isinstance(outcome, Response) or outcome.status_code != 200:
-        return None
+def _installation_in(context: Response) -> str | None:
     try:
-        installation = outcome.json()["app"]["installationId"]
+        installation = context.json()["app"]["installationId"]
     except (ValueError, TypeError, KeyError, RecursionError):
         return None
     return (isinstance(installation, str) and bare_installation_id(installation)) or None
-
-
-def _is_refused(outcome: Response | TransportError | None) -> bool:
-    return isinstance(outcome, Response) and outcome.status_code in (400, 401, 403)
 
 
 _state: Final = _ProcessState()

@@ -39,11 +39,7 @@ def _check_quota(_instance: object, _attribute: object, value: Quota | None) -> 
 
 @frozen(kw_only=True)
 class RealtimeSettings(ClientSettings):
-    """Settings of one Realtime client.
-
-    Attributes:
-        quota: Rate limit for calls; None disables it.
-    """
+    """Settings of one Realtime client; `quota` None disables the rate limit."""
 
     quota: Quota | None = field(default=None, validator=_check_quota)
 

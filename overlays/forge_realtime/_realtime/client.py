@@ -141,10 +141,9 @@ class RealtimeClient(BaseRealtimeClient, ForgeClient):
     ) -> Stream:
         """Open a stream of updates to the subscribers of a channel in the context of the invocation.
 
-        Send updates as fast as they come: they are published merged, in order and numbered. The first one is published
-        at once, then all pending ones each `interval` seconds, in an envelope that the front end's `onStream` reads. A
-        publish that fails is retried under the same number for as long as the block runs. Without a quota of the
-        client, its streams keep to `Quota()`.
+        Send updates as fast as they come: they are published merged, in order and numbered, for the front end's
+        `onStream`. The first one is published at once, then all pending ones each `interval` seconds. A publish that
+        fails is retried for as long as the block runs. Without a quota of the client, streams keep to `Quota()`.
 
         Args:
             channel: Name of the channel; case-sensitive.
@@ -213,9 +212,6 @@ class RealtimeClient(BaseRealtimeClient, ForgeClient):
             overflow: What `send` does when there is no room.
             deadline: Limit in seconds for the end of the block, a flush, or a `send` that waits.
             token: A token with the same claims as the subscribers' tokens.
-
-        Returns:
-            The stream, to be used once.
 
         Raises:
             UsageError: The call was refused before anything was sent.

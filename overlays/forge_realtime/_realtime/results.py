@@ -43,15 +43,7 @@ class RealtimeToken:
 
 
 def epoch_or_iso(value: str | float | None, *, per_second: int) -> datetime | None:
-    """Read a point in time from epoch units, as a number or a string, or from ISO 8601 text.
-
-    Args:
-        value: The value as received.
-        per_second: Units per second: 1000 for `eventTimestamp`, 1 for `expiresAt`.
-
-    Returns:
-        The time in UTC, or None if the value is null or unreadable.
-    """
+    """Read a time from epoch units (`per_second`: 1000 for milliseconds) or ISO 8601 text; None if it is neither."""
     if value is None:
         return None
     try:

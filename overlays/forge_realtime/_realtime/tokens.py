@@ -138,11 +138,7 @@ class TokenCache:
         Args:
             key: All that makes the token what it is.
             sign: Signs the token.
-            timeout: Seconds to wait for another call that is signing it.
-
-        Raises:
-            TimedOutError: Another call was still signing it after `timeout` seconds.
-            ForgeRealtimeError: The error of the call that signed it.
+            timeout: Seconds to wait for another call that is signing it; then TimedOutError.
         """
         until = time.monotonic() + timeout
         while (token := self._find(key)) is None:

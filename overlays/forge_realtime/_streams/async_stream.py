@@ -36,14 +36,13 @@ class AsyncStream:
     @property
     def report(self) -> StreamReport:
         """What became of the updates so far; final at the end of the block."""
-        return self._publisher.buffer.report
+        return self._publisher.report
 
     async def send(self, update: Payload) -> None:
         """Take an update, to be published with others, and return. `overflow` says whether this may wait.
 
         Args:
-            update: A `str` with `merge="append"`, anything that can be JSON with any other `merge`. It is encoded at
-                once; later changes to the object have no effect.
+            update: A `str` with `merge="append"`, otherwise anything that can be JSON. It is encoded at once.
 
         Raises:
             UsageError: The update has the wrong type, or the stream is not open. Nothing changed.

@@ -42,11 +42,7 @@ _COUNTED: Final = {
 
 @frozen(kw_only=True)
 class StreamOptions:
-    """How a stream merges, paces and bounds its updates. `RealtimeClient.stream` describes each option.
-
-    Raises:
-        UsageError: A value makes no sense.
-    """
+    """How a stream merges, paces and bounds its updates. `RealtimeClient.stream` describes each option."""
 
     merge: Merge = "append"
     interval: float = 0.25
@@ -73,14 +69,11 @@ class StreamOptions:
 
 @frozen(eq=False)
 class PublishSlot:
-    """Permission for one publish, asked for before its payload is known.
+    """Permission for one publish, asked for before its payload is known."""
 
-    Attributes:
-        reserve: Wait until the publish may start, at most until this time in seconds of `time.monotonic()`.
-        publish: Publish a payload. The first attempt uses the reservation.
-    """
-
+    # Waits until the publish may start, at most until this time of `time.monotonic()`.
     reserve: Callable[[float], Flow[bool]]
+    # The first attempt uses the reservation.
     publish: Callable[[str, RetryPolicy], Flow[object]]
 
 
@@ -89,30 +82,19 @@ Slots: TypeAlias = Callable[[], PublishSlot]
 
 @frozen(eq=False, repr=False)
 class Update:
-    """One encoded update, or several merged ones.
-
-    Attributes:
-        text: JSON, without the quotes or brackets that the envelope puts around merged updates.
-        size: Size of the text in bytes.
-        updates: How many updates were merged.
-        value: Decoded JSON, for a merge function.
-    """
+    """One encoded update, or several merged ones: JSON without the quotes or brackets of the envelope."""
 
     text: str
+    # In bytes.
     size: int
     updates: int = 1
+    # Decoded, for a merge function.
     value: Any = None
 
 
 @frozen(eq=False, repr=False)
 class Envelope:
-    """One publish of a stream.
-
-    Attributes:
-        payload: JSON text, the same in every attempt.
-        updates: How many updates it carries.
-        last: Whether it ends the stream.
-    """
+    """One publish of a stream. Every attempt sends the same payload."""
 
     payload: str
     updates: int
@@ -148,31 +130,22 @@ class Buffer:
         self._reducing = threading.Lock()
 
     def encode(self, update: object) -> Update:
-        """Check and encode an update.
-
-        Raises:
-            UsageError: It has the wrong type for `merge`, or cannot be JSON.
-        """
+        """Check and encode an update. Raise UsageError if it has the wrong type for `merge`, or cannot be JSON."""
+        if self._merge == "append" and not isinstance(update, str):
+            raise UsageError(
+                f"stream: merge='append' takes strings, and this update is of type {type(update).__name__}. Send a "
+                "str, or choose merge='batch' or 'latest'."
+            )
+        encoded = encode_json(update, "the update")
         if self._merge == "append":
-            if not isinstance(update, str):
-                raise UsageError(
-                    f"stream: merge='append' takes strings, and this update is of type {type(update).__name__}. Send a "
-                    "str, or choose merge='batch' or 'latest'."
-                )
-            encoded = encode_json(update, "the update")[1:-1]
-        else:
-            encoded = encode_json(update, "the update")
+            encoded = encoded[1:-1]
         # A batch needs a comma for each update.
         size = len(encoded) + (self._merge == "batch")
         # Decoded again, because the caller may change the update or send the same object twice.
         return Update(encoded.decode(), size, value=json.loads(encoded) if self._reduce else None)
 
     def offer(self, update: Update) -> bool:
-        """Take an update, and return True; return False if there is no room for it.
-
-        Raises:
-            ForgeRealtimeError: The stream is not open, has ended or has failed. The update was not taken.
-        """
+        """Take an update, and return True; return False if there is no room for it."""
         if self._reduce is not None:
             self._reduce_to(update, self._reduce)
             return True
@@ -189,9 +162,7 @@ class Buffer:
     def is_due(self, *, on_time: bool, end: bool) -> bool:
         """Return whether to publish now. If not, `wake` is called as soon as there is a reason to look again.
 
-        Args:
-            on_time: Whether the interval has passed. Before that, only `max_bytes` of updates are published.
-            end: Whether the block has ended, which is published even without updates.
+        Before the interval has passed (`on_time`), only `max_bytes` of updates or the `end` are a reason to publish.
         """
         with self._lock:
             if end or (self._pending and (on_time or self._bytes >= self._options.max_bytes)):
@@ -202,16 +173,23 @@ class Buffer:
     def take(self, *, end: bool, error: str | None) -> Envelope:
         """Take the next envelope. With `end`, it ends the stream (after an `error`) if nothing stays behind."""
         with self._lock:
-            update = None
+            updates, data = 0, ""
             if self._pending:
                 update = self._pop_merged(self._pending)
+                updates = update.updates
                 self._bytes = self._bytes - update.size if self._pending else 0
-                self._taken += update.updates
+                self._taken += updates
+                before, after = _BRACKETS.get(self._merge, ("", ""))
+                data = f'"data":{before}{update.text}{after},'
             last = end and not self._pending
-            envelope = Envelope(self._payload(update, error, last=last), update.updates if update else 0, last)
+            ending = f',"error":{json.dumps(error)}' if last and error is not None else ""
+            payload = (
+                f'{{"forgeStream":1,"stream":"{self.stream_id}","seq":{self._seq},"merge":"{self._merge}",{data}'
+                f'"updates":{updates},"end":{json.dumps(last)}{ending}}}'
+            )
             self._seq += 1
             self._wake_from = math.inf
-            return envelope
+            return Envelope(payload, updates, last)
 
     def settle(self, envelope: Envelope, delivery: Delivery) -> None:
         """Count what became of an envelope."""
@@ -247,7 +225,7 @@ class Buffer:
             self._pending.clear()
 
     def check(self) -> None:
-        """Raise what `offer` would raise for any update."""
+        """Raise an error if the stream takes no updates."""
         refusal = self._refusal
         if refusal is not None:
             raise refusal()
@@ -273,28 +251,27 @@ class Buffer:
         with self._reducing:
             with self._lock:
                 self.check()
-                state = self._pending[0] if self._pending else None
-            merged = update
-            if state is not None:
-                value = reduce(state.value, update.value)
-                encoded = encode_json(value, "the return value of the function given as merge=")
-                merged = Update(encoded.decode(), len(encoded), state.updates + 1, value)
+                if not self._pending:
+                    self._append(update)
+                    return
+                state = self._pending[0]
+            value = reduce(state.value, update.value)
+            encoded = encode_json(value, "the return value of the function given as merge=")
             with self._lock:
                 self.check()
                 # The state may have been taken while the function ran.
-                if state is not None and self._pending and self._pending[0] is state:
-                    self._put([merged])
+                if self._pending and self._pending[0] is state:
+                    self._put([Update(encoded.decode(), len(encoded), state.updates + 1, value)])
                 else:
                     self._append(update)
 
     def _make_room(self, update: Update) -> bool:
-        overflow = self._options.overflow
-        if not self._has_room(update) and overflow == "merge":
+        if self._options.overflow == "merge" and not self._has_room(update):
             rest, joined = self._pending.copy(), []
             while rest:
                 joined.append(self._pop_merged(rest))
             self._put(joined)
-        while overflow == "drop_oldest" and not self._has_room(update):
+        while self._options.overflow == "drop_oldest" and not self._has_room(update):
             self._drop_oldest()
         return self._has_room(update)
 
@@ -305,8 +282,7 @@ class Buffer:
 
     def _put(self, updates: list[Update]) -> None:
         """Replace all pending updates in a single step, so that an interrupt loses nothing."""
-        size = sum([update.size for update in updates])
-        self._pending, self._bytes = deque(updates), size
+        self._pending, self._bytes = deque(updates), sum([update.size for update in updates])
         self._wake_if_enough()
 
     def _append(self, update: Update) -> None:
@@ -339,13 +315,3 @@ class Buffer:
             return taken[0]
         text = ("," if self._merge == "batch" else "").join([update.text for update in taken])
         return Update(text, size, sum(update.updates for update in taken))
-
-    def _payload(self, update: Update | None, error: str | None, *, last: bool) -> str:
-        parts = [f'{{"forgeStream":1,"stream":"{self.stream_id}","seq":{self._seq},"merge":"{self._merge}"']
-        if update is not None:
-            before, after = _BRACKETS.get(self._merge, ("", ""))
-            parts.append(f'"data":{before}{update.text}{after}')
-        parts += [f'"updates":{update.updates if update else 0}', f'"end":{"true" if last else "false"}']
-        if last and error is not None:
-            parts.append(f'"error":{json.dumps(error)}')
-        return ",".join(parts) + "}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import math
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -20,6 +21,7 @@ from .._core.errors import (
     ResponseError,
     StreamError,
     StreamFullError,
+    StreamReport,
     TimedOutError,
     UsageError,
 )
@@ -28,7 +30,7 @@ from .._core.log import logger
 from .._core.retry import RetryPolicy
 from .buffer import Buffer, Envelope, PublishSlot, Slots, StreamOptions, Update
 
-# The least deadline of a call: a stream keeps its place in the queue for the quota longer than a web request would.
+# The least deadline of a call: a stream keeps its place in the queue for the quota longer than a web request.
 _CALL_SECONDS: Final = 60.0
 # Time for what is left, if the block was cancelled or interrupted.
 _INTERRUPTED_SECONDS: Final = 1.0
@@ -38,12 +40,7 @@ RunFlow: TypeAlias = Callable[[Flow[object]], Awaitable[object]]
 class Publisher:
     """Publishes one stream with asyncio. `AsyncStream` and `Stream` are its interfaces.
 
-    Any thread may call `offer` and `check`, and read `buffer.report`. Everything else belongs to one event loop.
-
-    Attributes:
-        buffer: The updates that wait.
-        wake: Set when the publisher has something to do.
-        forked: Whether this is the copy of a stream in a forked process.
+    Any thread may call `offer` and `check`, and read `report`. Everything else belongs to one event loop.
     """
 
     def __init__(self, options: StreamOptions, slots: Slots, run: RunFlow, retry: RetryPolicy) -> None:
@@ -57,6 +54,7 @@ class Publisher:
             retry, delivery="at_least_once", deadline=max(retry.deadline, _CALL_SECONDS), on_attempt=self._see
         )
         self._hook = retry.on_attempt
+        # Set when the publisher has something to do, and when it did something.
         self.wake, self._changed = asyncio.Event(), asyncio.Event()
         # Held by the update that waits for room; later ones queue behind it.
         self._queue = asyncio.Lock()
@@ -71,8 +69,8 @@ class Publisher:
         self._failure: BaseException | None = None
         self._next_at = 0.0
         self._flush_to = 0
-        self._ending = False
-        self._end_by = 0.0
+        # Finite after the end of the block.
+        self._end_by = math.inf
         self._error: str | None = None
         self._cancelled: asyncio.CancelledError | None = None
 
@@ -95,8 +93,14 @@ class Publisher:
             lambda: UsageError("This stream belongs to the parent process: make another one in this process.")
         )
 
+    @property
+    def report(self) -> StreamReport:
+        """Counts of the updates so far."""
+        reset_if_forked()
+        return self.buffer.report
+
     def check(self) -> None:
-        """Raise what `offer` would raise for any update."""
+        """Raise an error if the stream takes no updates."""
         reset_if_forked()
         self.buffer.check()
 
@@ -130,10 +134,9 @@ class Publisher:
                     await self._changed.wait()
         except TimeoutError:
             delivery = self._delivery if self._current else Delivery.NOT_SENT
-            raise self._stream_error(
-                f"stream: not everything was published in {self._options.deadline:g} s (deadline); it keeps trying",
-                Delivery.UNKNOWN if self._may_have_left() else delivery,
-            ) from None
+            seconds = f"{self._options.deadline:g} s (deadline)"
+            message = f"stream: not everything was published in {seconds}; it keeps trying"
+            raise self._stream_error(message, Delivery.UNKNOWN if self._may_have_left() else delivery) from None
         if self._failure is not None:
             raise self._failed()
 
@@ -147,7 +150,6 @@ class Publisher:
             if not isinstance(error, Exception):
                 seconds = min(seconds, _INTERRUPTED_SECONDS)
         self._end_by = asyncio.get_running_loop().time() + seconds
-        self._ending = True
         self.buffer.close()
         self.wake.set()
         try:
@@ -168,27 +170,27 @@ class Publisher:
             raise self._cancelled
 
     async def _finish(self) -> None:
+        await self._outlast()
         assert self._task is not None
-        await self._outlast(self._task)
         if self._task.cancelled():
             # asyncio.run() cancels all tasks when it ends.
             self._task = asyncio.create_task(self._publish_all())
-            await self._outlast(self._task)
-        if not self._task.done():
-            # A cancelled attempt lets go of its connection.
-            self._task.cancel()
+            await self._outlast()
+        # A cancelled attempt lets go of its connection.
+        if self._task.cancel():
             self._end_by = asyncio.get_running_loop().time() + _INTERRUPTED_SECONDS
-            await self._outlast(self._task)
+            await self._outlast()
 
-    async def _outlast(self, task: asyncio.Task[None]) -> None:
-        """Wait for the end of `task` until `_end_by`. Keep a cancellation for later, and hurry.
+    async def _outlast(self) -> None:
+        """Wait for the end of the task until `_end_by`. Keep a cancellation for later, and hurry.
 
         anyio, and so Starlette and FastAPI, cancels again and again until the block has been left.
         """
+        assert self._task is not None
         loop = asyncio.get_running_loop()
-        while not task.done() and (left := self._end_by - loop.time()) > 0:
+        while not self._task.done() and (left := self._end_by - loop.time()) > 0:
             try:
-                await asyncio.wait({task}, timeout=left)
+                await asyncio.wait({self._task}, timeout=left)
             except asyncio.CancelledError as error:
                 self._cancelled = error
                 self._end_by = min(self._end_by, loop.time() + _INTERRUPTED_SECONDS)
@@ -196,12 +198,12 @@ class Publisher:
 
     async def _publish_all(self) -> None:
         try:
-            over = False
-            while not over:
+            while True:
                 # After a cancellation, go on with the envelope that was on its way.
                 envelope = self._current = self._current or await self._take()
                 await self._deliver(envelope)
-                over = envelope.last
+                if envelope.last:
+                    return
         except (asyncio.CancelledError, GeneratorExit):
             self._cut_short()
             raise
@@ -215,13 +217,14 @@ class Publisher:
         loop = asyncio.get_running_loop()
         while True:
             self.wake.clear()
-            on_time = self._ending or loop.time() >= self._next_at or self.buffer.settled() < self._flush_to
-            if self.buffer.is_due(on_time=on_time, end=self._ending):
+            end = self._end_by < math.inf
+            on_time = end or loop.time() >= self._next_at or self.buffer.settled() < self._flush_to
+            if self.buffer.is_due(on_time=on_time, end=end):
                 self._slot = self._next_slot()
                 # Before the envelope is taken: updates sent while the quota is waited for go out with it.
                 await self._run_flow(self._slot.reserve(time.monotonic() + self._policy().deadline))
                 self._next_at = loop.time() + self._options.interval
-                envelope = self.buffer.take(end=self._ending, error=self._error)
+                envelope = self.buffer.take(end=self._end_by < math.inf, error=self._error)
                 self._delivery = Delivery.NOT_SENT
                 self._notify()
                 return envelope
@@ -263,7 +266,7 @@ class Publisher:
             self._hook(attempt)
 
     def _policy(self) -> RetryPolicy:
-        if not self._ending:
+        if self._end_by == math.inf:
             return self._retry
         left = self._end_by - asyncio.get_running_loop().time()
         return evolve(self._retry, deadline=max(0.001, min(self._retry.deadline, left)))
@@ -276,7 +279,7 @@ class Publisher:
         at = loop.time() + wait
         while loop.time() < at:
             self.wake.clear()
-            if self._ending and at > self._end_by:
+            if at > self._end_by:
                 return False
             await self._woken(at)
         return True
@@ -308,7 +311,7 @@ class Publisher:
     def _settle(self, delivery: Delivery) -> None:
         assert self._current is not None
         self.buffer.settle(self._current, delivery)
-        self._any_unknown = self._any_unknown or delivery is Delivery.UNKNOWN
+        self._any_unknown |= delivery is Delivery.UNKNOWN
         self._current = None
         self._notify()
 
@@ -323,17 +326,20 @@ class Publisher:
         if isinstance(failure, ForgeRealtimeError):
             delivery, reason = failure.delivery, str(failure)
         message = f"stream: it ended before everything was published: {reason}"
-        error = self._stream_error(message, delivery, getattr(failure, "attempts", ()))
+        error = self._stream_error(message, delivery, failure)
         error.__cause__ = failure
         return error
 
-    def _stream_error(self, message: str, delivery: Delivery, attempts: tuple[Attempt, ...] = ()) -> StreamError:
+    def _stream_error(self, message: str, delivery: Delivery, failure: BaseException | None = None) -> StreamError:
         report = self.buffer.report
-        delivery = Delivery.UNKNOWN if self._any_unknown else delivery
-        return StreamError(f"{message}; {report}", delivery=delivery, attempts=attempts, report=report)
+        return StreamError(
+            f"{message}; {report}",
+            delivery=Delivery.UNKNOWN if self._any_unknown else delivery,
+            attempts=getattr(failure, "attempts", ()),
+            retryable=getattr(failure, "retryable", False),
+            report=report,
+        )
 
     def _full(self, state: str) -> StreamFullError:
-        message = (
-            f"stream: the buffer {state}: send fewer updates, or choose another overflow, max_pending or max_bytes"
-        )
-        return StreamFullError(message, report=self.buffer.report)
+        advice = "send fewer updates, or choose another overflow, max_pending or max_bytes"
+        return StreamFullError(f"stream: the buffer {state}: {advice}", report=self.buffer.report)

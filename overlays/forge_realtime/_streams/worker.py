@@ -26,11 +26,7 @@ _EXIT_SECONDS: Final = 1.0
 
 
 class StreamWorker:
-    """Starts a thread for the first open stream, and stops it after the last one.
-
-    Args:
-        pool: The client's connections. A transport that the user gave is used, one call at a time.
-    """
+    """Starts a thread for the first open stream, and stops it after the last one."""
 
     def __init__(self, pool: ConnectionPool) -> None:
         self._pool = pool
@@ -76,12 +72,7 @@ class StreamWorker:
 
 
 class WorkerThread(threading.Thread):
-    """A thread that runs an event loop.
-
-    Attributes:
-        loop: The event loop.
-        connections: Connections of the loop; None if the user gave the client a transport.
-    """
+    """A thread that runs an event loop."""
 
     def __init__(self, pool: ConnectionPool) -> None:
         import asyncio
@@ -90,6 +81,7 @@ class WorkerThread(threading.Thread):
 
         super().__init__(name="forge-realtime-streams", daemon=True)
         self._blocking = pool
+        # Not used if the user gave the client a transport.
         self.connections = AsyncConnectionPool(None) if pool.transport is None else None
         # Check that the three files of a loop can be opened: asyncio complains on stderr about a loop without them.
         with socket.socket(), socket.socket(), socket.socket():
@@ -134,14 +126,9 @@ class WorkerThread(threading.Thread):
         atexit.unregister(self.end)
 
     def wait_for(self, coroutine: Coroutine[Any, Any, None], timeout: float | None = None) -> None:
-        """Run a coroutine in the loop, in the context of the caller, and wait for it. An interrupt cancels it.
+        """Run a coroutine in the loop, in the context of the caller, and wait for it at most `timeout` seconds.
 
-        Args:
-            coroutine: What to run.
-            timeout: Seconds to wait at most; 0 does not wait at all.
-
-        Raises:
-            UsageError: This thread would wait for itself.
+        An interrupt of the wait cancels the coroutine.
         """
         if timeout != 0 and threading.current_thread() is self:
             coroutine.close()

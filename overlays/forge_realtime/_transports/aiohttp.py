@@ -22,13 +22,7 @@ _PIECE_BYTES: Final = 64 * 1024
 
 
 class AiohttpTransport(httpx.AsyncBaseTransport):
-    """A pool of aiohttp's connections, for the event loop in which it is made.
-
-    Args:
-        context: Returns the TLS context that verifies certificates.
-        connections: Maximum number of connections.
-        keepalive: Seconds after which an idle connection is closed.
-    """
+    """Pool of aiohttp's connections in the running event loop. They are closed after `keepalive` idle seconds."""
 
     def __init__(self, context: Callable[[], ssl.SSLContext], connections: int, keepalive: float) -> None:
         self._context = context
@@ -42,7 +36,6 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         )
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send a request and read the head of the response."""
         # Let the loop run twice. It then knows which connections the server has closed, and aiohttp does not use them.
         await asyncio.sleep(0)
         await asyncio.sleep(0)
@@ -74,7 +67,6 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         return httpx.Response(response.status, headers=response.raw_headers, stream=_Stream(response, body))
 
     async def aclose(self) -> None:
-        """Close the connections."""
         await self._session.close()
 
     def __del__(self) -> None:
@@ -98,42 +90,36 @@ class _Connector(aiohttp.TCPConnector):
         self._factory = cast(partial[ResponseHandler], partial(_Protocol, loop=self._loop))
 
     async def connect(self, *args: Any, **kwargs: Any) -> aiohttp.connector.Connection:
-        """Take a connection for one request."""
         connection = await super().connect(*args, **kwargs)
         cast(_Protocol, connection.protocol).head_left = HEAD_BYTES
         return connection
 
     def __del__(self, _warnings: object = None) -> None:
-        """Leave the sockets to asyncio, which warns about them.
-
-        aiohttp would write to the log, and in a forked process remove the parent's connections from its selector.
-        """
+        # asyncio warns about the sockets. aiohttp would write to the log, and in a forked process remove the parent's
+        # connections from its selector.
+        pass
 
 
 class _Protocol(ResponseHandler):
-    """Protocol that bounds what a server may send before its final status.
+    """Protocol that bounds what a server may send before its final status."""
 
-    Attributes:
-        head_left: Bytes that the server may still send; `None` when the final status is there.
-    """
-
+    # In bytes; None when the final status is there.
     head_left: int | None = None
 
     def data_received(self, data: bytes) -> None:
-        """Parse what the server has sent."""
         if self.head_left is not None:
             head, data = data[: self.head_left], data[self.head_left :]
             self.head_left -= len(head)
             super().data_received(head)
             if self.head_left == 0:
-                self.abort()
+                if self.transport is not None:
+                    self.transport.abort()
                 self.set_exception(aiohttp.ServerDisconnectedError())
                 return
         if data:
             super().data_received(data)
 
     def feed_data(self, data: tuple[Any, Any], size: int = 0) -> None:
-        """Take the head of a response from the parser."""
         if data[0].code >= 200:
             self.head_left = None
         super().feed_data(data, size)
@@ -142,18 +128,14 @@ class _Protocol(ResponseHandler):
 class _Body(aiohttp.Payload):
     """Request body, written in small pieces because the writer copies them. Knows its connection."""
 
-    def __init__(self, stream: AsyncIterable[bytes]) -> None:
-        super().__init__(stream)
-        self._stream = stream
-        self._transport: asyncio.WriteTransport | None = None
-        self.written = False
+    _transport: asyncio.WriteTransport | None = None
+    written = False
 
     async def write(self, writer: AbstractStreamWriter) -> None:
-        """Write the body."""
         self._transport = writer.transport
         if self._transport is None or self._transport.is_closing():
             raise aiohttp.ClientConnectionError("closed before the request")
-        async for chunk in self._stream:
+        async for chunk in self._value:
             view = memoryview(chunk)
             for start in range(0, len(view), _PIECE_BYTES):
                 await writer.write(view[start : start + _PIECE_BYTES])
@@ -165,8 +147,7 @@ class _Body(aiohttp.Payload):
             self._transport.abort()
 
     def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
-        """Not needed: only logs and multipart bodies use it."""
-        raise NotImplementedError
+        raise NotImplementedError  # Only logs and multipart bodies use it.
 
 
 class _Stream(httpx.AsyncByteStream):

@@ -31,54 +31,47 @@ if TYPE_CHECKING:
 
 
 class AsyncConnectionPool(BaseConnectionPool):
-    """Connections with asyncio. Each event loop has its own.
+    """Connections with asyncio, of each event loop its own, or the user's own transport in their place.
 
-    Args:
-        transport: The user's own transport, used in their place.
-        aiohttp: Whether to use aiohttp's connections; `None` uses them if aiohttp is installed.
+    `aiohttp` chooses aiohttp's connections or httpx's; `None` uses aiohttp's if it is installed.
     """
 
     def __init__(self, transport: httpx.AsyncBaseTransport | None, *, aiohttp: bool | None = None) -> None:
         super().__init__()
         self.transport = transport
         self._loops: dict[asyncio.AbstractEventLoop, _LoopConnections] = {}
+        self._inherited: list[dict[asyncio.AbstractEventLoop, _LoopConnections]] = []
         self._aiohttp: type[AiohttpTransport] | None = None
-        if aiohttp and find_spec("aiohttp") is None:
-            raise UsageError("transport='aiohttp' needs aiohttp: install forge-realtime[aiohttp].")
         if transport is None and aiohttp is not False and find_spec("aiohttp") is not None:
             # Not in the first call, inside an event loop: it takes a tenth of a second.
             from .aiohttp import AiohttpTransport
 
             self._aiohttp = AiohttpTransport
+        elif aiohttp:
+            raise UsageError("transport='aiohttp' needs aiohttp: install forge-realtime[aiohttp].")
 
     def reset_after_fork(self) -> None:
-        """Reset state after a fork: a child must not use its parent's sockets or locks."""
         super().reset_after_fork()
         # Kept, not collected: closing them would take their sockets out of the parent's selector.
-        self._inherited = self._loops
+        self._inherited.append(self._loops)
         self._loops = {}
 
-    async def send(
-        self,
-        request: httpx.Request,
-        timeout: float,  # noqa: ASYNC109 (as for the blocking pool)
-    ) -> Response:
-        """Send a request and read the whole response, within `timeout` seconds.
-
-        Raises:
-            httpx.RequestError, OSError: There was no response, or not all of it.
-        """
+    async def send(self, request: httpx.Request, timeout: float) -> Response:  # noqa: ASYNC109 (as the blocking pool)
+        """Send a request and read the whole response within `timeout` seconds, or raise one of `TRANSPORT_ERRORS`."""
         reset_if_forked()
         until = time.monotonic() + timeout
         if self.transport is not None:
             request.extensions = {"timeout": httpx.Timeout(timeout).as_dict()}
             return await _exchange(self.transport.handle_async_request(request), request, until)
         loop = self._loop()
-        try:
-            async with asyncio.timeout(timeout if loop.places.locked() else None):
-                await loop.places.acquire()
-        except TimeoutError:
-            raise httpx.PoolTimeout(f"all {CONNECTIONS} connections are in use") from None
+        if loop.places.locked():
+            try:
+                async with asyncio.timeout(timeout):
+                    await loop.places.acquire()
+            except TimeoutError:
+                raise httpx.PoolTimeout(f"all {CONNECTIONS} connections are in use") from None
+        else:
+            await loop.places.acquire()
         try:
             if self._aiohttp is not None and not is_intercepted():
                 return await self._send_with_aiohttp(self._aiohttp, loop, request, until)
@@ -89,8 +82,9 @@ class AsyncConnectionPool(BaseConnectionPool):
     def _loop(self) -> _LoopConnections:
         running = asyncio.get_running_loop()
         if (loop := self._loops.get(running)) is None:
-            for closed in [former for former in list(self._loops) if former.is_closed()]:
-                self._loops.pop(closed, None)
+            for former in list(self._loops):
+                if former.is_closed():
+                    self._loops.pop(former, None)
             loop = self._loops[running] = _LoopConnections()
         return loop
 
@@ -141,8 +135,6 @@ class AsyncConnectionPool(BaseConnectionPool):
 
 
 class _LoopConnections:
-    """The connections of one event loop."""
-
     def __init__(self) -> None:
         self.places = asyncio.Semaphore(CONNECTIONS)
         self.idle: IdleConnections[AsyncPooledConnection] = IdleConnections()
@@ -175,10 +167,8 @@ async def _exchange(sending: Awaitable[httpx.Response], request: httpx.Request, 
         async with asyncio.timeout(until - time.monotonic()):
             response = await sending
             response.request = request
-            stream = (
-                response.aiter_bytes() if needs_decoding(response) else cast(httpx.AsyncByteStream, response.stream)
-            )
-            async for chunk in stream:
+            raw = cast(httpx.AsyncByteStream, response.stream)
+            async for chunk in response.aiter_bytes() if needs_decoding(response) else raw:
                 # A loop that is busy notices late that the time is up.
                 if time.monotonic() > until:
                     raise TimeoutError  # noqa: TRY301 (ends as the timeout does)

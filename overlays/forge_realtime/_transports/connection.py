@@ -2,7 +2,8 @@
 
 httpx's own transports have a pool of connections, which takes nearly as long for a request as the connection itself and
 gets slow with many requests in flight. The transports here are httpx's with a single connection in place of the pool:
-mocks and tracers that patch httpx or httpcore see every request.
+mocks and tracers that patch httpx's transports or httpcore's connections see every request. Patches of httpcore's
+pools, which are not used, see none.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Final, Self, TypeAlias, cast
+from typing import Any, Final, Self, cast
 
 import httpcore
 import httpx
@@ -24,20 +25,11 @@ HEAD_BYTES: Final = 64 * 1024
 # Few enough that parsing them does not delay the next look at the clock.
 _PIECE_BYTES: Final = 4 * 1024
 
-# Scheme, and host with port.
-Origin: TypeAlias = tuple[str, bytes]
-
 
 class PooledConnection(httpx.HTTPTransport):
-    """One blocking connection, made with the first request.
+    """One blocking connection to the server of a URL, made with the first request.
 
-    Args:
-        url: Any URL of the server.
-        context: Verifies the server's certificate, for an https URL.
-        keepalive: Seconds after which an idle connection is no longer used.
-
-    Attributes:
-        idle_since: When the last exchange ended, in seconds of `time.monotonic()`.
+    It is no longer used after `keepalive` idle seconds. `idle_since` and `until` are times of `time.monotonic()`.
     """
 
     def __init__(self, url: httpx.URL, context: ssl.SSLContext | None, keepalive: float) -> None:
@@ -56,12 +48,7 @@ class PooledConnection(httpx.HTTPTransport):
         return self._origin == _origin(url) and connection.is_available() and not connection.has_expired()
 
     def send(self, request: httpx.Request, until: float) -> httpx.Response:
-        """Send a request and read the head of the response.
-
-        Args:
-            request: A request to this server.
-            until: When the exchange must end, with the body, in seconds of `time.monotonic()`.
-        """
+        """Send a request and read the head of the response. The body must be read by `until`, too."""
         self._network.until = until
         self._network.head_left = HEAD_BYTES
         response = self.handle_request(request)
@@ -74,7 +61,7 @@ class PooledConnection(httpx.HTTPTransport):
 
 
 class AsyncPooledConnection(httpx.AsyncHTTPTransport):
-    """One connection with asyncio, made with the first request. Arguments and attributes: see `PooledConnection`."""
+    """One connection with asyncio, otherwise as `PooledConnection`."""
 
     def __init__(self, url: httpx.URL, context: ssl.SSLContext | None, keepalive: float) -> None:
         self._origin = _origin(url)
@@ -86,12 +73,10 @@ class AsyncPooledConnection(httpx.AsyncHTTPTransport):
         self.idle_since = 0.0
 
     def is_usable(self, url: httpx.URL) -> bool:
-        """Return whether a request to `url` can be sent. A connection that the server has closed is not usable."""
         connection = self._connection
         return self._origin == _origin(url) and connection.is_available() and not connection.has_expired()
 
     async def send(self, request: httpx.Request) -> httpx.Response:
-        """Send a request and read the head of the response."""
         self._network.head_left = HEAD_BYTES
         response = await self.handle_async_request(request)
         self._network.head_left = sys.maxsize
@@ -185,8 +170,8 @@ class _AsyncNetwork(httpcore.AsyncNetworkBackend, httpcore.AsyncNetworkStream):
         self._stream = await self._stream.start_tls(*args, **kwargs)
         return self
 
-    async def write(self, *args: Any, **kwargs: Any) -> None:
-        await self._stream.write(*args, **kwargs)
+    def write(self, *args: Any, **kwargs: Any) -> Any:
+        return self._stream.write(*args, **kwargs)
 
     async def read(self, max_bytes: int, *_: Any, **__: Any) -> bytes:
         data = await self._stream.read(_allowed(max_bytes, self.head_left))
@@ -227,7 +212,7 @@ def _is_readable(connected: socket.socket) -> bool:
     return bool(poll.poll(0))
 
 
-def _origin(url: httpx.URL) -> Origin:
+def _origin(url: httpx.URL) -> tuple[str, bytes]:
     return url.scheme, url.netloc
 
 

@@ -9,7 +9,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
-from typing import Final, Generic, TypeVar, cast
+from typing import Final, TypeVar, cast
 
 import httpx
 
@@ -25,42 +25,33 @@ RESPONSE_BYTES: Final = 16 * 1024 * 1024
 AnyConnection = TypeVar("AnyConnection", PooledConnection, AsyncPooledConnection)
 
 
-class IdleConnections(Generic[AnyConnection]):
-    """Idle connections, most recently used first. Each method is atomic."""
-
-    def __init__(self) -> None:
-        self._connections: deque[AnyConnection] = deque()
+class IdleConnections(deque[AnyConnection]):
+    """Idle connections, the most recently used one last. Each method is atomic."""
 
     def take(self) -> AnyConnection | None:
-        """Remove the connection that was used last."""
         try:
-            return self._connections.pop()
+            return self.pop()
         except IndexError:
             return None
 
     def give(self, connection: AnyConnection) -> None:
-        """Add a connection that has just been used."""
         connection.idle_since = time.monotonic()
-        self._connections.append(connection)
+        self.append(connection)
 
     def take_expired(self) -> AnyConnection | None:
         """Remove the connection that has been idle longest, if that is longer than `IDLE_SECONDS`."""
         try:
-            connection = self._connections.popleft()
+            connection = self.popleft()
         except IndexError:
             return None
-        if connection.idle_since > time.monotonic() - IDLE_SECONDS:
-            self._connections.appendleft(connection)
-            return None
-        return connection
+        if connection.idle_since <= time.monotonic() - IDLE_SECONDS:
+            return connection
+        self.appendleft(connection)
+        return None
 
 
 class BaseConnectionPool:
-    """State that both kinds of pools have.
-
-    Attributes:
-        closed: Whether the client has been closed.
-    """
+    """State that both kinds of pools have."""
 
     def __init__(self) -> None:
         self._budget = RetryBudget()
@@ -69,14 +60,12 @@ class BaseConnectionPool:
         register_fork_reset(self)
 
     def _tls(self) -> ssl.SSLContext:
-        # Made when it is needed: loading the certificates takes 15 ms. Without a lock, which a fork could leave locked:
-        # a second context does no harm.
+        # Loading the certificates takes 15 ms. No lock, which a fork could leave locked: a second context is harmless.
         if self._context is None:
             self._context = httpx.create_ssl_context()
         return self._context
 
     def reset_after_fork(self) -> None:
-        """Reset state after a fork: a child must not use its parent's sockets or locks."""
         self._budget = RetryBudget()
 
     @property
@@ -87,11 +76,7 @@ class BaseConnectionPool:
 
 
 class ConnectionPool(BaseConnectionPool):
-    """Blocking connections.
-
-    Args:
-        transport: The user's own transport, used in their place.
-    """
+    """Blocking connections, or the user's own transport in their place."""
 
     def __init__(self, transport: httpx.BaseTransport | None) -> None:
         super().__init__()
@@ -100,17 +85,12 @@ class ConnectionPool(BaseConnectionPool):
         self._places = _Places()
 
     def reset_after_fork(self) -> None:
-        """Reset state after a fork: a child must not use its parent's sockets or locks."""
         super().reset_after_fork()
         self._close_idle()
         self._places = _Places()
 
     def send(self, request: httpx.Request, timeout: float) -> Response:
-        """Send a request and read the whole response, within `timeout` seconds.
-
-        Raises:
-            httpx.RequestError, OSError: There was no response, or not all of it.
-        """
+        """Send a request and read the whole response within `timeout` seconds, or raise one of `TRANSPORT_ERRORS`."""
         reset_if_forked()
         until = time.monotonic() + timeout
         if self.transport is not None:
@@ -167,6 +147,7 @@ class _Places(SimpleQueue[_Place]):
     """
 
     def __init__(self) -> None:
+        super().__init__()
         self._all: list[Callable[[], _Place | None]] = [lambda: None] * CONNECTIONS
         # Reentrant: a signal handler may make a call in the midst of it.
         self._lock = threading.RLock()

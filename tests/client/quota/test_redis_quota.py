@@ -59,9 +59,9 @@ print(json.dumps({"log": log, "attempts": [len(result.attempts) for result in re
 
 @pytest.fixture(autouse=True)
 def fresh_reservers() -> Iterator[None]:
-    redis_module._reservers.reset_after_fork()
+    redis_module._reserver_of.cache_clear()
     yield
-    redis_module._reservers.reset_after_fork()
+    redis_module._reserver_of.cache_clear()
 
 
 @pytest.fixture
@@ -163,7 +163,7 @@ def test_settings_are_checked_and_picklable_and_hide_the_password() -> None:
     assert PASSWORD not in repr(Quota(store=store))
     copy = pickle.loads(pickle.dumps(Quota(store=store)))
     assert copy == Quota(store=store)
-    assert copy.store.reserver() is store.reserver()
+    assert redis_module._reserver_of(copy.store) is redis_module._reserver_of(store)
     for url in ("rediss://localhost", "unix:///tmp/redis.sock", "valkey://localhost", "valkeys://localhost:7000/1"):
         RedisStore(url, replicas=1)
     wrong: Any
@@ -239,7 +239,7 @@ def test_idle_thread_ends(server: RedisServer, monkeypatch: pytest.MonkeyPatch) 
     with FaultServer() as platform, RealtimeClient(platform.url, quota=Quota(store=store)) as client:
         for _ in range(2):
             client.for_installation("i").publish_global("c", "p")
-            wait_until(lambda: store.reserver()._thread is None)
+            wait_until(lambda: redis_module._reserver_of(store)._thread is None)
 
 
 def test_nothing_is_reserved_for_expired_waiters(server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -248,7 +248,7 @@ def test_nothing_is_reserved_for_expired_waiters(server: RedisServer, monkeypatc
     bucket = _quota._state.bucket(Quota(store=store), "http://localhost", "i")
     for _ in range(100):
         bucket.request(Waiter(False, time.monotonic() + 0.5), time.monotonic())
-    wait_until(lambda: store.reserver()._thread is None)
+    wait_until(lambda: redis_module._reserver_of(store)._thread is None)
 
 
 def test_thread_that_cannot_start_leaves_the_share_of_the_process(
@@ -261,7 +261,7 @@ def test_thread_that_cannot_start_leaves_the_share_of_the_process(
     with FaultServer() as platform, RealtimeClient(platform.url, quota=Quota(store=store), retry=PATIENT) as client:
         with monkeypatch.context() as patch:
             patch.setattr(threading.Thread, "start", refuse)
-            reserver = store.reserver()
+            reserver = redis_module._reserver_of(store)
             bucket = _quota._state.bucket(client.quota or Quota(), platform.url, "i")
             reserver.request(bucket)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
             assert not reserver.is_available(time.monotonic())
@@ -281,8 +281,8 @@ def test_stuck_thread_leaves_the_share_of_the_process() -> None:
 
 def test_signal_handler_may_publish_while_its_thread_holds_the_locks(server: RedisServer) -> None:
     store = RedisStore(server.url, replicas=1)
-    reserver = store.reserver()
-    with redis_module._reservers._lock, reserver._changed:
+    reserver = redis_module._reserver_of(store)
+    with _quota._state._lock, reserver._lock:
         bucket = _quota._state.bucket(Quota(store=store), "http://localhost", "i")
         assert bucket.request(Waiter(False, time.monotonic() + 30), time.monotonic()) > 0
     assert reserver._thread is not None

@@ -12,7 +12,8 @@ import pytest
 from attrs import evolve
 
 from forge_realtime import Authorization, ForgeRealtimeError, Invocation, UsageError
-from forge_realtime._core.call import PreparedRequest, Response
+from forge_realtime._core.call import PreparedRequest
+from forge_realtime._core.responses import Response
 from forge_realtime._streams.buffer import Envelope, Update
 from tests.support.callers import QUICK, Caller
 from tests.support.fault_server import (

@@ -562,7 +562,7 @@ def test_http_client_of_another_type_is_refused(client: Any, settings: dict[str,
     ("client", "transport"), [(RealtimeClient, "aiohttp"), (RealtimeClient, "httpx"), (AsyncRealtimeClient, "requests")]
 )
 def test_transport_of_another_name_is_refused(client: Any, transport: str) -> None:
-    with pytest.raises(UsageError, match=r"transport takes an httpx\.(Async)?BaseTransport"):
+    with pytest.raises(UsageError, match=r"transport takes .*an httpx\.(Async)?BaseTransport"):
         client(BASE, transport=transport)
 
 

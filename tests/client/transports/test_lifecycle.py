@@ -62,6 +62,7 @@ def test_client_works_in_one_event_loop_after_another(kind: AsyncKind) -> None:
         for _ in range(3):
             asyncio.run(live.publish("c", "p"))
         asyncio.run(client.aclose())
+        del client, live
         gc.collect()
     assert len(server.received) == server.connections == 3
 
@@ -101,6 +102,7 @@ def test_many_event_loops_leave_no_open_files(kind: AsyncKind) -> None:
         # The server has an end of each connection, too.
         assert len(list(Path("/dev/fd").iterdir())) <= before + 2
         asyncio.run(client.aclose())
+        del client, live
         gc.collect()
 
 
@@ -363,3 +365,19 @@ def test_idle_connection_of_aiohttp_is_closed_after_a_while(monkeypatch: pytest.
     monkeypatch.setattr("forge_realtime._transports.async_pool.IDLE_SECONDS", 0.05)
     with FaultServer() as server:
         asyncio.run(run())
+
+
+def test_publish_works_with_queues_that_gevent_and_eventlet_patch() -> None:
+    program = """
+import queue, sys
+queue.SimpleQueue = queue._PySimpleQueue
+from forge_realtime import RealtimeClient
+with RealtimeClient(sys.argv[1]) as client:
+    live = client.for_invocation({"x-forge-invocation-id": "invocation-123"})
+    print(live.publish("c", "p").event_id)
+"""
+    with FaultServer() as server:
+        run = subprocess.run(
+            [sys.executable, "-c", program, server.url], capture_output=True, text=True, check=False, timeout=60
+        )
+    assert (run.returncode, run.stdout) == (0, "event-1\n"), run.stderr
