@@ -55,10 +55,11 @@
       drawn.onclick = () => props.onClick?.({ type: "click" });
     }
     const inner = children.map(draw);
-    // Only what changed is replaced: an element that is put in again loses the focus.
-    if (inner.length !== drawn.childNodes.length || inner.some((child, at) => child !== drawn.childNodes[at])) {
-      drawn.replaceChildren(...inner);
-    }
+    // An element that is put in again loses the focus, so those that stay are not touched.
+    for (const child of [...drawn.childNodes]) if (!inner.includes(child)) child.remove();
+    inner.forEach((child, at) => {
+      if (child !== drawn.childNodes[at]) drawn.insertBefore(child, drawn.childNodes[at] ?? null);
+    });
     return drawn;
   }
 

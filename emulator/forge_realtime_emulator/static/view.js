@@ -187,9 +187,10 @@
     const dialog = element(
       "dialog",
       "border: 0; padding: 0; margin: 0; width: 100vw; height: 100vh; max-width: none; max-height: none;" +
-        " background: #091e427a; display: flex; align-items: center; justify-content: center",
+        " outline: 0; background: #091e427a; display: flex; align-items: center; justify-content: center",
       box,
     );
+    dialog.tabIndex = -1;
     const close = (payload) => {
       dialog.remove();
       onClose(payload);
@@ -204,6 +205,8 @@
     };
     document.body.append(dialog);
     dialog.showModal?.();
+    // Not the frame, which would get the Escape key before it can act on it.
+    dialog.focus();
     return true;
   }
 
