@@ -58,8 +58,8 @@ $(DONE)/wheel: $(DONE)/setup $(SHIPPED) spec/realtime.json pyproject.toml README
 demo: wheel ## Publish to live subscribers on the embedded emulator, and show what arrived (SERVE=1: leave its console open)
 	$(BIN)/python tests/demo.py $(if $(SERVE),--serve)
 
-# The whole suite runs in a process for each core. Each process gets a run of neighbouring tests, which share fixtures.
-PYTEST := $(BIN)/python -m pytest $(if $(filter tests,$(ARGS)),--numprocesses=auto --dist=worksteal)
+# Tests wait more than they compute, so two processes for each of two cores. Each gets a run of neighbouring tests, which share fixtures.
+PYTEST := $(BIN)/python -m pytest $(if $(filter tests,$(ARGS)),--numprocesses=4 --dist=worksteal)
 
 # .ci/run sets COVERAGE. Elsewhere tests may be skipped, and less is covered.
 test: wheel ## Test the installed wheel; ARGS="tests/client -k retry" a part of it; COVERAGE=98 fails below 98 % of branches
@@ -68,8 +68,9 @@ test: wheel ## Test the installed wheel; ARGS="tests/client -k retry" a part of 
 test-fast: wheel ## Test without the tests that are marked slow
 	$(PYTEST) -m "not slow" $(ARGS)
 
-faults: wheel ## Print what becomes of an event under every fault, on real sockets
+faults: wheel ## Print what becomes of an event under every fault, on real sockets, and under each documented response
 	$(BIN)/python -m tests.faults
+	$(BIN)/python -m tests.documented
 
 revisions: $(DONE)/setup ## Pull, compare, generate and test through all published revisions, forwards and backwards, in a clone
 	$(BIN)/python -m tests.revisions "$(ARGS)"
