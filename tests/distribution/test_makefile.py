@@ -73,7 +73,7 @@ def test_variables_are_optional(programs: Path) -> None:
 
 
 def test_coverage_is_measured_only_on_request(programs: Path) -> None:
-    parallel = ["--numprocesses=auto", "--dist=worksteal"]
+    parallel = ["--numprocesses=4", "--dist=worksteal"]
     assert given(programs, "test") == [*parallel, "tests"]
     assert given(programs, "test", COVERAGE="98") == [*parallel, "--cov=forge_realtime", "--cov-fail-under=98", "tests"]
     assert given(programs, "test", "ARGS=tests/client -k retry") == ["tests/client", "-k", "retry"]

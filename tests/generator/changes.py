@@ -600,18 +600,20 @@ CASES: dict[str, Case] = {
         calls=[(POST, PUBLISH, {**EVENT, "options": {"contextOverrides": ["issue"]}}, 200, 400)],
     ),
     "property nullable": Case(
-        after=lambda document: options(document)["properties"]["token"].update(nullable=True),
-        changes=[("became nullable", "additive", ("PublishOptions.token",))],
+        after=lambda document: options(document)["properties"]["contextOverrides"].update(nullable=True),
+        changes=[("became nullable", "additive", ("PublishOptions.context_overrides",))],
         griffe="cosmetic",
-        code={"PublishOptions.token": ("str | Unset = UNSET", "None | str | Unset = UNSET")},
-        calls=[(POST, PUBLISH, {**EVENT, "options": {"token": None}}, 400, 200)],
+        code={
+            "PublishOptions.context_overrides": ("list[str] | Unset = UNSET", "list[str] | None | Unset = UNSET"),
+        },
+        calls=[(POST, PUBLISH, {**EVENT, "options": {"contextOverrides": None}}, 400, 200)],
     ),
     "property no longer nullable": Case(
-        before=lambda document: options(document)["properties"]["token"].update(nullable=True),
-        after=lambda document: options(document)["properties"]["token"].pop("nullable"),
-        changes=[("no longer nullable", "breaking", ("PublishOptions.token",))],
+        before=lambda document: options(document)["properties"]["contextOverrides"].update(nullable=True),
+        after=lambda document: options(document)["properties"]["contextOverrides"].pop("nullable"),
+        changes=[("no longer nullable", "breaking", ("PublishOptions.context_overrides",))],
         griffe="cosmetic",
-        calls=[(POST, PUBLISH, {**EVENT, "options": {"token": None}}, 200, 400)],
+        calls=[(POST, PUBLISH, {**EVENT, "options": {"contextOverrides": None}}, 200, 400)],
     ),
     "enum value added": Case(
         after=lambda document: permissions(document)["items"]["enum"].append("manage"),

@@ -9,9 +9,9 @@
       - OverQuotaError         not started: the client's own quota was used up until the deadline
   x ResponseError              a response other than success
     + RejectedError            the platform refused: 4xx, 503 with Retry-After, or `errors` in a 200
-      - RateLimitedError       429: more than 50 operations per second for the installation
+      - RateLimitedError       more than 50 operations per second for the installation
     + ServerError              any other 5xx
-    + UnexpectedResponseError  not JSON, not the documented shape, or an undocumented status
+    + UnexpectedResponseError  not JSON, not the documented shape, an undocumented status, or a contradiction
   x StreamError                a stream ended before everything was published
     + StreamFullError          more updates than may be pending
 
@@ -187,7 +187,11 @@ class RejectedError(ResponseError):
 
 
 class RateLimitedError(RejectedError):
-    """429: over the documented 50 operations per second (3000 per minute) and installation."""
+    """Over the documented 50 operations per second (3000 per minute) and installation.
+
+    The platform says so as a 429, or as `RATE_LIMIT_EXCEEDED` in the body or the header `forge-proxy-error` under any
+    status.
+    """
 
 
 class ServerError(ResponseError):
@@ -195,7 +199,7 @@ class ServerError(ResponseError):
 
 
 class UnexpectedResponseError(ResponseError):
-    """Not JSON, not the documented shape, or a status that the document does not list."""
+    """Not JSON, not the documented shape, an undocumented status, or both a result and `errors`."""
 
 
 class StreamError(ForgeRealtimeError):

@@ -228,7 +228,7 @@ def _codes(response: Response, fields: dict[str, Any]) -> list[str]:
     Codes appear in messages and logs. So a code has to be spelt like one, and a message to be a documented one.
     """
     errors = fields.get("errors")
-    entries = errors if isinstance(errors, list) else [errors]
+    entries = errors if isinstance(errors, list) else [errors] if errors else []
     if response.status_code >= 400:
         entries = [fields, *entries]
     found: list[str] = []
@@ -240,9 +240,10 @@ def _codes(response: Response, fields: dict[str, Any]) -> list[str]:
             message = message.removesuffix(".").removeprefix(_CHECK_FAILED)
             if message in _DOCUMENTED_MESSAGES:
                 found.append(message)
-    header = response.headers.get("forge-proxy-error", "")
-    if _CODE.fullmatch(header):
-        found.append(header)
+    # Not by `Headers.get`, which takes long for every response of success.
+    for name, value in response.headers.raw:
+        if name.lower() == b"forge-proxy-error" and _CODE.fullmatch(header := value.decode("latin-1")):
+            found.append(header)
     return found
 
 

@@ -22,9 +22,9 @@ _DAY = 86_400.0
 class RetryPolicy:
     """When and how often a call is retried. All times are in seconds.
 
-    A request that was certainly not carried out (no connection, 429, 503 with `Retry-After`) is retried. One that may
-    have been carried out (reset, read timeout, other 5xx, unreadable response) is retried only if a duplicate is
-    harmless: always for tokens and reading operations, otherwise as `delivery` says.
+    A request that was certainly not carried out (no connection, the rate limit, 503 with `Retry-After`) is retried. One
+    that may have been carried out (reset, read timeout, other 5xx, unreadable response) is retried only if a duplicate
+    is harmless: always for tokens and reading operations, otherwise as `delivery` says.
 
     Attributes:
         delivery: `"at_least_once"` sends an event again if it is unknown whether it arrived, and may publish it twice;

@@ -13,17 +13,38 @@ import socket
 import ssl
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any, Final, Self, cast
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, Final, ParamSpec, Self, TypeVar, cast
 
 import httpcore
 import httpx
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 # Proxies allow no more headers than this (Envoy: 60 KiB). Parsing a flood of 103 responses would take a whole CPU.
 HEAD_BYTES: Final = 64 * 1024
 # Few enough that parsing them does not delay the next look at the clock.
 _PIECE_BYTES: Final = 4 * 1024
+
+
+def _mapped(timed_out: type[Exception], failed: type[Exception]) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """Decorate a step of the network to raise these errors of httpcore."""
+
+    def decorate(step: Callable[P, T]) -> Callable[P, T]:
+        @wraps(step)
+        def mapped(*args: P.args, **kwargs: P.kwargs) -> T:
+            try:
+                return step(*args, **kwargs)
+            except TimeoutError as error:
+                raise timed_out(error) from error
+            except OSError as error:
+                raise failed(error) from error
+
+        return mapped
+
+    return decorate
 
 
 class PooledConnection(httpx.HTTPTransport):
@@ -99,45 +120,45 @@ class _Network(httpcore.NetworkBackend, httpcore.NetworkStream):
         self.head_left = 0
         self._socket: socket.socket | None = None
 
+    @_mapped(httpcore.ConnectTimeout, httpcore.ConnectError)
     def connect_tcp(self, host: str, port: int, *_: Any, **__: Any) -> Self:
-        with _mapped(httpcore.ConnectTimeout, httpcore.ConnectError):
-            addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-            for left in range(len(addresses), 0, -1):
-                family, kind, protocol, _name, address = addresses[-left]
-                connecting = self._socket = socket.socket(family, kind, protocol)
-                try:
-                    # An address that does not respond leaves time for the others.
-                    connecting.settimeout(self._left() / left)
-                    connecting.connect(address)
-                    connecting.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                    break
-                except OSError:
-                    connecting.close()
-                    if left == 1:
-                        raise
+        addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        for left in range(len(addresses), 0, -1):
+            family, kind, protocol, _name, address = addresses[-left]
+            connecting = self._socket = socket.socket(family, kind, protocol)
+            try:
+                # An address that does not respond leaves time for the others.
+                connecting.settimeout(self._left() / left)
+                connecting.connect(address)
+                connecting.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                break
+            except OSError:
+                connecting.close()
+                if left == 1:
+                    raise
         return self
 
+    @_mapped(httpcore.ConnectTimeout, httpcore.ConnectError)
     def start_tls(self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, *_: Any, **__: Any) -> Self:
         assert self._socket is not None
-        with _mapped(httpcore.ConnectTimeout, httpcore.ConnectError):
-            # It bounds the handshake as a whole.
-            self._socket.settimeout(self._left())
-            self._socket = ssl_context.wrap_socket(self._socket, server_hostname=server_hostname)
+        # It bounds the handshake as a whole.
+        self._socket.settimeout(self._left())
+        self._socket = ssl_context.wrap_socket(self._socket, server_hostname=server_hostname)
         return self
 
+    @_mapped(httpcore.WriteTimeout, httpcore.WriteError)
     def write(self, buffer: bytes, *_: Any, **__: Any) -> None:
         assert self._socket is not None
         view = memoryview(buffer)
-        with _mapped(httpcore.WriteTimeout, httpcore.WriteError):
-            while view:
-                self._socket.settimeout(self._left())
-                view = view[self._socket.send(view) :]
+        while view:
+            self._socket.settimeout(self._left())
+            view = view[self._socket.send(view) :]
 
+    @_mapped(httpcore.ReadTimeout, httpcore.ReadError)
     def read(self, max_bytes: int, *_: Any, **__: Any) -> bytes:
         assert self._socket is not None
-        with _mapped(httpcore.ReadTimeout, httpcore.ReadError):
-            self._socket.settimeout(self._left())
-            data = self._socket.recv(_allowed(max_bytes, self.head_left))
+        self._socket.settimeout(self._left())
+        data = self._socket.recv(_allowed(max_bytes, self.head_left))
         self.head_left -= len(data)
         return data
 
@@ -192,16 +213,6 @@ def _allowed(max_bytes: int, head_left: int) -> int:
     if not head_left:
         raise httpcore.RemoteProtocolError(f"more than {HEAD_BYTES // 1024} KiB before the response")
     return min(head_left, _PIECE_BYTES)
-
-
-@contextmanager
-def _mapped(timed_out: type[Exception], failed: type[Exception]) -> Iterator[None]:
-    try:
-        yield
-    except TimeoutError as error:
-        raise timed_out(error) from error
-    except OSError as error:
-        raise failed(error) from error
 
 
 def _is_readable(connected: socket.socket) -> bool:
