@@ -278,9 +278,9 @@ def test_interrupt_at_any_step_of_the_transports_loses_no_connection() -> None:
                 raise KeyboardInterrupt
         return trace
 
-    before = sys.gettrace()
-    with FaultServer(then=echo) as server, RealtimeClient(server.url, retry=calls.policy) as client:
-        live = client.for_invocation(INVOCATION)
+    def interrupt_every_step(live: RealtimeClient) -> None:
+        nonlocal step, left
+        before = sys.gettrace()
         interrupted = True
         while interrupted:
             step += 1
@@ -293,5 +293,14 @@ def test_interrupt_at_any_step_of_the_transports_loses_no_connection() -> None:
                 pass
             finally:
                 sys.settrace(before)
+
+    with (
+        FaultServer(then=echo) as server,
+        RealtimeClient(server.url, retry=calls.policy) as client,
+        ThreadPoolExecutor(1) as executor,
+    ):
+        live = client.for_invocation(INVOCATION)
+        # An interrupt between two bytecodes can leave an exception as the context of all later ones of the thread.
+        executor.submit(interrupt_every_step, live).result()
         use_all_connections(live, server)
     assert step > 300
