@@ -76,7 +76,7 @@ PATIENT = RetryPolicy(
     deadline=20, attempt_timeout=10, max_attempts=MAX_ATTEMPTS, backoff_initial=0.001, backoff_max=0.001
 )
 # The second attempt gets the rest of the deadline.
-TIMED = evolve(PATIENT, deadline=0.2, attempt_timeout=0.13)
+TIMED = evolve(PATIENT, deadline=0.6, attempt_timeout=0.3)
 POLICIES: tuple[Literal["at_least_once", "at_most_once"], ...] = ("at_least_once", "at_most_once", "at_most_once")
 
 # A success of both operations.
