@@ -85,7 +85,12 @@ class AsyncForgeClient(BaseClient[AsyncConnectionPool]):
             UsageError: It is no such module, or the call was refused before it was sent.
             ForgeRealtimeError: The call failed; `delivery` says whether it may have been carried out.
         """
-        return await self._run(self._call_flow(operation, *args, **kwargs))
+        try:
+            flow = self._call_flow(operation, *args, **kwargs)
+        finally:
+            # Crash reporters show the variables of every frame.
+            del args, kwargs
+        return await self._run(flow)
 
     async def aclose(self) -> None:
         """Close the client and all its siblings. Calls in flight in other tasks run to their end."""

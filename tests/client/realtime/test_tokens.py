@@ -29,7 +29,7 @@ from forge_realtime import (
     RealtimeToken,
     TimedOutError,
 )
-from forge_realtime._realtime.tokens import TokenCache, check_token
+from forge_realtime._realtime.tokens import PlatformClock, TokenCache, check_token
 from tests.support.callers import INVOCATION, QUICK, Caller
 from tests.support.fault_server import Behaviour, FaultServer, Held, answer, refused_url, stall
 from tests.support.features import needs
@@ -80,13 +80,13 @@ def test_invalid_tokens_are_refused_before_sending(caller: Caller, case: str, op
     ],
 )
 def test_valid_tokens_are_accepted(payload: dict[str, Any]) -> None:
-    check_token(token("c", **payload), "c")
+    check_token(token("c", **payload), "c", time.time())
 
 
 @given(text=st.text() | st.builds("{}.{}.{}".format, st.text(), st.text(), st.text()))
 def test_any_text_is_accepted_or_refused_with_a_code(text: str) -> None:
     with pytest.raises(InvalidTokenError) as caught:
-        check_token(text, "c")
+        check_token(text, "c", time.time())
     assert caught.value.code == "INVALID_TOKEN"
 
 
@@ -283,7 +283,7 @@ def test_waiting_calls_get_the_same_timeout() -> None:
 
 @pytest.mark.parametrize("line", range(40))
 def test_interrupt_at_any_line_of_the_cache_blocks_nobody(line: int) -> None:
-    cache = TokenCache()
+    cache = TokenCache(PlatformClock())
     lock: Any = cache._lock
     signed = RealtimeToken(token=token("c"), expires_at=datetime.now(UTC) + timedelta(hours=1), attempts=())
     left = line
@@ -342,7 +342,7 @@ def test_cache_drops_the_least_recently_used(caller: Caller, monkeypatch: pytest
 
 
 def test_waiting_thread_signs_after_an_interrupt() -> None:
-    cache, signing_began, waiting = TokenCache(), threading.Event(), threading.Event()
+    cache, signing_began, waiting = TokenCache(PlatformClock()), threading.Event(), threading.Event()
     signed = RealtimeToken(token=token("c"), expires_at=None, attempts=())
 
     def interrupted() -> RealtimeToken:
