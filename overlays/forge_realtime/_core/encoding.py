@@ -16,6 +16,7 @@ Encode: TypeAlias = Callable[[Any], str | bytes]
 # Field names appear in messages. Other keys may be data: ids, names, addresses.
 _FIELD_NAME: Final = re.compile(r"[a-z][a-zA-Z_]{0,39}", re.ASCII)
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
+_MOST_CONTAINERS: Final = 100_000
 # An attribute of the type, and how to convert a value that has it.
 _CONVERSIONS: Final = (
     ("model_dump", 'with model_dump(mode="json")'),
@@ -105,7 +106,8 @@ def _fault(value: object, path: str) -> str | None:
     """Describe the first part that cannot be JSON; None if all can."""
     seen: set[int] = set()
     todo = [(path, value)]
-    while todo:
+    # A mapping that makes its values as it is read may never end.
+    while todo and len(seen) < _MOST_CONTAINERS:
         path, value = todo.pop()
         if isinstance(value, Mapping):
             if id(value) not in seen:

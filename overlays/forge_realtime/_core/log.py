@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-import sys
+import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from contextvars import ContextVar
-from typing import Any, Final
+from typing import Final
 
 logger: Final = logging.getLogger(__name__.rpartition("._core.")[0])
 """Named after the package, which has another name where it is vendored."""
@@ -27,8 +27,8 @@ _reported: Final[set[tuple[type, str, int]]] = set()
 def log(level: int, message: str, *args: object, exc_info: bool = False) -> None:
     """Log a message.
 
-    An exception of a handler or filter is reported once, and changes nothing. What a handler does is not logged: one
-    that publishes would never end.
+    An exception of a handler or filter is shown once, as a warning, and changes nothing. What a handler does is not
+    logged: one that publishes would never end.
     """
     if logger.isEnabledFor(level):
         _guard(logger.log, level, message, *args, exc_info=exc_info, stacklevel=3)
@@ -41,25 +41,27 @@ def _guard(handle: Callable[..., None], *args: object, **options: object) -> Non
         _handling.set(True)
         handle(*args, **options)
     except Exception as error:  # noqa: BLE001 (the app's handlers may raise anything)
-        report_once(error, "a log handler or filter")
+        _warn_once(error)
     finally:
         _handling.set(False)
 
 
-def report_once(error: Exception, source: str) -> None:
-    """Report an exception of the app's code to `sys.unraisablehook`, once for each line that raises it."""
+def _warn_once(error: Exception) -> None:
+    """Warn of an exception of the app's code, once for each line that raises it."""
     last = error.__traceback__
     while last is not None and last.tb_next is not None:
         last = last.tb_next
-    place = (type(error), last.tb_frame.f_code.co_filename, last.tb_lineno) if last else (type(error), "", 0)
-    if place in _reported:
+    file, line = (last.tb_frame.f_code.co_filename, last.tb_lineno) if last is not None else ("<unknown>", 0)
+    if (type(error), file, line) in _reported:
         return
-    _reported.add(place)
-    message = f"Exception ignored in {source} during a call of {logger.name}; reported once"
-    # The hook may be the app's, too.
+    _reported.add((type(error), file, line))
+    message = (
+        f"A log handler or filter raised {type(error).__name__} during a call of {logger.name}. The call went on. This "
+        "is shown once."
+    )
+    # The filters of warnings may make it an exception, and the app may show warnings with the same handler.
     with suppress(Exception):
-        make: Any = sys.UnraisableHookArgs
-        sys.unraisablehook(make((type(error), error, error.__traceback__, message, None)))
+        warnings.warn_explicit(message, RuntimeWarning, file, line)
 
 
 class _HttpLogs(logging.Filter):

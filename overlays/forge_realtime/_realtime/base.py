@@ -6,15 +6,16 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar, Final, Self
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from .._api.api.forge_realtime import publish as _publish
 from .._api.api.forge_realtime import publish_global as _publish_global
 from .._api.api.forge_realtime import sign_realtime_token as _sign_realtime_token
 from .._client.forge import BaseClient, ClientSettings
 from .._core.call import Flow, RateLimiter, operation_name
+from .._core.clock import monotonic
 from .._core.encoding import Encode
-from .._core.errors import UsageError
+from .._core.errors import Attempt, Delivery, ForgeRealtimeError, RejectedError, UsageError
 from .._core.hidden import Hidden
 from .._core.retry import RetryPolicy, is_plain_function
 from .._quota.limiter import Quota, QuotaLimiter
@@ -44,6 +45,10 @@ def _check_encode(_instance: object, _attribute: object, value: Encode | None) -
         raise UsageError(
             "encode takes a plain function (not async) of the payload that returns str or bytes, such as orjson.dumps."
         )
+
+
+def _numbered(attempts: tuple[Attempt, ...]) -> tuple[Attempt, ...]:
+    return tuple(evolve(attempt, number=number) for number, attempt in enumerate(attempts, 1))
 
 
 @frozen(kw_only=True)
@@ -113,12 +118,17 @@ class BaseRealtimeClient(BaseClient[Any]):
         *,
         retry: RetryPolicy | None = None,
         limiter: RateLimiter | None = None,
+        renew: bool = True,
     ) -> Flow[PublishResult]:
         prepared = self._prepare(
             _publish,
             body=publish_request(channel, payload, token, context_overrides, encode=self._encode, clock=self._clock),
         )
-        return self._flow(_publish, prepared, publish_result, retry=retry, limiter=limiter)
+        flow = self._flow(_publish, prepared, publish_result, retry=retry, limiter=limiter)
+        if token.value is None or self._tokens is None or not renew:
+            return flow
+        again = partial(self._publish_flow, channel, payload, token, context_overrides, limiter=limiter, renew=False)
+        return self._renewing_flow(flow, again, token, retry or self.retry)
 
     def _publish_global_flow(
         self,
@@ -128,12 +138,61 @@ class BaseRealtimeClient(BaseClient[Any]):
         *,
         retry: RetryPolicy | None = None,
         limiter: RateLimiter | None = None,
+        renew: bool = True,
     ) -> Flow[PublishResult]:
         prepared = self._prepare(
             _publish_global,
             body=publish_global_request(channel, payload, token, encode=self._encode, clock=self._clock),
         )
-        return self._flow(_publish_global, prepared, publish_result, retry=retry, limiter=limiter)
+        flow = self._flow(_publish_global, prepared, publish_result, retry=retry, limiter=limiter)
+        if token.value is None or self._tokens is None or not renew:
+            return flow
+        again = partial(self._publish_global_flow, channel, payload, token, limiter=limiter, renew=False)
+        return self._renewing_flow(flow, again, token, retry or self.retry)
+
+    def _renewing_flow(
+        self,
+        flow: Flow[PublishResult],
+        again: Callable[..., Flow[PublishResult]],
+        token: Hidden[Any],
+        policy: RetryPolicy,
+    ) -> Flow[PublishResult]:
+        """Publish with a token. If the platform refuses a cached one as expired, sign it anew and publish once more."""
+        deadline = monotonic() + policy.deadline
+        try:
+            return (yield from flow)
+        except RejectedError as error:
+            key = self._drop_expired(token, error)
+            if key is None:
+                raise
+            refused = error
+
+        def remaining() -> RetryPolicy:
+            return evolve(policy, deadline=max(0.001, deadline - monotonic()))
+
+        sign = partial(realtime_token, self._clock)
+        try:
+            signed = yield from self._flow(_sign_realtime_token, key.prepared, sign, retry=remaining())
+        except ForgeRealtimeError:
+            raise refused from None
+        assert self._tokens is not None
+        self._tokens.keep(key, signed)
+        # A stream goes on with it.
+        token.value = signed
+        try:
+            result = yield from again(retry=remaining())
+        except ForgeRealtimeError as error:
+            error.attempts = _numbered(refused.attempts + error.attempts)
+            raise
+        return evolve(result, attempts=_numbered(refused.attempts + result.attempts))
+
+    def _drop_expired(self, token: Hidden[Any], error: RejectedError) -> TokenKey | None:
+        """Forget a cached token that was refused as expired, and return what it was signed for."""
+        if self._tokens is None or error.code != "TOKEN_EXPIRED" or error.delivery is not Delivery.REJECTED:
+            return None
+        text = Hidden(token.value.token if isinstance(token.value, RealtimeToken) else token.value)
+        key = self._tokens.drop(text.value)
+        return key if isinstance(key, TokenKey) else None
 
     def _stream_slots(
         self, channel: str, token: Hidden[Any], context_overrides: Sequence[str] | None
@@ -164,5 +223,5 @@ class BaseRealtimeClient(BaseClient[Any]):
         """Return the flow, and a key of all that makes the token what it is."""
         prepared = self._prepare(_sign_realtime_token, body=sign_realtime_token_request(channel, claims, permissions))
         # The address belongs to it, since the environment may change it; the headers say whom the token is for.
-        key = TokenKey((str(prepared.url), *prepared.headers, prepared.content))
+        key = TokenKey((str(prepared.url), *prepared.headers, prepared.content), prepared)
         return self._flow(_sign_realtime_token, prepared, partial(realtime_token, self._clock)), key

@@ -12,8 +12,9 @@ from collections.abc import Awaitable, Callable, Hashable
 from concurrent.futures import Future
 from typing import Final
 
-from attrs import frozen
+from attrs import field, frozen
 
+from .._core.call import PreparedRequest
 from .._core.clock import monotonic
 from .._core.errors import InvalidTokenError, TimedOutError
 from .._core.fork import register_fork_reset
@@ -143,9 +144,10 @@ def _flatten(text: str) -> str:
 
 @frozen(repr=False)
 class TokenKey:
-    """All that makes a token what it is. `repr` hides it."""
+    """All that makes a token what it is, and the request that signs it. `repr` hides it."""
 
     parts: tuple[Hashable, ...]
+    prepared: PreparedRequest = field(eq=False)
 
 
 class TokenCache:
@@ -183,7 +185,7 @@ class TokenCache:
             try:
                 if (theirs := self._register(key, ours)) is ours:
                     token = sign()
-                    self._keep(key, token)
+                    self.keep(key, token)
                     ours.set_result(token)
                 else:
                     try:
@@ -213,7 +215,7 @@ class TokenCache:
             try:
                 if (theirs := self._register(key, ours)) is ours:
                     token = await sign()
-                    self._keep(key, token)
+                    self.keep(key, token)
                     ours.set_result(token)
                 else:
                     try:
@@ -227,6 +229,15 @@ class TokenCache:
             if token is not None:
                 return token
         return token
+
+    def drop(self, text: str) -> Hashable | None:
+        """Forget a token that the platform refused as expired. Return its key, or None if it is not in the cache."""
+        with self._lock:
+            for key, (token, _) in self._tokens.items():
+                if token.token == text:
+                    del self._tokens[key]
+                    return key
+        return None
 
     def _find(self, key: Hashable) -> RealtimeToken | None:
         with self._lock:
@@ -243,14 +254,15 @@ class TokenCache:
         with self._lock:
             return self._signing.setdefault(key, ours)
 
-    def _keep(self, key: Hashable, token: RealtimeToken) -> None:
+    def keep(self, key: Hashable, token: RealtimeToken) -> None:
+        """Add a token that has just been signed."""
         with self._lock:
             if token.expires_at is not None:
                 # A tenth of its life before it expires.
                 self._tokens[key] = (token, monotonic() + 0.9 * (token.expires_at.timestamp() - self._clock.now()))
             if len(self._tokens) > self._MOST:
                 self._tokens.popitem(last=False)
-            del self._signing[key]
+            self._signing.pop(key, None)
 
     def _let_go(self, key: Hashable, ours: Future[RealtimeToken | None], error: BaseException) -> None:
         """Release the calls that wait for this one."""
