@@ -116,10 +116,12 @@ async def run_flow(flow: Flow[T], send: Callable[[httpx.Request, float], Awaitab
             step = flow.send(outcome)
         except StopIteration as end:
             return cast("T", end.value)
+        finally:
+            # Crash reporters show variables, and an error may quote what was sent.
+            outcome = None
         try:
             if isinstance(step, Sleep):
                 await asyncio.sleep(step.seconds)
-                outcome = None
             else:
                 try:
                     outcome = await send(step.request, step.timeout)

@@ -312,10 +312,12 @@ class ForgeClient(BaseClient["ConnectionPool"]):
                 step = flow.send(outcome)
             except StopIteration as end:
                 return cast("T", end.value)
+            finally:
+                # Crash reporters show variables, and an error may quote what was sent.
+                outcome = None
             try:
                 if isinstance(step, Sleep):
                     time.sleep(step.seconds)
-                    outcome = None
                 else:
                     try:
                         outcome = self._pool.send(step.request, step.timeout)

@@ -137,6 +137,7 @@ def call_flow(
     budget.deposit(policy.budget)
     attempts: list[Attempt] = []
     failure: Failure | None = None
+    outcome: Response | TransportError | None = None
     while True:
         if limiter is not None and not (yield from limiter.acquire(deadline)):
             failure = failure or _OVER_QUOTA
@@ -182,6 +183,8 @@ def call_flow(
             reason = f"the deadline of {policy.deadline:g} s has passed (RetryPolicy.deadline)"
             break
     error = _final_error(failure, attempts, prepared, reason, time.monotonic() - started)
+    # Crash reporters show variables, and an error may quote what was sent.
+    outcome = None
     log(logging.WARNING, "%s", error)
     raise error
 

@@ -182,6 +182,8 @@ def _read(response: httpx.Response, request: httpx.Request, until: float) -> Res
     except (httpx.RequestError, OSError):
         # The status of a refusal says all that is needed.
         if response.status_code < 400:
+            # Crash reporters show variables, and a response may repeat what was sent, or hold a token.
+            chunks, chunk = [], b""
             raise
     finally:
         response.close()

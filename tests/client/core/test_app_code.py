@@ -46,7 +46,7 @@ class RaisingHandler(logging.Handler):
 
 class RaisingFilter(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
-        return bool(record.user_id)
+        return bool(vars(record)["user_id"])
 
 
 class RaisingFormatter(logging.Formatter):

@@ -101,16 +101,13 @@ class Unprintable:
     __repr__ = __str__
 
 
-class Text(str):
-    """Text whose methods are not to be trusted."""
+def refuse(*_: Any, **__: Any) -> Never:
+    raise ZeroDivisionError
 
-    __slots__ = ()
 
-    def _refuse(self, *_: Any, **__: Any) -> Never:
-        raise ZeroDivisionError
-
-    strip = encode = split = __str__ = __eq__ = __ne__ = __format__ = _refuse  # type: ignore[assignment]
-    __hash__ = str.__hash__
+# Text whose methods are not to be trusted.
+METHODS = ("strip", "encode", "split", "__str__", "__eq__", "__ne__", "__format__", "rpartition")
+Text: Any = type("Text", (str,), {**dict.fromkeys(METHODS, refuse), "__hash__": str.__hash__})
 
 
 def nested(levels: int) -> Any:

@@ -171,8 +171,9 @@ def test_any_response_is_a_result_or_a_failure(status: int, body: bytes, fields:
     def token_of(*arguments: Any) -> Any:
         return realtime_token(PlatformClock(), *arguments)
 
-    for operation, convert in ((publish, publish_result), (sign_realtime_token, token_of)):
-        outcome = read_response(operation, Response(status, httpx.Headers(fields), body), convert, ())  # type: ignore[arg-type]
+    cases: list[tuple[Any, Any]] = [(publish, publish_result), (sign_realtime_token, token_of)]
+    for operation, convert in cases:
+        outcome = read_response(operation, Response(status, httpx.Headers(fields), body), convert, ())
         if isinstance(outcome, Failure):
             error = outcome.error("message", outcome.delivery, ())
             assert isinstance(error, ForgeRealtimeError)
