@@ -192,11 +192,11 @@ class AsyncRealtimeClient(BaseRealtimeClient, AsyncForgeClient):
             deadline=deadline,
             encode=self._encode,
         )
-        wrapped_token = Hidden(token)
-        del token
-        return AsyncStream(
-            options, self._stream_slots(channel, wrapped_token, context_overrides), self._run, self._settings.retry
-        )
+        try:
+            slots = self._stream_slots(channel, token, context_overrides)
+        finally:
+            del token
+        return AsyncStream(options, slots, self._run, self._settings.retry)
 
     def stream_global(
         self,
@@ -237,6 +237,8 @@ class AsyncRealtimeClient(BaseRealtimeClient, AsyncForgeClient):
             deadline=deadline,
             encode=self._encode,
         )
-        wrapped_token = Hidden(token)
-        del token
-        return AsyncStream(options, self._global_stream_slots(channel, wrapped_token), self._run, self._settings.retry)
+        try:
+            slots = self._global_stream_slots(channel, token)
+        finally:
+            del token
+        return AsyncStream(options, slots, self._run, self._settings.retry)

@@ -193,17 +193,14 @@ class RealtimeClient(BaseRealtimeClient, ForgeClient):
             deadline=deadline,
             encode=self._encode,
         )
-        wrapped_token = Hidden(token)
-        del token
+        try:
+            slots = self._stream_slots(channel, token, context_overrides)
+        finally:
+            del token
         # It loads asyncio, which nothing else here needs.
         from .._streams.stream import Stream
 
-        return Stream(
-            options,
-            self._stream_slots(channel, wrapped_token, context_overrides),
-            self._settings.retry,
-            self._stream_worker,
-        )
+        return Stream(options, slots, self._settings.retry, self._stream_worker)
 
     def stream_global(
         self,
@@ -244,11 +241,11 @@ class RealtimeClient(BaseRealtimeClient, ForgeClient):
             deadline=deadline,
             encode=self._encode,
         )
-        wrapped_token = Hidden(token)
-        del token
+        try:
+            slots = self._global_stream_slots(channel, token)
+        finally:
+            del token
         # It loads asyncio, which nothing else here needs.
         from .._streams.stream import Stream
 
-        return Stream(
-            options, self._global_stream_slots(channel, wrapped_token), self._settings.retry, self._stream_worker
-        )
+        return Stream(options, slots, self._settings.retry, self._stream_worker)
