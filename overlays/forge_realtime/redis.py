@@ -9,6 +9,7 @@ A moving window would not ensure that: permits reserved at its end could be used
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
 import random
 import re
@@ -25,7 +26,7 @@ from attrs import field, frozen
 
 from ._core.errors import UsageError
 from ._core.fork import register_fork_reset
-from ._core.log import logger
+from ._core.log import log
 from ._core.retry import is_number
 from ._quota.bucket import Bucket
 
@@ -305,7 +306,7 @@ class _Reserver:
             if self._up_since is None:
                 self._up_since = time.monotonic()
                 gone = self._up_since - self._gone_since
-                logger.info("the quota store is back after %.1f s: the quota is shared again", gone)
+                log(logging.INFO, "the quota store is back after %.1f s: the quota is shared again", gone)
         return self._up_since is not None
 
     def _mark_gone(self, error: Exception) -> None:
@@ -315,7 +316,8 @@ class _Reserver:
             self._up_since = None
             self._gone_since = now
             # Log only the type: the message may contain the address.
-            logger.warning(
+            log(
+                logging.WARNING,
                 "the quota store failed (%s): check its address, password and database. Until it is back, this process "
                 "uses its share of the quota, 1/%d",
                 type(error).__name__,

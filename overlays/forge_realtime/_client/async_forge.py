@@ -85,7 +85,12 @@ class AsyncForgeClient(BaseClient[AsyncConnectionPool]):
             UsageError: It is no such module, or the call was refused before it was sent.
             ForgeRealtimeError: The call failed; `delivery` says whether it may have been carried out.
         """
-        return await self._run(self._call_flow(operation, *args, **kwargs))
+        try:
+            flow = self._call_flow(operation, *args, **kwargs)
+        finally:
+            # Crash reporters show the variables of every frame.
+            del args, kwargs
+        return await self._run(flow)
 
     async def aclose(self) -> None:
         """Close the client and all its siblings. Calls in flight in other tasks run to their end."""
@@ -111,10 +116,12 @@ async def run_flow(flow: Flow[T], send: Callable[[httpx.Request, float], Awaitab
             step = flow.send(outcome)
         except StopIteration as end:
             return cast("T", end.value)
+        finally:
+            # Crash reporters show variables, and an error may quote what was sent.
+            outcome = None
         try:
             if isinstance(step, Sleep):
                 await asyncio.sleep(step.seconds)
-                outcome = None
             else:
                 try:
                     outcome = await send(step.request, step.timeout)
