@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 from types import TracebackType
 from typing import Any, Literal, Self, TypeAlias, cast
 
@@ -113,7 +114,7 @@ async def run_flow(flow: Flow[T], send: Callable[[httpx.Request, float], Awaitab
             return cast("T", end.value)
         try:
             if isinstance(step, Sleep):
-                await asyncio.sleep(step.seconds)
+                await _sleep(step)
                 outcome = None
             else:
                 try:
@@ -123,3 +124,23 @@ async def run_flow(flow: Flow[T], send: Callable[[httpx.Request, float], Awaitab
         except BaseException:
             flow.close()
             raise
+
+
+async def _sleep(step: Sleep) -> None:
+    if step.waker is None:
+        await asyncio.sleep(step.seconds)
+        return
+    loop = asyncio.get_running_loop()
+    end = loop.create_future()
+    timer = loop.call_later(step.seconds, _finish, end)
+    try:
+        if step.waker.begin(partial(loop.call_soon_threadsafe, _finish, end)):
+            await end
+    finally:
+        step.waker.end()
+        timer.cancel()
+
+
+def _finish(end: asyncio.Future[None]) -> None:
+    if not end.done():
+        end.set_result(None)

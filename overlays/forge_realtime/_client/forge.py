@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import os
+import threading
 import time
 from collections.abc import Callable
 from functools import lru_cache
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Literal, Self, 
 import httpx
 from attrs import evolve, field, frozen
 
+from .._core import clock
 from .._core.authorization import HEADER, Authorization
 from .._core.call import Flow, PreparedRequest, RateLimiter, Sleep, call_flow, operation_name
 from .._core.encoding import encode_json
@@ -158,7 +160,7 @@ class BaseClient(Generic[AnyPool]):
             policy=retry or self._settings.retry,
             budget=self._pool.budget,
             duplicate_harmless=prepared.method in _IDEMPOTENT or operation in self._HARMLESS_TWICE,
-            started=time.monotonic(),
+            started=clock.monotonic(),
             limiter=limiter or self._limiter(operation),
         )
 
@@ -308,7 +310,7 @@ class ForgeClient(BaseClient["ConnectionPool"]):
                 return cast("T", end.value)
             try:
                 if isinstance(step, Sleep):
-                    time.sleep(step.seconds)
+                    _sleep(step)
                     outcome = None
                 else:
                     try:
@@ -319,6 +321,20 @@ class ForgeClient(BaseClient["ConnectionPool"]):
                 # Now, and not when the traceback is gone: other calls wait behind this one for the quota.
                 flow.close()
                 raise
+
+
+def _sleep(step: Sleep) -> None:
+    if step.waker is None:
+        time.sleep(step.seconds)
+        return
+    # Not an Event: a signal handler may wake the thread that it interrupts.
+    lock = threading.Lock()
+    lock.acquire()
+    try:
+        if step.waker.begin(lock.release):
+            lock.acquire(timeout=step.seconds)
+    finally:
+        step.waker.end()
 
 
 @lru_cache(maxsize=64)

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import math
 import threading
-import time
 from collections import OrderedDict
 from typing import Final, Protocol
 
 import httpx
 from attrs import field, frozen
 
+from .._core import clock
 from .._core.authorization import HEADER, Authorization, bare_installation_id
 from .._core.call import Flow, Send, Sleep
 from .._core.errors import UsageError
@@ -25,7 +25,7 @@ from .bucket import Bucket, Waiter
 
 _MAX_BUCKETS: Final = 1_000
 _MAX_INVOCATIONS: Final = 10_000
-# Seconds. Waiters may get their turn sooner than expected, when others leave the queue.
+# Seconds. The rate may change meanwhile.
 _MAX_WAIT: Final = 0.5
 _LOOKUP_TIMEOUT: Final = 1.0
 _LOOKUP_POLL: Final = 0.01
@@ -92,7 +92,7 @@ class QuotaLimiter:
         self._reserved = False
 
     def acquire(self, until: float) -> Flow[bool]:
-        """Wait until one operation may begin; return False if that is after `until`, of `time.monotonic()`."""
+        """Wait until one operation may begin; return False if that is after `until`, of `clock.monotonic()`."""
         if self._reserved:
             self._reserved = False
             return True
@@ -105,13 +105,15 @@ class QuotaLimiter:
             bucket = self._bucket = _state.bucket(self._quota, self._address, installation)
         waiter = Waiter(self._stream, until)
         try:
-            while (now := time.monotonic()) < until:
+            while (now := clock.monotonic()) < until:
                 wait = bucket.request(waiter, now)
                 if wait == 0:
                     return True
                 if wait >= until - now:
                     return False
-                yield Sleep(min(wait, _MAX_WAIT))
+                # At the front of the queue, the rate may rise. Behind it, the waiter is woken when it gets there.
+                wait = min(wait, _MAX_WAIT) if waiter.timed else max(wait, _MAX_WAIT)
+                yield Sleep(min(wait, until - now), waiter)
             return False
         finally:
             bucket.cancel(waiter)
@@ -124,7 +126,7 @@ class QuotaLimiter:
     def slow_down(self, retry_after: float | None) -> None:
         """Slow down all calls of the installation after a 429."""
         if self._bucket is not None:
-            self._bucket.slow_down(retry_after, time.monotonic())
+            self._bucket.slow_down(retry_after, clock.monotonic())
 
     def _look_up(self, until: float) -> Flow[str | None]:
         """Return the installation of the invocation, or None while it cannot be looked up."""
@@ -132,7 +134,7 @@ class QuotaLimiter:
         assert invocation is not None
         key = (self._address, invocation)
         while True:
-            now = time.monotonic()
+            now = clock.monotonic()
             known, installation = _state.installation(key, now)
             if known:
                 return installation
@@ -147,7 +149,7 @@ class QuotaLimiter:
             header = Authorization(invocation_id=invocation, as_=None).header
             request = httpx.Request("GET", f"{self._address}/invocation/context", headers={HEADER: header})
             outcome = yield Send(request, max(0.001, min(_LOOKUP_TIMEOUT, until - now)))
-            return _state.remember(key, outcome, time.monotonic())
+            return _state.remember(key, outcome, clock.monotonic())
         finally:
             _state.end_lookup(key)
 
@@ -176,7 +178,7 @@ class _ProcessState:
         with self._lock:
             bucket = self._buckets.get(key)
             if bucket is None:
-                now = time.monotonic()
+                now = clock.monotonic()
                 if len(self._buckets) >= _MAX_BUCKETS:
                     self._buckets = {key: bucket for key, bucket in self._buckets.items() if not bucket.is_idle(now)}
                 if quota.store is None:

@@ -30,6 +30,7 @@ from forge_realtime import (
     ServerError,
     UsageError,
 )
+from forge_realtime._core.call import Sleep
 from forge_realtime._quota import limiter as _quota
 from forge_realtime._quota.bucket import Bucket, Waiter
 from forge_realtime_emulator import Emulator, Settings
@@ -339,15 +340,13 @@ def test_cancelled_task_leaves_the_queue() -> None:
 
 
 def test_interrupted_thread_leaves_the_queue(monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupt(seconds: float) -> None:
+    def interrupt(step: Sleep) -> None:
         raise KeyboardInterrupt
 
     with FaultServer() as server, RealtimeClient(server.url, quota=ONE) as client:
         live = client.for_installation("i")
         live.publish_global("c", "p")
-        monkeypatch.setattr(
-            "forge_realtime._client.forge.time", SimpleNamespace(sleep=interrupt, monotonic=time.monotonic)
-        )
+        monkeypatch.setattr("forge_realtime._client.forge._sleep", interrupt)
         # Keep the traceback, which keeps every frame alive.
         with pytest.raises(KeyboardInterrupt) as caught:
             live.publish_global("c", "p")
@@ -495,7 +494,7 @@ def test_failed_lookup_makes_calls_share_one_bucket_and_is_retried_later(
         assert [key[1] for key in _quota._state._buckets] == [None]
         server.then = platform(CONTEXT)
         later = SimpleNamespace(monotonic=lambda: time.monotonic() + 10)
-        monkeypatch.setattr(_quota, "time", later)
+        monkeypatch.setattr(_quota, "clock", later)
         [result] = caller(server.url, call, retry=PATIENT)
         assert result.event_id == "event-1"
         assert len(lookups(server)) == 2
@@ -546,7 +545,7 @@ def test_state_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         for number in range(8):
             # A second later, the bucket before is full again and can be dropped.
             now = time.monotonic() + number
-            monkeypatch.setattr(_quota, "time", SimpleNamespace(monotonic=lambda now=now: now))
+            monkeypatch.setattr(_quota, "clock", SimpleNamespace(monotonic=lambda now=now: now))
             client.for_installation(f"i-{number}").publish_global("c", "p")
             client.for_invocation({"x-forge-invocation-id": f"invocation-{number}"}).publish("c", "p")
     assert len(_quota._state._buckets) <= 4
@@ -557,6 +556,7 @@ def test_state_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 FORK = """
 import ctypes, os, sys, threading
 from forge_realtime import Quota, RealtimeClient
+from forge_realtime._core.call import Sleep
 from forge_realtime._quota import limiter as _quota
 
 def publish(*payloads):
