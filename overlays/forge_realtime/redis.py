@@ -78,7 +78,9 @@ for i = 2, #KEYS do
   local wanted = tonumber(ARGV[3 * i - 3])
   local share = tonumber(ARGV[3 * i - 2])
   local last = tonumber(redis.call('GET', KEYS[i]) or '')
-  local free = math.max(now, last and math.min(last, now + horizon) + interval or lost + horizon)
+  local stepped = last and last > now + horizon
+  if stepped then last = now + horizon end
+  local free = math.max(now, last and last + interval or lost + horizon)
   local first, granted = free, 0
   while granted < wanted and free <= now + horizon do
     if free > now + horizon / 2 then
@@ -88,7 +90,7 @@ for i = 2, #KEYS do
     granted = granted + 1
     free = free + interval
   end
-  if granted > 0 then
+  if granted > 0 or stepped then
     local lifetime = math.ceil((free - now) / 1000) + 1000
     redis.call('SET', KEYS[i], string.format('%.0f', free - interval), 'PX', string.format('%.0f', lifetime))
   end
