@@ -464,8 +464,9 @@ class _Reserver:
                 start = ended + first
                 bucket.add_permits(start, max(began + first + _validity(rate), start + _LEAST_VALID), permits)
             if bucket.count_missing(ended):
-                # At a random time, so that processes take turns at being the first.
-                due = ended + max(0.0, free - _HORIZON) + _HORIZON / 4 * (1 + random.random())
+                # At a random time, so that processes take turns at being the first; and not for each permit.
+                several = 1 / rate < _HORIZON / 2
+                due = ended + max(0.0, free - _HORIZON) + _HORIZON / 4 * (several + random.random())
                 self._request_later(bucket, due)
 
     def _request_later(self, bucket: _SharedBucket, due: float) -> None:
@@ -491,7 +492,7 @@ def _reserver_of(store: RedisStore) -> _Reserver:
 
 def _validity(rate: float) -> float:
     """Return how long a permit is valid, in seconds: so long that any second has the permits of 1.1 seconds."""
-    return max(0.05, 0.1 - 1 / rate)
+    return max(0.05, 0.1 - 1 / rate) if rate >= 10 else 0.1
 
 
 def _microseconds(seconds: float) -> int:

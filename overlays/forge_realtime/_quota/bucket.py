@@ -16,6 +16,8 @@ from .._core.call import Waker
 
 # Seconds.
 _MIN_WAIT: Final = 0.001
+# A timer of exactly this wait must not come too early because of it.
+_ROUNDING: Final = 1e-9
 _MAX_RETRY_AFTER: Final = 60.0
 # The platform counts by the second: several refusals within one second have the same cause.
 _REFUSAL_WINDOW: Final = 1.0
@@ -177,9 +179,8 @@ class Bucket:
     def _wait(self, operations: int, now: float) -> float:
         """Return the seconds until so many operations may begin."""
         self._fill(now)
-        if self._filled <= now and self._tokens >= operations:
-            return 0.0
-        return (operations - self._tokens) / self._rate + self._filled - now
+        wait = max(0.0, operations - self._tokens) / self._rate + self._filled - now
+        return 0.0 if wait < _ROUNDING else wait
 
     def _take(self, now: float) -> None:  # noqa: ARG002 (for overriding)
         self._tokens -= 1

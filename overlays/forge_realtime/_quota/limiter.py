@@ -27,6 +27,7 @@ _MAX_BUCKETS: Final = 1_000
 _MAX_INVOCATIONS: Final = 10_000
 # Seconds. The rate may change meanwhile.
 _MAX_WAIT: Final = 0.5
+_SWEEP_PAUSE: Final = 10.0
 _LOOKUP_TIMEOUT: Final = 1.0
 _LOOKUP_POLL: Final = 0.01
 _LOOKUP_RETRY: Final = 10.0
@@ -111,8 +112,9 @@ class QuotaLimiter:
                     return True
                 if wait >= until - now:
                     return False
-                # At the front of the queue, the rate may rise. Behind it, the waiter is woken when it gets there.
-                wait = min(wait, _MAX_WAIT) if waiter.timed else max(wait, _MAX_WAIT)
+                # Behind the front of the queue, the waiter is woken when it gets there. It looks by itself much later,
+                # in case that those ahead have died.
+                wait = min(wait, _MAX_WAIT) if waiter.timed else 1.5 * wait + _MAX_WAIT
                 yield Sleep(min(wait, until - now), waiter)
             return False
         finally:
@@ -167,6 +169,9 @@ class _ProcessState:
         self._lock = threading.RLock()
         # By address, installation and store.
         self._buckets: dict[tuple[str, str | None, Store | None], Bucket] = {}
+        # When to drop the idle buckets next, and how many were left then.
+        self._sweep_at = -math.inf
+        self._busy = 0
         # By address and invocation, or None for all invocations: the installation, or None, and when to look again.
         self._installations: OrderedDict[tuple[str, str | None], tuple[str | None, float]] = OrderedDict()
         # When each lookup began.
@@ -175,12 +180,14 @@ class _ProcessState:
     def bucket(self, quota: Quota, address: str, installation: str | None) -> Bucket:
         """Return the bucket of an installation. All calls of unknown installations share one."""
         key = (address, installation, quota.store)
+        now = clock.monotonic()
         with self._lock:
+            if now >= self._sweep_at or len(self._buckets) >= max(_MAX_BUCKETS, 2 * self._busy):
+                self._buckets = {key: bucket for key, bucket in self._buckets.items() if not bucket.is_idle(now)}
+                self._sweep_at = now + _SWEEP_PAUSE
+                self._busy = len(self._buckets)
             bucket = self._buckets.get(key)
             if bucket is None:
-                now = clock.monotonic()
-                if len(self._buckets) >= _MAX_BUCKETS:
-                    self._buckets = {key: bucket for key, bucket in self._buckets.items() if not bucket.is_idle(now)}
                 if quota.store is None:
                     bucket = Bucket(quota.per_second, quota.burst, now)
                 else:
