@@ -1,4 +1,4 @@
-"""The clock of deadlines, waits and permits. Tests of an app that freeze or move the time do not affect it."""
+"""The monotonic clock, in seconds, by a reference that freezegun and time-machine do not replace."""
 
 from __future__ import annotations
 
@@ -7,11 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-# Neither freezegun nor time-machine changes this clock. A partial, because freezegun replaces the functions of `time`
-# in every module that has one of them as an attribute. Windows has no clock_gettime.
+# Not `time.monotonic`: this module may be loaded while that is frozen. Both are the same clock. Windows has only that.
 monotonic: Final[Callable[[], float]] = (
-    partial(time.clock_gettime, time.CLOCK_MONOTONIC)
-    if hasattr(time, "clock_gettime")
-    else partial(time.perf_counter)
+    partial(time.clock_gettime, time.CLOCK_MONOTONIC) if hasattr(time, "clock_gettime") else partial(time.monotonic)
 )
-"""Return the seconds of a clock that never goes back."""
