@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import os
+import threading
 import time
 from collections.abc import Callable
 from functools import lru_cache
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Literal, Self, 
 import httpx
 from attrs import evolve, field, frozen
 
+from .._core import clock
 from .._core.authorization import HEADER, Authorization
 from .._core.call import Flow, PreparedRequest, RateLimiter, Sleep, call_flow, operation_name
 from .._core.encoding import encode_json
@@ -168,7 +170,7 @@ class BaseClient(Generic[AnyPool]):
             policy=retry or self._settings.retry,
             budget=self._pool.budget,
             duplicate_harmless=prepared.method in _IDEMPOTENT or operation in self._HARMLESS_TWICE,
-            started=time.monotonic(),
+            started=clock.monotonic(),
             limiter=limiter or self._limiter(operation),
         )
 
@@ -317,7 +319,8 @@ class ForgeClient(BaseClient["ConnectionPool"]):
                 outcome = None
             try:
                 if isinstance(step, Sleep):
-                    time.sleep(step.seconds)
+                    _sleep(step)
+                    outcome = None
                 else:
                     try:
                         outcome = self._pool.send(step.request, step.timeout)
@@ -349,6 +352,20 @@ def _request(
         return PreparedRequest(name, method, url, headers, content)
     request = httpx.Request(method, url, headers=headers, **generated)
     return PreparedRequest(name, method, request.url, request.headers.raw, request.read())
+
+
+def _sleep(step: Sleep) -> None:
+    if step.waker is None:
+        time.sleep(step.seconds)
+        return
+    # Not an Event: a signal handler may wake the thread that it interrupts.
+    lock = threading.Lock()
+    lock.acquire()
+    try:
+        if step.waker.begin(lock.release):
+            lock.acquire(timeout=step.seconds)
+    finally:
+        step.waker.end()
 
 
 @lru_cache(maxsize=64)

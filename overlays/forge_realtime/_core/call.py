@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import logging
 import math
-import time
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from contextlib import suppress
 from typing import Protocol, TypeAlias
 
 import httpx
 from attrs import define, evolve
 
+from . import clock
 from .errors import Attempt, Delivery, ForgeRealtimeError, OverQuotaError, RateLimitedError
 from .log import log, sending
 from .responses import (
@@ -75,11 +76,40 @@ class Send:
     timeout: float
 
 
+class Waker:
+    """Ends a wait of a flow early. Thread-safe."""
+
+    __slots__ = ("_notify", "_woken")
+
+    def __init__(self) -> None:
+        self._notify: Callable[[], object] | None = None
+        self._woken = False
+
+    def begin(self, notify: Callable[[], object]) -> bool:
+        """Begin a wait that `notify` ends, called from any thread. Return False if there is nothing to wait for."""
+        self._notify = notify
+        return not self._woken
+
+    def end(self) -> None:
+        """End the wait."""
+        self._notify = None
+        self._woken = False
+
+    def wake(self) -> None:
+        """End the current wait, or the next one at its beginning."""
+        self._woken = True
+        if (notify := self._notify) is not None:
+            # Its event loop is closed: nobody waits.
+            with suppress(RuntimeError):
+                notify()
+
+
 @define(eq=False)
 class Sleep:
-    """Ask the client to wait for so many seconds."""
+    """Ask the client to wait for so many seconds, or until `waker` wakes it."""
 
     seconds: float
+    waker: Waker | None = None
 
 
 # A Send is answered with what came of it, a Sleep with None.
@@ -90,7 +120,7 @@ class RateLimiter(Protocol):
     """Decides when each attempt of a call may start."""
 
     def acquire(self, until: float) -> Flow[bool]:
-        """Wait until an attempt may start; False if none may before `until`, in seconds of `time.monotonic()`."""
+        """Wait until an attempt may start; False if none may before `until`, in seconds of `clock.monotonic()`."""
         ...
 
     def slow_down(self, retry_after: float | None) -> None:
@@ -126,7 +156,7 @@ def call_flow(
         policy: When to retry.
         budget: Retries left, shared by all calls of a client and its siblings.
         duplicate_harmless: Whether the request may be repeated although an earlier one may have been carried out.
-        started: Start of the call, in seconds of `time.monotonic()`.
+        started: Start of the call, in seconds of `clock.monotonic()`.
         limiter: Asked before every attempt.
 
     Raises:
@@ -144,11 +174,11 @@ def call_flow(
             reason = f"waiting for the quota would pass the deadline of {policy.deadline:g} s (RetryPolicy.deadline)"
             break
         number = len(attempts) + 1
-        began = time.monotonic()
+        began = clock.monotonic()
         body = TrackedBody(prepared.content)
         timeout = max(0.001, min(policy.attempt_timeout, deadline - began))
         outcome = yield from attempt_to_send(prepared.request(body), timeout)
-        now = time.monotonic()
+        now = clock.monotonic()
 
         if isinstance(outcome, Response):
             status: int | None = outcome.status_code
@@ -178,11 +208,11 @@ def call_flow(
         log(logging.INFO, "%s: attempt %d: %s (%s); retrying in %.3f s", name, number, known, cause, wait)
         if wait > 0:
             yield Sleep(wait)
-        if time.monotonic() >= deadline:
+        if clock.monotonic() >= deadline:
             # The hook took its time, or the machine is busy.
             reason = f"the deadline of {policy.deadline:g} s has passed (RetryPolicy.deadline)"
             break
-    error = _final_error(failure, attempts, prepared, reason, time.monotonic() - started)
+    error = _final_error(failure, attempts, prepared, reason, clock.monotonic() - started)
     # Crash reporters show variables, and an error may quote what was sent.
     outcome = None
     log(logging.WARNING, "%s", error)

@@ -7,13 +7,13 @@ import contextlib
 import itertools
 import logging
 import math
-import time
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Final, TypeAlias
 
 from attrs import evolve
 
+from .._core import clock
 from .._core.call import Flow, Send, TrackedBody
 from .._core.errors import (
     Attempt,
@@ -223,7 +223,7 @@ class Publisher:
             if self.buffer.is_due(on_time=on_time, end=end):
                 self._slot = self._next_slot()
                 # Before the envelope is taken: updates sent while the quota is waited for go out with it.
-                await self._run_flow(self._slot.reserve(time.monotonic() + self._policy().deadline))
+                await self._run_flow(self._slot.reserve(clock.monotonic() + self._policy().deadline))
                 self._next_at = loop.time() + self._options.interval
                 envelope = self.buffer.take(end=self._end_by < math.inf, error=self._error)
                 self._delivery = Delivery.NOT_SENT
