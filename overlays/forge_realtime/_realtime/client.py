@@ -36,7 +36,8 @@ class RealtimeClient(BaseRealtimeClient, ForgeClient):
         http_client: An httpx client to send with, including its event hooks, headers, authentication and proxies. It
             stays open when this client is closed.
         cache_tokens: Keep signed tokens for the same invocation or installation, channel, claims and permissions, and
-            renew them when a tenth of their life is left.
+            renew them when a tenth of their life is left. If the platform refuses one as expired, a publish signs it
+            anew and is made once more.
         quota: Rate limit for the operations of an installation; calls over it wait within their deadline. Disabled by
             default.
         encode: Encodes payloads and updates other than `str`, in place of the `json` module: a plain function such as
