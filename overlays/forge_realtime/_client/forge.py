@@ -19,10 +19,10 @@ from attrs import evolve, field, frozen
 from .._core.authorization import HEADER, Authorization
 from .._core.call import Flow, PreparedRequest, RateLimiter, Sleep, call_flow, operation_name
 from .._core.encoding import encode_json
-from .._core.errors import Attempt, NoInvocationError, UsageError
+from .._core.errors import Attempt, ForgeRealtimeError, NoInvocationError, UsageError
 from .._core.fork import reset_if_forked
 from .._core.invocation import Headers, Invocation, current_invocation
-from .._core.responses import TRANSPORT_ERRORS, M, Operation, P, Response, T, TransportError
+from .._core.responses import M, Operation, P, Response, T
 from .._core.retry import RetryPolicy
 from .._transports.http_client import ClientTransport
 from .._version import __version__
@@ -300,7 +300,7 @@ class ForgeClient(BaseClient["ConnectionPool"]):
         self.close()
 
     def _run(self, flow: Flow[T]) -> T:
-        outcome: Response | TransportError | None = None
+        outcome: Response | Exception | None = None
         while True:
             try:
                 step = flow.send(outcome)
@@ -313,7 +313,10 @@ class ForgeClient(BaseClient["ConnectionPool"]):
                 else:
                     try:
                         outcome = self._pool.send(step.request, step.timeout)
-                    except TRANSPORT_ERRORS as error:
+                    except (ForgeRealtimeError, MemoryError):
+                        raise
+                    except Exception as error:
+                        # Whatever a transport, a hook or a tracer raises, the caller learns what became of the event.
                         outcome = error
             except BaseException:
                 # Now, and not when the traceback is gone: other calls wait behind this one for the quota.
@@ -329,7 +332,12 @@ def _url(text: str) -> httpx.URL:
 @lru_cache(maxsize=64)
 def _headers(host: bytes, *own: tuple[str, str]) -> list[tuple[bytes, bytes]]:
     """Headers that all requests of an operation to a host have in common."""
-    common = [(b"Host", host), (b"Accept", b"application/json"), (b"User-Agent", _USER_AGENT)]
+    common = [
+        (b"Host", host),
+        (b"Accept", b"application/json"),
+        (b"Accept-Encoding", b"identity"),
+        (b"User-Agent", _USER_AGENT),
+    ]
     return [*common, *((name.encode("ascii"), value.encode("utf-8")) for name, value in own)]
 
 
@@ -357,7 +365,7 @@ def _checked_address(source: str, text: str) -> str:
             url.host.encode("idna")
     except (httpx.InvalidURL, TypeError, UnicodeError):
         url = httpx.URL()
-    if url.scheme not in ("http", "https") or not url.host or url.userinfo or url.query or url.fragment:
+    if url.scheme not in ("http", "https") or not url.host or url.userinfo or "?" in text or "#" in text:
         raise UsageError(
             f"{source} must be an http:// or https:// address without user, query or fragment, such as "
             "http://localhost:7072."

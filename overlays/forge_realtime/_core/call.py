@@ -23,7 +23,6 @@ from .responses import (
     P,
     Response,
     T,
-    TransportError,
     classify_transport_error,
     read_response,
 )
@@ -41,13 +40,16 @@ class TrackedBody(httpx.ByteStream):
         super().__init__(content)
         self.content = content
         self.sent = False
+        self.times = 0
 
     def __iter__(self) -> Iterator[bytes]:
+        self.times += 1
         yield self.content
         self.sent = True
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         self.sent = True
+        self.times += 1
         yield self.content
 
 
@@ -82,7 +84,7 @@ class Sleep:
 
 
 # A Send is answered with what came of it, a Sleep with None.
-Flow: TypeAlias = Generator[Send | Sleep, Response | TransportError | None, T]
+Flow: TypeAlias = Generator[Send | Sleep, Response | Exception | None, T]
 
 
 class RateLimiter(Protocol):

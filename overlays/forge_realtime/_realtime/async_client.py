@@ -29,9 +29,9 @@ class AsyncRealtimeClient(BaseRealtimeClient, AsyncForgeClient):
         base_url: Address of the egress sidecar. By default, the environment variable `FORGE_EGRESS_PROXY_URL` at each
             call, which the platform sets in the container.
         retry: When calls are retried; by default `RetryPolicy()`.
-        transport: `"aiohttp"` or `"httpx"`: whose connections to use. By default aiohttp's, which take a third less
-            time, if it is installed (`forge-realtime[aiohttp]`). Or any asynchronous httpx transport to use instead of
-            them.
+        transport: `"aiohttp"` to use aiohttp's connections, which take a third less time and need
+            `forge-realtime[aiohttp]`; `"httpx"`, the default, to use httpx's. Or any asynchronous httpx transport to use
+            instead of them.
         http_client: An asynchronous httpx client to send with, including its event hooks, headers, authentication and
             proxies. It stays open when this client is closed.
         cache_tokens: Keep signed tokens for the same invocation or installation, channel, claims and permissions, and
