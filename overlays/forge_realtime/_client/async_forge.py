@@ -15,6 +15,7 @@ from .._core.responses import Operation, P, Response, T
 from .._core.retry import RetryPolicy
 from .._transports.async_pool import AsyncConnectionPool, running_loop
 from .._transports.http_client import AsyncClientTransport
+from .._transports.lazy_imports import ASYNC_MODULES, import_lazy_modules
 from .forge import BaseClient, ClientSettings
 
 AsyncTransport: TypeAlias = httpx.AsyncBaseTransport | Literal["aiohttp", "httpx"]
@@ -69,6 +70,7 @@ class AsyncForgeClient(BaseClient[AsyncConnectionPool]):
             self._pool = AsyncConnectionPool(transport)
         else:
             self._pool = AsyncConnectionPool(None, aiohttp=transport == "aiohttp")
+        import_lazy_modules(*ASYNC_MODULES)
 
     async def call(self, operation: Operation[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Call any generated operation, with the header, retries and errors of the named ones.

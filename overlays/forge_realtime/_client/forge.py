@@ -25,6 +25,7 @@ from .._core.invocation import Headers, Invocation, current_invocation
 from .._core.responses import M, Operation, P, Response, T
 from .._core.retry import RetryPolicy
 from .._transports.http_client import ClientTransport
+from .._transports.lazy_imports import import_lazy_modules
 from .._version import __version__
 
 if TYPE_CHECKING:
@@ -269,6 +270,7 @@ class ForgeClient(BaseClient["ConnectionPool"]):
             transport = ClientTransport(http_client)
         self._settings = settings
         self._pool = ConnectionPool(transport)
+        import_lazy_modules()
 
     def call(self, operation: Operation[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Call any generated operation, with the header, retries and errors of the named ones.
@@ -365,7 +367,7 @@ def _checked_address(source: str, text: str) -> str:
             url.host.encode("idna")
     except (httpx.InvalidURL, TypeError, UnicodeError):
         url = httpx.URL()
-    if url.scheme not in ("http", "https") or not url.host or url.userinfo or "?" in text or "#" in text:
+    if url.scheme not in ("http", "https") or not url.host or url.userinfo or url.query or url.fragment:
         raise UsageError(
             f"{source} must be an http:// or https:// address without user, query or fragment, such as "
             "http://localhost:7072."

@@ -15,10 +15,10 @@ from typing import Any, Final, cast
 import aiohttp
 import httpx
 import yarl
-from aiohttp.abc import AbstractStreamWriter
+from aiohttp.abc import AbstractResolver, AbstractStreamWriter, ResolveResult
 from aiohttp.client_proto import ResponseHandler
 
-from .connection import HEAD_BYTES, resolve
+from .connection import HEAD_BYTES, async_resolve
 
 _PIECE_BYTES: Final = 64 * 1024
 
@@ -113,21 +113,21 @@ def _close_quietly(transport: Any) -> None:
         found.close()
 
 
-class _Resolver(aiohttp.ThreadedResolver):
-    """Resolver that works without threads, too: none can start while the interpreter shuts down."""
+class _Resolver(AbstractResolver):
+    """The lookup of httpx's connections, which works without threads, too."""
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[aiohttp.abc.ResolveResult]:
-        try:
-            return await super().resolve(host, port, family)
-        except RuntimeError:
-            return [
-                aiohttp.abc.ResolveResult(
-                    hostname=host, host=address[0], port=port, family=found, proto=protocol, flags=socket.AI_NUMERICHOST
-                )
-                for found, _kind, protocol, _name, address in resolve(host, port, family)
-            ]
+    ) -> list[ResolveResult]:
+        return [
+            ResolveResult(
+                hostname=host, host=address[0], port=port, family=found, proto=protocol, flags=socket.AI_NUMERICHOST
+            )
+            for found, _kind, protocol, _name, address in await async_resolve(host, port, family)
+        ]
+
+    async def close(self) -> None:
+        pass
 
 
 class _Connector(aiohttp.TCPConnector):

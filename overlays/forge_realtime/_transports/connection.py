@@ -9,6 +9,7 @@ pools, which are not used, see none.
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import select
 import socket
 import ssl
@@ -343,19 +344,20 @@ def resolve(host: str, port: int, family: int = 0) -> Addresses:
 
 
 async def async_resolve(host: str, port: int, family: int = 0) -> Addresses:
-    """Look up the addresses of a host, in the event loop's executor if it has to be asked for."""
+    """Look up the addresses of a host in a thread, unless it is an address itself."""
     try:
-        return socket.getaddrinfo(
-            host.encode("ascii"), port, family, socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
-        )
+        return socket.getaddrinfo(host.encode("ascii"), port, family, socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
     except socket.gaierror:
         pass
     try:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(None, resolve, host, port, family)
+        # Not the event loop's executor: to end that one, asyncio needs a thread as well.
+        executor = concurrent.futures.ThreadPoolExecutor(1)
+        lookup = executor.submit(resolve, host, port, family)
     except RuntimeError:
-        # No thread can start: the interpreter is shutting down, or does not allow it.
+        # No thread can start: the interpreter is shutting down, or it is one that allows none.
         return resolve(host, port, family)
+    executor.shutdown(wait=False)
+    return await asyncio.wrap_future(lookup)
 
 
 def _allowed(max_bytes: int, head_left: int) -> int:
