@@ -18,7 +18,7 @@ import yarl
 from aiohttp.abc import AbstractResolver, AbstractStreamWriter, ResolveResult
 from aiohttp.client_proto import ResponseHandler
 
-from .connection import HEAD_BYTES, async_resolve
+from .connection import HEAD_BYTES, QuietSocket, async_resolve
 
 _PIECE_BYTES: Final = 64 * 1024
 
@@ -31,7 +31,6 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
 
     def __init__(self, context: Callable[[], ssl.SSLContext], connections: int, keepalive: float) -> None:
         self._context = context
-        self.open: set[asyncio.BaseTransport] = set()
         self._end = self._close_at_end()
         self._session = aiohttp.ClientSession(
             connector=_Connector(self, connections, keepalive),
@@ -87,11 +86,6 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         await self._session.close()
         await self._end.aclose()
 
-    def __del__(self) -> None:
-        # Otherwise asyncio warns about the connections of a loop that was closed without a shutdown.
-        for transport in self.open:
-            _close_quietly(transport)
-
 
 async def _without_repeating(
     request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
@@ -130,9 +124,15 @@ class _Resolver(AbstractResolver):
         pass
 
 
+def _make_socket(address: tuple[Any, ...]) -> socket.socket:
+    return QuietSocket(*address[:3])
+
+
 class _Connector(aiohttp.TCPConnector):
     def __init__(self, owner: AiohttpTransport, connections: int, keepalive: float) -> None:
-        super().__init__(limit=connections, keepalive_timeout=keepalive, resolver=_Resolver())
+        super().__init__(
+            limit=connections, keepalive_timeout=keepalive, resolver=_Resolver(), socket_factory=_make_socket
+        )
         self._factory = cast(partial[ResponseHandler], partial(_Protocol, owner, loop=self._loop))
         self._find_owner = weakref.ref(owner, lambda _: None)
 
@@ -157,6 +157,7 @@ class _Protocol(ResponseHandler):
     # In bytes; None when the final status is there.
     head_left: int | None = None
     _body: aiohttp.StreamReader | None = None
+    _connected: asyncio.BaseTransport | None = None
 
     def __init__(self, owner: AiohttpTransport, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop)
@@ -170,11 +171,11 @@ class _Protocol(ResponseHandler):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         self._connected = transport
-        self._owner.open.add(transport)
 
-    def connection_lost(self, exc: BaseException | None) -> None:
-        self._owner.open.discard(self._connected)
-        super().connection_lost(exc)
+    def __del__(self) -> None:
+        # Otherwise asyncio warns about the connection of a loop that was closed without a shutdown. Here, because
+        # Python finalizes a protocol before its transport, which is a little younger.
+        _close_quietly(self._connected)
 
     def data_received(self, data: bytes) -> None:
         # The last byte comes alone. If the response is complete before it, there are bytes behind the response.

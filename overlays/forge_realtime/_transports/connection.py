@@ -228,7 +228,7 @@ class _Network(_BaseNetwork, httpcore.NetworkBackend, httpcore.NetworkStream):
             self._socket.close()
 
 
-class _QuietSocket(socket.socket):
+class QuietSocket(socket.socket):
     """Socket without a ResourceWarning: nobody can close a client in the event loop of each test, or of each job."""
 
     def __del__(self) -> None:
@@ -252,7 +252,7 @@ class _AsyncNetwork(_BaseNetwork, httpcore.AsyncNetworkBackend, httpcore.AsyncNe
         addresses = await async_resolve(host, port)
         for left in range(len(addresses), 0, -1):
             family, kind, protocol, _name, address = addresses[-left]
-            connecting = self._socket = _QuietSocket(family, kind, protocol)
+            connecting = self._socket = QuietSocket(family, kind, protocol)
             try:
                 connecting.setblocking(False)
                 async with asyncio.timeout(self._left() / left):
@@ -357,7 +357,10 @@ async def async_resolve(host: str, port: int, family: int = 0) -> Addresses:
         # No thread can start: the interpreter is shutting down, or it is one that allows none.
         return resolve(host, port, family)
     executor.shutdown(wait=False)
-    return await asyncio.wrap_future(lookup)
+    addresses = await asyncio.wrap_future(lookup)
+    # The thread is at its end. It must not outlive a subinterpreter, which could not end then.
+    executor.shutdown()
+    return addresses
 
 
 def _allowed(max_bytes: int, head_left: int) -> int:

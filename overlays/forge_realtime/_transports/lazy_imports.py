@@ -10,7 +10,7 @@ from contextlib import suppress
 from importlib import import_module
 from typing import Final
 
-_MODULES: Final = ("certifi", "dateutil.parser", "email.utils", "encodings.idna")
+_MODULES: Final = ("dateutil.parser", "email.utils", "encodings.idna")
 # httpcore's locks are anyio's, which loads its parts when they are used first.
 ASYNC_MODULES: Final = ("sniffio", "anyio._core._synchronization", "anyio._backends._asyncio", "concurrent.futures.thread")
 
@@ -21,3 +21,7 @@ def import_lazy_modules(*more: str) -> None:
         # A RuntimeError: the interpreter is shutting down, and no executor can be used any more.
         with suppress(ImportError, RuntimeError):
             import_module(name)
+    import certifi
+
+    # It imports more when it is asked first, as httpx does for a TLS context.
+    certifi.where()
