@@ -31,9 +31,8 @@ class AsyncForgeClient(BaseClient[AsyncConnectionPool]):
         base_url: Address of the egress sidecar. By default, the environment variable `FORGE_EGRESS_PROXY_URL` at each
             call, which the platform sets in the container.
         retry: When calls are retried; by default `RetryPolicy()`.
-        transport: `"aiohttp"` to use aiohttp's connections, which take a third less time and need
-            `forge-realtime[aiohttp]`; `"httpx"`, the default, to use httpx's. Or any asynchronous httpx transport to use
-            instead of them.
+        transport: `"aiohttp"` to use aiohttp's connections, which take a third less time and need the extra `aiohttp`;
+            `"httpx"`, the default, to use httpx's. Or any asynchronous httpx transport to use instead of them.
         http_client: An asynchronous httpx client to send with, including its event hooks, headers, authentication and
             proxies. It stays open when this client is closed.
 
@@ -123,8 +122,7 @@ async def run_flow(flow: Flow[T], send: Callable[[httpx.Request, float], Awaitab
                     outcome = await send(step.request, step.timeout)
                 except (ForgeRealtimeError, MemoryError):
                     raise
-                except Exception as error:
-                    # Whatever a transport, a hook or a tracer raises, the caller learns what became of the event.
+                except Exception as error:  # noqa: BLE001 (whatever the app's transport, hook or tracer raises)
                     outcome = error
         except BaseException:
             flow.close()

@@ -111,7 +111,7 @@ class BaseClient(Generic[AnyPool]):
     ) -> Self:
         """Return a sibling that acts for an installation where there is no invocation: timers, queues, batch jobs.
 
-        It can only publish globally: the platform refuses `publish` on behalf of an installation.
+        The platform refuses some operations on behalf of an installation, such as Realtime's `publish`.
 
         Args:
             installation_id: The installation, as a UUID or an ARI. The header carries the UUID.
@@ -179,8 +179,7 @@ class BaseClient(Generic[AnyPool]):
             f"{name}: no invocation is current here. In a request, add InvocationMiddleware of forge_realtime.asgi "
             "or forge_realtime.wsgi to the app, or call it on client.for_invocation(request.headers). In a "
             "thread, executor or queue worker, enter `with invocation.active()` with the request's "
-            "current_invocation(). Where there is none, use client.for_installation(installation_id), which "
-            "publishes to global channels."
+            "current_invocation(). Where there is none, use client.for_installation(installation_id)."
         )
 
     def _prepare(self, operation: Operation[P, M], *args: P.args, **kwargs: P.kwargs) -> PreparedRequest:
@@ -317,8 +316,7 @@ class ForgeClient(BaseClient["ConnectionPool"]):
                         outcome = self._pool.send(step.request, step.timeout)
                     except (ForgeRealtimeError, MemoryError):
                         raise
-                    except Exception as error:
-                        # Whatever a transport, a hook or a tracer raises, the caller learns what became of the event.
+                    except Exception as error:  # noqa: BLE001 (whatever the app's transport, hook or tracer raises)
                         outcome = error
             except BaseException:
                 # Now, and not when the traceback is gone: other calls wait behind this one for the quota.

@@ -73,7 +73,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         return httpx.Response(response.status, headers=response.raw_headers, stream=_Stream(response, body))
 
     async def close_with_loop(self) -> None:
-        """Close the connections when the event loop shuts its asynchronous generators down, as `asyncio.run` lets it."""
+        """Close the connections when the event loop shuts down its asynchronous generators, as under `asyncio.run`."""
         await anext(self._end)
 
     async def _close_at_end(self) -> AsyncGenerator[None]:

@@ -54,7 +54,9 @@ class AsyncConnectionPool(BaseConnectionPool):
         self._aiohttp: type[AiohttpTransport] | None = None
         if aiohttp:
             if find_spec("aiohttp") is None:
-                raise UsageError("transport='aiohttp' needs aiohttp: install forge-realtime[aiohttp].")
+                raise UsageError(
+                    "transport='aiohttp' needs the package aiohttp, at least 3.12: install it, or the extra `aiohttp`."
+                )
             # Not in the first call, inside an event loop: it takes a tenth of a second.
             from .aiohttp import AiohttpTransport
 

@@ -254,7 +254,7 @@ class _AsyncNetwork(_BaseNetwork, httpcore.AsyncNetworkBackend, httpcore.AsyncNe
             family, kind, protocol, _name, address = addresses[-left]
             connecting = self._socket = QuietSocket(family, kind, protocol)
             try:
-                connecting.setblocking(False)
+                connecting.settimeout(0)
                 async with asyncio.timeout(self._left() / left):
                     await asyncio.get_running_loop().sock_connect(connecting, address)
                 connecting.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

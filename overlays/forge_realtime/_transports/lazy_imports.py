@@ -12,7 +12,12 @@ from typing import Final
 
 _MODULES: Final = ("dateutil.parser", "email.utils", "encodings.idna")
 # httpcore's locks are anyio's, which loads its parts when they are used first.
-ASYNC_MODULES: Final = ("sniffio", "anyio._core._synchronization", "anyio._backends._asyncio", "concurrent.futures.thread")
+ASYNC_MODULES: Final = (
+    "sniffio",
+    "anyio._core._synchronization",
+    "anyio._backends._asyncio",
+    "concurrent.futures.thread",
+)
 
 
 def import_lazy_modules(*more: str) -> None:

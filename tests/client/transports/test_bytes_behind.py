@@ -6,6 +6,7 @@ import asyncio
 import json
 import ssl
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -153,6 +154,39 @@ def test_whole_responses_keep_the_connection(caller: Caller) -> None:
         assert len(server.received) == len(script) + 1
 
 
+class TlsPeer:
+    """A server's end of TLS by hand, so that two records leave in one packet."""
+
+    def __init__(self, connection: Connection, context: ssl.SSLContext) -> None:
+        self._connection = connection
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+        self._do(self._tls.do_handshake)
+
+    def _do(self, step: Callable[[], Any]) -> Any:
+        while True:
+            try:
+                return step()
+            except ssl.SSLWantReadError:
+                self._connection.send(self._outgoing.read())
+                if not (data := self._connection.peer.recv(65536)):
+                    raise ConnectionError from None
+                self._incoming.write(data)
+
+    def read_request(self) -> bytes:
+        data = b""
+        while b"}" not in data:
+            if not (more := self._do(lambda: self._tls.read(65536))):
+                return b""
+            data += more
+        return data
+
+    def send(self, records: list[bytes]) -> None:
+        for record in records:
+            self._tls.write(record)
+        self._connection.send(self._outgoing.read())
+
+
 @pytest.mark.parametrize("records", [1, 2], ids=["one TLS record", "two TLS records"])
 def test_bytes_behind_a_response_end_the_connection_with_tls(
     caller: Caller, records: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
@@ -166,37 +200,13 @@ def test_bytes_behind_a_response_end_the_connection_with_tls(
     connections: list[object] = []
 
     def serve(connection: Connection) -> bool:
-        """Speak TLS by hand, so that both records leave in one packet."""
-        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        tls = context.wrap_bio(incoming, outgoing, server_side=True)
-        connections.append(connection)
-
-        def step(do: Any) -> Any:
-            while True:
-                try:
-                    return do()
-                except ssl.SSLWantReadError:
-                    if outgoing.pending:
-                        connection.send(outgoing.read())
-                    data = connection.peer.recv(65536)
-                    if not data:
-                        raise ConnectionError from None
-                    incoming.write(data)
-
-        step(tls.do_handshake)
-        while True:
-            data = b""
-            while b"}" not in data:
-                if not (more := step(lambda: tls.read(65536))):
-                    return False
-                data += more
-            received.append(data)
+        peer = TlsPeer(connection, context)
+        connections.append(peer)
+        while request := peer.read_request():
+            received.append(request)
             parts = [response("first"), response("second")] if len(received) == 1 else [response("event-1")]
-            if records == 1:
-                parts = [b"".join(parts)]
-            for part in parts:
-                tls.write(part)
-            connection.send(outgoing.read())
+            peer.send([b"".join(parts)] if records == 1 else parts)
+        return False
 
     with FaultServer(then=serve) as server:
         url = server.url.replace("http:", "https:")

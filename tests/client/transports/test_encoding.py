@@ -119,7 +119,7 @@ def test_no_encoding_is_asked_for(caller: Caller) -> None:
 
 @pytest.mark.parametrize("how", GIVEN)
 def test_no_encoding_is_asked_for_with_the_users_transport(how: str) -> None:
-    """httpx's clients ask for gzip by default."""
+    """Httpx's clients ask for gzip by default."""
     with FaultServer() as server:
         [result] = outcomes(how, server.url)
     assert result.event_id == "event-1"
@@ -175,6 +175,8 @@ def test_response_that_a_hook_has_read_is_not_taken_if_it_was_encoded() -> None:
 
 
 def test_mock_is_read_as_it_is() -> None:
-    transport = httpx.MockTransport(lambda request: httpx.Response(200, json={"eventId": json.loads(request.content)["name"]}))
+    transport = httpx.MockTransport(
+        lambda request: httpx.Response(200, json={"eventId": json.loads(request.content)["name"]})
+    )
     with RealtimeClient("http://sidecar.test", transport=transport) as client:
         assert publish(client.for_invocation(INVOCATION)).event_id == "board-42"

@@ -106,7 +106,9 @@ def test_client_of_a_module_works_under_pytest_asyncio_with_warnings_as_errors(
         if mode == "strict":
             text = text.replace("@pytest.mark.parametrize", "@pytest.mark.asyncio\n@pytest.mark.parametrize")
         (tmp_path / "test_app.py").write_text(text)
-        (tmp_path / "pytest.ini").write_text(f"[pytest]\nasyncio_mode = {mode}\nasyncio_default_fixture_loop_scope = function\n")
+        (tmp_path / "pytest.ini").write_text(
+            f"[pytest]\nasyncio_mode = {mode}\nasyncio_default_fixture_loop_scope = function\n"
+        )
         plugins = ["-p", "no:randomly", "-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:timeout"]
         command = [sys.executable, "-W", "error", "-m", "pytest", "-q", *plugins, str(tmp_path)]
         run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)

@@ -130,6 +130,11 @@ def test_calls_with_tls_import_nothing(kind: Kind, tmp_path: Path) -> None:
     with https_sidecar(authority) as url:
         trusted = run(kind, 1, url, SSL_CERT_FILE=str(tmp_path / "authority.pem"))
         distrusted = run(kind, 1, url)
-    assert trusted == ["accepted", "UsageError Delivery.NOT_SENT", "accepted", "UnexpectedResponseError Delivery.UNKNOWN"]
+    assert trusted == [
+        "accepted",
+        "UsageError Delivery.NOT_SENT",
+        "accepted",
+        "UnexpectedResponseError Delivery.UNKNOWN",
+    ]
     assert [line for line in distrusted if "imported" in line] == []
     assert distrusted.count("NoResponseError Delivery.NOT_SENT") == 3
