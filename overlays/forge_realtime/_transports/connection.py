@@ -45,6 +45,9 @@ def _mapped(timed_out: type[Exception], failed: type[Exception]) -> Callable[[Ca
                 raise timed_out(error) from error
             except OSError as error:
                 raise failed(error) from error
+            finally:
+                # Crash reporters show the variables of every frame.
+                del args, kwargs
 
         return mapped
 
@@ -65,6 +68,8 @@ def _async_mapped(
                 raise timed_out(error) from error
             except OSError as error:
                 raise failed(error) from error
+            finally:
+                del args, kwargs
 
         return mapped
 
@@ -207,6 +212,7 @@ class _Network(_BaseNetwork, httpcore.NetworkBackend, httpcore.NetworkStream):
     def write(self, buffer: bytes, *_: Any, **__: Any) -> None:
         assert self._socket is not None
         view = memoryview(buffer)
+        del buffer
         while view:
             self._socket.settimeout(self._left())
             view = view[self._socket.send(view) :]
@@ -278,10 +284,12 @@ class _AsyncNetwork(_BaseNetwork, httpcore.AsyncNetworkBackend, httpcore.AsyncNe
     async def write(self, buffer: bytes, *_: Any, **__: Any) -> None:
         if not buffer:
             return
+        view = memoryview(buffer)
+        del buffer
         if self._tls is None:
-            await self._send(buffer)
+            await self._send(view)
         else:
-            await self._with_tls(self._tls.write, buffer)
+            await self._with_tls(self._tls.write, view)
 
     @_async_mapped(httpcore.ReadTimeout, httpcore.ReadError)
     async def read(self, max_bytes: int, *_: Any, **__: Any) -> bytes:
@@ -317,7 +325,7 @@ class _AsyncNetwork(_BaseNetwork, httpcore.AsyncNetworkBackend, httpcore.AsyncNe
         if self._outgoing.pending:
             await self._send(self._outgoing.read())
 
-    async def _send(self, data: bytes) -> None:
+    async def _send(self, data: bytes | memoryview) -> None:
         assert self._socket is not None
         await asyncio.get_running_loop().sock_sendall(self._socket, data)
 
