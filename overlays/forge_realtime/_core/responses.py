@@ -168,12 +168,12 @@ def classify_transport_error(error: Exception, *, sent: bool) -> Failure:
     # These are raised before the first byte, even if a transport (a mock, say) reads the body ahead of sending it. That
     # is not so for ConnectTimeout: the aiohttp transport also raises it for connections that break later.
     before = isinstance(error, (httpx.ConnectError, httpx.PoolTimeout))
-    text = str(error)
+    # Others are mistakes in a transport, a hook or a tracer of the app's. They would happen again.
+    foreign = not isinstance(error, TRANSPORT_ERRORS)
+    text = "" if foreign else str(error)
     reason = f": {text}" if text and (before or _PLAIN_REASON.fullmatch(text)) else ""
     in_time = not isinstance(error, httpx.TimeoutException | TimeoutError)
     what = "no response" if in_time or sent else "not sent"
-    # Others are mistakes in a transport, a hook or a tracer of the app's. They would happen again.
-    foreign = not isinstance(error, TRANSPORT_ERRORS)
     whose = ", raised by the app's transport, hook or tracer; see __cause__" if foreign else ""
     return Failure(
         kind=NoResponseError if in_time else TimedOutError,

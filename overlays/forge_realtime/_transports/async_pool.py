@@ -236,7 +236,7 @@ async def _exchange(sending: Awaitable[httpx.Response], request: httpx.Request, 
                     raise TimeoutError  # noqa: TRY301 (ends as the timeout does)
                 chunks.append(chunk)
                 if (size := size + len(chunk)) > RESPONSE_BYTES:
-                    raise ResponseTooLargeError("the response is too large")
+                    raise ResponseTooLargeError("the response is too large")  # noqa: TRY301 (handled as any other)
     except TimeoutError:
         if response is None and not getattr(request.stream, "sent", True):
             raise httpx.ConnectTimeout("no connection in time") from None

@@ -15,7 +15,7 @@ import socket
 import ssl
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import wraps
 from typing import Any, Final, ParamSpec, Self, TypeAlias, TypeVar, cast
 
@@ -24,7 +24,7 @@ import httpx
 
 P = ParamSpec("P")
 T = TypeVar("T")
-Addresses: TypeAlias = list[tuple[socket.AddressFamily, socket.SocketKind, int, str, Any]]
+Addresses: TypeAlias = Sequence[tuple[socket.AddressFamily, socket.SocketKind, int, str, Any]]
 
 # Proxies allow no more headers than this (Envoy: 60 KiB). Parsing a flood of 103 responses would take a whole CPU.
 HEAD_BYTES: Final = 64 * 1024

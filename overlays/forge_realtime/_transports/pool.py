@@ -183,10 +183,10 @@ def _read(response: httpx.Response, request: httpx.Request, until: float) -> Res
         # A mock or a hook may have read it already.
         for chunk in response.iter_bytes() if response.is_stream_consumed else raw:
             if time.monotonic() > until:
-                raise httpx.ReadTimeout("the time for this attempt is up")
+                raise httpx.ReadTimeout("the time for this attempt is up")  # noqa: TRY301 (handled as any other)
             chunks.append(chunk)
             if (size := size + len(chunk)) > RESPONSE_BYTES:
-                raise ResponseTooLargeError("the response is too large")
+                raise ResponseTooLargeError("the response is too large")  # noqa: TRY301 (handled as any other)
     except Exception:
         # The status of a refusal says all that is needed.
         if response.status_code < 400:
