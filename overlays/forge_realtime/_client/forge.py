@@ -21,13 +21,14 @@ from .._core import clock
 from .._core.authorization import HEADER, Authorization
 from .._core.call import Flow, PreparedRequest, RateLimiter, Sleep, call_flow, operation_name
 from .._core.encoding import encode_json
-from .._core.errors import Attempt, NoInvocationError, UsageError
+from .._core.errors import Attempt, ForgeRealtimeError, NoInvocationError, UsageError
 from .._core.fork import reset_if_forked
 from .._core.hidden import Hidden
 from .._core.invocation import Headers, Invocation, current_invocation
-from .._core.responses import TRANSPORT_ERRORS, M, Operation, P, Response, T, TransportError
+from .._core.responses import M, Operation, P, Response, T
 from .._core.retry import RetryPolicy
 from .._transports.http_client import ClientTransport
+from .._transports.lazy_imports import import_lazy_modules
 from .._version import __version__
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ class BaseClient(Generic[AnyPool]):
     ) -> Self:
         """Return a sibling that acts for an installation where there is no invocation: timers, queues, batch jobs.
 
-        It can only publish globally: the platform refuses `publish` on behalf of an installation.
+        The platform refuses some operations on behalf of an installation, such as Realtime's `publish`.
 
         Args:
             installation_id: The installation, as a UUID or an ARI. The header carries the UUID.
@@ -190,8 +191,7 @@ class BaseClient(Generic[AnyPool]):
             f"{name}: no invocation is current here. In a request, add InvocationMiddleware of forge_realtime.asgi "
             "or forge_realtime.wsgi to the app, or call it on client.for_invocation(request.headers). In a "
             "thread, executor or queue worker, enter `with invocation.active()` with the request's "
-            "current_invocation(). Where there is none, use client.for_installation(installation_id), which "
-            "publishes to global channels."
+            "current_invocation(). Where there is none, use client.for_installation(installation_id)."
         )
 
     def _prepare(self, operation: Operation[P, M], *args: P.args, **kwargs: P.kwargs) -> PreparedRequest:
@@ -272,6 +272,7 @@ class ForgeClient(BaseClient["ConnectionPool"]):
             transport = ClientTransport(http_client)
         self._settings = settings
         self._pool = ConnectionPool(transport)
+        import_lazy_modules()
 
     def call(self, operation: Operation[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Call any generated operation, with the header, retries and errors of the named ones.
@@ -308,7 +309,7 @@ class ForgeClient(BaseClient["ConnectionPool"]):
         self.close()
 
     def _run(self, flow: Flow[T]) -> T:
-        outcome: Response | TransportError | None = None
+        outcome: Response | Exception | None = None
         while True:
             try:
                 step = flow.send(outcome)
@@ -324,7 +325,9 @@ class ForgeClient(BaseClient["ConnectionPool"]):
                 else:
                     try:
                         outcome = self._pool.send(step.request, step.timeout)
-                    except TRANSPORT_ERRORS as error:
+                    except (ForgeRealtimeError, MemoryError):
+                        raise
+                    except Exception as error:  # noqa: BLE001 (whatever the app's transport, hook or tracer raises)
                         outcome = error
             except BaseException:
                 # Now, and not when the traceback is gone: other calls wait behind this one for the quota.
@@ -376,7 +379,12 @@ def _url(text: str) -> httpx.URL:
 @lru_cache(maxsize=64)
 def _headers(host: bytes, *own: tuple[str, str]) -> list[tuple[bytes, bytes]]:
     """Headers that all requests of an operation to a host have in common."""
-    common = [(b"Host", host), (b"Accept", b"application/json"), (b"User-Agent", _USER_AGENT)]
+    common = [
+        (b"Host", host),
+        (b"Accept", b"application/json"),
+        (b"Accept-Encoding", b"identity"),
+        (b"User-Agent", _USER_AGENT),
+    ]
     return [*common, *((name.encode("ascii"), value.encode("utf-8")) for name, value in own)]
 
 

@@ -30,9 +30,8 @@ class AsyncRealtimeClient(BaseRealtimeClient, AsyncForgeClient):
         base_url: Address of the egress sidecar. By default, the environment variable `FORGE_EGRESS_PROXY_URL` at each
             call, which the platform sets in the container.
         retry: When calls are retried; by default `RetryPolicy()`.
-        transport: `"aiohttp"` or `"httpx"`: whose connections to use. By default aiohttp's, which take a third less
-            time, if it is installed (`forge-realtime[aiohttp]`). Or any asynchronous httpx transport to use instead of
-            them.
+        transport: `"aiohttp"` to use aiohttp's connections, which take a third less time and need the extra `aiohttp`;
+            `"httpx"`, the default, to use httpx's. Or any asynchronous httpx transport to use instead of them.
         http_client: An asynchronous httpx client to send with, including its event hooks, headers, authentication and
             proxies. It stays open when this client is closed.
         cache_tokens: Keep signed tokens for the same invocation or installation, channel, claims and permissions, and
@@ -213,11 +212,13 @@ class AsyncRealtimeClient(BaseRealtimeClient, AsyncForgeClient):
     ) -> AsyncStream:
         """Open a stream of updates to the global subscribers of a channel, in the whole installation.
 
-        It is `stream` without context overrides, and the only stream for an installation.
+        It has no context overrides, and is the only stream for an installation.
 
         Args:
             channel: Name of the channel; case-sensitive.
-            merge: As for `stream`, like the other options.
+            merge: How updates that are published together are combined: `"append"` concatenates strings, `"latest"`
+                keeps only the newest value, `"batch"` collects a list. Or a plain function that combines two updates;
+                it gets them as JSON has them (lists for tuples, say), and must not call the stream.
             interval: Least time between two publishes, in seconds.
             max_bytes: Pending bytes of JSON that are published without waiting.
             max_pending: Most pending updates.

@@ -217,11 +217,13 @@ class RealtimeClient(BaseRealtimeClient, ForgeClient):
     ) -> Stream:
         """Open a stream of updates to the global subscribers of a channel, in the whole installation.
 
-        It is `stream` without context overrides, and the only stream for an installation.
+        It has no context overrides, and is the only stream for an installation.
 
         Args:
             channel: Name of the channel; case-sensitive.
-            merge: As for `stream`, like the other options.
+            merge: How updates that are published together are combined: `"append"` concatenates strings, `"latest"`
+                keeps only the newest value, `"batch"` collects a list. Or a plain function that combines two updates;
+                it gets them as JSON has them (lists for tuples, say), and must not call the stream.
             interval: Least time between two publishes, in seconds.
             max_bytes: Pending bytes of JSON that are published without waiting.
             max_pending: Most pending updates.
