@@ -7,7 +7,6 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any, Literal, Self
 
@@ -19,7 +18,7 @@ from .._platform.sidecar import Sidecar
 from .._platform.streams import RecordedStream
 from .._platform.tokens import derive_key
 from .._platform.why_not import why_not
-from .subscription import Subscription, open_subscription
+from .subscription import Subscription
 from .uvicorn_thread import UvicornThread
 
 
@@ -269,8 +268,8 @@ class Emulator:
         context_overrides: Sequence[str] | None = None,
         replay_seconds: float | None = None,
         invocation: str | None = None,
-    ) -> AbstractContextManager[Subscription]:
-        """Subscribe for the length of a `with` statement, over a real WebSocket.
+    ) -> Subscription:
+        """Subscribe for the length of a `with` or `async with` statement, over a real WebSocket.
 
         Args:
             channel: The channel name.
@@ -294,7 +293,7 @@ class Emulator:
         if invocation is not None:
             subscription["invocation"] = invocation
         url = f"ws{self.url.removeprefix('http')}/_emulator/subscribe"
-        return open_subscription(url, subscription, self._explainer)
+        return Subscription(url, subscription, self._explainer)
 
     def _explainer(self, subscription: Mapping[str, Any]) -> Callable[[], str]:
         """Make the function that explains, when no event comes to a new subscription, why none came."""
