@@ -155,12 +155,12 @@ def emulate(  # noqa: PLR0917 - click passes options by name
 
 
 def _print_calls(*, quiet: bool) -> Printer:
-    """Print what is logged, the emulator's calls and the warnings of all, and return the printer."""
+    """Print the emulator's calls and the warnings of all packages, and return the printer."""
     lines = Printer(sys.stderr)
     lines.setFormatter(logging.Formatter("%(asctime)s  %(message)s", "%H:%M:%S"))
     logging.getLogger().addHandler(lines)
     logging.getLogger("forge_realtime_emulator").setLevel(logging.WARNING if quiet else logging.INFO)
-    logging.captureWarnings(True)
+    logging.captureWarnings(capture=True)
     return lines
 
 

@@ -71,7 +71,9 @@ class Printer(logging.Handler):
 
     def _tell_dropped(self) -> None:
         if self._dropped:
-            self._lines.append(f"({self._dropped} lines were dropped here, because they could not be written in time.)")
+            self._lines.append(
+                f"({self._dropped} line(s) were dropped here, because they could not be written in time.)"
+            )
             self._dropped = 0
 
     def _write_lines(self) -> None:

@@ -40,8 +40,8 @@ class RefuseOrigins:
     """ASGI middleware that refuses requests of web pages from origins that are not allowed, with a 403.
 
     Without it, any page that a developer has open could read events, inject faults and use up the rate limit. A browser
-    says where a request comes from in `Origin`, or in `Sec-Fetch-Site` if it sends no `Origin`, as for an image. Services
-    and test clients send neither, and pass.
+    says where a request comes from in `Origin`, or in `Sec-Fetch-Site` if it sends no `Origin`, as for an image.
+    Services and test clients send neither, and pass.
 
     The emulator's own origin is that of the `Host` header if it names an IP address or localhost. A domain name could
     belong to another page and point at this machine (DNS rebinding). A browser says nothing about such a page's GET

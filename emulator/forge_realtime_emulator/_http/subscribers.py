@@ -15,8 +15,9 @@ end's bridge:
 On an error, the emulator sends `{"type": "error", "code": "…", "message": "…"}`, with an explanation of the platform's
 messages in `detail`, and closes the connection with code 1008. Other close codes: 1001 the emulator stopped or was
 reset, 1007 a frame was not UTF-8, 1009 a frame was over 1 MiB, 1013 the subscriber read too slowly and 1,024 events or
-32 MiB were waiting. A subscriber whose first message does not come within 30 s is refused. A closed subscriber that still does not read is cut off after 60 s. A token is checked when
-subscribing. Whether a subscription ends when its token expires is unknown; here it goes on.
+32 MiB were waiting. A subscriber whose first message does not come within 30 s is refused. A closed subscriber that
+still does not read is cut off after 60 s. A token is checked when subscribing. Whether a subscription ends when its
+token expires is unknown; here it goes on.
 
 Server-Sent Events: `GET /_emulator/subscribe?channel=board-42&isGlobal=true&invocation=…&token=…
 &contextOverrides=issue,project&replaySeconds=60`. Each message is the data of one event. When the emulator ends the

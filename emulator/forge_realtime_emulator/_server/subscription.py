@@ -8,6 +8,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
@@ -82,9 +83,7 @@ class Subscription:
         connection = _Connection(self._url)
         try:
             connection.send(self._described)
-            first = connection.receive(_SUBSCRIBE_TIMEOUT)
-            if first["type"] == "error":
-                raise SubscriptionRefused(first["code"], first["message"])
+            _check_accepted(connection.receive(_SUBSCRIBE_TIMEOUT))
             self._why_not = self._explainer(self._described)
         except BaseException:
             connection.close()
@@ -172,9 +171,10 @@ class _Connection:
     """WebSocket whose messages a thread receives, so that threads and event loops can wait for them."""
 
     def __init__(self, url: str) -> None:
+        self._exit = ExitStack()
         # No proxy: the emulator is local. No limits: a test may read slowly.
-        self._websocket: ClientConnection = connect(
-            url, proxy=None, compression=None, max_size=None, max_queue=None, logger=_wire_log
+        self._websocket: ClientConnection = self._exit.enter_context(
+            connect(url, proxy=None, compression=None, max_size=None, max_queue=None, logger=_wire_log)
         )
         self._messages: deque[dict[str, Any]] = deque()
         self._end: Exception | None = None
@@ -211,7 +211,7 @@ class _Connection:
                 self._changed.notify_all()
 
     def close(self) -> None:
-        self._websocket.close()
+        self._exit.close()
         self._thread.join(_END_TIMEOUT)
 
     def _wait(self, timeout: float, ended: Callable[[], bool]) -> None:
@@ -231,11 +231,16 @@ class _Connection:
         except ConnectionClosed as closed:
             code, reason = (closed.rcvd.code, closed.rcvd.reason) if closed.rcvd else (1006, "the connection was lost")
             end = SubscriptionClosed(code, reason)
-        except ValueError as error:
+        except Exception as error:  # noqa: BLE001 - it is raised where the message is waited for
             end = error
         with self._changed:
             self._end = end
             self._changed.notify_all()
+
+
+def _check_accepted(message: Mapping[str, Any]) -> None:
+    if message["type"] == "error":
+        raise SubscriptionRefused(message["code"], message["message"])
 
 
 def _event(message: Mapping[str, Any]) -> ReceivedEvent:

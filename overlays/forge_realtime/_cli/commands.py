@@ -336,27 +336,24 @@ def _calling(
     except ForgeRealtimeError as error:
         message = str(error)
         described: dict[str, Any] = {"error": type(error).__name__, "message": message}
-        response = ""
         described.update(delivery=error.delivery, attempts=error.attempts)
         if isinstance(error, ResponseError):
             described.update(status=error.status, code=error.code, retryAfter=error.retry_after)
-            response = error.body.decode("utf-8", "replace")
-            if response and show_response:
-                described["response"] = response
-            elif response:
-                message, response = f"{message} (--show-response prints the response)", ""
+            if error.body and show_response:
+                described["response"] = error.body.decode("utf-8", "replace")
+            elif error.body:
+                message += " (--show-response prints the response)"
         code = unknown if error.delivery is Delivery.UNKNOWN else _FAILED
         exit_code = _WRONG_USAGE if isinstance(error, UsageError) else code
     except KeyboardInterrupt:
-        message, response, exit_code = "Interrupted; it may have been carried out.", "", unknown
+        message, exit_code = "Interrupted; it may have been carried out.", unknown
         described = {"message": message, "delivery": Delivery.UNKNOWN}
     else:
         return
     if as_json:
         _print_json(described)
-    _echo(f"Error: {message}", err=True)
-    if response:
-        _echo(f"The response: {response}", err=True)
+    response = [f"The response: {described['response']}"] if "response" in described else []
+    _echo(f"Error: {message}", *response, err=True)
     sys.exit(exit_code)
 
 
@@ -434,8 +431,9 @@ def _decode(file: BinaryIO, what: str) -> str:
     raise click.UsageError(f"{what} is not UTF-8.")
 
 
-def _echo(text: str, *, err: bool = False) -> None:
-    """Print a line, with what could control a terminal and what it cannot show escaped."""
+def _echo(*lines: str, err: bool = False) -> None:
+    """Print lines, with what could control a terminal and what it cannot show escaped."""
     encoding = getattr(sys.stderr if err else sys.stdout, "encoding", None) or "utf-8"
-    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
-    click.echo(line.encode(encoding, "backslashreplace").decode(encoding), err=err)
+    for text in lines:
+        line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+        click.echo(line.encode(encoding, "backslashreplace").decode(encoding), err=err)
