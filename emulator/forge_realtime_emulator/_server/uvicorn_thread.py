@@ -183,7 +183,8 @@ class UvicornThread(uvicorn.Server):
             since = since if known is cycle else now
             self._requests[connection] = (cycle, since)
             if now - since >= _REQUEST_TIMEOUT:
-                _time_out(connection.transport, has_response=cycle is not None and cycle.response_started)
+                is_responding = cycle is not None and cycle.response_started and not cycle.response_complete
+                _time_out(connection.transport, is_responding=is_responding)
         self._loop.call_later(_SWEEP, self._end_half_open)
 
     def _abort(self) -> None:
@@ -202,8 +203,8 @@ class UvicornThread(uvicorn.Server):
         return f"{len(self.server_state.connections)} connection(s) and the tasks {', '.join(sorted(names))}"
 
 
-def _time_out(transport: asyncio.Transport, *, has_response: bool) -> None:
-    if not has_response:
+def _time_out(transport: asyncio.Transport, *, is_responding: bool) -> None:
+    if not is_responding:
         message = f"The request did not come to its end within {_REQUEST_TIMEOUT:g} s. Send it as a whole."
         body = json.dumps({"code": "REQUEST_TIMEOUT", "message": message}).encode()
         transport.write(_TIMED_OUT % (len(body), body))
