@@ -130,7 +130,7 @@ def test_full_disk_does_not_end_emulate(client: httpx.Client, full: str) -> None
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     with Path("/dev/full").open("w") as disk:
-        outputs = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, full: disk}
+        outputs: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, full: disk}
         process = subprocess.Popen([*COMMAND, "emulate", "--port", str(port)], **outputs)
     try:
         wait_for_port(port)

@@ -318,7 +318,7 @@ def test_malformed_host_is_refused(api: Api, host: str) -> None:
     name = host.format(port=api.emulator.url.rpartition(":")[2])
     body = {"name": "c", "payload": "x"}
     for headers in ({"Host": name}, {"Host": name, "Origin": f"http://{name}"}):
-        encoded = [(key, value.encode()) for key, value in headers.items()]
+        encoded = {key.encode(): value.encode() for key, value in headers.items()}
         for response in (
             httpx.get(f"{api.emulator.url}/_emulator/state", headers=encoded, trust_env=False),
             httpx.post(f"{api.emulator.url}/forge/realtime/v1/publish", headers=encoded, json=body, trust_env=False),

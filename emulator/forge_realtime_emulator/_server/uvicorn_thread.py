@@ -175,7 +175,7 @@ class UvicornThread(uvicorn.Server):
         before, self._requests = self._requests, {}
         for connection in list(self.server_state.connections):
             # A WebSocket has no cycle of request and response. Idle ones are closed by uvicorn, after 5 s.
-            cycle = getattr(connection, "cycle", connection)
+            cycle: Any = getattr(connection, "cycle", connection)
             is_half_open = cycle is None or (cycle is not connection and (cycle.more_body or cycle.response_complete))
             if not is_half_open:
                 continue
