@@ -122,6 +122,7 @@ def test_added_fault_is_shown_as_the_terminal_can(own: Emulator, encoding: str) 
         done = subprocess.run([*command, given], capture_output=True, encoding=encoding, env=environment, check=True)
         assert done.stdout == f"The next call on channel {escaped} gets 500.\n"
         assert own._sidecar.faults.waiting()[-1]["channel"] == given
+    own.reset()
 
 
 def test_errors_of_a_server_cannot_control_the_terminal(run_at: Run) -> None:

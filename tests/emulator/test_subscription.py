@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -124,6 +126,16 @@ def test_wait_ends_with_the_subscription(own: Api, channel: str) -> None:
                 await subscription.areceive()
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize("wrap", [str, lambda token: SimpleNamespace(token=token)])
+def test_token_is_given_as_text_or_as_what_the_client_returns(
+    api: Api, channel: str, wrap: Callable[[str], Any]
+) -> None:
+    token = api.sign(channel, {"team": "red"})
+    with api.emulator.subscribe(channel, token=wrap(token)) as subscription:
+        api.publish(channel, token=token)
+        assert subscription.receive().payload == "x"
 
 
 def test_refused_subscription_is_an_error_on_entering(api: Api, channel: str) -> None:
