@@ -116,7 +116,7 @@ def test_terminal_gets_what_it_can_show(run: Run, own: Emulator, encoding: str, 
 
 @pytest.mark.parametrize("encoding", ["cp1252", "ascii"])
 def test_added_fault_is_shown_as_the_terminal_can(own: Emulator, encoding: str) -> None:
-    command = [COMMAND, "fail", "--status", "500", "--url", own.url, "--channel"]
+    command = [str(COMMAND), "fail", "--status", "500", "--url", own.url, "--channel"]
     environment = {**os.environ, "PYTHONIOENCODING": encoding}
     for given, escaped in (("✓\x1b[2J", r"\u2713\x1b[2J"), ("\u202e", r"\u202e")):
         done = subprocess.run([*command, given], capture_output=True, encoding=encoding, env=environment, check=True)

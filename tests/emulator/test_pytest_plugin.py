@@ -297,7 +297,8 @@ async def test_the_page_hears(realtime_emulator):
 
 
 def test_asynchronous_test_awaits_its_events(tmp_path: Path) -> None:
-    assert " 1 passed" in run(tmp_path, ASYNCHRONOUS, "-p", "pytest_asyncio.plugin")
+    options = ["-p", "pytest_asyncio.plugin", "-o", "asyncio_default_fixture_loop_scope=function"]
+    assert " 1 passed" in run(tmp_path, ASYNCHRONOUS, *options)
 
 
 FROZEN = """
