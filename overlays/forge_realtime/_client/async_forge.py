@@ -103,8 +103,12 @@ class AsyncForgeClient(BaseClient[AsyncConnectionPool]):
         return run_flow(flow, self._pool.send)
 
 
-async def run_flow(flow: Flow[T], send: Callable[[httpx.Request, float], Awaitable[Response]]) -> T:
-    """Carry out a flow, with `send` for its requests."""
+async def run_flow(
+    flow: Flow[T],
+    send: Callable[[httpx.Request, float], Awaitable[Response]],
+    sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+) -> T:
+    """Carry out a flow, with `send` for its requests and `sleep` for its waits."""
     outcome: Response | TransportError | None = None
     while True:
         try:
@@ -113,7 +117,7 @@ async def run_flow(flow: Flow[T], send: Callable[[httpx.Request, float], Awaitab
             return cast("T", end.value)
         try:
             if isinstance(step, Sleep):
-                await asyncio.sleep(step.seconds)
+                await sleep(step.seconds)
                 outcome = None
             else:
                 try:

@@ -180,7 +180,7 @@ class AsyncRealtimeClient(BaseRealtimeClient, AsyncForgeClient):
             deadline=deadline,
         )
         return AsyncStream(
-            options, self._stream_slots(channel, token, context_overrides), self._run, self._settings.retry
+            options, self._stream_slots(channel, token, context_overrides), self._pool.send, self._settings.retry
         )
 
     def stream_global(
@@ -221,4 +221,4 @@ class AsyncRealtimeClient(BaseRealtimeClient, AsyncForgeClient):
             overflow=overflow,
             deadline=deadline,
         )
-        return AsyncStream(options, self._global_stream_slots(channel, token), self._run, self._settings.retry)
+        return AsyncStream(options, self._global_stream_slots(channel, token), self._pool.send, self._settings.retry)

@@ -12,7 +12,7 @@ from .._core.encoding import Payload
 from .._core.retry import RetryPolicy
 from .._quota.limiter import Quota
 from .._streams.buffer import Merge, Overflow, StreamOptions
-from .._streams.worker import StreamWorker
+from .._streams.worker import StreamWorker, load_stream
 from .base import BaseRealtimeClient, RealtimeSettings
 from .operations import Permission
 from .results import PublishResult, RealtimeToken
@@ -180,10 +180,7 @@ class RealtimeClient(BaseRealtimeClient, ForgeClient):
             overflow=overflow,
             deadline=deadline,
         )
-        # It loads asyncio, which nothing else here needs.
-        from .._streams.stream import Stream
-
-        return Stream(
+        return load_stream()(
             options, self._stream_slots(channel, token, context_overrides), self._settings.retry, self._stream_worker
         )
 
@@ -225,7 +222,4 @@ class RealtimeClient(BaseRealtimeClient, ForgeClient):
             overflow=overflow,
             deadline=deadline,
         )
-        # It loads asyncio, which nothing else here needs.
-        from .._streams.stream import Stream
-
-        return Stream(options, self._global_stream_slots(channel, token), self._settings.retry, self._stream_worker)
+        return load_stream()(options, self._global_stream_slots(channel, token), self._settings.retry, self._stream_worker)
