@@ -212,9 +212,7 @@ class Buffer:
         """Take no more updates. Pending ones can still be published. `refusal` makes the error for further ones."""
         with self._lock:
             if self._refusal is None:
-                self._refusal = refusal or (
-                    lambda: UsageError("This stream ended with its block: make another one.")
-                )
+                self._refusal = refusal or (lambda: UsageError("This stream ended with its block: make another one."))
 
     def refuse(self, refusal: Callable[[], Exception]) -> None:
         """Drop what is pending, and raise the error that `refusal` makes for each further update."""

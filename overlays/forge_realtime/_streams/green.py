@@ -15,9 +15,11 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Final
 
 from .._core.errors import UsageError
+
+_DAY: Final = 86_400.0
 
 
 def threads_are_green() -> bool:
@@ -45,9 +47,9 @@ def threads_are_green() -> bool:
 
 
 class GreenLoop(asyncio.SelectorEventLoop):
-    """An event loop that lets other greenlets run while it waits. `stopped` is asked after each wait."""
+    """An event loop that lets other greenlets run while it waits. `forked` is asked after each wait."""
 
-    def __init__(self, stopped: Callable[[], bool]) -> None:
+    def __init__(self, forked: Callable[[], bool]) -> None:
         # Not a name of this module: gevent and eventlet may replace the class after the import.
         selector = selectors.DefaultSelector()
         wait = selector.select
@@ -64,8 +66,9 @@ class GreenLoop(asyncio.SelectorEventLoop):
                 self._hooks_outside = sys.get_asyncgen_hooks()
                 self._let_run(self)
                 sys.set_asyncgen_hooks(*hooks)
-            if stopped():
-                raise SystemExit
+            while forked():
+                # The greenlet of the parent was copied. Its end would fail, as threading has forgotten it.
+                time.sleep(_DAY)
             return ready
 
         selector.select = select_green  # type: ignore[method-assign]
@@ -87,7 +90,7 @@ class GreenLoop(asyncio.SelectorEventLoop):
     def _let_run(self, loop: asyncio.AbstractEventLoop | None) -> None:
         asyncio._set_running_loop(loop)  # noqa: SLF001 (asyncio exports it for loops)
 
-    def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:  # type: ignore[override]
+    def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:  # type: ignore[override]  # noqa: ARG002, E501 (as asyncio calls it)
         """Run a function in a greenlet. The start of an executor's thread would wait in the midst of a task."""
         future: asyncio.Future[Any] = self.create_future()
 

@@ -195,7 +195,9 @@ class Publisher:
 
     def lose(self, failure: BaseException) -> None:
         """End the stream because its loop has ended or does not respond. Any thread may call this."""
-        if self._task is None or not self._task.done():
+        # Its loop was cancelled, but not the block.
+        self._cancelled = None
+        if self._task is None or not self._task.done() or self._task.cancelled():
             # A closed loop wakes nobody.
             with contextlib.suppress(RuntimeError):
                 self._fail(failure)
@@ -203,7 +205,7 @@ class Publisher:
     async def _finish(self) -> None:
         await self._outlast()
         assert self._task is not None
-        if self._task.cancelled():
+        if self._task.cancelled() and self._failure is None:
             # asyncio.run() cancels all tasks when it ends.
             self._task = asyncio.create_task(self._publish_all())
             await self._outlast()

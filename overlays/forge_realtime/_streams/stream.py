@@ -13,8 +13,8 @@ from .._core.fork import reset_if_forked
 from .._core.responses import Response
 from .._core.retry import RetryPolicy
 from .buffer import Slots, StreamOptions
-from .publisher import Publisher
 from .green import threads_are_green
+from .publisher import Publisher
 from .worker import StreamWorker, ThreadLostError, WorkerThread
 
 if TYPE_CHECKING:

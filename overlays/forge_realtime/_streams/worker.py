@@ -75,7 +75,7 @@ class StreamWorker:
         """Forget the parent's thread, which does not run in a forked process."""
         if self._thread is not None:
             _threads.discard(self._thread)
-            # A greenlet does run there.
+            # A greenlet would run there.
             self._thread.forked = True
             # Kept, because collecting its event loop would take sockets out of the parent's selector.
             self._inherited.append(self._thread)
@@ -143,12 +143,10 @@ class WorkerThread(threading.Thread):
         alone = getattr(self.loop, "alone", contextlib.nullcontext)
         try:
             with alone():
-                while not (self._stopping or self.forked):
+                while not self._stopping:
                     # The task of the loop that raised one of these has it as its result.
                     with contextlib.suppress(KeyboardInterrupt, SystemExit):
                         self.loop.run_forever()
-                if self.forked:
-                    return
                 if self.connections is not None:
                     self.loop.run_until_complete(self.connections.aclose())
                 self.close()
@@ -163,8 +161,10 @@ class WorkerThread(threading.Thread):
         for stream in list(self.streams):
             stream.lose(lost)
         logger.warning("stream: %s", lost)
-        # It needs the loop.
+        # It needs the loop, which may fail again.
         with contextlib.suppress(Exception):
+            if self.connections is not None:
+                self.loop.run_until_complete(self.connections.aclose())
             self.close()
 
     async def send(self, request: httpx.Request, timeout: float) -> Response:  # noqa: ASYNC109 (a pool takes it, too)
@@ -217,6 +217,8 @@ class WorkerThread(threading.Thread):
 
         def start() -> None:
             tasks.append(self.loop.create_task(coroutine))
+            # asyncio does not log the exception, even if nobody waits any more.
+            tasks[0].add_done_callback(lambda task: task.cancelled() or task.exception())
             tasks[0].add_done_callback(done.put)
 
         try:
@@ -238,6 +240,8 @@ class WorkerThread(threading.Thread):
             with contextlib.suppress(RuntimeError):
                 self.loop.call_soon_threadsafe(lambda: tasks[0].cancel())  # noqa: PLW0108 (`start` fills it first)
             raise
+        if task.cancelled():
+            raise ThreadLostError("the worker thread has ended", retryable=True)
         task.result()
 
     def _wait(self, done: queue.SimpleQueue[asyncio.Task[None]], timeout: float) -> asyncio.Task[None]:
