@@ -39,6 +39,7 @@ REQUIRED = {"attrs", "dateutil", "httpcore", "httpx"}
 EXTRAS = {
     "_cli": {"click"},
     "_transports/aiohttp.py": {"aiohttp", "yarl"},
+    "django.py": {"asgiref"},
     "redis.py": {"redis"},
 }
 

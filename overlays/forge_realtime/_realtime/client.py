@@ -222,4 +222,6 @@ class RealtimeClient(BaseRealtimeClient, ForgeClient):
             overflow=overflow,
             deadline=deadline,
         )
-        return load_stream()(options, self._global_stream_slots(channel, token), self._settings.retry, self._stream_worker)
+        return load_stream()(
+            options, self._global_stream_slots(channel, token), self._settings.retry, self._stream_worker
+        )

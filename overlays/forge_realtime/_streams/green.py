@@ -53,6 +53,8 @@ class GreenLoop(asyncio.SelectorEventLoop):
         # Not a name of this module: gevent and eventlet may replace the class after the import.
         selector = selectors.DefaultSelector()
         wait = selector.select
+        self._outside: asyncio.AbstractEventLoop | None = None
+        self._hooks_outside: Any = (None, None)
 
         def select_green(timeout: float | None = None) -> Any:
             hooks = sys.get_asyncgen_hooks()
@@ -72,8 +74,6 @@ class GreenLoop(asyncio.SelectorEventLoop):
             return ready
 
         selector.select = select_green  # type: ignore[method-assign]
-        self._outside: asyncio.AbstractEventLoop | None = None
-        self._hooks_outside = sys.get_asyncgen_hooks()
         super().__init__(selector)
 
     @contextlib.contextmanager
