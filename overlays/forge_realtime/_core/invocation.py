@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -13,7 +14,7 @@ from typing import Any, Literal, Protocol, TypeAlias
 from attrs import asdict, define, field, fields, frozen
 
 from .errors import NoInvocationError, UsageError
-from .log import logger
+from .log import log
 
 
 class Request(Protocol):
@@ -30,6 +31,14 @@ Headers: TypeAlias = (
 AfterEnd: TypeAlias = Literal["warn", "allow", "refuse"]
 
 
+def _check_id(_instance: object, _attribute: object, value: str) -> None:
+    if not (isinstance(value, str) and value.strip()):
+        raise UsageError(
+            "Invocation takes the id of an invocation, a non-empty str: the value of the header x-forge-invocation-id. "
+            "To read it from a request, use Invocation.from_headers(request.headers)."
+        )
+
+
 @frozen
 class Invocation:
     """One invocation of the app.
@@ -43,7 +52,7 @@ class Invocation:
         span_id: `x-b3-spanid`.
     """
 
-    id: str = field(repr=False)
+    id: str = field(repr=False, validator=_check_id)
     log_attributes: str | None = field(default=None, kw_only=True, repr=False)
     trace_id: str | None = field(default=None, kw_only=True)
     span_id: str | None = field(default=None, kw_only=True)
@@ -62,16 +71,17 @@ class Invocation:
         """
         headers = getattr(headers, "headers", headers)
         # Not every framework's headers are a Mapping, but they all have items() or are pairs.
-        items: Callable[[], Any] = getattr(headers, "items", lambda: headers)
         try:
+            items: Callable[[], Any] = getattr(headers, "items", lambda: headers)
             if isinstance(headers, Mapping) and "REQUEST_METHOD" in headers:
                 items = environ_headers(headers).items
             found = {_text(name).lower(): _text(value) for name, value in items()}
-        except (TypeError, ValueError):
+        except Exception:  # noqa: BLE001 (a mapping of the app may raise anything)
             raise UsageError(
-                "Expected the headers of a request: a mapping, or pairs of names and values. Pass request.headers."
+                "Expected the headers of a request: a mapping, or pairs of names and values, such as request.headers. "
+                "If you have only the id of an invocation, pass Invocation(id)."
             ) from None
-        if not (id_ := found.get("x-forge-invocation-id")):
+        if not (id_ := found.get("x-forge-invocation-id", "").strip()):
             raise NoInvocationError(
                 "These headers carry no x-forge-invocation-id. Pass the headers of the request that the platform sent"
                 " to the container; outside of a request, use for_installation(...) with publish_global."
@@ -178,7 +188,7 @@ class CurrentInvocation:
             raise NoInvocationError(text)
         if not self._warned:
             self._warned = True
-            logger.warning("%s", text)
+            log(logging.WARNING, "%s", text)
             # The caller of the client's method.
             warnings.warn(text, RuntimeWarning, stacklevel=8)
 

@@ -10,7 +10,7 @@ from .._core.encoding import Payload
 from .._core.errors import StreamReport
 from .._core.retry import RetryPolicy
 from .buffer import Slots, StreamOptions
-from .publisher import Publisher, SendRequest
+from .publisher import Publisher, RunFlow
 
 # `send` lets other tasks run this often, because updates may come from a loop that never waits.
 _YIELD_SECONDS: Final = 0.001
@@ -26,8 +26,8 @@ class AsyncStream:
     Safe to use from many tasks of one event loop.
     """
 
-    def __init__(self, options: StreamOptions, slots: Slots, send: SendRequest, retry: RetryPolicy) -> None:
-        self._publisher = Publisher(options, slots, send, retry)
+    def __init__(self, options: StreamOptions, slots: Slots, run: RunFlow, retry: RetryPolicy) -> None:
+        self._publisher = Publisher(options, slots, run, retry)
         self._yield_at = 0.0
 
     def __repr__(self) -> str:

@@ -90,7 +90,7 @@ class GreenLoop(asyncio.SelectorEventLoop):
     def _let_run(self, loop: asyncio.AbstractEventLoop | None) -> None:
         asyncio._set_running_loop(loop)  # noqa: SLF001 (asyncio exports it for loops)
 
-    def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:  # type: ignore[override]  # noqa: ARG002, E501 (as asyncio calls it)
+    def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:  # type: ignore[override]  # noqa: ARG002 (as asyncio calls it)
         """Run a function in a greenlet. The start of an executor's thread would wait in the midst of a task."""
         future: asyncio.Future[Any] = self.create_future()
 

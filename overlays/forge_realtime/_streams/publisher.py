@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import logging
 import math
-import time
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import Final, TypeAlias
 
 from attrs import evolve
 
-from .._client.async_forge import run_flow
-from .._core.call import Flow, Send, TrackedBody
+from .._core import clock
+from .._core.call import Flow, Send, Sleep, TrackedBody, Waker
 from .._core.errors import (
     Attempt,
     Delivery,
@@ -26,14 +26,9 @@ from .._core.errors import (
     UsageError,
 )
 from .._core.fork import register_fork_reset, reset_if_forked
-from .._core.log import logger
+from .._core.log import log
 from .._core.retry import RetryPolicy
 from .buffer import Buffer, Envelope, PublishSlot, Slots, StreamOptions, Update
-
-if TYPE_CHECKING:
-    import httpx
-
-    from .._core.responses import Response
 
 # A stream keeps its place in the queue for the quota longer than a web request.
 _QUOTA_SECONDS: Final = 60.0
@@ -41,7 +36,7 @@ _QUOTA_SECONDS: Final = 60.0
 _LONGEST_PAUSE: Final = 10.0
 # Time for what is left, if the block was cancelled or interrupted.
 _INTERRUPTED_SECONDS: Final = 1.0
-SendRequest: TypeAlias = "Callable[[httpx.Request, float], Awaitable[Response]]"
+RunFlow: TypeAlias = Callable[[Flow[object]], Awaitable[object]]
 
 
 class Publisher:
@@ -50,19 +45,19 @@ class Publisher:
     Any thread may call `offer` and `check`, and read `report`. Everything else belongs to one event loop.
     """
 
-    def __init__(self, options: StreamOptions, slots: Slots, send: SendRequest, retry: RetryPolicy) -> None:
+    def __init__(self, options: StreamOptions, slots: Slots, run: RunFlow, retry: RetryPolicy) -> None:
         self.buffer = Buffer(options)
         self.forked = False
         self._options = options
         self._next_slot = slots
-        self._send = send
+        self._run_flow = run
         # Duplicates are harmless: readers drop a `seq` that they have seen.
         self._retry = evolve(retry, delivery="at_least_once", on_attempt=self._see)
         self._hook = retry.on_attempt
         # Set when the publisher has something to do, and when it did something.
         self.wake, self._changed = asyncio.Event(), asyncio.Event()
-        # Set at the end of the block.
-        self._ending = asyncio.Event()
+        # Woken at the end of the block.
+        self._ending = Waker()
         # Held by the update that waits for room; later ones queue behind it.
         self._queue = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
@@ -166,7 +161,7 @@ class Publisher:
                 seconds = min(seconds, _INTERRUPTED_SECONDS)
         self._end_by = asyncio.get_running_loop().time() + seconds
         self.buffer.close()
-        self._ending.set()
+        self._ending.wake()
         self.wake.set()
         try:
             await self._finish()
@@ -185,11 +180,11 @@ class Publisher:
     def conclude(self, error: BaseException | None) -> None:
         """Raise or log the failure of the stream, if there was one. `error` is the block's."""
         if self._failure is None:
-            logger.debug("stream: %s", self.buffer.report)
+            log(logging.DEBUG, "stream: %s", self.buffer.report)
         elif error is None and self._cancelled is None:
             raise self._failed()
         else:
-            logger.warning("%s", self._failed())
+            log(logging.WARNING, "%s", self._failed())
         if self._cancelled is not None:
             raise self._cancelled
 
@@ -256,7 +251,7 @@ class Publisher:
                 self._slot = self._next_slot()
                 # Before the envelope is taken: updates sent while the quota is waited for go out with it.
                 left = min(_QUOTA_SECONDS, self._end_by - loop.time())
-                await run_flow(self._slot.reserve(time.monotonic() + left), self._send, self._sleep)
+                await self._run_flow(self._slot.reserve(clock.monotonic() + left))
                 self._next_at = loop.time() + self._options.interval
                 envelope = self.buffer.take(end=self._end_by < math.inf, error=self._error)
                 self._delivery = Delivery.NOT_SENT
@@ -269,8 +264,7 @@ class Publisher:
         assert self._slot is not None
         for calls in itertools.count(1):
             try:
-                flow = self._watch(self._slot.publish(envelope.payload, self._retry))
-                await run_flow(flow, self._send, self._sleep)
+                await self._run_flow(self._watch(self._slot.publish(envelope.payload, self._retry)))
             except ForgeRealtimeError as error:
                 self._last_error = error
                 if not (error.retryable and await self._pause(error, calls)):
@@ -287,7 +281,11 @@ class Publisher:
             step = next(flow)
             while True:
                 self._body = step.request.stream if isinstance(step, Send) else None
-                step = flow.send((yield step))
+                if isinstance(step, Sleep) and step.waker is None:
+                    # Not a wait for the quota.
+                    step = flow.send((yield from self._rest(step.seconds)))
+                else:
+                    step = flow.send((yield step))
         except StopIteration as end:
             return end.value
         finally:
@@ -308,18 +306,12 @@ class Publisher:
         wait = self._retry.backoff(self._retry.max_attempts + calls) if asked is None else asked
         if asyncio.get_running_loop().time() + min(wait, _LONGEST_PAUSE) > self._end_by:
             return False
-        await self._sleep(wait)
+        await self._run_flow(self._rest(wait))
         return True
 
-    async def _sleep(self, seconds: float) -> None:
-        """Wait, at most 10 seconds. The end of the block cuts a wait short: it makes a last attempt at once."""
-        seconds = min(seconds, _LONGEST_PAUSE)
-        if self._ending.is_set():
-            await asyncio.sleep(seconds)
-        else:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(seconds):
-                    await self._ending.wait()
+    def _rest(self, seconds: float) -> Flow[None]:
+        """Wait for the next attempt. The end of the block cuts a wait short: it makes a last attempt at once."""
+        yield Sleep(min(seconds, _LONGEST_PAUSE), self._ending)
 
     async def _woken(self, at: float | None) -> None:
         with contextlib.suppress(TimeoutError):

@@ -5,20 +5,18 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import Any, Final, Self
 
+from .._client.async_forge import run_flow
+from .._core.call import Flow
 from .._core.encoding import Payload
 from .._core.errors import StreamError, StreamReport, UsageError
 from .._core.fork import reset_if_forked
-from .._core.responses import Response
 from .._core.retry import RetryPolicy
 from .buffer import Slots, StreamOptions
 from .green import threads_are_green
 from .publisher import Publisher
 from .worker import StreamWorker, ThreadLostError, WorkerThread
-
-if TYPE_CHECKING:
-    import httpx
 
 # Longer than the end of an interrupted block takes.
 _COLLECTED_SECONDS: Final = 3.0
@@ -42,7 +40,7 @@ class Stream:
         self._worker = worker
         self._thread: WorkerThread | None = None
         self._seconds = options.deadline + _LATE_SECONDS
-        self._publisher = Publisher(options, slots, self._send, retry)
+        self._publisher = Publisher(options, slots, self._run_flow, retry)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.report}>"
@@ -131,6 +129,6 @@ class Stream:
             # In the worker thread, where no interrupt comes in between.
             self._worker.leave(self, self._thread)
 
-    async def _send(self, request: httpx.Request, timeout: float) -> Response:  # noqa: ASYNC109 (a pool takes it, too)
+    async def _run_flow(self, flow: Flow[object]) -> object:
         assert self._thread is not None
-        return await self._thread.send(request, timeout)
+        return await run_flow(flow, self._thread.send)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import contextvars
+import logging
 import queue
 import socket
 import threading
@@ -13,9 +14,10 @@ import weakref
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from .._core import clock
 from .._core.errors import ForgeRealtimeError, StreamError, UsageError
 from .._core.fork import register_fork_reset, reset_if_forked
-from .._core.log import logger
+from .._core.log import log
 
 if TYPE_CHECKING:
     import asyncio
@@ -160,7 +162,7 @@ class WorkerThread(threading.Thread):
         lost.__cause__ = failure
         for stream in list(self.streams):
             stream.lose(lost)
-        logger.warning("stream: %s", lost)
+        log(logging.WARNING, "stream: %s", lost)
         # It needs the loop, which may fail again.
         with contextlib.suppress(Exception):
             if self.connections is not None:
@@ -245,11 +247,11 @@ class WorkerThread(threading.Thread):
         task.result()
 
     def _wait(self, done: queue.SimpleQueue[asyncio.Task[None]], timeout: float) -> asyncio.Task[None]:
-        until = time.monotonic() + timeout
+        until = clock.monotonic() + timeout
         while True:
             # In this order: the thread may end right after the task.
             alive = self.is_alive()
-            left = until - time.monotonic()
+            left = until - clock.monotonic()
             with contextlib.suppress(queue.Empty):
                 return done.get(timeout=min(_LOOK_SECONDS, left)) if alive and left > 0 else done.get_nowait()
             if not alive or left <= 0:
@@ -257,13 +259,13 @@ class WorkerThread(threading.Thread):
 
     def _wait_green(self, tasks: list[asyncio.Task[None]], timeout: float) -> asyncio.Task[None]:
         """Wait by pauses: whatever a queue was when it was imported, the pauses let other greenlets run."""
-        until = time.monotonic() + timeout
+        until = clock.monotonic() + timeout
         pause, longest = _GREEN_SECONDS
         while True:
             alive = self.is_alive()
             if tasks and tasks[0].done():
                 return tasks[0]
-            if not alive or time.monotonic() > until:
+            if not alive or clock.monotonic() > until:
                 raise self._lost(alive=alive, timeout=timeout)
             time.sleep(pause)
             pause = min(longest, 2 * pause)

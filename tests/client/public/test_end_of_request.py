@@ -398,7 +398,7 @@ def test_for_invocation_takes_a_request_its_headers_or_its_meta() -> None:
     for source in (without, without.headers, without.META):
         with pytest.raises(NoInvocationError, match="carry no x-forge-invocation-id"):
             sidecar.client().for_invocation(source)
-    with pytest.raises(UsageError, match=r"Pass request\.headers"):
+    with pytest.raises(UsageError, match=r"such as request\.headers"):
         Invocation.from_headers(object())  # type: ignore[arg-type]
 
 
