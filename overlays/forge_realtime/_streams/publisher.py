@@ -283,7 +283,8 @@ class Publisher:
                 self._body = step.request.stream if isinstance(step, Send) else None
                 if isinstance(step, Sleep) and step.waker is None:
                     # Not a wait for the quota.
-                    step = flow.send((yield from self._rest(step.seconds)))
+                    yield from self._rest(step.seconds)
+                    step = next(flow)
                 else:
                     step = flow.send((yield step))
         except StopIteration as end:
