@@ -13,9 +13,10 @@ import select
 import selectors
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from .._core.errors import UsageError
 
@@ -49,6 +50,9 @@ def threads_are_green() -> bool:
 class GreenLoop(asyncio.SelectorEventLoop):
     """An event loop that lets other greenlets run while it waits. `forked` is asked after each wait."""
 
+    # Not made at the import, because `threading` may be patched later.
+    _current: ClassVar[threading.Lock | None] = None
+
     def __init__(self, forked: Callable[[], bool]) -> None:
         # Not a name of this module: gevent and eventlet may replace the class after the import.
         selector = selectors.DefaultSelector()
@@ -60,10 +64,12 @@ class GreenLoop(asyncio.SelectorEventLoop):
             hooks = sys.get_asyncgen_hooks()
             self._let_run(self._outside)
             sys.set_asyncgen_hooks(*self._hooks_outside)
+            self._turn.release()
             try:
                 ready = wait(timeout)
             finally:
-                # Another loop, if its greenlet runs in the midst of a task: a lock or a log handler made it wait.
+                self._turn.acquire()
+                # A loop of the app, if its greenlet waits in the midst of a task.
                 self._outside = asyncio._get_running_loop()  # noqa: SLF001 (asyncio exports it for loops)
                 self._hooks_outside = sys.get_asyncgen_hooks()
                 self._let_run(self)
@@ -74,18 +80,26 @@ class GreenLoop(asyncio.SelectorEventLoop):
             return ready
 
         selector.select = select_green  # type: ignore[method-assign]
+        # One loop at a time: a lock, a name lookup or a log handler can make a greenlet wait in the midst of a task.
+        GreenLoop._current = self._turn = GreenLoop._current or threading.Lock()
         super().__init__(selector)
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
         """Run the loop in this block, even if another loop is the running one."""
-        self._outside = asyncio._get_running_loop()  # noqa: SLF001 (asyncio exports it for loops)
-        self._hooks_outside = sys.get_asyncgen_hooks()
-        self._let_run(None)
-        try:
-            yield
-        finally:
-            self._let_run(self._outside)
+        with self._turn:
+            self._outside = asyncio._get_running_loop()  # noqa: SLF001 (asyncio exports it for loops)
+            self._hooks_outside = sys.get_asyncgen_hooks()
+            self._let_run(None)
+            try:
+                yield
+            finally:
+                self._let_run(self._outside)
+
+    @classmethod
+    def reset_after_fork(cls) -> None:
+        """Forget the lock, which a greenlet of the parent may hold."""
+        cls._current = None
 
     def _let_run(self, loop: asyncio.AbstractEventLoop | None) -> None:
         asyncio._set_running_loop(loop)  # noqa: SLF001 (asyncio exports it for loops)

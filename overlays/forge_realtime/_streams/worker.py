@@ -11,7 +11,7 @@ import socket
 import threading
 import time
 import weakref
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from .._core import clock
@@ -79,6 +79,8 @@ class StreamWorker:
             _threads.discard(self._thread)
             # A greenlet would run there.
             self._thread.forked = True
+            reset_loop: Callable[[], None] = getattr(type(self._thread.loop), "reset_after_fork", lambda: None)
+            reset_loop()
             # Kept, because collecting its event loop would take sockets out of the parent's selector.
             self._inherited.append(self._thread)
         self._thread = None
