@@ -40,6 +40,7 @@ REQUIRED = {"attrs", "certifi", "dateutil", "httpcore", "httpx"}
 EXTRAS = {
     "_cli": {"click"},
     "_transports/aiohttp.py": {"aiohttp", "yarl"},
+    "django.py": {"asgiref"},
     "redis.py": {"redis"},
 }
 

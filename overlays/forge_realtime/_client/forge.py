@@ -21,10 +21,10 @@ from .._core import clock
 from .._core.authorization import HEADER, Authorization
 from .._core.call import Flow, PreparedRequest, RateLimiter, Sleep, call_flow, operation_name
 from .._core.encoding import encode_json
-from .._core.errors import Attempt, ForgeRealtimeError, NoInvocationError, UsageError
+from .._core.errors import Attempt, ForgeRealtimeError, UsageError
 from .._core.fork import reset_if_forked
 from .._core.hidden import Hidden
-from .._core.invocation import Headers, Invocation, current_invocation
+from .._core.invocation import Headers, Invocation, require_invocation
 from .._core.responses import M, Operation, P, Response, T
 from .._core.retry import RetryPolicy
 from .._transports.http_client import ClientTransport
@@ -185,14 +185,7 @@ class BaseClient(Generic[AnyPool]):
     def _acting(self, name: str) -> Authorization:
         if self._settings.authorization is not None:
             return self._settings.authorization
-        if invocation := current_invocation():
-            return Authorization(invocation_id=invocation.id)
-        raise NoInvocationError(
-            f"{name}: no invocation is current here. In a request, add InvocationMiddleware of forge_realtime.asgi "
-            "or forge_realtime.wsgi to the app, or call it on client.for_invocation(request.headers). In a "
-            "thread, executor or queue worker, enter `with invocation.active()` with the request's "
-            "current_invocation(). Where there is none, use client.for_installation(installation_id)."
-        )
+        return Authorization(invocation_id=require_invocation(name).id)
 
     def _prepare(self, operation: Operation[P, M], *args: P.args, **kwargs: P.kwargs) -> PreparedRequest:
         arguments = Hidden((args, kwargs))

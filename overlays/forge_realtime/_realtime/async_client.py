@@ -154,7 +154,8 @@ class AsyncRealtimeClient(BaseRealtimeClient, AsyncForgeClient):
 
         Send updates as fast as they come: they are published merged, in order and numbered, for the front end's
         `onStream`. The first one is published at once, then all pending ones each `interval` seconds. A publish that
-        fails is retried for as long as the block runs. Without a quota of the client, streams keep to `Quota()`.
+        fails is retried for as long as the block runs, after 10 seconds at most, whatever `Retry-After` says. Without a
+        quota of the client, streams keep to `Quota()`.
 
         Args:
             channel: Name of the channel; case-sensitive.

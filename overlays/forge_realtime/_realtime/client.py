@@ -13,7 +13,7 @@ from .._core.hidden import Hidden
 from .._core.retry import RetryPolicy
 from .._quota.limiter import Quota
 from .._streams.buffer import Merge, Overflow, StreamOptions
-from .._streams.worker import StreamWorker
+from .._streams.worker import StreamWorker, load_stream
 from .base import BaseRealtimeClient, RealtimeSettings
 from .operations import Permission
 from .results import PublishResult, RealtimeToken
@@ -156,7 +156,8 @@ class RealtimeClient(BaseRealtimeClient, ForgeClient):
 
         Send updates as fast as they come: they are published merged, in order and numbered, for the front end's
         `onStream`. The first one is published at once, then all pending ones each `interval` seconds. A publish that
-        fails is retried for as long as the block runs. Without a quota of the client, streams keep to `Quota()`.
+        fails is retried for as long as the block runs, after 10 seconds at most, whatever `Retry-After` says. Without a
+        quota of the client, streams keep to `Quota()`.
 
         Args:
             channel: Name of the channel; case-sensitive.
@@ -194,14 +195,12 @@ class RealtimeClient(BaseRealtimeClient, ForgeClient):
             deadline=deadline,
             encode=self._encode,
         )
+        stream_class = load_stream()
         try:
             slots = self._stream_slots(channel, token, context_overrides)
         finally:
             del token
-        # It loads asyncio, which nothing else here needs.
-        from .._streams.stream import Stream
-
-        return Stream(options, slots, self._settings.retry, self._stream_worker)
+        return stream_class(options, slots, self._settings.retry, self._stream_worker)
 
     def stream_global(
         self,
@@ -244,11 +243,9 @@ class RealtimeClient(BaseRealtimeClient, ForgeClient):
             deadline=deadline,
             encode=self._encode,
         )
+        stream_class = load_stream()
         try:
             slots = self._global_stream_slots(channel, token)
         finally:
             del token
-        # It loads asyncio, which nothing else here needs.
-        from .._streams.stream import Stream
-
-        return Stream(options, slots, self._settings.retry, self._stream_worker)
+        return stream_class(options, slots, self._settings.retry, self._stream_worker)
