@@ -24,6 +24,7 @@ from .errors import (
     TimedOutError,
     UnexpectedResponseError,
 )
+from .group import REALTIME
 from .retry import retry_after
 
 P = ParamSpec("P")
@@ -145,12 +146,25 @@ def read_response(
         if hasattr(model, "to_dict") and not isinstance(body, dict):
             # Models accept an empty list as an empty object.
             raise TypeError
+        if model is None and response.content:
+            # Generated code reads no body without a documented schema.
+            model = cast("M", _body_of(response))
         return convert(model, attempts)
     except UnexpectedStatus:
+        if status // 100 == 2 and not response.content:
+            return convert(cast("M", None), attempts)
         message, retryable = f"the status {status} is not one that the API document lists", False
     except _PARSER_ERRORS:
-        message, retryable = f"the response ({status}) is not JSON of the documented shape", True
+        message, retryable = f"the response ({status}) is not JSON of the documented shape", REALTIME
     return _failure(UnexpectedResponseError, response, None, message, Delivery.UNKNOWN, retryable=retryable)
+
+
+def _body_of(response: Response) -> object:
+    """Return the body as JSON or text if its content type says so, else as bytes."""
+    kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind == "application/json" or kind.endswith("+json"):
+        return response.json()
+    return response.text if kind.startswith("text/") else response.content
 
 
 def classify_transport_error(error: TransportError, *, sent: bool) -> Failure:
@@ -176,6 +190,9 @@ def _find_failure(response: Response, body: object) -> Failure | None:
     status = response.status_code
     fields = body if isinstance(body, dict) else {}
     codes = _codes(response, fields)
+    if not REALTIME and status < 400 and _RATE_LIMITED not in codes:
+        # In other groups, `errors` can be part of a result: GraphQL, for one.
+        return None
     code = _RATE_LIMITED if _RATE_LIMITED in codes else next(iter(codes), None)
     if status < 400 and not codes and not (status == 200 and fields.get("errors")):
         return None
