@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from generator.document import Document
-from generator.names import attribute_name
+from generator.names import attribute_name, operation_name
 from generator.references import METHODS, resolve, walk
 
 CLASSES = frozenset(
@@ -44,8 +44,11 @@ def rename_collisions(document: Document) -> None:
     for path, item in list(document["paths"].items()):
         for method in METHODS & item.keys():
             _gather_query_parameters(document, item, item[method])
+        names = {method: operation_name(path, method, item[method]) for method in METHODS & item.keys()}
         renamed = _rename_path_parameters(document, path, item)
         if renamed != path:
+            for method, name in names.items():
+                item[method].setdefault("operationId", name)
             document["paths"] = {renamed if key == path else key: value for key, value in document["paths"].items()}
 
 

@@ -8,11 +8,10 @@ from __future__ import annotations
 import copy
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import lru_cache
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Literal, Self, TypeVar, cast
-from urllib.parse import unquote
 
 import httpx
 from attrs import evolve, field, frozen
@@ -22,7 +21,7 @@ from .._core.call import Flow, PreparedRequest, RateLimiter, Sleep, call_flow, o
 from .._core.encoding import encode_json
 from .._core.errors import Attempt, NoInvocationError, UsageError
 from .._core.fork import reset_if_forked
-from .._core.group import TRAITS, Traits
+from .._core.group import REALTIME, open_wildcard, stream_refused, traits_of
 from .._core.invocation import Headers, Invocation, current_invocation
 from .._core.responses import TRANSPORT_ERRORS, M, Operation, P, Response, T, TransportError
 from .._core.retry import RetryPolicy
@@ -39,7 +38,6 @@ _IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELET
 _VARIABLE: Final = "FORGE_EGRESS_PROXY_URL"
 _USER_AGENT: Final = f"forge-realtime/{__version__}".encode("ascii")
 _HEADER: Final = HEADER.encode("ascii")
-_USUAL: Final = Traits()
 
 
 def _base_url(value: str | None) -> str | None:
@@ -142,7 +140,7 @@ class BaseClient(Generic[AnyPool]):
         sibling._settings = evolve(self._settings, **changes)  # noqa: SLF001 (of the same class)
         return sibling
 
-    def _call_flow(self, operation: Operation[P, T], *args: P.args, **kwargs: P.kwargs) -> Flow[T]:
+    def _call_flow(self, operation: Operation[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Flow[T]:
         return self._flow(operation, self._prepare(operation, *args, **kwargs), lambda model, _: model)
 
     def _flow(
@@ -181,11 +179,11 @@ class BaseClient(Generic[AnyPool]):
             f"{name}: no invocation is current here. In a request, add InvocationMiddleware of forge_realtime.asgi "
             "or forge_realtime.wsgi to the app, or call it on client.for_invocation(request.headers). In a "
             "thread, executor or queue worker, enter `with invocation.active()` with the request's "
-            "current_invocation(). Where there is none, use client.for_installation(installation_id), which "
-            "publishes to global channels."
+            "current_invocation(). Where there is none, use client.for_installation(installation_id)"
+            f"{', which publishes to global channels' if REALTIME else ''}."
         )
 
-    def _prepare(self, operation: Operation[P, M], *args: P.args, **kwargs: P.kwargs) -> PreparedRequest:
+    def _prepare(self, operation: Operation[P, M], /, *args: P.args, **kwargs: P.kwargs) -> PreparedRequest:
         reset_if_forked()
         if self._pool.closed:
             raise UsageError(
@@ -197,9 +195,9 @@ class BaseClient(Generic[AnyPool]):
                 "call() takes a generated operation: a module of forge_realtime._api.api, such as the one of publish."
             )
         name = operation_name(operation)
-        traits = TRAITS.get(_key(operation), _USUAL) if TRAITS else _USUAL
+        traits = traits_of(operation)
         if traits.stream:
-            raise _stream_refused(name, f"it responds with a stream ({traits.stream})")
+            raise stream_refused(name, f"it responds with a stream ({traits.stream})")
         acting = self._acting(name) if traits.header else None
         if acting is not None and acting.installation_id is not None and operation in self._INVOCATION_ONLY:
             raise UsageError(
@@ -215,16 +213,16 @@ class BaseClient(Generic[AnyPool]):
             ) from error
         path: str = generated.pop("url")
         if traits.wildcard:
-            path = _open_wildcard(name, path, traits.wildcard)
+            path = open_wildcard(name, path, traits.wildcard)
         url: httpx.URL = _url(self._address() + path)
         own: dict[str, str] = generated.pop("headers", {})
         method = generated.pop("method").upper()
         headers = [*_headers(url.netloc, traits.accept, *own.items())]
         if acting is not None:
             headers.append((_HEADER, acting.header.encode("ascii")))
-        if traits.stream_property and _asks_for_stream(generated.get("json"), traits.stream_property):
-            raise _stream_refused(name, f"its body asks for a stream ({traits.stream_property}: true)")
         if "json" in generated:
+            if traits.stream_property and generated["json"].get(traits.stream_property) is True:
+                raise stream_refused(name, f"its body asks for a stream ({traits.stream_property}: true)")
             generated["content"] = encode_json(generated.pop("json"), f"the body of {name}")
         if generated.keys() == {"content"}:
             # The same request as httpx makes, in a quarter of the time.
@@ -334,36 +332,6 @@ class ForgeClient(BaseClient["ConnectionPool"]):
 @lru_cache(maxsize=64)
 def _url(text: str) -> httpx.URL:
     return httpx.URL(text)
-
-
-def _key(operation: object) -> str:
-    """Key of an operation in TRAITS: the last two parts of its module's name."""
-    return ".".join(str(getattr(operation, "__name__", "")).split(".")[-2:])
-
-
-def _open_wildcard(name: str, path: str, slashes: int) -> str:
-    """Restore the slashes of an argument that stands for a whole path, which generated code encodes."""
-    *before, wildcard = path.split("/", slashes)
-    if "%3F" in wildcard:
-        raise UsageError(
-            f"{name}: the path has a query, which would be sent as part of the path. Pass it as "
-            "query=..., an object of the generated model: from_dict({'name': 'value'})."
-        )
-    wildcard = wildcard.replace("%2F", "/")
-    if any(unquote(unquote(segment)) in (".", "..") for segment in wildcard.split("/")):
-        raise UsageError(f"{name}: the path has a segment '.' or '..', which would leave it. Pass the resolved path.")
-    return "/".join([*before, wildcard])
-
-
-def _asks_for_stream(body: object, name: str) -> bool:
-    return isinstance(body, Mapping) and body.get(name) is True
-
-
-def _stream_refused(name: str, reason: str) -> UsageError:
-    return UsageError(
-        f"{name}: {reason}, and call() reads whole responses only. Nothing was sent. Ask for a whole response, or send "
-        f"the request with httpx.stream() and the header {HEADER} of Authorization(...).header."
-    )
 
 
 @lru_cache(maxsize=64)

@@ -1,12 +1,15 @@
-"""What differs between the groups of the API document.
+"""Differences between the groups of the API document.
 
-These are the values for Forge Realtime. `make client` writes this module anew in a client for other groups.
+These are the values for Forge Realtime. In a client for other groups, `make client` writes its own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Final, Literal, NamedTuple
+from urllib.parse import unquote
+
+from .errors import UsageError
 
 
 class Traits(NamedTuple):
@@ -27,6 +30,8 @@ class Traits(NamedTuple):
     stream_property: str = ""
 
 
+_USUAL: Final = Traits()
+
 REALTIME: Final[bool] = True
 """Whether `errors` in a 200 are a failure, and whether an unreadable response of success can be retried."""
 DELIVERY: Final[Literal["at_least_once", "at_most_once"]] = "at_least_once"
@@ -35,3 +40,41 @@ ATTEMPT_TIMEOUT: Final[float] = 2.0
 
 TRAITS: Final[Mapping[str, Traits]] = {}
 """Operations that differ, by the last two parts of their module's name."""
+
+
+def traits_of(operation: object) -> Traits:
+    """Return the traits of a generated operation."""
+    if not TRAITS:
+        return _USUAL
+    return TRAITS.get(".".join(str(getattr(operation, "__name__", "")).split(".")[-2:]), _USUAL)
+
+
+def open_wildcard(name: str, path: str, slashes: int) -> str:
+    """Restore the slashes of an argument that stands for a whole path. Generated code encodes them.
+
+    Args:
+        name: The operation's name, for the error message.
+        path: The encoded path of the request.
+        slashes: Number of slashes before the argument.
+
+    Raises:
+        UsageError: The argument has a query, or a segment `.` or `..`.
+    """
+    *before, wildcard = path.split("/", slashes)
+    if "%3F" in wildcard:
+        raise UsageError(
+            f"{name}: the path has a query, which would be sent as part of the path. Pass it as query=, an object of "
+            "the generated model, for example GetJiraTargetQuery.from_dict({'name': 'value'})."
+        )
+    wildcard = wildcard.replace("%2F", "/")
+    if any(unquote(unquote(segment)) in (".", "..") for segment in wildcard.split("/")):
+        raise UsageError(f"{name}: the path has a segment '.' or '..'. Pass the path that it stands for.")
+    return "/".join([*before, wildcard])
+
+
+def stream_refused(name: str, reason: str) -> UsageError:
+    """Make the error of a call whose response would be a stream."""
+    return UsageError(
+        f"{name}: {reason}, and call() reads whole responses only. Nothing was sent. Ask for a whole response, or send "
+        "the request with httpx.stream() and the header forge-proxy-authorization, the `header` of an Authorization."
+    )
