@@ -7,13 +7,25 @@ generated code, so classes get other names by its configuration, and properties 
 from __future__ import annotations
 
 import json
+
 from generator.document import Document
 from generator.names import attribute_name, operation_name
 from generator.references import METHODS, resolve, walk
 
 CLASSES = frozenset(
     {
-        *("Any", "AuthenticatedClient", "BinaryIO", "Cast", "Client", "Cls", "D", "Datetime", "Generator", "HTTPStatus"),
+        *(
+            "Any",
+            "AuthenticatedClient",
+            "BinaryIO",
+            "Cast",
+            "Client",
+            "Cls",
+            "D",
+            "Datetime",
+            "Generator",
+            "HTTPStatus",
+        ),
         *("Isoparse", "Mapping", "Response", "T", "TextIO", "TypeVar", "Types", "UNSET", "UUID", "Unset"),
     }
 )

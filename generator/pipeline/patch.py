@@ -42,7 +42,10 @@ def overlays_for(tags: Sequence[str], folder: Path) -> list[Path]:
 
 
 def patch(document: Document, overlays: Sequence[Path]) -> Document:
-    """Apply overlay documents in order, to operations with their own header parameters, and open the enumerations in responses (`open_response_enums`).
+    """Apply overlay documents in order.
+
+    Before, each operation gets its header parameters (`bring_in_headers`). After, enumerations in responses are opened
+    (`open_response_enums`).
 
     Args:
         document: An OpenAPI document. It is not changed.
@@ -52,8 +55,8 @@ def patch(document: Document, overlays: Sequence[Path]) -> Document:
         A new document.
 
     Raises:
-        GeneratorError: An overlay is malformed, or an action without `x-optional: true` matches nothing. Names the file,
-            action and target.
+        GeneratorError: An overlay is malformed, or an action matches nothing and is not marked `x-optional: true`.
+            Names the file, action and target.
     """
     # Not deepcopy: an object that appears twice would stay shared.
     patched: Document = json.loads(json.dumps(document))

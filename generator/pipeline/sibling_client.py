@@ -192,16 +192,16 @@ def require_typed(*packages: Path) -> None:
 
 def _group_module(source: Path, traits: dict[str, dict[str, Any]]) -> str:
     """Return the original's `_core/group.py` with the values of other groups."""
+    values = {**{name: _literal(value) for name, value in _DEFAULTS.items()}, "TRAITS": "{}"}
+    if traits:
+        rows = "".join(f"    {_literal(key)}: Traits({_arguments(found)}),\n" for key, found in traits.items())
+        values["TRAITS"] = f"{{\n{rows}}}"
     lines = []
-    for line in (source / _GROUP).read_text(encoding="utf-8").splitlines():
-        name = line.partition(":")[0]
-        if name in _DEFAULTS:
-            line = f"{line.partition(' = ')[0]} = {_literal(_DEFAULTS[name])}"
-        elif name == "TRAITS" and traits:
-            rows = [f"    {_literal(key)}: Traits({_arguments(found)}),\n" for key, found in traits.items()]
-            line = line.replace("{}", "{\n" + "".join(rows) + "}")
-        lines.append(line)
-    return "\n".join(lines) + "\n"
+    for line in (source / _GROUP).read_text(encoding="utf-8").splitlines(keepends=True):
+        start, equals, _ = line.partition(" = ")
+        name = start.partition(":")[0]
+        lines.append(f"{start}{equals}{values[name]}\n" if name in values else line)
+    return "".join(lines)
 
 
 def _arguments(values: dict[str, Any]) -> str:

@@ -30,12 +30,6 @@ _STREAMS = frozenset(
     }
 )
 _COMBINED = ("allOf", "anyOf", "oneOf", "enum", "const")
-_QUERY = {
-    "name": "query",
-    "in": "query",
-    "description": "Query parameters of the path that `{name}` stands for. A list repeats its parameter.",
-    "schema": {"type": "object", "additionalProperties": True},
-}
 
 
 def read_traits(document: Document) -> dict[str, dict[str, Any]]:
@@ -91,8 +85,14 @@ def _open_wildcard(document: Document, item: Document, operation: Document, name
     parameters = operation.setdefault("parameters", [])
     taken = [resolve(document, parameter) for parameter in [*parameters, *item.get("parameters", ())]]
     if not any(parameter.get("in") == "query" for parameter in taken):
-        description = _QUERY["description"].format(name=name)
-        parameters.append({**json.loads(json.dumps(_QUERY)), "description": description})
+        parameters.append(
+            {
+                "name": "query",
+                "in": "query",
+                "description": f"Query parameters of the path that `{name}` stands for. A list repeats its parameter.",
+                "schema": {"type": "object", "additionalProperties": True},
+            }
+        )
     operation["responses"] = {"2XX": {"description": "Whatever the other API responds with."}}
 
 
@@ -117,10 +117,9 @@ def _loosen_unions(document: Document) -> None:
     for kind, schema in list(walk(document, "document")):
         if kind != "schema":
             continue
-        for members in (schema.get("oneOf"), schema.get("anyOf")):
-            for index, member in enumerate(members if isinstance(members, list) else ()):
-                if _is_untyped_list(document, member):
-                    members[index] = {}
+        for key in ("oneOf", "anyOf"):
+            if isinstance(members := schema.get(key), list):
+                schema[key] = [{} if _is_untyped_list(document, member) else member for member in members]
         if (schema.get("nullable") or isinstance(schema.get("type"), list)) and _is_untyped_list(document, schema):
             for key in ("type", "nullable", "items"):
                 schema.pop(key, None)
@@ -135,12 +134,16 @@ def _is_untyped_list(document: Document, schema: Any) -> bool:
 
 def _has_stream_property(document: Document, operation: Document) -> bool:
     body = resolve(document, operation.get("requestBody"))
-    schemas = [media.get("schema") for kind, media in body.get("content", {}).items() if _is_json(kind)]
-    for schema in schemas:
-        found = resolve(document, schema)
-        for part in (found, *(resolve(document, member) for member in found.get("allOf", ()))):
-            if resolve(document, part.get("properties", {}).get("stream")).get("type") == "boolean":
-                return True
+    waiting = [media.get("schema") for kind, media in body.get("content", {}).items() if _is_json(kind)]
+    seen: list[int] = []
+    while waiting:
+        schema = resolve(document, waiting.pop())
+        if id(schema) in seen:
+            continue
+        seen.append(id(schema))
+        if resolve(document, schema.get("properties", {}).get("stream")).get("type") == "boolean":
+            return True
+        waiting += [member for key in ("allOf", "anyOf", "oneOf") for member in schema.get(key, ())]
     return False
 
 

@@ -34,7 +34,13 @@ pytestmark = pytest.mark.slow
 Document = dict[str, Any]
 API = containers_api()
 OPERATIONS = [(path, method) for path, item in API["paths"].items() for method in item]
-SAMPLES = {"uuid": "9f6f6d1e-5ac3-4a0e-8f0e-5a6f3a0c7a11", "uri": "https://example.com/x1?a=b&c=d"}
+SAMPLES: Document = {
+    "integer": 7,
+    "number": 7.5,
+    "boolean": False,
+    "uuid": "9f6f6d1e-5ac3-4a0e-8f0e-5a6f3a0c7a11",
+    "uri": "https://example.com/x1?a=b&c=d",
+}
 # By the overlay for Realtime.
 NAMED = {
     "/forge/realtime/v1/publish": "publish",
@@ -144,18 +150,11 @@ def sample(schema: Document) -> Any:
         return sample(found["oneOf"][0])
     if "enum" in found:
         return found["enum"][-1]
-    match found.get("type"):
-        case "object":
-            return {name: sample(member) for name, member in found.get("properties", {"any": {}}).items()}
-        case "array":
-            return [sample(found["items"])]
-        case "integer":
-            return 7
-        case "number":
-            return 7.5
-        case "boolean":
-            return False
-    return SAMPLES.get(found.get("format", ""), "a b/ü")
+    if found.get("type") == "object":
+        return {name: sample(member) for name, member in found.get("properties", {"any": {}}).items()}
+    if found.get("type") == "array":
+        return [sample(found["items"])]
+    return SAMPLES.get(str(found.get("format", found.get("type"))), "a b/ü")
 
 
 def body_for(operation: ModuleType, value: Any) -> Any:
@@ -247,9 +246,7 @@ PLACES: dict[str, tuple[Document, Document]] = {
 
 @pytest.mark.parametrize("security", [None, [], [{"bearerAuth": []}]])
 @pytest.mark.parametrize("place", PLACES)
-def test_header_is_found_wherever_it_is_defined(
-    repository: Path, place: str, security: list[Document] | None
-) -> None:
+def test_header_is_found_wherever_it_is_defined(repository: Path, place: str, security: list[Document] | None) -> None:
     operation, parameters = PLACES[place]
     own = {} if security is None else {"security": security}
     document = small(
@@ -369,11 +366,11 @@ def test_wildcard_accepts_any_response_of_success(jira: Made, kind: str) -> None
 def test_asyncio_client_calls_wildcard(jira: Made) -> None:
     async def run(url: str) -> Any:
         async with jira.package.AsyncForgeClient(url) as client:
-            return await client.for_installation(INSTALLATION).call(jira.operation("get_jira_target"), "a/b")
+            return await client.for_installation(INSTALLATION).call(jira.operation("get_jira_target"), "a/b c%2F,+")
 
     with FaultServer(then=answer(200, [1])) as server:
         assert asyncio.run(run(server.url)) == [1]
-    assert [request.path for request in server.received] == ["/jira/a/b"]
+    assert [request.path for request in server.received] == ["/jira/a/b%20c%252F%2C%2B"]
 
 
 @pytest.fixture
@@ -470,7 +467,9 @@ def test_body_that_asks_for_stream_is_refused(make: Make) -> None:
     made = make(API, "Forge LLM")
     payload = made.model("LLMRequestPayload")
     with FaultServer(then=answer(200, {"choices": []})) as server:
-        error = made.error(server, "post_forge_llm_model", "m", body=payload.from_dict({"messages": [], "stream": True}))
+        error = made.error(
+            server, "post_forge_llm_model", "m", body=payload.from_dict({"messages": [], "stream": True})
+        )
         assert "asks for a stream (stream: true)" in str(error)
         assert server.received == []
         made.call(server, "post_forge_llm_model", "m", body=payload.from_dict({"messages": [], "stream": False}))
@@ -486,9 +485,12 @@ def test_only_idempotent_methods_are_repeated_after_server_error(make: Make, met
     operation = made.operation(f"{method}_jira_target")
     arguments = {"body": body_for(operation, {})} if method in ("put", "post", "patch") else {}
     for policy, expected in ({}, attempts), ({"delivery": "at_least_once"}, 3):
-        with FaultServer(then=answer(500)) as server, made.client(server.url, max_attempts=3, **policy) as client:
-            with pytest.raises(made.package.ServerError):
-                client.for_installation(INSTALLATION).call(operation, "x", **arguments)
+        with (
+            FaultServer(then=answer(500)) as server,
+            made.client(server.url, max_attempts=3, **policy) as client,
+            pytest.raises(made.package.ServerError),
+        ):
+            client.for_installation(INSTALLATION).call(operation, "x", **arguments)
         assert len(server.received) == expected
 
 
@@ -523,7 +525,7 @@ def test_errors_beside_data_are_part_of_result_but_for_rate_limit(make: Make) ->
 
 def colliding() -> Document:
     """Return a document whose names are those of generated code."""
-    holder = {
+    holder: Document = {
         "type": "object",
         "required": ["cls", "d"],
         "additionalProperties": False,
@@ -532,10 +534,10 @@ def colliding() -> Document:
             for name in ("d", "cls", "toDict", "from_dict", "fieldDict", "src_dict", "additional_properties", "normal")
         },
     }
-    union = {"oneOf": [{"type": "string"}, {"type": "array", "items": {}}, {"type": "object"}]}
-    member = {"type": "object", "properties": {"when": {"type": "string", "format": "date-time"}, "u": union}}
+    union: Document = {"oneOf": [{"type": "string"}, {"type": "array", "items": {}}, {"type": "object"}]}
+    member: Document = {"type": "object", "properties": {"when": {"type": "string", "format": "date-time"}, "u": union}}
     names = ("Any", "Client", "Response", "T", "TypeVar", "Unset", "Mapping", "HTTPStatus", "cast", "D", "ForgeClient")
-    schemas = {name: copy.deepcopy(member) for name in names}
+    schemas: Document = {name: copy.deepcopy(member) for name in names}
     schemas["Holder"] = holder
     schemas["All"] = {
         "type": "object",
@@ -572,15 +574,18 @@ def test_names_that_collide_are_sent_unchanged(make: Make) -> None:
     everything = {"aResponse": {"u": [1]}, "acast": {"u": {"a": 1}}, "aD": {"when": "2026-08-01T00:00:00+00:00"}}
     with FaultServer(answer(204), then=answer(200, everything)) as server:
         made.call(server, "post_small_0", body=body, more_query=gathered, client_query="c", query="y", operation="o")
-        result = made.call(
-            server, "put_small_body_quote", "a/b", "c", body=made.model("All").from_dict(everything)
-        )
+        result = made.call(server, "put_small_body_quote", "a/b", "c", body=made.model("All").from_dict(everything))
     assert result.to_dict() == everything
     first, second = server.received
     assert json.loads(first.body) == holder
     assert dict(parse_qsl(urlsplit(first.path).query)) == {
-        **{"body": "b", "headers": "h", "params": "p", "quote": "q"},
-        **{"client": "c", "query": "y", "operation": "o"},
+        "body": "b",
+        "headers": "h",
+        "params": "p",
+        "quote": "q",
+        "client": "c",
+        "query": "y",
+        "operation": "o",
     }
     assert second.path == "/small/a%2Fb/c"
     assert json.loads(second.body) == everything
@@ -595,7 +600,7 @@ def test_package_with_wrong_types_is_refused(tmp_path: Path) -> None:
     package = tmp_path / "wrong"
     package.mkdir()
     (package / "__init__.py").write_text("number: int = 'text'\n", encoding="utf-8")
-    with pytest.raises(GeneratorError, match="does not pass mypy --strict:\nwrong/__init__.py:1: error"):
+    with pytest.raises(GeneratorError, match=r"does not pass mypy --strict:\nwrong/__init__\.py:1: error"):
         require_typed(package)
     (package / "__init__.py").write_text("# mypy: ignore-errors\nnumber: int = 'text'\n", encoding="utf-8")
     with pytest.raises(GeneratorError, match="does not pass pyright:"):

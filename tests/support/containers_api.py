@@ -34,14 +34,13 @@ def _enum(*values: str) -> Document:
     return {"type": "string", "enum": list(values)}
 
 
-def _object(*required: str, closed: bool = False, **properties: Document) -> Document:
+def _object(*required: str, **properties: Document) -> Document:
     """Return the schema of an object. `required` properties without a schema are strings."""
     members = {name: properties.get(name, TEXT) for name in dict.fromkeys([*required, *properties])}
     return {
         "type": "object",
         **({"required": list(required)} if required else {}),
         "properties": members,
-        **({"additionalProperties": False} if closed else {}),
     }
 
 
@@ -53,9 +52,7 @@ _STORED = _object("key", "value", value=VALUE, createdAt=NUMBER, updatedAt=NUMBE
 _PAGE = _object("data", data=_list(_ref("GetResponseSchema")), cursor=TEXT)
 
 SCHEMAS: Document = {
-    "AppInstallation": _object(
-        "id", installationContext=TEXT, version=TEXT, secondaryInstallationContexts=_list(TEXT)
-    ),
+    "AppInstallation": _object("id", installationContext=TEXT, version=TEXT, secondaryInstallationContexts=_list(TEXT)),
     "AppInstallationsResponse": _object(
         "installations", installations=_list(_ref("AppInstallation")), cursor={"type": "string", "nullable": True}
     ),
@@ -67,7 +64,7 @@ SCHEMAS: Document = {
     "AsyncEvent": _object("body", body=ANY, delayInSeconds=INTEGER, concurrency=_object(key=TEXT, limit=INTEGER)),
     "GetOptions": _object(metadataFields=_METADATA_FIELDS),
     "Ttl": _object("value", "unit", value=NUMBER, unit=_enum("SECONDS", "MINUTES", "HOURS", "DAYS")),
-    "SetOptions": _object(ttl=_ref("Ttl"), closed=True),
+    "SetOptions": {**_object(ttl=_ref("Ttl")), "additionalProperties": False},
     "ExtendedSetOptions": _object(
         ttl=_ref("Ttl"),
         keyPolicy=_enum("FAIL_IF_EXISTS", "OVERRIDE"),
@@ -93,10 +90,14 @@ SCHEMAS: Document = {
     ),
     "OrFilters": _object("or", **{"or": _list(_ref("Filter"))}),
     "AndFilters": _object("and", **{"and": _list(_ref("Filter"))}),
-    "SetTransactionUntypedItemSchema": _object("key", "value", value=VALUE, options=_ref("SetOptions"), closed=True),
-    "SetTransactionTypedItemSchema": _object(
-        "key", "value", "entityName", value=VALUE, conditions=_FILTERS, options=_ref("SetOptions"), closed=True
-    ),
+    "SetTransactionUntypedItemSchema": {
+        **_object("key", "value", value=VALUE, options=_ref("SetOptions")),
+        "additionalProperties": False,
+    },
+    "SetTransactionTypedItemSchema": {
+        **_object("key", "value", "entityName", value=VALUE, conditions=_FILTERS, options=_ref("SetOptions")),
+        "additionalProperties": False,
+    },
     "TransactionDeleteItem": _object("key", entityName=TEXT, conditions=_FILTERS),
     "TransactionCheckItem": _object("key", "entityName", "conditions", conditions=_FILTERS),
     "TextContent": _object("type", "text", type=_enum("text")),

@@ -21,7 +21,7 @@ from .._core.call import Flow, PreparedRequest, RateLimiter, Sleep, call_flow, o
 from .._core.encoding import encode_json
 from .._core.errors import Attempt, NoInvocationError, UsageError
 from .._core.fork import reset_if_forked
-from .._core.group import REALTIME, open_wildcard, stream_refused, traits_of
+from .._core.group import REALTIME, open_wildcard, refuse_stream, traits_of
 from .._core.invocation import Headers, Invocation, current_invocation
 from .._core.responses import TRANSPORT_ERRORS, M, Operation, P, Response, T, TransportError
 from .._core.retry import RetryPolicy
@@ -196,8 +196,6 @@ class BaseClient(Generic[AnyPool]):
             )
         name = operation_name(operation)
         traits = traits_of(operation)
-        if traits.stream:
-            raise stream_refused(name, f"it responds with a stream ({traits.stream})")
         acting = self._acting(name) if traits.header else None
         if acting is not None and acting.installation_id is not None and operation in self._INVOCATION_ONLY:
             raise UsageError(
@@ -211,18 +209,14 @@ class BaseClient(Generic[AnyPool]):
             raise UsageError(
                 f"{name}: these are not its arguments ({reason}). A body is an object of the generated models."
             ) from error
-        path: str = generated.pop("url")
-        if traits.wildcard:
-            path = open_wildcard(name, path, traits.wildcard)
-        url: httpx.URL = _url(self._address() + path)
+        refuse_stream(name, traits, generated.get("json"))
+        url: httpx.URL = _url(self._address() + open_wildcard(name, traits, generated.pop("url")))
         own: dict[str, str] = generated.pop("headers", {})
         method = generated.pop("method").upper()
         headers = [*_headers(url.netloc, traits.accept, *own.items())]
         if acting is not None:
             headers.append((_HEADER, acting.header.encode("ascii")))
         if "json" in generated:
-            if traits.stream_property and generated["json"].get(traits.stream_property) is True:
-                raise stream_refused(name, f"its body asks for a stream ({traits.stream_property}: true)")
             generated["content"] = encode_json(generated.pop("json"), f"the body of {name}")
         if generated.keys() == {"content"}:
             # The same request as httpx makes, in a quarter of the time.

@@ -49,18 +49,20 @@ def traits_of(operation: object) -> Traits:
     return TRAITS.get(".".join(str(getattr(operation, "__name__", "")).split(".")[-2:]), _USUAL)
 
 
-def open_wildcard(name: str, path: str, slashes: int) -> str:
+def open_wildcard(name: str, traits: Traits, path: str) -> str:
     """Restore the slashes of an argument that stands for a whole path. Generated code encodes them.
 
     Args:
         name: The operation's name, for the error message.
+        traits: The operation's traits.
         path: The encoded path of the request.
-        slashes: Number of slashes before the argument.
 
     Raises:
         UsageError: The argument has a query, or a segment `.` or `..`.
     """
-    *before, wildcard = path.split("/", slashes)
+    if not traits.wildcard:
+        return path
+    *before, wildcard = path.split("/", traits.wildcard)
     if "%3F" in wildcard:
         raise UsageError(
             f"{name}: the path has a query, which would be sent as part of the path. Pass it as query=, an object of "
@@ -72,9 +74,24 @@ def open_wildcard(name: str, path: str, slashes: int) -> str:
     return "/".join([*before, wildcard])
 
 
-def stream_refused(name: str, reason: str) -> UsageError:
-    """Make the error of a call whose response would be a stream."""
-    return UsageError(
+def refuse_stream(name: str, traits: Traits, body: object) -> None:
+    """Refuse a call whose response would be a stream.
+
+    Args:
+        name: The operation's name, for the error message.
+        traits: The operation's traits.
+        body: The JSON body of the request.
+
+    Raises:
+        UsageError: The operation responds with a stream, or the body asks for one.
+    """
+    if traits.stream:
+        reason = f"it responds with a stream ({traits.stream})"
+    elif traits.stream_property and isinstance(body, dict) and body.get(traits.stream_property) is True:
+        reason = f"its body asks for a stream ({traits.stream_property}: true)"
+    else:
+        return
+    raise UsageError(
         f"{name}: {reason}, and call() reads whole responses only. Nothing was sent. Ask for a whole response, or send "
         "the request with httpx.stream() and the header forge-proxy-authorization, the `header` of an Authorization."
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final, ParamSpec, Protocol, TypeAlias, TypeVar, cast
 
 import httpx
@@ -152,7 +153,9 @@ def read_response(
         return convert(model, attempts)
     except UnexpectedStatus:
         if status // 100 == 2 and not response.content:
-            return convert(cast("M", None), attempts)
+            # Enough for an operation whose result says nothing more.
+            with suppress(*_PARSER_ERRORS):
+                return convert(cast("M", None), attempts)
         message, retryable = f"the status {status} is not one that the API document lists", False
     except _PARSER_ERRORS:
         message, retryable = f"the response ({status}) is not JSON of the documented shape", REALTIME

@@ -7,9 +7,9 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+from forge_realtime._api.errors import UnexpectedStatus
 
 from forge_realtime import NoInvocationError, RealtimeClient, RejectedError, UnexpectedResponseError, UsageError
-from forge_realtime._api.errors import UnexpectedStatus
 from forge_realtime._core import group, responses
 from forge_realtime._core.group import Traits
 from tests.support.callers import INVOCATION, QUICK
