@@ -20,7 +20,7 @@ export SOURCE_DATE_EPOCH := 1580601600
 # uv trusts what the machine trusts, as pip does.
 export UV_SYSTEM_CERTS := 1
 
-.PHONY: help setup pull diff generate client wheel demo test test-fast faults bench bench-report bench-check revisions check sbom matrix publish vendor release push propose upgrade clean
+.PHONY: help setup pull diff generate client wheel demo test test-fast faults bench bench-report bench-check soak revisions check sbom matrix publish vendor release push propose upgrade clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -71,6 +71,9 @@ test-fast: wheel ## Test without the tests that are marked slow
 faults: wheel ## Print what becomes of an event under every fault, on real sockets, and under each documented response
 	$(BIN)/python -m tests.faults
 	$(BIN)/python -m tests.documented
+
+soak: wheel ## Run clients through 10 minutes of random faults and print a ledger (ARGS="--seconds 600 --seed 1")
+	$(BIN)/python -m tests.faults.soak $(ARGS)
 
 revisions: $(DONE)/setup ## Pull, compare, generate and test through all published revisions, forwards and backwards, in a clone
 	$(BIN)/python -m tests.revisions "$(ARGS)"

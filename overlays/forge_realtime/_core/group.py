@@ -6,10 +6,11 @@ These are the values for Forge Realtime. In a client for other groups, `make cli
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 from urllib.parse import unquote
 
 from .errors import UsageError
+from .hidden import Hidden
 
 
 class Traits(NamedTuple):
@@ -74,20 +75,25 @@ def open_wildcard(name: str, traits: Traits, path: str) -> str:
     return "/".join([*before, wildcard])
 
 
-def refuse_stream(name: str, traits: Traits, body: object) -> None:
+def refuse_stream(name: str, traits: Traits, body: Hidden[Any] | None) -> None:
     """Refuse a call whose response would be a stream.
 
     Args:
         name: The operation's name, for the error message.
         traits: The operation's traits.
-        body: The JSON body of the request.
+        body: The JSON body of the request; None if it has none.
 
     Raises:
         UsageError: The operation responds with a stream, or the body asks for one.
     """
     if traits.stream:
         reason = f"it responds with a stream ({traits.stream})"
-    elif traits.stream_property and isinstance(body, dict) and body.get(traits.stream_property) is True:
+    elif (
+        traits.stream_property
+        and body is not None
+        and isinstance(body.value, dict)
+        and body.value.get(traits.stream_property) is True
+    ):
         reason = f"its body asks for a stream ({traits.stream_property}: true)"
     else:
         return
