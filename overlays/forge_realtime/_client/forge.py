@@ -23,7 +23,7 @@ from .._core.call import Flow, PreparedRequest, RateLimiter, Sleep, call_flow, o
 from .._core.encoding import encode_json
 from .._core.errors import Attempt, NoInvocationError, UsageError
 from .._core.fork import reset_if_forked
-from .._core.group import REALTIME, Traits, open_wildcard, refuse_stream, traits_of
+from .._core.group import REALTIME, USUAL, Traits, adapt_request, traits_of
 from .._core.hidden import Hidden
 from .._core.invocation import Headers, Invocation, current_invocation
 from .._core.responses import TRANSPORT_ERRORS, M, Operation, P, Response, T, TransportError
@@ -348,13 +348,16 @@ def _request(
         generated = operation._get_kwargs(*args, **kwargs)  # noqa: SLF001 (generated code has no other name for it)
     finally:
         del args, kwargs
-    body = Hidden(generated.pop("json")) if "json" in generated else None
-    refuse_stream(name, traits, body)
-    url: httpx.URL = _url(address + open_wildcard(name, traits, generated.pop("url")))
+    if traits is not USUAL:
+        hidden = Hidden(generated)
+        del generated
+        adapt_request(name, traits, hidden)
+        generated = hidden.value
+    url: httpx.URL = _url(address + generated.pop("url"))
     own: dict[str, str] = generated.pop("headers", {})
     method = generated.pop("method").upper()
-    if body is not None:
-        generated["content"] = encode_json(body.value, f"the body of {name}")
+    if "json" in generated:
+        generated["content"] = encode_json(generated.pop("json"), f"the body of {name}")
     headers = [*_headers(url.netloc, traits.accept, *own.items())]
     if acting is not None:
         headers.append((_HEADER, acting.header.encode("ascii")))

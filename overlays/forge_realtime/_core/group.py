@@ -31,7 +31,7 @@ class Traits(NamedTuple):
     stream_property: str = ""
 
 
-_USUAL: Final = Traits()
+USUAL: Final = Traits()
 
 REALTIME: Final[bool] = True
 """Whether `errors` in a 200 are a failure, and whether an unreadable response of success can be retried."""
@@ -46,24 +46,41 @@ TRAITS: Final[Mapping[str, Traits]] = {}
 def traits_of(operation: object) -> Traits:
     """Return the traits of a generated operation."""
     if not TRAITS:
-        return _USUAL
-    return TRAITS.get(".".join(str(getattr(operation, "__name__", "")).split(".")[-2:]), _USUAL)
+        return USUAL
+    return TRAITS.get(".".join(str(getattr(operation, "__name__", "")).split(".")[-2:]), USUAL)
 
 
-def open_wildcard(name: str, traits: Traits, path: str) -> str:
-    """Restore the slashes of an argument that stands for a whole path. Generated code encodes them.
+def adapt_request(name: str, traits: Traits, request: Hidden[dict[str, Any]]) -> None:
+    """Open the wildcard in a request's path, and refuse a request whose response would be a stream.
 
     Args:
-        name: The operation's name, for the error message.
+        name: The operation's name, for error messages.
         traits: The operation's traits.
-        path: The encoded path of the request.
+        request: What the generated operation makes of its arguments. Its `url` is changed.
 
     Raises:
-        UsageError: The argument has a query, or a segment `.` or `..`.
+        UsageError: The operation responds with a stream or its body asks for one; or the argument that stands for a
+            whole path has a query, or a segment `.` or `..`.
     """
-    if not traits.wildcard:
-        return path
-    *before, wildcard = path.split("/", traits.wildcard)
+    body = request.value.get("json")
+    asks = bool(traits.stream_property) and isinstance(body, dict) and body.get(traits.stream_property) is True
+    del body
+    if traits.stream or asks:
+        what = f"it responds with a stream ({traits.stream})"
+        if asks:
+            what = f"its body asks for a stream ({traits.stream_property}: true)"
+        raise UsageError(
+            f"{name}: {what}, and call() reads whole responses only. Nothing was sent. Ask for a whole response, or "
+            "send the request with httpx.stream() and the header forge-proxy-authorization, the `header` of an "
+            "Authorization."
+        )
+    if traits.wildcard:
+        request.value["url"] = _open_wildcard(name, request.value["url"], traits.wildcard)
+
+
+def _open_wildcard(name: str, path: str, slashes: int) -> str:
+    """Restore the slashes in the part of a path after so many slashes. Generated code encodes them."""
+    *before, wildcard = path.split("/", slashes)
     if "%3F" in wildcard:
         raise UsageError(
             f"{name}: the path has a query, which would be sent as part of the path. Pass it as query=, an object of "
@@ -73,31 +90,3 @@ def open_wildcard(name: str, traits: Traits, path: str) -> str:
     if any(unquote(unquote(segment)) in (".", "..") for segment in wildcard.split("/")):
         raise UsageError(f"{name}: the path has a segment '.' or '..'. Pass the path that it stands for.")
     return "/".join([*before, wildcard])
-
-
-def refuse_stream(name: str, traits: Traits, body: Hidden[Any] | None) -> None:
-    """Refuse a call whose response would be a stream.
-
-    Args:
-        name: The operation's name, for the error message.
-        traits: The operation's traits.
-        body: The JSON body of the request; None if it has none.
-
-    Raises:
-        UsageError: The operation responds with a stream, or the body asks for one.
-    """
-    if traits.stream:
-        reason = f"it responds with a stream ({traits.stream})"
-    elif (
-        traits.stream_property
-        and body is not None
-        and isinstance(body.value, dict)
-        and body.value.get(traits.stream_property) is True
-    ):
-        reason = f"its body asks for a stream ({traits.stream_property}: true)"
-    else:
-        return
-    raise UsageError(
-        f"{name}: {reason}, and call() reads whole responses only. Nothing was sent. Ask for a whole response, or send "
-        "the request with httpx.stream() and the header forge-proxy-authorization, the `header` of an Authorization."
-    )
