@@ -23,7 +23,7 @@ from .._core.call import Flow, PreparedRequest, RateLimiter, Sleep, call_flow, o
 from .._core.encoding import encode_json
 from .._core.errors import Attempt, NoInvocationError, UsageError
 from .._core.fork import reset_if_forked
-from .._core.group import REALTIME, USUAL, Traits, adapt_request, traits_of
+from .._core.group import USUAL, Traits, adapt_request, traits_of
 from .._core.hidden import Hidden
 from .._core.invocation import Headers, Invocation, current_invocation
 from .._core.responses import TRANSPORT_ERRORS, M, Operation, P, Response, T, TransportError
@@ -191,8 +191,7 @@ class BaseClient(Generic[AnyPool]):
             f"{name}: no invocation is current here. In a request, add InvocationMiddleware of forge_realtime.asgi "
             "or forge_realtime.wsgi to the app, or call it on client.for_invocation(request.headers). In a "
             "thread, executor or queue worker, enter `with invocation.active()` with the request's "
-            "current_invocation(). Where there is none, use client.for_installation(installation_id)"
-            f"{', which publishes to global channels' if REALTIME else ''}."
+            "current_invocation(). Where there is none, use client.for_installation(installation_id)."
         )
 
     def _prepare(self, operation: Operation[P, M], /, *args: P.args, **kwargs: P.kwargs) -> PreparedRequest:
