@@ -23,6 +23,7 @@ from .._core.call import Flow, PreparedRequest, RateLimiter, Sleep, call_flow, o
 from .._core.encoding import encode_json
 from .._core.errors import Attempt, ForgeRealtimeError, UsageError
 from .._core.fork import reset_if_forked
+from .._core.group import USUAL, Traits, adapt_request, traits_of
 from .._core.hidden import Hidden
 from .._core.invocation import Headers, Invocation, require_invocation
 from .._core.responses import M, Operation, P, Response, T
@@ -148,7 +149,7 @@ class BaseClient(Generic[AnyPool]):
         sibling._settings = evolve(self._settings, **changes)  # noqa: SLF001 (of the same class)
         return sibling
 
-    def _call_flow(self, operation: Operation[P, T], *args: P.args, **kwargs: P.kwargs) -> Flow[T]:
+    def _call_flow(self, operation: Operation[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Flow[T]:
         try:
             prepared = self._prepare(operation, *args, **kwargs)
         finally:
@@ -187,7 +188,7 @@ class BaseClient(Generic[AnyPool]):
             return self._settings.authorization
         return Authorization(invocation_id=require_invocation(name).id)
 
-    def _prepare(self, operation: Operation[P, M], *args: P.args, **kwargs: P.kwargs) -> PreparedRequest:
+    def _prepare(self, operation: Operation[P, M], /, *args: P.args, **kwargs: P.kwargs) -> PreparedRequest:
         arguments = Hidden((args, kwargs))
         del args, kwargs
         reset_if_forked()
@@ -201,15 +202,16 @@ class BaseClient(Generic[AnyPool]):
                 "call() takes a generated operation: a module of forge_realtime._api.api, such as the one of publish."
             )
         name = operation_name(operation)
-        acting = self._acting(name)
-        if acting.installation_id is not None and operation in self._INVOCATION_ONLY:
+        traits = traits_of(operation)
+        acting = self._acting(name) if traits.header else None
+        if acting is not None and acting.installation_id is not None and operation in self._INVOCATION_ONLY:
             raise UsageError(
                 f"{name} works only for an invocation that came from the UI; the platform refuses it on behalf of an "
                 "installation. Use for_invocation(request.headers), or publish_global."
             )
         address = self._address()
         try:
-            return _request(operation, name, address, acting, *arguments.value[0], **arguments.value[1])
+            return _request(operation, name, address, acting, traits, *arguments.value[0], **arguments.value[1])
         except UsageError:
             raise
         except Exception as error:  # noqa: BLE001 (the values of the arguments may raise anything)
@@ -329,18 +331,32 @@ class ForgeClient(BaseClient["ConnectionPool"]):
 
 
 def _request(
-    operation: Operation[P, M], name: str, address: str, acting: Authorization, *args: P.args, **kwargs: P.kwargs
+    operation: Operation[P, M],
+    name: str,
+    address: str,
+    acting: Authorization | None,
+    traits: Traits,
+    /,
+    *args: P.args,
+    **kwargs: P.kwargs,
 ) -> PreparedRequest:
     try:
         generated = operation._get_kwargs(*args, **kwargs)  # noqa: SLF001 (generated code has no other name for it)
     finally:
         del args, kwargs
+    if traits is not USUAL:
+        hidden = Hidden(generated)
+        del generated
+        adapt_request(name, traits, hidden)
+        generated = hidden.value
     url: httpx.URL = _url(address + generated.pop("url"))
     own: dict[str, str] = generated.pop("headers", {})
     method = generated.pop("method").upper()
     if "json" in generated:
         generated["content"] = encode_json(generated.pop("json"), f"the body of {name}")
-    headers = [*_headers(url.netloc, *own.items()), (_HEADER, acting.header.encode("ascii"))]
+    headers = [*_headers(url.netloc, traits.accept, *own.items())]
+    if acting is not None:
+        headers.append((_HEADER, acting.header.encode("ascii")))
     if generated.keys() == {"content"}:
         # The same request as httpx makes, in a quarter of the time.
         content = generated["content"]
@@ -370,11 +386,11 @@ def _url(text: str) -> httpx.URL:
 
 
 @lru_cache(maxsize=64)
-def _headers(host: bytes, *own: tuple[str, str]) -> list[tuple[bytes, bytes]]:
+def _headers(host: bytes, accept: str, *own: tuple[str, str]) -> list[tuple[bytes, bytes]]:
     """Headers that all requests of an operation to a host have in common."""
     common = [
         (b"Host", host),
-        (b"Accept", b"application/json"),
+        (b"Accept", accept.encode("ascii")),
         (b"Accept-Encoding", b"identity"),
         (b"User-Agent", _USER_AGENT),
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final, ParamSpec, Protocol, TypeVar, cast
 
 import httpx
@@ -24,6 +25,7 @@ from .errors import (
     TimedOutError,
     UnexpectedResponseError,
 )
+from .group import REALTIME
 from .retry import retry_after
 
 P = ParamSpec("P")
@@ -153,14 +155,29 @@ def read_response(
         if hasattr(model, "to_dict") and not isinstance(body, dict):
             # Models accept an empty list as an empty object.
             raise TypeError  # noqa: TRY301 (ends as the error of a parser does)
+        if model is None and response.content:
+            # Generated code reads no body without a documented schema.
+            model = cast("M", _body_of(response))
         return convert(model, attempts, response)
     except UnexpectedStatus:
+        if status // 100 == 2 and not response.content:
+            # Enough for an operation whose result says nothing more.
+            with suppress(ValueError, TypeError, AttributeError):
+                return convert(cast("M", None), attempts, response)
         message, retryable = f"the status {status} is not one that the API document lists", False
     except Exception:  # noqa: BLE001 (what parsers raise for a foreign body is not known)
-        message, retryable = f"the response ({status}) is not JSON of the documented shape", True
+        message, retryable = f"the response ({status}) is not JSON of the documented shape", REALTIME
         if "content-encoding" in response.headers:
             message = f"the response ({status}) has a Content-Encoding, although the client asks for none"
     return _failure(UnexpectedResponseError, response, None, message, Delivery.UNKNOWN, retryable=retryable)
+
+
+def _body_of(response: Response) -> object:
+    """Return the body as JSON or text if its content type says so, else as bytes."""
+    kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind == "application/json" or kind.endswith("+json"):
+        return response.json()
+    return response.text if kind.startswith("text/") else response.content
 
 
 def classify_transport_error(error: Exception, *, sent: bool) -> Failure:
@@ -190,6 +207,9 @@ def _find_failure(response: Response, body: object) -> Failure | None:
     status = response.status_code
     fields = body if isinstance(body, dict) else {}
     codes = _codes(response, fields)
+    if not REALTIME and status < 400 and _RATE_LIMITED not in codes:
+        # In other groups, `errors` can be part of a result: GraphQL, for one.
+        return None
     code = _RATE_LIMITED if _RATE_LIMITED in codes else next(iter(codes), None)
     if status < 400 and not codes and not (status == 200 and fields.get("errors")):
         return None
