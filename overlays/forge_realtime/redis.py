@@ -11,6 +11,7 @@ from __future__ import annotations
 import atexit
 import hashlib
 import heapq
+import importlib
 import itertools
 import math
 import random
@@ -35,7 +36,7 @@ from ._quota.bucket import Bucket
 try:
     import redis
     from redis.backoff import NoBackoff
-    from redis.exceptions import MovedError, NoScriptError
+    from redis.exceptions import BusyLoadingError, MovedError, NoScriptError
     from redis.retry import Retry
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
@@ -55,8 +56,8 @@ _STUCK: Final = 0.5
 # Installations in one round trip. The server does nothing else meanwhile.
 _BATCH: Final = 200
 
-# In microseconds. KEYS: when the server lost its data, and the last start of each quota. ARGV: the horizon, and for each
-# quota the interval, the permits wanted, and the share of them in the farther half of the horizon, of which each
+# In microseconds. KEYS: when the server lost its data, and the last start of each quota. ARGV: the horizon, and for
+# each quota the interval, the permits wanted, and the share of them in the farther half of the horizon, of which each
 # process gets some. Returns for each quota the permits, and from now to the first start and to the next free one.
 #
 # No permit that was given out before starts after the horizon. So where the last start is lost or lies further ahead,
@@ -300,7 +301,7 @@ class _Server:
             self.forget()
             # Without a host, it is another port of the same one.
             self._node = (error.host, error.port)
-        except (redis.AuthenticationError, redis.exceptions.BusyLoadingError):
+        except (redis.AuthenticationError, BusyLoadingError):
             raise
         except redis.ConnectionError:
             # Servers close connections that are idle.
@@ -313,9 +314,9 @@ class _Server:
         if self._client is None:
             self._client = redis.Redis(connection_pool=_connection_pool(self._store, self._node))
         try:
-            found = self._client.evalsha(_SHA, len(keys), *keys, *arguments)  # type: ignore[arg-type]
+            found = self._client.evalsha(_SHA, len(keys), *keys, *arguments)
         except NoScriptError:
-            found = self._client.eval(_SCRIPT, len(keys), *keys, *arguments)  # type: ignore[arg-type]
+            found = self._client.eval(_SCRIPT, len(keys), *keys, *arguments)
         return cast("list[list[int]]", found)
 
 
@@ -368,6 +369,7 @@ class _Reserver:
             if not self._stopping and (self._thread is None or not self._thread.is_alive()):
                 self._thread = threading.Thread(target=self._run, name="forge-realtime-quota", daemon=True)
                 try:
+                    _check_interpreter()
                     self._thread.start()
                 except RuntimeError as error:
                     # There is no reserving thread now, so this one may do that.
@@ -473,6 +475,16 @@ class _Reserver:
     def _request_later(self, bucket: _SharedBucket, due: float) -> None:
         with self._lock:
             heapq.heappush(self._due, (due, next(self._numbers), bucket))
+
+
+def _check_interpreter() -> None:
+    """Raise RuntimeError in a subinterpreter: it cannot be destroyed while it has a thread."""
+    for name in ("_interpreters", "_xxsubinterpreters"):
+        with suppress(ImportError):
+            interpreters = importlib.import_module(name)
+            if interpreters.get_current() != interpreters.get_main():
+                raise RuntimeError("no threads in subinterpreters")
+            return
 
 
 _running: Final[weakref.WeakSet[_Reserver]] = weakref.WeakSet()

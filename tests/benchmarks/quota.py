@@ -21,7 +21,7 @@ import httpx
 from forge_realtime import AsyncRealtimeClient, Quota, RetryPolicy
 from forge_realtime._quota import limiter as _quota
 from forge_realtime.redis import RedisStore
-from tests.benchmarks.costs import _pair_row as pair_row
+from tests.benchmarks.costs import pair_row
 from tests.support.redis_server import RedisProxy, RedisServer
 
 INSTALLATIONS = (10, 200, 1000)
@@ -106,7 +106,7 @@ async def _operations_of(installations: int, store: RedisStore | None) -> float:
 
 async def _cost_of(waiting: int, store: RedisStore | None) -> tuple[float, float]:
     """Return the microseconds of processor time for each call, and the part of the rate that they used."""
-    times = []
+    times: list[float] = []
 
     async def publish() -> None:
         await live.publish_global("c", "p")

@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
-from functools import partial
 from types import TracebackType
 from typing import Any, Final, Literal, Self, TypeAlias, cast
 
@@ -136,7 +135,10 @@ async def run_flow(flow: Flow[T], send: Callable[[httpx.Request, float], Awaitab
 async def _sleep(step: Sleep) -> None:
     loop = asyncio.get_running_loop()
     end = loop.create_future()
-    wake = partial(loop.call_soon_threadsafe, _finish, end)
+
+    def wake() -> None:
+        loop.call_soon_threadsafe(_finish, end)
+
     # A test of the app may have frozen or moved the time of event loops.
     faked = abs(time.monotonic() - clock.monotonic()) > _FAKED
     timer = _start_timer(step.seconds, wake) if faked else loop.call_later(step.seconds, _finish, end)

@@ -42,7 +42,7 @@ def quota(request: pytest.FixtureRequest) -> Iterator[Quota]:
         return
     require_redis()
     with RedisServer() as server:
-        yield Quota(per_second=10, burst=1, store=RedisStore(server.url, replicas=1, timeout=0.5))
+        yield Quota(per_second=10, store=RedisStore(server.url, replicas=1, timeout=0.5))
     redis_module._reserver_of.cache_clear()
 
 

@@ -71,9 +71,7 @@ def operations(url: str | Callable[[], str], processes: int = PROCESSES) -> Iter
     end = threading.Event()
 
     def run(client: RealtimeClient, store: RedisStore) -> None:
-        limiter = QuotaLimiter(
-            Quota(store=store), "http://localhost", Authorization(installation_id="i"), stream=False
-        )
+        limiter = QuotaLimiter(Quota(store=store), "http://localhost", Authorization(installation_id="i"), stream=False)
         while not end.is_set():
             client._run(limiter.acquire(clock.monotonic() + 0.5))
 
