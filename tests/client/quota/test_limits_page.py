@@ -18,7 +18,7 @@ def test_examples_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REDIS_URL", "redis://elsewhere:6379/0")
     [example] = re.findall(r"```python\n(.+?)```", PAGE, re.DOTALL)
     names: dict[str, Any] = {}
-    exec(example, names)  # noqa: S102 (the page is ours)
+    exec(example, names)
     store = names["quota"].store
     assert isinstance(store, RedisStore)
     assert callable(store.url)
