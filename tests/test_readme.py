@@ -31,6 +31,7 @@ PRINTS = [
     "",
     "None\n",
     "",
+    "b'moved'\n",
     "",
     '"msg": "the board is open"',
     "StreamReport(updates=3, sent=3, ",

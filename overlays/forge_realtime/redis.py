@@ -13,6 +13,7 @@ import hashlib
 import heapq
 import importlib
 import itertools
+import logging
 import math
 import random
 import re
@@ -29,7 +30,7 @@ from attrs import field, frozen
 from ._core import clock
 from ._core.errors import UsageError
 from ._core.fork import register_fork_reset, reset_if_forked
-from ._core.log import logger
+from ._core.log import log
 from ._core.retry import is_number, is_plain_function
 from ._quota.bucket import Bucket
 
@@ -433,7 +434,7 @@ class _Reserver:
         self._server.reserve([])
         self._up_since = clock.monotonic()
         gone = self._up_since - self._gone_since
-        logger.info("the quota store is back after %.1f s: the quota is shared again", gone)
+        log(logging.INFO, "the quota store is back after %.1f s: the quota is shared again", gone)
 
     def _mark_gone(self, error: BaseException) -> None:
         self._server.forget()
@@ -443,7 +444,8 @@ class _Reserver:
             self._up_since = None
             self._gone_since = now
             # Log only the type: the message may contain the address.
-            logger.warning(
+            log(
+                logging.WARNING,
                 "the quota store failed (%s): check its address, password and database. Until it is back, this process "
                 "uses its share of the quota, 1/%d",
                 type(error).__name__,

@@ -6,6 +6,7 @@ and one with asyncio.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from contextlib import suppress
@@ -16,7 +17,7 @@ from attrs import define, evolve
 
 from . import clock
 from .errors import Attempt, Delivery, ForgeRealtimeError, OverQuotaError, RateLimitedError
-from .log import logger
+from .log import log, sending
 from .responses import (
     Failure,
     M,
@@ -24,7 +25,6 @@ from .responses import (
     P,
     Response,
     T,
-    TransportError,
     classify_transport_error,
     read_response,
 )
@@ -42,13 +42,16 @@ class TrackedBody(httpx.ByteStream):
         super().__init__(content)
         self.content = content
         self.sent = False
+        self.times = 0
 
     def __iter__(self) -> Iterator[bytes]:
+        self.times += 1
         yield self.content
         self.sent = True
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         self.sent = True
+        self.times += 1
         yield self.content
 
 
@@ -112,7 +115,7 @@ class Sleep:
 
 
 # A Send is answered with what came of it, a Sleep with None.
-Flow: TypeAlias = Generator[Send | Sleep, Response | TransportError | None, T]
+Flow: TypeAlias = Generator[Send | Sleep, Response | Exception | None, T]
 
 
 class RateLimiter(Protocol):
@@ -138,7 +141,7 @@ _OVER_QUOTA = Failure(
 def call_flow(
     operation: Operation[P, M],
     prepared: PreparedRequest,
-    convert: Callable[[M, tuple[Attempt, ...]], T],
+    convert: Callable[[M, tuple[Attempt, ...], Response], T],
     *,
     policy: RetryPolicy,
     budget: RetryBudget,
@@ -166,6 +169,7 @@ def call_flow(
     budget.deposit(policy.budget)
     attempts: list[Attempt] = []
     failure: Failure | None = None
+    outcome: Response | Exception | None = None
     while True:
         if limiter is not None and not (yield from limiter.acquire(deadline)):
             failure = failure or _OVER_QUOTA
@@ -174,7 +178,8 @@ def call_flow(
         number = len(attempts) + 1
         began = clock.monotonic()
         body = TrackedBody(prepared.content)
-        outcome = yield Send(prepared.request(body), max(0.001, min(policy.attempt_timeout, deadline - began)))
+        timeout = max(0.001, min(policy.attempt_timeout, deadline - began))
+        outcome = yield from attempt_to_send(prepared.request(body), timeout)
         now = clock.monotonic()
 
         if isinstance(outcome, Response):
@@ -182,7 +187,7 @@ def call_flow(
             accepted = Attempt(number, Delivery.ACCEPTED, status, None, now - began, None)
             result = read_response(operation, outcome, convert, (*attempts, accepted))
             if not isinstance(result, Failure):
-                logger.debug("%s: attempt %d: accepted (%d)", name, number, status)
+                log(logging.DEBUG, "%s: attempt %d: accepted (%d)", name, number, status)
                 _notify(name, policy, accepted)
                 return result
             failure, cause = result, result.kind.__name__
@@ -198,11 +203,11 @@ def call_flow(
         )
         attempts.append(Attempt(number, failure.delivery, status, cause, now - began, wait))
         known = failure.delivery.value
-        logger.debug("%s: attempt %d: %s (%s)", name, number, known, cause)
+        log(logging.DEBUG, "%s: attempt %d: %s (%s)", name, number, known, cause)
         _notify(name, policy, attempts[-1])
         if wait is None:
             break
-        logger.info("%s: attempt %d: %s (%s); retrying in %.3f s", name, number, known, cause, wait)
+        log(logging.INFO, "%s: attempt %d: %s (%s); retrying in %.3f s", name, number, known, cause, wait)
         if wait > 0:
             yield Sleep(wait)
         if clock.monotonic() >= deadline:
@@ -210,8 +215,21 @@ def call_flow(
             reason = f"the deadline of {policy.deadline:g} s has passed (RetryPolicy.deadline)"
             break
     error = _final_error(failure, attempts, prepared, reason, clock.monotonic() - started)
-    logger.warning("%s", error)
+    # Crash reporters show variables, and an error may quote what was sent.
+    outcome = None
+    log(logging.WARNING, "%s", error)
     raise error
+
+
+def attempt_to_send(request: httpx.Request, timeout: float) -> Flow[Response | Exception | None]:
+    """Send a request within `timeout` seconds. Meanwhile the app's handlers of the logs below cannot break it."""
+    former = sending.get()
+    try:
+        sending.set(True)
+        return (yield Send(request, timeout))
+    finally:
+        # Not by a token, which raises where an abandoned call is collected in another context.
+        sending.set(former)
 
 
 def operation_name(operation: object) -> str:
@@ -280,6 +298,5 @@ def _notify(name: str, policy: RetryPolicy, attempt: Attempt) -> None:
         return
     try:
         policy.on_attempt(attempt)
-    except Exception:
-        # A failing hook must not hide what became of the event.
-        logger.exception("%s: RetryPolicy.on_attempt failed", name)
+    except Exception:  # noqa: BLE001 (the app's hook may raise anything, and must not hide what became of the event)
+        log(logging.ERROR, "%s: RetryPolicy.on_attempt failed", name, exc_info=True)

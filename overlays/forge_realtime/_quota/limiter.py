@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import threading
 from collections import OrderedDict
@@ -16,11 +17,11 @@ from attrs import field, frozen
 
 from .._core import clock
 from .._core.authorization import HEADER, Authorization, bare_installation_id
-from .._core.call import Flow, Send, Sleep
+from .._core.call import Flow, Sleep, attempt_to_send
 from .._core.errors import UsageError
 from .._core.fork import register_fork_reset, reset_if_forked
-from .._core.log import logger
-from .._core.responses import Response, TransportError
+from .._core.log import log
+from .._core.responses import Response
 from .._core.retry import is_number
 from .bucket import Bucket, Waiter
 
@@ -172,7 +173,7 @@ class QuotaLimiter:
             # Without `as`, as documented.
             header = Authorization(invocation_id=invocation, as_=None).header
             request = httpx.Request("GET", f"{self._address}/invocation/context", headers={HEADER: header})
-            outcome = yield Send(request, max(0.001, min(_LOOKUP_TIMEOUT, until - now)))
+            outcome = yield from attempt_to_send(request, max(0.001, min(_LOOKUP_TIMEOUT, until - now)))
             return _state.remember(key, outcome, clock.monotonic())
         finally:
             _state.end_lookup(key)
@@ -242,14 +243,13 @@ class _ProcessState:
         with self._lock:
             self._lookups.pop(key, None)
 
-    def remember(
-        self, key: tuple[str, str | None], outcome: Response | TransportError | None, now: float
-    ) -> str | None:
+    def remember(self, key: tuple[str, str | None], outcome: Response | Exception | None, now: float) -> str | None:
         """Remember and return the installation, or remember when to retry the lookup."""
         status = outcome.status_code if isinstance(outcome, Response) else None
         installation = _installation_in(outcome) if isinstance(outcome, Response) and status == 200 else None
         if installation is None:
-            logger.info(
+            log(
+                logging.INFO,
                 "GET /invocation/context did not return the installation (%s): such calls share one quota",
                 status or type(outcome).__name__,
             )
