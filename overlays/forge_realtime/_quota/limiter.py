@@ -95,7 +95,8 @@ class Quota:
 
 @cache
 def _warn_of(per_second: float, burst: int | None) -> None:
-    logger.warning(
+    log(
+        logging.WARNING,
         "Quota: per_second=%g%s allows more operations in a second than the %d that the platform documents for an "
         "installation. It refuses the others with RATE_LIMIT_EXCEEDED, unless it raised the limit: lower per_second",
         per_second,
