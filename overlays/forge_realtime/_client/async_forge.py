@@ -14,11 +14,12 @@ import httpx
 
 from .._core import clock
 from .._core.call import Flow, Sleep
-from .._core.errors import UsageError
-from .._core.responses import TRANSPORT_ERRORS, Operation, P, Response, T, TransportError
+from .._core.errors import ForgeRealtimeError, UsageError
+from .._core.responses import Operation, P, Response, T
 from .._core.retry import RetryPolicy
-from .._transports.async_pool import AsyncConnectionPool
+from .._transports.async_pool import AsyncConnectionPool, running_loop
 from .._transports.http_client import AsyncClientTransport
+from .._transports.lazy_imports import ASYNC_MODULES, import_lazy_modules
 from .forge import BaseClient, ClientSettings
 
 # Seconds. On Windows, the two clocks differ by some milliseconds.
@@ -37,9 +38,8 @@ class AsyncForgeClient(BaseClient[AsyncConnectionPool]):
         base_url: Address of the egress sidecar. By default, the environment variable `FORGE_EGRESS_PROXY_URL` at each
             call, which the platform sets in the container.
         retry: When calls are retried; by default `RetryPolicy()`.
-        transport: `"aiohttp"` or `"httpx"`: whose connections to use. By default aiohttp's, which take a third less
-            time, if it is installed (`forge-realtime[aiohttp]`). Or any asynchronous httpx transport to use instead of
-            them.
+        transport: `"aiohttp"` to use aiohttp's connections, which take a third less time and need the extra `aiohttp`;
+            `"httpx"`, the default, to use httpx's. Or any asynchronous httpx transport to use instead of them.
         http_client: An asynchronous httpx client to send with, including its event hooks, headers, authentication and
             proxies. It stays open when this client is closed.
 
@@ -75,7 +75,8 @@ class AsyncForgeClient(BaseClient[AsyncConnectionPool]):
         if isinstance(transport, httpx.AsyncBaseTransport):
             self._pool = AsyncConnectionPool(transport)
         else:
-            self._pool = AsyncConnectionPool(None, aiohttp=None if transport is None else transport == "aiohttp")
+            self._pool = AsyncConnectionPool(None, aiohttp=transport == "aiohttp")
+        import_lazy_modules(*ASYNC_MODULES)
 
     async def call(self, operation: Operation[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Call any generated operation, with the header, retries and errors of the named ones.
@@ -117,7 +118,8 @@ class AsyncForgeClient(BaseClient[AsyncConnectionPool]):
 
 async def run_flow(flow: Flow[T], send: Callable[[httpx.Request, float], Awaitable[Response]]) -> T:
     """Carry out a flow, with `send` for its requests."""
-    outcome: Response | TransportError | None = None
+    outcome: Response | Exception | None = None
+    running_loop()
     while True:
         try:
             step = flow.send(outcome)
@@ -133,7 +135,9 @@ async def run_flow(flow: Flow[T], send: Callable[[httpx.Request, float], Awaitab
             else:
                 try:
                     outcome = await send(step.request, step.timeout)
-                except TRANSPORT_ERRORS as error:
+                except (ForgeRealtimeError, MemoryError):
+                    raise
+                except Exception as error:  # noqa: BLE001 (whatever the app's transport, hook or tracer raises)
                     outcome = error
         except BaseException:
             flow.close()

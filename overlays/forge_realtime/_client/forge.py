@@ -21,14 +21,15 @@ from .._core import clock
 from .._core.authorization import HEADER, Authorization
 from .._core.call import Flow, PreparedRequest, RateLimiter, Sleep, call_flow, operation_name
 from .._core.encoding import encode_json
-from .._core.errors import Attempt, NoInvocationError, UsageError
+from .._core.errors import Attempt, ForgeRealtimeError, UsageError
 from .._core.fork import reset_if_forked
 from .._core.group import USUAL, Traits, adapt_request, traits_of
 from .._core.hidden import Hidden
-from .._core.invocation import Headers, Invocation, current_invocation
-from .._core.responses import TRANSPORT_ERRORS, M, Operation, P, Response, T, TransportError
+from .._core.invocation import Headers, Invocation, require_invocation
+from .._core.responses import M, Operation, P, Response, T
 from .._core.retry import RetryPolicy
 from .._transports.http_client import ClientTransport
+from .._transports.lazy_imports import import_lazy_modules
 from .._version import __version__
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ class BaseClient(Generic[AnyPool]):
     ) -> Self:
         """Return a sibling that acts for an installation where there is no invocation: timers, queues, batch jobs.
 
-        It can only publish globally: the platform refuses `publish` on behalf of an installation.
+        The platform refuses some operations on behalf of an installation, such as Realtime's `publish`.
 
         Args:
             installation_id: The installation, as a UUID or an ARI. The header carries the UUID.
@@ -185,14 +186,7 @@ class BaseClient(Generic[AnyPool]):
     def _acting(self, name: str) -> Authorization:
         if self._settings.authorization is not None:
             return self._settings.authorization
-        if invocation := current_invocation():
-            return Authorization(invocation_id=invocation.id)
-        raise NoInvocationError(
-            f"{name}: no invocation is current here. In a request, add InvocationMiddleware of forge_realtime.asgi "
-            "or forge_realtime.wsgi to the app, or call it on client.for_invocation(request.headers). In a "
-            "thread, executor or queue worker, enter `with invocation.active()` with the request's "
-            "current_invocation(). Where there is none, use client.for_installation(installation_id)."
-        )
+        return Authorization(invocation_id=require_invocation(name).id)
 
     def _prepare(self, operation: Operation[P, M], /, *args: P.args, **kwargs: P.kwargs) -> PreparedRequest:
         arguments = Hidden((args, kwargs))
@@ -273,6 +267,7 @@ class ForgeClient(BaseClient["ConnectionPool"]):
             transport = ClientTransport(http_client)
         self._settings = settings
         self._pool = ConnectionPool(transport)
+        import_lazy_modules()
 
     def call(self, operation: Operation[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Call any generated operation, with the header, retries and errors of the named ones.
@@ -309,7 +304,7 @@ class ForgeClient(BaseClient["ConnectionPool"]):
         self.close()
 
     def _run(self, flow: Flow[T]) -> T:
-        outcome: Response | TransportError | None = None
+        outcome: Response | Exception | None = None
         while True:
             try:
                 step = flow.send(outcome)
@@ -325,7 +320,9 @@ class ForgeClient(BaseClient["ConnectionPool"]):
                 else:
                     try:
                         outcome = self._pool.send(step.request, step.timeout)
-                    except TRANSPORT_ERRORS as error:
+                    except (ForgeRealtimeError, MemoryError):
+                        raise
+                    except Exception as error:  # noqa: BLE001 (whatever the app's transport, hook or tracer raises)
                         outcome = error
             except BaseException:
                 # Now, and not when the traceback is gone: other calls wait behind this one for the quota.
@@ -391,7 +388,12 @@ def _url(text: str) -> httpx.URL:
 @lru_cache(maxsize=64)
 def _headers(host: bytes, accept: str, *own: tuple[str, str]) -> list[tuple[bytes, bytes]]:
     """Headers that all requests of an operation to a host have in common."""
-    common = [(b"Host", host), (b"Accept", accept.encode("ascii")), (b"User-Agent", _USER_AGENT)]
+    common = [
+        (b"Host", host),
+        (b"Accept", accept.encode("ascii")),
+        (b"Accept-Encoding", b"identity"),
+        (b"User-Agent", _USER_AGENT),
+    ]
     return [*common, *((name.encode("ascii"), value.encode("utf-8")) for name, value in own)]
 
 

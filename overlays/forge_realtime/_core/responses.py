@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, Final, ParamSpec, Protocol, TypeAlias, TypeVar, cast
+from typing import Any, Final, ParamSpec, Protocol, TypeVar, cast
 
 import httpx
 from attrs import define, field, frozen
@@ -35,7 +35,6 @@ T_co = TypeVar("T_co", covariant=True)
 
 # Not every transport turns every error of the operating system or of TLS into one of httpx.
 TRANSPORT_ERRORS: Final = (httpx.RequestError, OSError)
-TransportError: TypeAlias = httpx.RequestError | OSError
 
 _ERROR_BODY_BYTES: Final = 64 * 1024
 # Messages of protocol errors that quote nothing of what was received.
@@ -110,7 +109,7 @@ class Failure:
     message: str
     delivery: Delivery
     retryable: bool
-    cause: TransportError | None = None
+    cause: Exception | None = None
     response: Response | None = None
     code: str | None = None
     retry_after: float | None = None
@@ -168,6 +167,8 @@ def read_response(
         message, retryable = f"the status {status} is not one that the API document lists", False
     except Exception:  # noqa: BLE001 (what parsers raise for a foreign body is not known)
         message, retryable = f"the response ({status}) is not JSON of the documented shape", REALTIME
+        if "content-encoding" in response.headers:
+            message = f"the response ({status}) has a Content-Encoding, although the client asks for none"
     return _failure(UnexpectedResponseError, response, None, message, Delivery.UNKNOWN, retryable=retryable)
 
 
@@ -179,20 +180,23 @@ def _body_of(response: Response) -> object:
     return response.text if kind.startswith("text/") else response.content
 
 
-def classify_transport_error(error: TransportError, *, sent: bool) -> Failure:
+def classify_transport_error(error: Exception, *, sent: bool) -> Failure:
     """Tell what is known if there was no response. `sent`: the platform may have received the whole request."""
     # These are raised before the first byte, even if a transport (a mock, say) reads the body ahead of sending it. That
     # is not so for ConnectTimeout: the aiohttp transport also raises it for connections that break later.
     before = isinstance(error, (httpx.ConnectError, httpx.PoolTimeout))
-    text = str(error)
+    # Others are mistakes in a transport, a hook or a tracer of the app's. They would happen again.
+    foreign = not isinstance(error, TRANSPORT_ERRORS)
+    text = "" if foreign else str(error)
     reason = f": {text}" if text and (before or _PLAIN_REASON.fullmatch(text)) else ""
     in_time = not isinstance(error, httpx.TimeoutException | TimeoutError)
     what = "no response" if in_time or sent else "not sent"
+    whose = ", raised by the app's transport, hook or tracer; see __cause__" if foreign else ""
     return Failure(
         kind=NoResponseError if in_time else TimedOutError,
-        message=f"{what}{'' if in_time else ' in time'} ({type(error).__name__}{reason})",
+        message=f"{what}{'' if in_time else ' in time'} ({type(error).__name__}{reason}{whose})",
         delivery=Delivery.UNKNOWN if sent and not before else Delivery.NOT_SENT,
-        retryable=True,
+        retryable=not foreign,
         # Those quote what was received, which may repeat what was sent.
         cause=None if isinstance(error, (httpx.ProtocolError, httpx.DecodingError)) else error,
     )

@@ -35,7 +35,6 @@ from forge_realtime import (
 from forge_realtime._core import clock
 from forge_realtime._core.authorization import Authorization
 from forge_realtime._core.call import Sleep
-from forge_realtime._core.hidden import Hidden
 from forge_realtime._quota import limiter as _quota
 from forge_realtime._quota.bucket import Bucket, Waiter
 from forge_realtime._quota.limiter import QuotaLimiter
@@ -283,7 +282,7 @@ def test_client_without_quota_has_no_bucket() -> None:
 def test_stream_of_a_client_without_quota_uses_the_default_one() -> None:
     with FaultServer() as server, RealtimeClient(server.url) as client:
         live = client.for_installation("i")
-        slot = live._global_stream_slots("c", Hidden(None))()
+        slot = live._global_stream_slots("c", None)()
         client._run(slot.publish("p", client.retry))
         [bucket] = _quota._state._buckets.values()
         assert bucket._tokens < Quota().burst
@@ -635,7 +634,6 @@ FORK = """
 import ctypes, os, sys, threading
 from forge_realtime import Quota, RealtimeClient
 from forge_realtime._core.call import Sleep
-from forge_realtime._core.hidden import Hidden
 from forge_realtime._quota import limiter as _quota
 
 def publish(*payloads):

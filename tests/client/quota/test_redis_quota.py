@@ -20,7 +20,6 @@ import redis
 
 from forge_realtime import Quota, RealtimeClient, UsageError
 from forge_realtime import redis as redis_module
-from forge_realtime._core.hidden import Hidden
 from forge_realtime._quota import limiter as _quota
 from forge_realtime._quota.bucket import Waiter
 from forge_realtime.redis import RedisStore
@@ -218,7 +217,7 @@ def test_plain_call_goes_before_streams_with_a_store(server: RedisServer) -> Non
 
         def publish(name: str) -> None:
             if name == "stream":
-                client._run(live._global_stream_slots("c", Hidden(None))().publish(name, client.retry))
+                client._run(live._global_stream_slots("c", None)().publish(name, client.retry))
             else:
                 live.publish_global("c", name)
 
