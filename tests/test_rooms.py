@@ -39,6 +39,8 @@ REQUIRED = {"attrs", "dateutil", "httpcore", "httpx"}
 EXTRAS = {
     "_cli": {"click"},
     "_transports/aiohttp.py": {"aiohttp", "yarl"},
+    "_transports/http_client.py": {"httpx2"},
+    "_transports/httpx2.py": {"httpx2"},
     "redis.py": {"redis"},
 }
 

@@ -10,14 +10,13 @@ from typing import Any, Literal, Self, TypeAlias, cast
 import httpx
 
 from .._core.call import Flow, Sleep
-from .._core.errors import UsageError
 from .._core.responses import TRANSPORT_ERRORS, Operation, P, Response, T, TransportError
 from .._core.retry import RetryPolicy
 from .._transports.async_pool import AsyncConnectionPool
-from .._transports.http_client import AsyncClientTransport
+from .._transports.http_client import AsyncHttpx2Client, AsyncHttpx2Transport, async_transport
 from .forge import BaseClient, ClientSettings
 
-AsyncTransport: TypeAlias = httpx.AsyncBaseTransport | Literal["aiohttp", "httpx"]
+AsyncTransport: TypeAlias = httpx.AsyncBaseTransport | AsyncHttpx2Transport | Literal["aiohttp", "httpx"]
 
 
 class AsyncForgeClient(BaseClient[AsyncConnectionPool]):
@@ -31,10 +30,10 @@ class AsyncForgeClient(BaseClient[AsyncConnectionPool]):
             call, which the platform sets in the container.
         retry: When calls are retried; by default `RetryPolicy()`.
         transport: `"aiohttp"` or `"httpx"`: whose connections to use. By default aiohttp's, which take a third less
-            time, if it is installed (`forge-realtime[aiohttp]`). Or any asynchronous httpx transport to use instead of
-            them.
-        http_client: An asynchronous httpx client to send with, including its event hooks, headers, authentication and
-            proxies. It stays open when this client is closed.
+            time, if it is installed (`forge-realtime[aiohttp]`). Or any asynchronous transport of httpx or httpx2 to
+            use instead of them.
+        http_client: An asynchronous client of httpx or httpx2 to send with, including its event hooks, headers,
+            authentication and proxies. It stays open when this client is closed.
 
     Raises:
         UsageError: The address is no http(s) URL, or an argument has the wrong type.
@@ -46,29 +45,17 @@ class AsyncForgeClient(BaseClient[AsyncConnectionPool]):
         *,
         retry: RetryPolicy | None = None,
         transport: AsyncTransport | None = None,
-        http_client: httpx.AsyncClient | None = None,
+        http_client: httpx.AsyncClient | AsyncHttpx2Client | None = None,
     ) -> None:
         settings = ClientSettings(base_url=base_url, retry=RetryPolicy() if retry is None else retry)
         self._set_up(settings, transport, http_client)
 
-    def _set_up(
-        self, settings: ClientSettings, transport: AsyncTransport | None, http_client: httpx.AsyncClient | None
-    ) -> None:
-        if not isinstance(transport, httpx.AsyncBaseTransport) and transport not in (None, "aiohttp", "httpx"):
-            raise UsageError(
-                "transport takes 'aiohttp', 'httpx' or an httpx.AsyncBaseTransport, such as httpx.AsyncHTTPTransport()."
-            )
-        if http_client is not None:
-            if transport is not None or not isinstance(http_client, httpx.AsyncClient):
-                raise UsageError(
-                    "http_client takes an httpx.AsyncClient, which has a transport: do not pass another one."
-                )
-            transport = AsyncClientTransport(http_client)
+    def _set_up(self, settings: ClientSettings, transport: AsyncTransport | None, http_client: object) -> None:
         self._settings = settings
-        if isinstance(transport, httpx.AsyncBaseTransport):
-            self._pool = AsyncConnectionPool(transport)
-        else:
+        if http_client is None and (transport is None or transport in ("aiohttp", "httpx")):
             self._pool = AsyncConnectionPool(None, aiohttp=None if transport is None else transport == "aiohttp")
+        else:
+            self._pool = AsyncConnectionPool(async_transport(transport, http_client))
 
     async def call(self, operation: Operation[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Call any generated operation, with the header, retries and errors of the named ones.

@@ -24,7 +24,7 @@ from .._core.fork import reset_if_forked
 from .._core.invocation import Headers, Invocation, current_invocation
 from .._core.responses import TRANSPORT_ERRORS, M, Operation, P, Response, T, TransportError
 from .._core.retry import RetryPolicy
-from .._transports.http_client import ClientTransport
+from .._transports.http_client import Httpx2Client, Httpx2Transport, blocking_transport
 from .._version import __version__
 
 if TYPE_CHECKING:
@@ -234,9 +234,9 @@ class ForgeClient(BaseClient["ConnectionPool"]):
         base_url: Address of the egress sidecar. By default, the environment variable `FORGE_EGRESS_PROXY_URL` at each
             call, which the platform sets in the container.
         retry: When calls are retried; by default `RetryPolicy()`.
-        transport: Any httpx transport to use instead of the client's own connections.
-        http_client: An httpx client to send with, including its event hooks, headers, authentication and proxies. It
-            stays open when this client is closed.
+        transport: Any transport of httpx or httpx2 to use instead of the client's own connections.
+        http_client: A client of httpx or httpx2 to send with, including its event hooks, headers, authentication and
+            proxies. It stays open when this client is closed.
 
     Raises:
         UsageError: The address is no http(s) URL, or an argument has the wrong type.
@@ -249,26 +249,18 @@ class ForgeClient(BaseClient["ConnectionPool"]):
         base_url: str | None = None,
         *,
         retry: RetryPolicy | None = None,
-        transport: httpx.BaseTransport | None = None,
-        http_client: httpx.Client | None = None,
+        transport: httpx.BaseTransport | Httpx2Transport | None = None,
+        http_client: httpx.Client | Httpx2Client | None = None,
     ) -> None:
         settings = ClientSettings(base_url=base_url, retry=RetryPolicy() if retry is None else retry)
         self._set_up(settings, transport, http_client)
 
-    def _set_up(
-        self, settings: ClientSettings, transport: httpx.BaseTransport | None, http_client: httpx.Client | None
-    ) -> None:
+    def _set_up(self, settings: ClientSettings, transport: object, http_client: object) -> None:
         # It loads httpcore, as httpx does when its first client is made.
         from .._transports.pool import ConnectionPool
 
-        if transport is not None and not isinstance(transport, httpx.BaseTransport):
-            raise UsageError("transport takes an httpx.BaseTransport, such as httpx.HTTPTransport().")
-        if http_client is not None:
-            if transport is not None or not isinstance(http_client, httpx.Client):
-                raise UsageError("http_client takes an httpx.Client, which has a transport: do not pass another one.")
-            transport = ClientTransport(http_client)
         self._settings = settings
-        self._pool = ConnectionPool(transport)
+        self._pool = ConnectionPool(blocking_transport(transport, http_client))
 
     def call(self, operation: Operation[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Call any generated operation, with the header, retries and errors of the named ones.

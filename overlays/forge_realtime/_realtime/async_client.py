@@ -13,6 +13,7 @@ from .._core.retry import RetryPolicy
 from .._quota.limiter import Quota
 from .._streams.async_stream import AsyncStream
 from .._streams.buffer import Merge, Overflow, StreamOptions
+from .._transports.http_client import AsyncHttpx2Client
 from .base import BaseRealtimeClient, RealtimeSettings
 from .operations import Permission
 from .results import PublishResult, RealtimeToken
@@ -30,10 +31,10 @@ class AsyncRealtimeClient(BaseRealtimeClient, AsyncForgeClient):
             call, which the platform sets in the container.
         retry: When calls are retried; by default `RetryPolicy()`.
         transport: `"aiohttp"` or `"httpx"`: whose connections to use. By default aiohttp's, which take a third less
-            time, if it is installed (`forge-realtime[aiohttp]`). Or any asynchronous httpx transport to use instead of
-            them.
-        http_client: An asynchronous httpx client to send with, including its event hooks, headers, authentication and
-            proxies. It stays open when this client is closed.
+            time, if it is installed (`forge-realtime[aiohttp]`). Or any asynchronous transport of httpx or httpx2 to
+            use instead of them.
+        http_client: An asynchronous client of httpx or httpx2 to send with, including its event hooks, headers,
+            authentication and proxies. It stays open when this client is closed.
         cache_tokens: Keep signed tokens for the same invocation or installation, channel, claims and permissions, and
             renew them when a tenth of their life is left.
         quota: Rate limit for the operations of an installation; calls over it wait within their deadline. Disabled by
@@ -49,7 +50,7 @@ class AsyncRealtimeClient(BaseRealtimeClient, AsyncForgeClient):
         *,
         retry: RetryPolicy | None = None,
         transport: AsyncTransport | None = None,
-        http_client: httpx.AsyncClient | None = None,
+        http_client: httpx.AsyncClient | AsyncHttpx2Client | None = None,
         cache_tokens: bool = False,
         quota: Quota | None = None,
     ) -> None:

@@ -13,6 +13,7 @@ from .._core.retry import RetryPolicy
 from .._quota.limiter import Quota
 from .._streams.buffer import Merge, Overflow, StreamOptions
 from .._streams.worker import StreamWorker
+from .._transports.http_client import Httpx2Client, Httpx2Transport
 from .base import BaseRealtimeClient, RealtimeSettings
 from .operations import Permission
 from .results import PublishResult, RealtimeToken
@@ -31,9 +32,9 @@ class RealtimeClient(BaseRealtimeClient, ForgeClient):
         base_url: Address of the egress sidecar. By default, the environment variable `FORGE_EGRESS_PROXY_URL` at each
             call, which the platform sets in the container.
         retry: When calls are retried; by default `RetryPolicy()`.
-        transport: Any httpx transport to use instead of the client's own connections.
-        http_client: An httpx client to send with, including its event hooks, headers, authentication and proxies. It
-            stays open when this client is closed.
+        transport: Any transport of httpx or httpx2 to use instead of the client's own connections.
+        http_client: A client of httpx or httpx2 to send with, including its event hooks, headers, authentication and
+            proxies. It stays open when this client is closed.
         cache_tokens: Keep signed tokens for the same invocation or installation, channel, claims and permissions, and
             renew them when a tenth of their life is left.
         quota: Rate limit for the operations of an installation; calls over it wait within their deadline. Disabled by
@@ -48,8 +49,8 @@ class RealtimeClient(BaseRealtimeClient, ForgeClient):
         base_url: str | None = None,
         *,
         retry: RetryPolicy | None = None,
-        transport: httpx.BaseTransport | None = None,
-        http_client: httpx.Client | None = None,
+        transport: httpx.BaseTransport | Httpx2Transport | None = None,
+        http_client: httpx.Client | Httpx2Client | None = None,
         cache_tokens: bool = False,
         quota: Quota | None = None,
     ) -> None:
