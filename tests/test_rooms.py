@@ -41,6 +41,7 @@ EXTRAS = {
     "_transports/aiohttp.py": {"aiohttp", "yarl"},
     "_transports/http_client.py": {"httpx2"},
     "_transports/httpx2.py": {"httpx2"},
+    "otel.py": {"opentelemetry"},
     "redis.py": {"redis"},
 }
 

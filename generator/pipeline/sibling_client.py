@@ -26,7 +26,7 @@ from generator.pipeline.select import select
 
 _ORIGINAL = HAND_WRITTEN.name
 _ROOMS = ("_core", "_transports", "_client")
-_MODULES = ("_version", "asgi", "logs", "wsgi")
+_MODULES = ("_version", "asgi", "logs", "otel", "wsgi")
 _LOCK = "client.lock"
 """Hashes of the package's files, in the package. A folder without it is never replaced; edited files are detected."""
 

@@ -9,7 +9,7 @@ from typing import Any, Literal, Self, TypeAlias, cast
 
 import httpx
 
-from .._core.call import Flow, Sleep
+from .._core.call import Flow, Instrument, Sleep
 from .._core.responses import TRANSPORT_ERRORS, Operation, P, Response, T, TransportError
 from .._core.retry import RetryPolicy
 from .._transports.async_pool import AsyncConnectionPool
@@ -34,6 +34,7 @@ class AsyncForgeClient(BaseClient[AsyncConnectionPool]):
             use instead of them.
         http_client: An asynchronous client of httpx or httpx2 to send with, including its event hooks, headers,
             authentication and proxies. It stays open when this client is closed.
+        instrument: Traces and measures calls, such as `forge_realtime.otel.Instrumentation()`; nothing by default.
 
     Raises:
         UsageError: The address is no http(s) URL, or an argument has the wrong type.
@@ -46,8 +47,10 @@ class AsyncForgeClient(BaseClient[AsyncConnectionPool]):
         retry: RetryPolicy | None = None,
         transport: AsyncTransport | None = None,
         http_client: httpx.AsyncClient | AsyncHttpx2Client | None = None,
+        instrument: Instrument | None = None,
     ) -> None:
-        settings = ClientSettings(base_url=base_url, retry=RetryPolicy() if retry is None else retry)
+        retry = RetryPolicy() if retry is None else retry
+        settings = ClientSettings(base_url=base_url, retry=retry, instrument=instrument)
         self._set_up(settings, transport, http_client)
 
     def _set_up(self, settings: ClientSettings, transport: AsyncTransport | None, http_client: object) -> None:

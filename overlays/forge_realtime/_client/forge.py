@@ -17,7 +17,7 @@ import httpx
 from attrs import evolve, field, frozen
 
 from .._core.authorization import HEADER, Authorization
-from .._core.call import Flow, PreparedRequest, RateLimiter, Sleep, call_flow, operation_name
+from .._core.call import Flow, Instrument, PreparedRequest, RateLimiter, Sleep, call_flow, operation_name
 from .._core.encoding import encode_json
 from .._core.errors import Attempt, NoInvocationError, UsageError
 from .._core.fork import reset_if_forked
@@ -48,6 +48,11 @@ def _check_retry(_instance: object, _attribute: object, value: object) -> None:
         raise UsageError("retry takes a RetryPolicy, for example RetryPolicy(deadline=10.0).")
 
 
+def _check_instrument(_instance: object, _attribute: object, value: Instrument | None) -> None:
+    if value is not None and not hasattr(value, "call_flow"):
+        raise UsageError("instrument takes an Instrumentation, for example forge_realtime.otel.Instrumentation().")
+
+
 @frozen(kw_only=True)
 class ClientSettings:
     """Settings of one client. A sibling has a copy with changes.
@@ -56,11 +61,13 @@ class ClientSettings:
         base_url: Address of the sidecar; None for the environment's at each call, so that a module which makes its
             client can be imported anywhere.
         retry: When calls are retried.
+        instrument: What traces and measures calls; None if nothing does.
         authorization: Whom calls are made for; None for the current invocation.
     """
 
     base_url: str | None = field(default=None, converter=_base_url)
     retry: RetryPolicy = field(factory=RetryPolicy, validator=_check_retry)
+    instrument: Instrument | None = field(default=None, validator=_check_instrument)
     authorization: Authorization | None = None
 
 
@@ -151,7 +158,9 @@ class BaseClient(Generic[AnyPool]):
         retry: RetryPolicy | None = None,
         limiter: RateLimiter | None = None,
     ) -> Flow[T]:
-        return call_flow(
+        instrument = self._settings.instrument
+        make = call_flow if instrument is None else instrument.call_flow
+        return make(
             operation,
             prepared,
             convert,
@@ -237,6 +246,7 @@ class ForgeClient(BaseClient["ConnectionPool"]):
         transport: Any transport of httpx or httpx2 to use instead of the client's own connections.
         http_client: A client of httpx or httpx2 to send with, including its event hooks, headers, authentication and
             proxies. It stays open when this client is closed.
+        instrument: Traces and measures calls, such as `forge_realtime.otel.Instrumentation()`; nothing by default.
 
     Raises:
         UsageError: The address is no http(s) URL, or an argument has the wrong type.
@@ -251,8 +261,10 @@ class ForgeClient(BaseClient["ConnectionPool"]):
         retry: RetryPolicy | None = None,
         transport: httpx.BaseTransport | Httpx2Transport | None = None,
         http_client: httpx.Client | Httpx2Client | None = None,
+        instrument: Instrument | None = None,
     ) -> None:
-        settings = ClientSettings(base_url=base_url, retry=RetryPolicy() if retry is None else retry)
+        retry = RetryPolicy() if retry is None else retry
+        settings = ClientSettings(base_url=base_url, retry=retry, instrument=instrument)
         self._set_up(settings, transport, http_client)
 
     def _set_up(self, settings: ClientSettings, transport: object, http_client: object) -> None:

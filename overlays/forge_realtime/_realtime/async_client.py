@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 
 from .._client.async_forge import AsyncForgeClient, AsyncTransport
+from .._core.call import Instrument
 from .._core.encoding import Payload
 from .._core.retry import RetryPolicy
 from .._quota.limiter import Quota
@@ -39,6 +40,7 @@ class AsyncRealtimeClient(BaseRealtimeClient, AsyncForgeClient):
             renew them when a tenth of their life is left.
         quota: Rate limit for the operations of an installation; calls over it wait within their deadline. Disabled by
             default.
+        instrument: Traces and measures calls, such as `forge_realtime.otel.Instrumentation()`; nothing by default.
 
     Raises:
         UsageError: The address is no http(s) URL, or an argument has the wrong type.
@@ -53,9 +55,10 @@ class AsyncRealtimeClient(BaseRealtimeClient, AsyncForgeClient):
         http_client: httpx.AsyncClient | AsyncHttpx2Client | None = None,
         cache_tokens: bool = False,
         quota: Quota | None = None,
+        instrument: Instrument | None = None,
     ) -> None:
         retry = RetryPolicy() if retry is None else retry
-        settings = RealtimeSettings(base_url=base_url, retry=retry, quota=quota)
+        settings = RealtimeSettings(base_url=base_url, retry=retry, quota=quota, instrument=instrument)
         self._set_up(settings, transport, http_client)
         self._tokens = TokenCache() if cache_tokens else None
 
@@ -222,4 +225,10 @@ class AsyncRealtimeClient(BaseRealtimeClient, AsyncForgeClient):
             overflow=overflow,
             deadline=deadline,
         )
-        return AsyncStream(options, self._global_stream_slots(channel, token), self._run, self._settings.retry)
+        return AsyncStream(
+            options,
+            self._global_stream_slots(channel, token),
+            self._run,
+            self._settings.retry,
+            self._settings.instrument,
+        )

@@ -117,10 +117,14 @@ class BaseRealtimeClient(BaseClient[Any]):
         # Refuse at once what would be refused later.
         publish("").close()
         acting = self._acting("stream")
+        instrument = self._settings.instrument
 
         def slot() -> PublishSlot:
             limiter = QuotaLimiter(self.quota or _STREAM_QUOTA, self._address(), acting, stream=True)
-            return PublishSlot(limiter.reserve, lambda payload, retry: publish(payload, retry=retry, limiter=limiter))
+            reserve = limiter.reserve
+            if instrument is not None:
+                reserve = lambda until: instrument.wait_for_quota(limiter.reserve(until))  # noqa: E731 (one use)
+            return PublishSlot(reserve, lambda payload, retry: publish(payload, retry=retry, limiter=limiter))
 
         return slot
 

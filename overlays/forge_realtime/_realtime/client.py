@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 
 from .._client.forge import ForgeClient
+from .._core.call import Instrument
 from .._core.encoding import Payload
 from .._core.retry import RetryPolicy
 from .._quota.limiter import Quota
@@ -39,6 +40,7 @@ class RealtimeClient(BaseRealtimeClient, ForgeClient):
             renew them when a tenth of their life is left.
         quota: Rate limit for the operations of an installation; calls over it wait within their deadline. Disabled by
             default.
+        instrument: Traces and measures calls, such as `forge_realtime.otel.Instrumentation()`; nothing by default.
 
     Raises:
         UsageError: The address is no http(s) URL, or an argument has the wrong type.
@@ -53,9 +55,10 @@ class RealtimeClient(BaseRealtimeClient, ForgeClient):
         http_client: httpx.Client | Httpx2Client | None = None,
         cache_tokens: bool = False,
         quota: Quota | None = None,
+        instrument: Instrument | None = None,
     ) -> None:
         retry = RetryPolicy() if retry is None else retry
-        settings = RealtimeSettings(base_url=base_url, retry=retry, quota=quota)
+        settings = RealtimeSettings(base_url=base_url, retry=retry, quota=quota, instrument=instrument)
         self._set_up(settings, transport, http_client)
         self._tokens = TokenCache() if cache_tokens else None
         self._stream_worker = StreamWorker(self._pool)
@@ -185,7 +188,11 @@ class RealtimeClient(BaseRealtimeClient, ForgeClient):
         from .._streams.stream import Stream
 
         return Stream(
-            options, self._stream_slots(channel, token, context_overrides), self._settings.retry, self._stream_worker
+            options,
+            self._stream_slots(channel, token, context_overrides),
+            self._settings.retry,
+            self._stream_worker,
+            self._settings.instrument,
         )
 
     def stream_global(
@@ -229,4 +236,10 @@ class RealtimeClient(BaseRealtimeClient, ForgeClient):
         # It loads asyncio, which nothing else here needs.
         from .._streams.stream import Stream
 
-        return Stream(options, self._global_stream_slots(channel, token), self._settings.retry, self._stream_worker)
+        return Stream(
+            options,
+            self._global_stream_slots(channel, token),
+            self._settings.retry,
+            self._stream_worker,
+            self._settings.instrument,
+        )

@@ -13,7 +13,7 @@ from typing import Final, TypeAlias
 
 from attrs import evolve
 
-from .._core.call import Flow, Send, TrackedBody
+from .._core.call import Flow, Instrument, Send, TrackedBody
 from .._core.errors import (
     Attempt,
     Delivery,
@@ -43,12 +43,15 @@ class Publisher:
     Any thread may call `offer` and `check`, and read `report`. Everything else belongs to one event loop.
     """
 
-    def __init__(self, options: StreamOptions, slots: Slots, run: RunFlow, retry: RetryPolicy) -> None:
+    def __init__(
+        self, options: StreamOptions, slots: Slots, run: RunFlow, retry: RetryPolicy, instrument: Instrument | None
+    ) -> None:
         self.buffer = Buffer(options)
         self.forked = False
         self._options = options
         self._next_slot = slots
         self._run_flow = run
+        self._instrument = instrument
         # Duplicates are harmless: readers drop a `seq` that they have seen.
         self._retry = evolve(
             retry, delivery="at_least_once", deadline=max(retry.deadline, _CALL_SECONDS), on_attempt=self._see
@@ -160,6 +163,8 @@ class Publisher:
                 if self._cancelled is not None:
                     after = f"{min(seconds, _INTERRUPTED_SECONDS):g} s after the block was cancelled"
                 self._fail(TimedOutError(f"not everything was published {after}"))
+            if self._instrument is not None:
+                self._instrument.stream_ended(self.buffer.report)
         if self._failure is None:
             logger.debug("stream: %s", self.buffer.report)
         elif error is None and self._cancelled is None:
