@@ -184,7 +184,11 @@ class AsyncRealtimeClient(BaseRealtimeClient, AsyncForgeClient):
             deadline=deadline,
         )
         return AsyncStream(
-            options, self._stream_slots(channel, token, context_overrides), self._run, self._settings.retry
+            options,
+            self._stream_slots(channel, token, context_overrides),
+            self._run,
+            self._settings.retry,
+            self._settings.instrument,
         )
 
     def stream_global(

@@ -119,12 +119,15 @@ class BaseRealtimeClient(BaseClient[Any]):
         acting = self._acting("stream")
         instrument = self._settings.instrument
 
+        def reserve(limiter: QuotaLimiter, until: float) -> Flow[bool]:
+            waiting = limiter.reserve(until)
+            return waiting if instrument is None else instrument.wait_for_quota(waiting)
+
         def slot() -> PublishSlot:
             limiter = QuotaLimiter(self.quota or _STREAM_QUOTA, self._address(), acting, stream=True)
-            reserve = limiter.reserve
-            if instrument is not None:
-                reserve = lambda until: instrument.wait_for_quota(limiter.reserve(until))  # noqa: E731 (one use)
-            return PublishSlot(reserve, lambda payload, retry: publish(payload, retry=retry, limiter=limiter))
+            return PublishSlot(
+                partial(reserve, limiter), lambda payload, retry: publish(payload, retry=retry, limiter=limiter)
+            )
 
         return slot
 

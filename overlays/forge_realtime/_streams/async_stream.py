@@ -33,7 +33,7 @@ class AsyncStream:
         slots: Slots,
         run: RunFlow,
         retry: RetryPolicy,
-        instrument: Instrument | None = None,
+        instrument: Instrument | None,
     ) -> None:
         self._publisher = Publisher(options, slots, run, retry, instrument)
         self._yield_at = 0.0

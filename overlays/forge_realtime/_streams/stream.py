@@ -36,7 +36,7 @@ class Stream:
         slots: Slots,
         retry: RetryPolicy,
         worker: StreamWorker,
-        instrument: Instrument | None = None,
+        instrument: Instrument | None,
     ) -> None:
         self._worker = worker
         self._thread: WorkerThread | None = None
