@@ -121,6 +121,12 @@ def test_core_does_not_import_httpcore() -> None:
     assert wrong == []
 
 
+def test_one_module_each_imports_httpx_and_httpcore() -> None:
+    """So another library takes their place with one line each."""
+    found = {(each.name, path.as_posix()) for path, each in all_imports() if each.name in {"httpx", "httpcore"}}
+    assert found == {("httpx", "_core/http.py"), ("httpcore", "_transports/http.py")}
+
+
 def test_client_emulator_and_generator_do_not_import_each_other() -> None:
     wrong = []
     for folder, package in PACKAGES.items():

@@ -7,9 +7,8 @@ from collections.abc import Awaitable, Callable, Coroutine
 from types import TracebackType
 from typing import Any, Literal, Self, TypeAlias, cast
 
-import httpx
-
 from .._core.call import Flow, Instrument, Sleep
+from .._core.http import httpx
 from .._core.responses import TRANSPORT_ERRORS, Operation, P, Response, T, TransportError
 from .._core.retry import RetryPolicy
 from .._transports.async_pool import AsyncConnectionPool

@@ -13,7 +13,6 @@ from functools import lru_cache
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Literal, Self, TypeVar, cast
 
-import httpx
 from attrs import evolve, field, frozen
 
 from .._core.authorization import HEADER, Authorization
@@ -21,6 +20,7 @@ from .._core.call import Flow, Instrument, PreparedRequest, RateLimiter, Sleep, 
 from .._core.encoding import encode_json
 from .._core.errors import Attempt, NoInvocationError, UsageError
 from .._core.fork import reset_if_forked
+from .._core.http import httpx
 from .._core.invocation import Headers, Invocation, current_invocation
 from .._core.responses import TRANSPORT_ERRORS, M, Operation, P, Response, T, TransportError
 from .._core.retry import RetryPolicy

@@ -11,10 +11,10 @@ import time
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from typing import Protocol, TypeAlias
 
-import httpx
 from attrs import define, evolve
 
 from .errors import Attempt, Delivery, ForgeRealtimeError, OverQuotaError, RateLimitedError, StreamReport
+from .http import httpx
 from .log import logger
 from .responses import (
     Failure,

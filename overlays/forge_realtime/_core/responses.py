@@ -7,7 +7,6 @@ import re
 from collections.abc import Callable
 from typing import Any, Final, ParamSpec, Protocol, TypeAlias, TypeVar, cast
 
-import httpx
 from attrs import define, field, frozen
 
 from .._api import Client
@@ -24,6 +23,7 @@ from .errors import (
     TimedOutError,
     UnexpectedResponseError,
 )
+from .http import httpx
 from .retry import retry_after
 
 P = ParamSpec("P")

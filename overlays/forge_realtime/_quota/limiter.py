@@ -11,13 +11,13 @@ import time
 from collections import OrderedDict
 from typing import Final, Protocol
 
-import httpx
 from attrs import field, frozen
 
 from .._core.authorization import HEADER, Authorization, bare_installation_id
 from .._core.call import Flow, Send, Sleep
 from .._core.errors import UsageError
 from .._core.fork import register_fork_reset, reset_if_forked
+from .._core.http import httpx
 from .._core.log import logger
 from .._core.responses import Response, TransportError
 from .._core.retry import is_number

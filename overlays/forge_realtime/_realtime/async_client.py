@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import httpx
-
 from .._client.async_forge import AsyncForgeClient, AsyncTransport
 from .._core.call import Instrument
 from .._core.encoding import Payload
+from .._core.http import httpx
 from .._core.retry import RetryPolicy
 from .._quota.limiter import Quota
 from .._streams.async_stream import AsyncStream

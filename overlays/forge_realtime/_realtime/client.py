@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import httpx
-
 from .._client.forge import ForgeClient
 from .._core.call import Instrument
 from .._core.encoding import Payload
+from .._core.http import httpx
 from .._core.retry import RetryPolicy
 from .._quota.limiter import Quota
 from .._streams.buffer import Merge, Overflow, StreamOptions

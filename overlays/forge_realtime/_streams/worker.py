@@ -17,8 +17,7 @@ from .._core.fork import register_fork_reset, reset_if_forked
 if TYPE_CHECKING:
     import asyncio
 
-    import httpx
-
+    from .._core.http import httpx
     from .._core.responses import Response
     from .._transports.pool import ConnectionPool
 

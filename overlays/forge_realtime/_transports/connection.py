@@ -17,8 +17,8 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any, Final, ParamSpec, Self, TypeVar, cast
 
-import httpcore
-import httpx
+from .._core.http import httpx
+from .http import httpcore
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -5,9 +5,8 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Any, Protocol
 
-import httpx
-
 from .._core.errors import UsageError
+from .._core.http import httpx
 
 
 class Httpx2Transport(Protocol):

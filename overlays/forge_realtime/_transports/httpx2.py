@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Final, cast
 
-import httpx
 import httpx2
 
 from .._core.errors import UsageError
+from .._core.http import httpx
 
 
 class TransportAdapter(httpx.BaseTransport):

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -15,6 +19,7 @@ import httpx_aiohttp
 import pytest
 from attrs import evolve
 
+import forge_realtime
 from forge_realtime import AsyncRealtimeClient, Delivery, NoResponseError, PublishResult, RealtimeClient, TimedOutError
 from forge_realtime_emulator import create_app
 from tests.support.callers import INVOCATION, QUICK
@@ -187,12 +192,9 @@ print("forge_realtime._transports.httpx2" in sys.modules)
     assert run.stdout.splitlines() == ["False False", "True"]
 
 
-def test_client_works_where_httpx_is_an_alias_of_httpx2() -> None:
-    """As it will when the generated code imports httpx2."""
-    program = """
-import httpx2
-httpx2.alias_httpx()
+PUBLISH = """
 import asyncio, sys
+import httpx2
 from forge_realtime import AsyncRealtimeClient, RealtimeClient
 invocation = {"x-forge-invocation-id": "invocation-123"}
 
@@ -207,12 +209,40 @@ async def publish_async(**settings):
 print(publish(), publish(transport=httpx2.HTTPTransport()), publish(http_client=httpx2.Client()))
 for settings in {"transport": "httpx"}, {"transport": "aiohttp"}, {"http_client": httpx2.AsyncClient()}:
     print(asyncio.run(publish_async(**settings)))
-print(*sorted({"httpx", "httpcore"} & {module.__name__ for module in sys.modules.values()}))
 """
+
+
+def published_by(program: str, folder: Path | None = None) -> list[str]:
+    """Runs the program, with the package in a folder if there is one, and returns the ids of its events."""
+    environment = os.environ | ({"PYTHONPATH": str(folder)} if folder else {})
     with FaultServer() as server:
-        run = subprocess.run([sys.executable, "-c", program, server.url], capture_output=True, text=True, check=True)
-    assert run.stdout.split() == ["event-1"] * 6
+        command = [sys.executable, "-c", program, server.url]
+        run = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert run.stderr == ""
+    return run.stdout.split()
+
+
+def test_client_works_where_httpx_is_an_alias_of_httpx2() -> None:
+    assert published_by(f"import httpx2; httpx2.alias_httpx()\n{PUBLISH}") == ["event-1"] * 6
+
+
+def test_client_changes_to_httpx2_with_a_line_for_each_library(tmp_path: Path) -> None:
+    """As `docs/transports.md` says, when the generated code imports httpx2."""
+    copy = tmp_path / "forge_realtime"
+    shutil.copytree(Path(forge_realtime.__file__).parent, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    generated = [path for path in (copy / "_api").rglob("*.py") if "import httpx\n" in path.read_text(encoding="utf-8")]
+    assert generated
+    for path in (copy / "_core/http.py", copy / "_transports/http.py", *generated):
+        text, lines = re.subn(
+            r"^import (httpx|httpcore)$",
+            r"import \g<1>2 as \g<1>",
+            path.read_text(encoding="utf-8"),
+            flags=re.MULTILINE,
+        )
+        assert lines == 1
+        path.write_text(text, encoding="utf-8")
+    hidden = "import sys; sys.modules['httpx'] = sys.modules['httpcore'] = None"
+    assert published_by(f"{hidden}\n{PUBLISH}", tmp_path) == ["event-1"] * 6
 
 
 def test_asgi_transport_reaches_an_app(library: Any) -> None:
