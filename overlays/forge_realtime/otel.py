@@ -17,6 +17,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from attrs import evolve
@@ -96,7 +97,7 @@ class Instrumentation:
         self,
         operation: Operation[P, M],
         prepared: PreparedRequest,
-        convert: Callable[[M, tuple[Attempt, ...]], T],
+        convert: Callable[..., T],
         *,
         policy: RetryPolicy,
         budget: RetryBudget,
@@ -105,7 +106,7 @@ class Instrumentation:
         limiter: RateLimiter | None = None,
     ) -> Flow[T]:
         """Make a call as `forge_realtime._core.call.call_flow` does, in a span."""
-        call = _Call(self, prepared, policy.on_attempt, started)
+        call = _Call(self, prepared, policy.on_attempt)
         flow = call_flow(
             operation,
             prepared,
@@ -174,7 +175,9 @@ class Instrumentation:
         except Exception:
             if not self._failed:
                 self._failed = True
-                logger.exception("OpenTelemetry failed; spans and metrics may be incomplete. This is logged only once.")
+                # A handler of the app's may fail, too.
+                with suppress(Exception):
+                    logger.exception("OpenTelemetry failed: spans and metrics may be incomplete. Logged only once.")
 
 
 class _Call:
@@ -185,14 +188,13 @@ class _Call:
         instrumentation: Instrumentation,
         prepared: PreparedRequest,
         hook: Callable[[Attempt], object] | None,
-        started: float,
     ) -> None:
         # The body of the request that is being sent.
         self.body: object = None
         self._instrumentation = instrumentation
         self._prepared = prepared
         self._hook = hook
-        self._started = started
+        self._began = time.monotonic()
         self._attempts: list[Attempt] = []
         self._span: trace.Span = trace.INVALID_SPAN
         self._token: Token[context.Context] | None = None
@@ -274,7 +276,7 @@ class _Call:
         name, outcome = self._prepared.name, self._outcome()
         self._instrumentation.calls.add(1, outcome | {f"{_PACKAGE}.operation": name})
         if name in _PUBLISHING:
-            seconds = time.monotonic() - self._started
+            seconds = time.monotonic() - self._began
             self._instrumentation.duration.record(seconds, outcome | self._messaging())
 
     def _outcome(self) -> dict[str, str | int]:

@@ -104,7 +104,7 @@ class Instrument(Protocol):
         self,
         operation: Operation[P, M],
         prepared: PreparedRequest,
-        convert: Callable[[M, tuple[Attempt, ...]], T],
+        convert: Callable[..., T],
         *,
         policy: RetryPolicy,
         budget: RetryBudget,
