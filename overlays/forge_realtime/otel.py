@@ -15,16 +15,16 @@ Source: https://opentelemetry.io/docs/specs/semconv/messaging/messaging-spans/
 from __future__ import annotations
 
 import json
-import time
+import logging
 from collections.abc import Callable
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from attrs import evolve
 
+from ._core import clock
 from ._core.call import Flow, PreparedRequest, RateLimiter, Send, TrackedBody, call_flow
 from ._core.errors import Attempt, Delivery, ForgeRealtimeError, StreamReport
-from ._core.log import logger
+from ._core.log import log
 from ._core.responses import M, Operation, P
 from ._core.retry import RetryBudget, RetryPolicy
 from ._version import __version__
@@ -145,7 +145,7 @@ class Instrumentation:
 
     def time_wait(self, flow: Flow[bool], notify: Callable[[float], None]) -> Flow[bool]:
         """Carry out a wait for the quota, measure it, and call `notify` with its seconds."""
-        began = time.monotonic()
+        began = clock.monotonic()
         waited = False
         try:
             step = next(flow)
@@ -157,7 +157,7 @@ class Instrumentation:
         finally:
             flow.close()
             if waited:
-                seconds = time.monotonic() - began
+                seconds = clock.monotonic() - began
                 self.safely(self.quota_wait.record, seconds)
                 self.safely(notify, seconds)
 
@@ -172,12 +172,11 @@ class Instrumentation:
         """Do something with a tracer or meter. If it raises, log that once and go on."""
         try:
             action(*args)
-        except Exception:
+        except Exception:  # noqa: BLE001 (the app's tracer may raise anything)
             if not self._failed:
                 self._failed = True
-                # A handler of the app's may fail, too.
-                with suppress(Exception):
-                    logger.exception("OpenTelemetry failed: spans and metrics may be incomplete. Logged only once.")
+                message = "OpenTelemetry failed: spans and metrics may be incomplete. This is logged only once."
+                log(logging.ERROR, message, exc_info=True)
 
 
 class _Call:
@@ -194,7 +193,7 @@ class _Call:
         self._instrumentation = instrumentation
         self._prepared = prepared
         self._hook = hook
-        self._began = time.monotonic()
+        self._began = clock.monotonic()
         self._attempts: list[Attempt] = []
         self._span: trace.Span = trace.INVALID_SPAN
         self._token: Token[context.Context] | None = None
@@ -276,7 +275,7 @@ class _Call:
         name, outcome = self._prepared.name, self._outcome()
         self._instrumentation.calls.add(1, outcome | {f"{_PACKAGE}.operation": name})
         if name in _PUBLISHING:
-            seconds = time.monotonic() - self._began
+            seconds = clock.monotonic() - self._began
             self._instrumentation.duration.record(seconds, outcome | self._messaging())
 
     def _outcome(self) -> dict[str, str | int]:

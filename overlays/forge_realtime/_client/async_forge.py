@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+import time
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
+from functools import partial
 from types import TracebackType
-from typing import Any, Literal, Self, TypeAlias, cast
+from typing import Any, Final, Literal, Self, TypeAlias, cast
 
+from .._core import clock
 from .._core.call import Flow, Instrument, Sleep
 from .._core.http import httpx
 from .._core.responses import TRANSPORT_ERRORS, Operation, P, Response, T, TransportError
@@ -14,6 +19,9 @@ from .._core.retry import RetryPolicy
 from .._transports.async_pool import AsyncConnectionPool
 from .._transports.http_client import AsyncHttpx2Client, AsyncHttpx2Transport, async_transport
 from .forge import BaseClient, ClientSettings
+
+# Seconds. On Windows, the two clocks differ by some milliseconds.
+_FAKED: Final = 1.0
 
 AsyncTransport: TypeAlias = httpx.AsyncBaseTransport | AsyncHttpx2Transport | Literal["aiohttp", "httpx"]
 
@@ -74,7 +82,12 @@ class AsyncForgeClient(BaseClient[AsyncConnectionPool]):
             UsageError: It is no such module, or the call was refused before it was sent.
             ForgeRealtimeError: The call failed; `delivery` says whether it may have been carried out.
         """
-        return await self._run(self._call_flow(operation, *args, **kwargs))
+        try:
+            flow = self._call_flow(operation, *args, **kwargs)
+        finally:
+            # Crash reporters show the variables of every frame.
+            del args, kwargs
+        return await self._run(flow)
 
     async def aclose(self) -> None:
         """Close the client and all its siblings. Calls in flight in other tasks run to their end."""
@@ -100,9 +113,12 @@ async def run_flow(flow: Flow[T], send: Callable[[httpx.Request, float], Awaitab
             step = flow.send(outcome)
         except StopIteration as end:
             return cast("T", end.value)
+        finally:
+            # Crash reporters show variables, and an error may quote what was sent.
+            outcome = None
         try:
             if isinstance(step, Sleep):
-                await asyncio.sleep(step.seconds)
+                await _sleep(step)
                 outcome = None
             else:
                 try:
@@ -112,3 +128,36 @@ async def run_flow(flow: Flow[T], send: Callable[[httpx.Request, float], Awaitab
         except BaseException:
             flow.close()
             raise
+
+
+async def _sleep(step: Sleep) -> None:
+    loop = asyncio.get_running_loop()
+    end = loop.create_future()
+    wake = partial(loop.call_soon_threadsafe, _finish, end)
+    # A test of the app may have frozen or moved the time of event loops.
+    faked = abs(time.monotonic() - clock.monotonic()) > _FAKED
+    timer = _start_timer(step.seconds, wake) if faked else loop.call_later(step.seconds, _finish, end)
+    try:
+        if step.waker is None or step.waker.begin(wake):
+            await end
+    finally:
+        if step.waker is not None:
+            step.waker.end()
+        timer.cancel()
+
+
+def _start_timer(seconds: float, wake: Callable[[], object]) -> threading.Timer:
+    def end() -> None:
+        # The loop may be closed by now.
+        with suppress(RuntimeError):
+            wake()
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
+    return timer
+
+
+def _finish(end: asyncio.Future[None]) -> None:
+    if not end.done():
+        end.set_result(None)

@@ -19,6 +19,14 @@ Headers: TypeAlias = (
 _current: ContextVar[Invocation | None] = ContextVar("forge_realtime.current_invocation", default=None)
 
 
+def _check_id(_instance: object, _attribute: object, value: str) -> None:
+    if not (isinstance(value, str) and value.strip()):
+        raise UsageError(
+            "Invocation takes the id of an invocation, a non-empty str: the value of the header x-forge-invocation-id. "
+            "To read it from a request, use Invocation.from_headers(request.headers)."
+        )
+
+
 @frozen
 class Invocation:
     """One invocation of the app.
@@ -32,7 +40,7 @@ class Invocation:
         span_id: `x-b3-spanid`.
     """
 
-    id: str = field(repr=False)
+    id: str = field(repr=False, validator=_check_id)
     log_attributes: str | None = field(default=None, kw_only=True, repr=False)
     trace_id: str | None = field(default=None, kw_only=True)
     span_id: str | None = field(default=None, kw_only=True)
@@ -49,12 +57,15 @@ class Invocation:
             NoInvocationError: The headers carry no `x-forge-invocation-id`.
         """
         # Not every framework's headers are a Mapping, but they all have items() or are pairs.
-        items: Callable[[], Any] = getattr(headers, "items", lambda: headers)
         try:
+            items: Callable[[], Any] = getattr(headers, "items", lambda: headers)
             found = {_text(name).lower(): _text(value) for name, value in items()}
-        except (TypeError, ValueError):
-            raise UsageError("Expected the headers of a request: a mapping, or pairs of names and values.") from None
-        if not (id_ := found.get("x-forge-invocation-id")):
+        except Exception:  # noqa: BLE001 (a mapping of the app may raise anything)
+            raise UsageError(
+                "Expected the headers of a request: a mapping, or pairs of names and values, such as request.headers. "
+                "If you have only the id of an invocation, pass Invocation(id)."
+            ) from None
+        if not (id_ := found.get("x-forge-invocation-id", "").strip()):
             raise NoInvocationError(
                 "These headers carry no x-forge-invocation-id. Pass the headers of the request that the platform sent"
                 " to the container; outside of a request, use for_installation(...) with publish_global."

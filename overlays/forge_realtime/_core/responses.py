@@ -36,8 +36,13 @@ TRANSPORT_ERRORS: Final = (httpx.RequestError, OSError)
 TransportError: TypeAlias = httpx.RequestError | OSError
 
 _ERROR_BODY_BYTES: Final = 64 * 1024
-# Raised by the generated parsers for a body that is not JSON or not of the documented shape.
-_PARSER_ERRORS: Final = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
+# Messages of protocol errors that quote nothing of what was received.
+_PLAIN_REASON: Final = re.compile(
+    r"more than \d+ KiB before the response|not a complete HTTP response|a header cannot be sent"
+    r"|Server disconnected without sending a response\."
+    r"|peer closed connection without sending complete message body "
+    r"\((incomplete chunked read|received \d+ bytes, expected \d+)\)"
+)
 _CODE: Final = re.compile(r"[A-Z][A-Z0-9_]{0,63}", re.ASCII)
 _RATE_LIMITED: Final = "RATE_LIMIT_EXCEEDED"
 # The message of an error is exactly one of these, and the codes of the token check may follow a prefix.
@@ -86,9 +91,13 @@ class Response:
 
     @property
     def text(self) -> str:
-        """The body as text, in the encoding that its content type names."""
-        headers = {"content-type": self.headers.get("content-type", "")}
-        return httpx.Response(self.status_code, headers=headers, content=self.content).text
+        """The body as text, in the encoding that its content type names; in UTF-8 if that cannot be decoded."""
+        content_type = self.headers.get("content-type", "")
+        try:
+            charset = httpx.Response(200, headers={"content-type": content_type}).charset_encoding
+            return self.content.decode(charset or "utf-8", "replace")
+        except Exception:  # noqa: BLE001 (not every codec of Python is one of text)
+            return self.content.decode("utf-8", "replace")
 
 
 @frozen(kw_only=True)
@@ -123,7 +132,7 @@ class Failure:
 def read_response(
     operation: Operation[P, M],
     response: Response,
-    convert: Callable[[M, tuple[Attempt, ...]], T],
+    convert: Callable[[M, tuple[Attempt, ...], Response], T],
     attempts: tuple[Attempt, ...],
 ) -> T | Failure:
     """Read the result from a response, or what is known if it is not one of success.
@@ -131,8 +140,8 @@ def read_response(
     Args:
         operation: The generated operation, which parses the response.
         response: A complete response.
-        convert: Makes the result of the parsed response and the attempts; raises ValueError or TypeError if the
-            response has another shape than documented.
+        convert: Makes the result of the parsed response, the attempts and the response; raises ValueError or TypeError
+            if the response has another shape than documented.
         attempts: All attempts, this one included.
     """
     body = _json(response)
@@ -144,11 +153,11 @@ def read_response(
         model = cast("M", operation._parse_response(client=_STRICT, response=response))  # noqa: SLF001 (generated)
         if hasattr(model, "to_dict") and not isinstance(body, dict):
             # Models accept an empty list as an empty object.
-            raise TypeError
-        return convert(model, attempts)
+            raise TypeError  # noqa: TRY301 (ends as the error of a parser does)
+        return convert(model, attempts, response)
     except UnexpectedStatus:
         message, retryable = f"the status {status} is not one that the API document lists", False
-    except _PARSER_ERRORS:
+    except Exception:  # noqa: BLE001 (what parsers raise for a foreign body is not known)
         message, retryable = f"the response ({status}) is not JSON of the documented shape", True
     return _failure(UnexpectedResponseError, response, None, message, Delivery.UNKNOWN, retryable=retryable)
 
@@ -158,7 +167,8 @@ def classify_transport_error(error: TransportError, *, sent: bool) -> Failure:
     # These are raised before the first byte, even if a transport (a mock, say) reads the body ahead of sending it. That
     # is not so for ConnectTimeout: the aiohttp transport also raises it for connections that break later.
     before = isinstance(error, (httpx.ConnectError, httpx.PoolTimeout))
-    reason = f": {error}" if before and str(error) else ""
+    text = str(error)
+    reason = f": {text}" if text and (before or _PLAIN_REASON.fullmatch(text)) else ""
     in_time = not isinstance(error, httpx.TimeoutException | TimeoutError)
     what = "no response" if in_time or sent else "not sent"
     return Failure(
@@ -250,5 +260,5 @@ def _codes(response: Response, fields: dict[str, Any]) -> list[str]:
 def _json(response: Response) -> object:
     try:
         return response.json()
-    except _PARSER_ERRORS:
+    except (ValueError, RecursionError):
         return None

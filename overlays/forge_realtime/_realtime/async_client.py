@@ -7,7 +7,8 @@ from typing import Any
 
 from .._client.async_forge import AsyncForgeClient, AsyncTransport
 from .._core.call import Instrument
-from .._core.encoding import Payload
+from .._core.encoding import Encode, Payload
+from .._core.hidden import Hidden
 from .._core.http import httpx
 from .._core.retry import RetryPolicy
 from .._quota.limiter import Quota
@@ -17,7 +18,7 @@ from .._transports.http_client import AsyncHttpx2Client
 from .base import BaseRealtimeClient, RealtimeSettings
 from .operations import Permission
 from .results import PublishResult, RealtimeToken
-from .tokens import TokenCache
+from .tokens import PlatformClock, TokenCache
 
 
 class AsyncRealtimeClient(BaseRealtimeClient, AsyncForgeClient):
@@ -40,6 +41,8 @@ class AsyncRealtimeClient(BaseRealtimeClient, AsyncForgeClient):
         quota: Rate limit for the operations of an installation; calls over it wait within their deadline. Disabled by
             default.
         instrument: Traces and measures calls, such as `forge_realtime.otel.Instrumentation()`; nothing by default.
+        encode: Encodes payloads and updates other than `str`, in place of the `json` module: a plain function such as
+            `orjson.dumps`, which returns `str` or UTF-8 `bytes`. For streams, that has to be JSON.
 
     Raises:
         UsageError: The address is no http(s) URL, or an argument has the wrong type.
@@ -55,11 +58,13 @@ class AsyncRealtimeClient(BaseRealtimeClient, AsyncForgeClient):
         cache_tokens: bool = False,
         quota: Quota | None = None,
         instrument: Instrument | None = None,
+        encode: Encode | None = None,
     ) -> None:
         retry = RetryPolicy() if retry is None else retry
-        settings = RealtimeSettings(base_url=base_url, retry=retry, quota=quota, instrument=instrument)
+        settings = RealtimeSettings(base_url=base_url, retry=retry, quota=quota, encode=encode, instrument=instrument)
         self._set_up(settings, transport, http_client)
-        self._tokens = TokenCache() if cache_tokens else None
+        self._clock = PlatformClock()
+        self._tokens = TokenCache(self._clock) if cache_tokens else None
 
     async def publish(
         self,
@@ -85,7 +90,10 @@ class AsyncRealtimeClient(BaseRealtimeClient, AsyncForgeClient):
             UsageError: The call was refused before it was sent, for example because the payload cannot be JSON.
             ForgeRealtimeError: The call failed; `delivery` says whether the event may have arrived.
         """
-        return await self._run(self._publish_flow(channel, payload, token, context_overrides))
+        wrapped_payload, wrapped_token = Hidden(payload), Hidden(token)
+        # Crash reporters show the variables of every frame.
+        del payload, token
+        return await self._run(self._publish_flow(channel, wrapped_payload, wrapped_token, context_overrides))
 
     async def publish_global(
         self, channel: str, payload: Payload, *, token: str | RealtimeToken | None = None
@@ -104,7 +112,9 @@ class AsyncRealtimeClient(BaseRealtimeClient, AsyncForgeClient):
             UsageError: The call was refused before it was sent, for example because the payload cannot be JSON.
             ForgeRealtimeError: The call failed; `delivery` says whether the event may have arrived.
         """
-        return await self._run(self._publish_global_flow(channel, payload, token))
+        wrapped_payload, wrapped_token = Hidden(payload), Hidden(token)
+        del payload, token
+        return await self._run(self._publish_global_flow(channel, wrapped_payload, wrapped_token))
 
     async def sign_realtime_token(
         self, channel: str, claims: Mapping[str, Any], permissions: Iterable[Permission] | None = None
@@ -123,7 +133,9 @@ class AsyncRealtimeClient(BaseRealtimeClient, AsyncForgeClient):
             UsageError: The call was refused before it was sent, for example because the claims cannot be JSON.
             ForgeRealtimeError: The call failed. Signing is retried whenever that may help, as a duplicate is harmless.
         """
-        flow, key = self._sign_flow(channel, claims, permissions)
+        wrapped_claims = Hidden(claims)
+        del claims
+        flow, key = self._sign_flow(channel, wrapped_claims, permissions)
         if self._tokens is None:
             return await self._run(flow)
         return await self._tokens.aget(key, lambda: self._run(flow), self._settings.retry.deadline)
@@ -181,10 +193,13 @@ class AsyncRealtimeClient(BaseRealtimeClient, AsyncForgeClient):
             max_pending=max_pending,
             overflow=overflow,
             deadline=deadline,
+            encode=self._encode,
         )
+        wrapped_token = Hidden(token)
+        del token
         return AsyncStream(
             options,
-            self._stream_slots(channel, token, context_overrides),
+            self._stream_slots(channel, wrapped_token, context_overrides),
             self._run,
             self._settings.retry,
             self._settings.instrument,
@@ -227,10 +242,13 @@ class AsyncRealtimeClient(BaseRealtimeClient, AsyncForgeClient):
             max_pending=max_pending,
             overflow=overflow,
             deadline=deadline,
+            encode=self._encode,
         )
+        wrapped_token = Hidden(token)
+        del token
         return AsyncStream(
             options,
-            self._global_stream_slots(channel, token),
+            self._global_stream_slots(channel, wrapped_token),
             self._run,
             self._settings.retry,
             self._settings.instrument,

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from .._client.forge import ForgeClient
 from .._core.call import Instrument
-from .._core.encoding import Payload
+from .._core.encoding import Encode, Payload
+from .._core.hidden import Hidden
 from .._core.http import httpx
 from .._core.retry import RetryPolicy
 from .._quota.limiter import Quota
@@ -17,7 +18,7 @@ from .._transports.http_client import Httpx2Client, Httpx2Transport
 from .base import BaseRealtimeClient, RealtimeSettings
 from .operations import Permission
 from .results import PublishResult, RealtimeToken
-from .tokens import TokenCache
+from .tokens import PlatformClock, TokenCache
 
 if TYPE_CHECKING:
     from .._streams.stream import Stream
@@ -40,6 +41,8 @@ class RealtimeClient(BaseRealtimeClient, ForgeClient):
         quota: Rate limit for the operations of an installation; calls over it wait within their deadline. Disabled by
             default.
         instrument: Traces and measures calls, such as `forge_realtime.otel.Instrumentation()`; nothing by default.
+        encode: Encodes payloads and updates other than `str`, in place of the `json` module: a plain function such as
+            `orjson.dumps`, which returns `str` or UTF-8 `bytes`. For streams, that has to be JSON.
 
     Raises:
         UsageError: The address is no http(s) URL, or an argument has the wrong type.
@@ -55,11 +58,13 @@ class RealtimeClient(BaseRealtimeClient, ForgeClient):
         cache_tokens: bool = False,
         quota: Quota | None = None,
         instrument: Instrument | None = None,
+        encode: Encode | None = None,
     ) -> None:
         retry = RetryPolicy() if retry is None else retry
-        settings = RealtimeSettings(base_url=base_url, retry=retry, quota=quota, instrument=instrument)
+        settings = RealtimeSettings(base_url=base_url, retry=retry, quota=quota, encode=encode, instrument=instrument)
         self._set_up(settings, transport, http_client)
-        self._tokens = TokenCache() if cache_tokens else None
+        self._clock = PlatformClock()
+        self._tokens = TokenCache(self._clock) if cache_tokens else None
         self._stream_worker = StreamWorker(self._pool)
 
     def publish(
@@ -86,7 +91,10 @@ class RealtimeClient(BaseRealtimeClient, ForgeClient):
             UsageError: The call was refused before it was sent, for example because the payload cannot be JSON.
             ForgeRealtimeError: The call failed; `delivery` says whether the event may have arrived.
         """
-        return self._run(self._publish_flow(channel, payload, token, context_overrides))
+        wrapped_payload, wrapped_token = Hidden(payload), Hidden(token)
+        # Crash reporters show the variables of every frame.
+        del payload, token
+        return self._run(self._publish_flow(channel, wrapped_payload, wrapped_token, context_overrides))
 
     def publish_global(
         self, channel: str, payload: Payload, *, token: str | RealtimeToken | None = None
@@ -105,7 +113,9 @@ class RealtimeClient(BaseRealtimeClient, ForgeClient):
             UsageError: The call was refused before it was sent, for example because the payload cannot be JSON.
             ForgeRealtimeError: The call failed; `delivery` says whether the event may have arrived.
         """
-        return self._run(self._publish_global_flow(channel, payload, token))
+        wrapped_payload, wrapped_token = Hidden(payload), Hidden(token)
+        del payload, token
+        return self._run(self._publish_global_flow(channel, wrapped_payload, wrapped_token))
 
     def sign_realtime_token(
         self, channel: str, claims: Mapping[str, Any], permissions: Iterable[Permission] | None = None
@@ -124,7 +134,9 @@ class RealtimeClient(BaseRealtimeClient, ForgeClient):
             UsageError: The call was refused before it was sent, for example because the claims cannot be JSON.
             ForgeRealtimeError: The call failed. Signing is retried whenever that may help, as a duplicate is harmless.
         """
-        flow, key = self._sign_flow(channel, claims, permissions)
+        wrapped_claims = Hidden(claims)
+        del claims
+        flow, key = self._sign_flow(channel, wrapped_claims, permissions)
         if self._tokens is None:
             return self._run(flow)
         return self._tokens.get(key, lambda: self._run(flow), self._settings.retry.deadline)
@@ -182,13 +194,16 @@ class RealtimeClient(BaseRealtimeClient, ForgeClient):
             max_pending=max_pending,
             overflow=overflow,
             deadline=deadline,
+            encode=self._encode,
         )
+        wrapped_token = Hidden(token)
+        del token
         # It loads asyncio, which nothing else here needs.
         from .._streams.stream import Stream
 
         return Stream(
             options,
-            self._stream_slots(channel, token, context_overrides),
+            self._stream_slots(channel, wrapped_token, context_overrides),
             self._settings.retry,
             self._stream_worker,
             self._settings.instrument,
@@ -231,13 +246,16 @@ class RealtimeClient(BaseRealtimeClient, ForgeClient):
             max_pending=max_pending,
             overflow=overflow,
             deadline=deadline,
+            encode=self._encode,
         )
+        wrapped_token = Hidden(token)
+        del token
         # It loads asyncio, which nothing else here needs.
         from .._streams.stream import Stream
 
         return Stream(
             options,
-            self._global_stream_slots(channel, token),
+            self._global_stream_slots(channel, wrapped_token),
             self._settings.retry,
             self._stream_worker,
             self._settings.instrument,

@@ -21,7 +21,7 @@ from typing import Any, Final, Literal, TypeAlias
 from attrs import evolve, frozen
 
 from .._core.call import Flow
-from .._core.encoding import encode_json
+from .._core.encoding import Encode, encode_json
 from .._core.errors import Delivery, StreamReport, UsageError
 from .._core.retry import RetryPolicy, is_number, is_plain_function
 
@@ -50,6 +50,7 @@ class StreamOptions:
     max_pending: int = 1_000
     overflow: Overflow = "wait"
     deadline: float = 10.0
+    encode: Encode | None = None
 
     def __attrs_post_init__(self) -> None:
         if self.merge not in ("append", "latest", "batch") and not is_plain_function(self.merge):
@@ -136,13 +137,28 @@ class Buffer:
                 f"stream: merge='append' takes strings, and this update is of type {type(update).__name__}. Send a "
                 "str, or choose merge='batch' or 'latest'."
             )
-        encoded = encode_json(update, "the update")
+        encoded = self._json(update, "the update")
         if self._merge == "append":
             encoded = encoded[1:-1]
         # A batch needs a comma for each update.
         size = len(encoded) + (self._merge == "batch")
         # Decoded again, because the caller may change the update or send the same object twice.
         return Update(encoded.decode(), size, value=json.loads(encoded) if self._reduce else None)
+
+    def _json(self, value: object, what: str) -> bytes:
+        """Encode a value, with the app's encoder unless it is a string. An envelope can carry nothing but JSON."""
+        if self._options.encode is None or isinstance(value, str):
+            return encode_json(value, what)
+        encoded = encode_json(value, what, self._options.encode)
+        try:
+            json.loads(encoded)
+        except (ValueError, RecursionError):
+            valid = False
+        else:
+            valid = True
+        if not valid:
+            raise UsageError(f"{what} cannot be encoded: the function given as encode= must return JSON for a stream.")
+        return encoded
 
     def offer(self, update: Update) -> bool:
         """Take an update, and return True; return False if there is no room for it."""
@@ -256,7 +272,7 @@ class Buffer:
                     return
                 state = self._pending[0]
             value = reduce(state.value, update.value)
-            encoded = encode_json(value, "the return value of the function given as merge=")
+            encoded = self._json(value, "the return value of the function given as merge=")
             with self._lock:
                 self.check()
                 # The state may have been taken while the function ran.

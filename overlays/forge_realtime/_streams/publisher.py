@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import logging
 import math
-import time
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Final, TypeAlias
 
 from attrs import evolve
 
+from .._core import clock
 from .._core.call import Flow, Instrument, Send, TrackedBody
 from .._core.errors import (
     Attempt,
@@ -26,7 +27,7 @@ from .._core.errors import (
     UsageError,
 )
 from .._core.fork import register_fork_reset, reset_if_forked
-from .._core.log import logger
+from .._core.log import log
 from .._core.retry import RetryPolicy
 from .buffer import Buffer, Envelope, PublishSlot, Slots, StreamOptions, Update
 
@@ -166,11 +167,11 @@ class Publisher:
             if self._instrument is not None:
                 self._instrument.stream_ended(self.buffer.report)
         if self._failure is None:
-            logger.debug("stream: %s", self.buffer.report)
+            log(logging.DEBUG, "stream: %s", self.buffer.report)
         elif error is None and self._cancelled is None:
             raise self._failed()
         else:
-            logger.warning("%s", self._failed())
+            log(logging.WARNING, "%s", self._failed())
         if self._cancelled is not None:
             raise self._cancelled
 
@@ -227,7 +228,7 @@ class Publisher:
             if self.buffer.is_due(on_time=on_time, end=end):
                 self._slot = self._next_slot()
                 # Before the envelope is taken: updates sent while the quota is waited for go out with it.
-                await self._run_flow(self._slot.reserve(time.monotonic() + self._policy().deadline))
+                await self._run_flow(self._slot.reserve(clock.monotonic() + self._policy().deadline))
                 self._next_at = loop.time() + self._options.interval
                 envelope = self.buffer.take(end=self._end_by < math.inf, error=self._error)
                 self._delivery = Delivery.NOT_SENT

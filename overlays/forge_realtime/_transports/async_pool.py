@@ -178,9 +178,12 @@ async def _exchange(sending: Awaitable[httpx.Response], request: httpx.Request, 
         if response is None and not getattr(request.stream, "sent", True):
             raise httpx.ConnectTimeout("no connection in time") from None
         if response is None or response.status_code < 400:
+            chunks, chunk = [], b""
             raise httpx.ReadTimeout("the time for this attempt is up") from None
     except (httpx.RequestError, OSError):
         if response is None or response.status_code < 400:
+            # Crash reporters show variables, and a response may repeat what was sent, or hold a token.
+            chunks, chunk = [], b""
             raise
     finally:
         if response is not None:

@@ -41,6 +41,9 @@ def _mapped(timed_out: type[Exception], failed: type[Exception]) -> Callable[[Ca
                 raise timed_out(error) from error
             except OSError as error:
                 raise failed(error) from error
+            finally:
+                # Crash reporters show the variables of every frame.
+                del args, kwargs
 
         return mapped
 
@@ -150,6 +153,7 @@ class _Network(httpcore.NetworkBackend, httpcore.NetworkStream):
     def write(self, buffer: bytes, *_: Any, **__: Any) -> None:
         assert self._socket is not None
         view = memoryview(buffer)
+        del buffer
         while view:
             self._socket.settimeout(self._left())
             view = view[self._socket.send(view) :]

@@ -53,7 +53,7 @@ class BaseConnectionPool:
     """State that both kinds of pools have."""
 
     def __init__(self) -> None:
-        self._budget = RetryBudget()
+        self.budget = RetryBudget()
         self.closed = False
         self._context: ssl.SSLContext | None = None
         register_fork_reset(self)
@@ -65,13 +65,7 @@ class BaseConnectionPool:
         return self._context
 
     def reset_after_fork(self) -> None:
-        self._budget = RetryBudget()
-
-    @property
-    def budget(self) -> RetryBudget:
-        """The retry budget. Every call begins with it, so this is where a fork is noticed first."""
-        reset_if_forked()
-        return self._budget
+        self.budget = RetryBudget()
 
 
 class ConnectionPool(BaseConnectionPool):
@@ -187,6 +181,8 @@ def _read(response: httpx.Response, request: httpx.Request, until: float) -> Res
     except (httpx.RequestError, OSError):
         # The status of a refusal says all that is needed.
         if response.status_code < 400:
+            # Crash reporters show variables, and a response may repeat what was sent, or hold a token.
+            chunks, chunk = [], b""
             raise
     finally:
         response.close()

@@ -29,6 +29,7 @@ from opentelemetry.semconv._incubating.attributes import messaging_attributes as
 from opentelemetry.semconv.attributes import error_attributes, exception_attributes, http_attributes, server_attributes
 
 from forge_realtime import AsyncRealtimeClient, ForgeRealtimeError, PublishResult, Quota, RealtimeClient, UsageError
+from forge_realtime._core.hidden import Hidden
 from forge_realtime.otel import Instrumentation
 from tests.support.callers import INVOCATION, QUICK
 from tests.support.fault_server import Connection, FaultServer, answer, refused_url, reset_after
@@ -354,7 +355,7 @@ def test_call_that_is_abandoned_ends_its_span_without_a_complaint(
 ) -> None:
     with FaultServer() as server, RealtimeClient(server.url, instrument=telemetry.instrumentation()) as client:
         live = client.for_invocation(INVOCATION)
-        flows = [live._publish_flow("board-42", "p", None, None)]
+        flows = [live._publish_flow("board-42", Hidden("p"), Hidden(None), None)]
         # A thread has a context of its own.
         thread = threading.Thread(target=next, args=flows)
         thread.start()
