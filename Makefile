@@ -43,7 +43,7 @@ generate: $(DONE)/setup ## Make the client in generated/ from the pinned documen
 	$(BIN)/python -m generator generate
 
 client: $(DONE)/setup ## Make a client for another group of the document: make client TAG="Forge Context" PACKAGE=forge_context DEST=..
-	$(BIN)/python -m generator client --tag "$$TAG" --package "$$PACKAGE" --output "$$DEST" $(if $(FORCE),--force)
+	$(BIN)/python -m generator client --tag "$$TAG" --package "$$PACKAGE" --output "$$DEST" --check-types $(if $(FORCE),--force)
 
 # In a make of its own, which sees what was generated.
 wheel: generate ## Build the wheel into dist/ and install it into .venv

@@ -7,17 +7,18 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
-from functools import partial
 from types import TracebackType
 from typing import Any, Final, Literal, Self, TypeAlias, cast
 
 from .._core import clock
 from .._core.call import Flow, Instrument, Sleep
+from .._core.errors import ForgeRealtimeError
 from .._core.http import httpx
-from .._core.responses import TRANSPORT_ERRORS, Operation, P, Response, T, TransportError
+from .._core.responses import Operation, P, Response, T
 from .._core.retry import RetryPolicy
-from .._transports.async_pool import AsyncConnectionPool
+from .._transports.async_pool import AsyncConnectionPool, running_loop
 from .._transports.http_client import AsyncHttpx2Client, AsyncHttpx2Transport, async_transport
+from .._transports.lazy_imports import ASYNC_MODULES, import_lazy_modules
 from .forge import BaseClient, ClientSettings
 
 # Seconds. On Windows, the two clocks differ by some milliseconds.
@@ -36,9 +37,9 @@ class AsyncForgeClient(BaseClient[AsyncConnectionPool]):
         base_url: Address of the egress sidecar. By default, the environment variable `FORGE_EGRESS_PROXY_URL` at each
             call, which the platform sets in the container.
         retry: When calls are retried; by default `RetryPolicy()`.
-        transport: `"aiohttp"` or `"httpx"`: whose connections to use. By default aiohttp's, which take a third less
-            time, if it is installed (`forge-realtime[aiohttp]`). Or any asynchronous transport of httpx or httpx2 to
-            use instead of them.
+        transport: `"aiohttp"` to use aiohttp's connections, which take a third less time and need the extra `aiohttp`;
+            `"httpx"`, the default, to use httpx's. Or any asynchronous transport of httpx or httpx2 to use instead of
+            them.
         http_client: An asynchronous client of httpx or httpx2 to send with, including its event hooks, headers,
             authentication and proxies. It stays open when this client is closed.
         instrument: Traces and measures calls, such as `forge_realtime.otel.Instrumentation()`; nothing by default.
@@ -63,9 +64,10 @@ class AsyncForgeClient(BaseClient[AsyncConnectionPool]):
     def _set_up(self, settings: ClientSettings, transport: AsyncTransport | None, http_client: object) -> None:
         self._settings = settings
         if http_client is None and (transport is None or transport in ("aiohttp", "httpx")):
-            self._pool = AsyncConnectionPool(None, aiohttp=None if transport is None else transport == "aiohttp")
+            self._pool = AsyncConnectionPool(None, aiohttp=transport == "aiohttp")
         else:
             self._pool = AsyncConnectionPool(async_transport(transport, http_client))
+        import_lazy_modules(*ASYNC_MODULES)
 
     async def call(self, operation: Operation[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Call any generated operation, with the header, retries and errors of the named ones.
@@ -107,7 +109,8 @@ class AsyncForgeClient(BaseClient[AsyncConnectionPool]):
 
 async def run_flow(flow: Flow[T], send: Callable[[httpx.Request, float], Awaitable[Response]]) -> T:
     """Carry out a flow, with `send` for its requests."""
-    outcome: Response | TransportError | None = None
+    outcome: Response | Exception | None = None
+    running_loop()
     while True:
         try:
             step = flow.send(outcome)
@@ -123,7 +126,9 @@ async def run_flow(flow: Flow[T], send: Callable[[httpx.Request, float], Awaitab
             else:
                 try:
                     outcome = await send(step.request, step.timeout)
-                except TRANSPORT_ERRORS as error:
+                except (ForgeRealtimeError, MemoryError):
+                    raise
+                except Exception as error:  # noqa: BLE001 (whatever the app's transport, hook or tracer raises)
                     outcome = error
         except BaseException:
             flow.close()
@@ -133,7 +138,10 @@ async def run_flow(flow: Flow[T], send: Callable[[httpx.Request, float], Awaitab
 async def _sleep(step: Sleep) -> None:
     loop = asyncio.get_running_loop()
     end = loop.create_future()
-    wake = partial(loop.call_soon_threadsafe, _finish, end)
+
+    def wake() -> None:
+        loop.call_soon_threadsafe(_finish, end)
+
     # A test of the app may have frozen or moved the time of event loops.
     faked = abs(time.monotonic() - clock.monotonic()) > _FAKED
     timer = _start_timer(step.seconds, wake) if faked else loop.call_later(step.seconds, _finish, end)

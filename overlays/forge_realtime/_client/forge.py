@@ -20,14 +20,16 @@ from .._core import clock
 from .._core.authorization import HEADER, Authorization
 from .._core.call import Flow, Instrument, PreparedRequest, RateLimiter, Sleep, call_flow, operation_name
 from .._core.encoding import encode_json
-from .._core.errors import Attempt, NoInvocationError, UsageError
+from .._core.errors import Attempt, ForgeRealtimeError, UsageError
 from .._core.fork import reset_if_forked
+from .._core.group import USUAL, Traits, adapt_request, traits_of
 from .._core.hidden import Hidden
 from .._core.http import httpx
-from .._core.invocation import Headers, Invocation, current_invocation
-from .._core.responses import TRANSPORT_ERRORS, M, Operation, P, Response, T, TransportError
+from .._core.invocation import Headers, Invocation, require_invocation
+from .._core.responses import M, Operation, P, Response, T
 from .._core.retry import RetryPolicy
 from .._transports.http_client import Httpx2Client, Httpx2Transport, blocking_transport
+from .._transports.lazy_imports import import_lazy_modules
 from .._version import __version__
 
 if TYPE_CHECKING:
@@ -120,7 +122,7 @@ class BaseClient(Generic[AnyPool]):
     ) -> Self:
         """Return a sibling that acts for an installation where there is no invocation: timers, queues, batch jobs.
 
-        It can only publish globally: the platform refuses `publish` on behalf of an installation.
+        The platform refuses some operations on behalf of an installation, such as Realtime's `publish`.
 
         Args:
             installation_id: The installation, as a UUID or an ARI. The header carries the UUID.
@@ -154,7 +156,7 @@ class BaseClient(Generic[AnyPool]):
         sibling._settings = evolve(self._settings, **changes)  # noqa: SLF001 (of the same class)
         return sibling
 
-    def _call_flow(self, operation: Operation[P, T], *args: P.args, **kwargs: P.kwargs) -> Flow[T]:
+    def _call_flow(self, operation: Operation[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Flow[T]:
         try:
             prepared = self._prepare(operation, *args, **kwargs)
         finally:
@@ -193,17 +195,9 @@ class BaseClient(Generic[AnyPool]):
     def _acting(self, name: str) -> Authorization:
         if self._settings.authorization is not None:
             return self._settings.authorization
-        if invocation := current_invocation():
-            return Authorization(invocation_id=invocation.id)
-        raise NoInvocationError(
-            f"{name}: no invocation is current here. In a request, add InvocationMiddleware of forge_realtime.asgi "
-            "or forge_realtime.wsgi to the app, or call it on client.for_invocation(request.headers). In a "
-            "thread, executor or queue worker, enter `with invocation.active()` with the request's "
-            "current_invocation(). Where there is none, use client.for_installation(installation_id), which "
-            "publishes to global channels."
-        )
+        return Authorization(invocation_id=require_invocation(name).id)
 
-    def _prepare(self, operation: Operation[P, M], *args: P.args, **kwargs: P.kwargs) -> PreparedRequest:
+    def _prepare(self, operation: Operation[P, M], /, *args: P.args, **kwargs: P.kwargs) -> PreparedRequest:
         arguments = Hidden((args, kwargs))
         del args, kwargs
         reset_if_forked()
@@ -217,15 +211,16 @@ class BaseClient(Generic[AnyPool]):
                 "call() takes a generated operation: a module of forge_realtime._api.api, such as the one of publish."
             )
         name = operation_name(operation)
-        acting = self._acting(name)
-        if acting.installation_id is not None and operation in self._INVOCATION_ONLY:
+        traits = traits_of(operation)
+        acting = self._acting(name) if traits.header else None
+        if acting is not None and acting.installation_id is not None and operation in self._INVOCATION_ONLY:
             raise UsageError(
                 f"{name} works only for an invocation that came from the UI; the platform refuses it on behalf of an "
                 "installation. Use for_invocation(request.headers), or publish_global."
             )
         address = self._address()
         try:
-            return _request(operation, name, address, acting, *arguments.value[0], **arguments.value[1])
+            return _request(operation, name, address, acting, traits, *arguments.value[0], **arguments.value[1])
         except UsageError:
             raise
         except Exception as error:  # noqa: BLE001 (the values of the arguments may raise anything)
@@ -276,6 +271,7 @@ class ForgeClient(BaseClient["ConnectionPool"]):
 
         self._settings = settings
         self._pool = ConnectionPool(blocking_transport(transport, http_client))
+        import_lazy_modules()
 
     def call(self, operation: Operation[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Call any generated operation, with the header, retries and errors of the named ones.
@@ -312,7 +308,7 @@ class ForgeClient(BaseClient["ConnectionPool"]):
         self.close()
 
     def _run(self, flow: Flow[T]) -> T:
-        outcome: Response | TransportError | None = None
+        outcome: Response | Exception | None = None
         while True:
             try:
                 step = flow.send(outcome)
@@ -328,7 +324,9 @@ class ForgeClient(BaseClient["ConnectionPool"]):
                 else:
                     try:
                         outcome = self._pool.send(step.request, step.timeout)
-                    except TRANSPORT_ERRORS as error:
+                    except (ForgeRealtimeError, MemoryError):
+                        raise
+                    except Exception as error:  # noqa: BLE001 (whatever the app's transport, hook or tracer raises)
                         outcome = error
             except BaseException:
                 # Now, and not when the traceback is gone: other calls wait behind this one for the quota.
@@ -337,18 +335,32 @@ class ForgeClient(BaseClient["ConnectionPool"]):
 
 
 def _request(
-    operation: Operation[P, M], name: str, address: str, acting: Authorization, *args: P.args, **kwargs: P.kwargs
+    operation: Operation[P, M],
+    name: str,
+    address: str,
+    acting: Authorization | None,
+    traits: Traits,
+    /,
+    *args: P.args,
+    **kwargs: P.kwargs,
 ) -> PreparedRequest:
     try:
         generated = operation._get_kwargs(*args, **kwargs)  # noqa: SLF001 (generated code has no other name for it)
     finally:
         del args, kwargs
+    if traits is not USUAL:
+        hidden = Hidden(generated)
+        del generated
+        adapt_request(name, traits, hidden)
+        generated = hidden.value
     url: httpx.URL = _url(address + generated.pop("url"))
     own: dict[str, str] = generated.pop("headers", {})
     method = generated.pop("method").upper()
     if "json" in generated:
         generated["content"] = encode_json(generated.pop("json"), f"the body of {name}")
-    headers = [*_headers(url.netloc, *own.items()), (_HEADER, acting.header.encode("ascii"))]
+    headers = [*_headers(url.netloc, traits.accept, *own.items())]
+    if acting is not None:
+        headers.append((_HEADER, acting.header.encode("ascii")))
     if generated.keys() == {"content"}:
         # The same request as httpx makes, in a quarter of the time.
         content = generated["content"]
@@ -378,9 +390,14 @@ def _url(text: str) -> httpx.URL:
 
 
 @lru_cache(maxsize=64)
-def _headers(host: bytes, *own: tuple[str, str]) -> list[tuple[bytes, bytes]]:
+def _headers(host: bytes, accept: str, *own: tuple[str, str]) -> list[tuple[bytes, bytes]]:
     """Headers that all requests of an operation to a host have in common."""
-    common = [(b"Host", host), (b"Accept", b"application/json"), (b"User-Agent", _USER_AGENT)]
+    common = [
+        (b"Host", host),
+        (b"Accept", accept.encode("ascii")),
+        (b"Accept-Encoding", b"identity"),
+        (b"User-Agent", _USER_AGENT),
+    ]
     return [*common, *((name.encode("ascii"), value.encode("utf-8")) for name, value in own)]
 
 

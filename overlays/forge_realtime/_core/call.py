@@ -25,7 +25,6 @@ from .responses import (
     P,
     Response,
     T,
-    TransportError,
     classify_transport_error,
     read_response,
 )
@@ -43,13 +42,16 @@ class TrackedBody(httpx.ByteStream):
         super().__init__(content)
         self.content = content
         self.sent = False
+        self.times = 0
 
     def __iter__(self) -> Iterator[bytes]:
+        self.times += 1
         yield self.content
         self.sent = True
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         self.sent = True
+        self.times += 1
         yield self.content
 
 
@@ -113,7 +115,7 @@ class Sleep:
 
 
 # A Send is answered with what came of it, a Sleep with None.
-Flow: TypeAlias = Generator[Send | Sleep, Response | TransportError | None, T]
+Flow: TypeAlias = Generator[Send | Sleep, Response | Exception | None, T]
 
 
 class RateLimiter(Protocol):
@@ -194,7 +196,7 @@ def call_flow(
     budget.deposit(policy.budget)
     attempts: list[Attempt] = []
     failure: Failure | None = None
-    outcome: Response | TransportError | None = None
+    outcome: Response | Exception | None = None
     while True:
         if limiter is not None and not (yield from limiter.acquire(deadline)):
             failure = failure or _OVER_QUOTA
@@ -246,7 +248,7 @@ def call_flow(
     raise error
 
 
-def attempt_to_send(request: httpx.Request, timeout: float) -> Flow[Response | TransportError | None]:
+def attempt_to_send(request: httpx.Request, timeout: float) -> Flow[Response | Exception | None]:
     """Send a request within `timeout` seconds. Meanwhile the app's handlers of the logs below cannot break it."""
     former = sending.get()
     try:

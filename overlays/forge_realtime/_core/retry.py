@@ -14,6 +14,7 @@ from typing import Final, Literal
 from attrs import field, frozen
 
 from .errors import Attempt, UsageError
+from .group import ATTEMPT_TIMEOUT, DEADLINE, DELIVERY
 
 _DAY = 86_400.0
 _HTTP_DATE: Final = re.compile(
@@ -51,9 +52,9 @@ class RetryPolicy:
         UsageError: A value is out of range.
     """
 
-    delivery: Literal["at_least_once", "at_most_once"] = "at_least_once"
-    deadline: float = 5.0
-    attempt_timeout: float = 2.0
+    delivery: Literal["at_least_once", "at_most_once"] = DELIVERY
+    deadline: float = DEADLINE
+    attempt_timeout: float = ATTEMPT_TIMEOUT
     max_attempts: int = 6
     backoff_initial: float = 0.1
     backoff_max: float = 2.0

@@ -20,7 +20,7 @@ from .._core.errors import UsageError
 from .._core.fork import register_fork_reset, reset_if_forked
 from .._core.http import httpx
 from .._core.log import log
-from .._core.responses import Response, TransportError
+from .._core.responses import Response
 from .._core.retry import is_number
 from .bucket import Bucket, Waiter
 
@@ -221,9 +221,7 @@ class _ProcessState:
         with self._lock:
             self._lookups.pop(key, None)
 
-    def remember(
-        self, key: tuple[str, str | None], outcome: Response | TransportError | None, now: float
-    ) -> str | None:
+    def remember(self, key: tuple[str, str | None], outcome: Response | Exception | None, now: float) -> str | None:
         """Remember and return the installation, or remember when to retry the lookup."""
         status = outcome.status_code if isinstance(outcome, Response) else None
         installation = _installation_in(outcome) if isinstance(outcome, Response) and status == 200 else None

@@ -31,13 +31,14 @@ class AsyncRealtimeClient(BaseRealtimeClient, AsyncForgeClient):
         base_url: Address of the egress sidecar. By default, the environment variable `FORGE_EGRESS_PROXY_URL` at each
             call, which the platform sets in the container.
         retry: When calls are retried; by default `RetryPolicy()`.
-        transport: `"aiohttp"` or `"httpx"`: whose connections to use. By default aiohttp's, which take a third less
-            time, if it is installed (`forge-realtime[aiohttp]`). Or any asynchronous transport of httpx or httpx2 to
-            use instead of them.
+        transport: `"aiohttp"` to use aiohttp's connections, which take a third less time and need the extra `aiohttp`;
+            `"httpx"`, the default, to use httpx's. Or any asynchronous transport of httpx or httpx2 to use instead of
+            them.
         http_client: An asynchronous client of httpx or httpx2 to send with, including its event hooks, headers,
             authentication and proxies. It stays open when this client is closed.
         cache_tokens: Keep signed tokens for the same invocation or installation, channel, claims and permissions, and
-            renew them when a tenth of their life is left.
+            renew them when a tenth of their life is left. If the platform refuses one as expired, a publish signs it
+            anew and is made once more.
         quota: Rate limit for the operations of an installation; calls over it wait within their deadline. Disabled by
             default.
         instrument: Traces and measures calls, such as `forge_realtime.otel.Instrumentation()`; nothing by default.
@@ -157,7 +158,8 @@ class AsyncRealtimeClient(BaseRealtimeClient, AsyncForgeClient):
 
         Send updates as fast as they come: they are published merged, in order and numbered, for the front end's
         `onStream`. The first one is published at once, then all pending ones each `interval` seconds. A publish that
-        fails is retried for as long as the block runs. Without a quota of the client, streams keep to `Quota()`.
+        fails is retried for as long as the block runs, after 10 seconds at most, whatever `Retry-After` says. Without a
+        quota of the client, streams keep to `Quota()`.
 
         Args:
             channel: Name of the channel; case-sensitive.
@@ -195,15 +197,11 @@ class AsyncRealtimeClient(BaseRealtimeClient, AsyncForgeClient):
             deadline=deadline,
             encode=self._encode,
         )
-        wrapped_token = Hidden(token)
-        del token
-        return AsyncStream(
-            options,
-            self._stream_slots(channel, wrapped_token, context_overrides),
-            self._run,
-            self._settings.retry,
-            self._settings.instrument,
-        )
+        try:
+            slots = self._stream_slots(channel, token, context_overrides)
+        finally:
+            del token
+        return AsyncStream(options, slots, self._run, self._settings.retry, self._settings.instrument)
 
     def stream_global(
         self,
@@ -219,11 +217,13 @@ class AsyncRealtimeClient(BaseRealtimeClient, AsyncForgeClient):
     ) -> AsyncStream:
         """Open a stream of updates to the global subscribers of a channel, in the whole installation.
 
-        It is `stream` without context overrides, and the only stream for an installation.
+        It has no context overrides, and is the only stream for an installation.
 
         Args:
             channel: Name of the channel; case-sensitive.
-            merge: As for `stream`, like the other options.
+            merge: How updates that are published together are combined: `"append"` concatenates strings, `"latest"`
+                keeps only the newest value, `"batch"` collects a list. Or a plain function that combines two updates;
+                it gets them as JSON has them (lists for tuples, say), and must not call the stream.
             interval: Least time between two publishes, in seconds.
             max_bytes: Pending bytes of JSON that are published without waiting.
             max_pending: Most pending updates.
@@ -244,12 +244,8 @@ class AsyncRealtimeClient(BaseRealtimeClient, AsyncForgeClient):
             deadline=deadline,
             encode=self._encode,
         )
-        wrapped_token = Hidden(token)
-        del token
-        return AsyncStream(
-            options,
-            self._global_stream_slots(channel, wrapped_token),
-            self._run,
-            self._settings.retry,
-            self._settings.instrument,
-        )
+        try:
+            slots = self._global_stream_slots(channel, token)
+        finally:
+            del token
+        return AsyncStream(options, slots, self._run, self._settings.retry, self._settings.instrument)

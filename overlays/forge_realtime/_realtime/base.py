@@ -120,10 +120,10 @@ class BaseRealtimeClient(BaseClient[Any]):
         limiter: RateLimiter | None = None,
         renew: bool = True,
     ) -> Flow[PublishResult]:
-        prepared = self._prepare(
-            _publish,
-            body=publish_request(channel, payload, token, context_overrides, encode=self._encode, clock=self._clock),
+        body = Hidden(
+            publish_request(channel, payload, token, context_overrides, encode=self._encode, clock=self._clock)
         )
+        prepared = self._prepare(_publish, body=body.value)
         flow = self._flow(_publish, prepared, publish_result, retry=retry, limiter=limiter)
         if token.value is None or self._tokens is None or not renew:
             return flow
@@ -140,10 +140,8 @@ class BaseRealtimeClient(BaseClient[Any]):
         limiter: RateLimiter | None = None,
         renew: bool = True,
     ) -> Flow[PublishResult]:
-        prepared = self._prepare(
-            _publish_global,
-            body=publish_global_request(channel, payload, token, encode=self._encode, clock=self._clock),
-        )
+        body = Hidden(publish_global_request(channel, payload, token, encode=self._encode, clock=self._clock))
+        prepared = self._prepare(_publish_global, body=body.value)
         flow = self._flow(_publish_global, prepared, publish_result, retry=retry, limiter=limiter)
         if token.value is None or self._tokens is None or not renew:
             return flow
@@ -195,15 +193,19 @@ class BaseRealtimeClient(BaseClient[Any]):
         return key if isinstance(key, TokenKey) else None
 
     def _stream_slots(
-        self, channel: str, token: Hidden[Any], context_overrides: Sequence[str] | None
+        self, channel: str, token: str | RealtimeToken | None, context_overrides: Sequence[str] | None
     ) -> Callable[[], PublishSlot]:
+        wrapped_token = Hidden(token)
+        del token
         live = self._sibling(authorization=self._acting("stream"))
-        publish = partial(live._publish_flow, channel, token=token, context_overrides=context_overrides)  # noqa: SLF001 (own class)
+        publish = partial(live._publish_flow, channel, token=wrapped_token, context_overrides=context_overrides)  # noqa: SLF001 (own class)
         return self._slots(publish)
 
-    def _global_stream_slots(self, channel: str, token: Hidden[Any]) -> Callable[[], PublishSlot]:
+    def _global_stream_slots(self, channel: str, token: str | RealtimeToken | None) -> Callable[[], PublishSlot]:
+        wrapped_token = Hidden(token)
+        del token
         live = self._sibling(authorization=self._acting("stream"))
-        return self._slots(partial(live._publish_global_flow, channel, token=token))  # noqa: SLF001 (own class)
+        return self._slots(partial(live._publish_global_flow, channel, token=wrapped_token))  # noqa: SLF001 (own class)
 
     def _slots(self, publish: Callable[..., Flow[PublishResult]]) -> Callable[[], PublishSlot]:
         """Return a function that makes the slots in which a stream publishes."""
@@ -228,7 +230,8 @@ class BaseRealtimeClient(BaseClient[Any]):
         self, channel: str, claims: Hidden[Mapping[str, Any]], permissions: Iterable[Permission] | None
     ) -> tuple[Flow[RealtimeToken], Hashable]:
         """Return the flow, and a key of all that makes the token what it is."""
-        prepared = self._prepare(_sign_realtime_token, body=sign_realtime_token_request(channel, claims, permissions))
+        body = Hidden(sign_realtime_token_request(channel, claims, permissions))
+        prepared = self._prepare(_sign_realtime_token, body=body.value)
         # The address belongs to it, since the environment may change it; the headers say whom the token is for.
         key = TokenKey((str(prepared.url), *prepared.headers, prepared.content), prepared)
         return self._flow(_sign_realtime_token, prepared, partial(realtime_token, self._clock)), key

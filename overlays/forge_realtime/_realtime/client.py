@@ -13,7 +13,7 @@ from .._core.http import httpx
 from .._core.retry import RetryPolicy
 from .._quota.limiter import Quota
 from .._streams.buffer import Merge, Overflow, StreamOptions
-from .._streams.worker import StreamWorker
+from .._streams.worker import StreamWorker, load_stream
 from .._transports.http_client import Httpx2Client, Httpx2Transport
 from .base import BaseRealtimeClient, RealtimeSettings
 from .operations import Permission
@@ -37,7 +37,8 @@ class RealtimeClient(BaseRealtimeClient, ForgeClient):
         http_client: A client of httpx or httpx2 to send with, including its event hooks, headers, authentication and
             proxies. It stays open when this client is closed.
         cache_tokens: Keep signed tokens for the same invocation or installation, channel, claims and permissions, and
-            renew them when a tenth of their life is left.
+            renew them when a tenth of their life is left. If the platform refuses one as expired, a publish signs it
+            anew and is made once more.
         quota: Rate limit for the operations of an installation; calls over it wait within their deadline. Disabled by
             default.
         instrument: Traces and measures calls, such as `forge_realtime.otel.Instrumentation()`; nothing by default.
@@ -158,7 +159,8 @@ class RealtimeClient(BaseRealtimeClient, ForgeClient):
 
         Send updates as fast as they come: they are published merged, in order and numbered, for the front end's
         `onStream`. The first one is published at once, then all pending ones each `interval` seconds. A publish that
-        fails is retried for as long as the block runs. Without a quota of the client, streams keep to `Quota()`.
+        fails is retried for as long as the block runs, after 10 seconds at most, whatever `Retry-After` says. Without a
+        quota of the client, streams keep to `Quota()`.
 
         Args:
             channel: Name of the channel; case-sensitive.
@@ -196,18 +198,12 @@ class RealtimeClient(BaseRealtimeClient, ForgeClient):
             deadline=deadline,
             encode=self._encode,
         )
-        wrapped_token = Hidden(token)
-        del token
-        # It loads asyncio, which nothing else here needs.
-        from .._streams.stream import Stream
-
-        return Stream(
-            options,
-            self._stream_slots(channel, wrapped_token, context_overrides),
-            self._settings.retry,
-            self._stream_worker,
-            self._settings.instrument,
-        )
+        stream_class = load_stream()
+        try:
+            slots = self._stream_slots(channel, token, context_overrides)
+        finally:
+            del token
+        return stream_class(options, slots, self._settings.retry, self._stream_worker, self._settings.instrument)
 
     def stream_global(
         self,
@@ -223,11 +219,13 @@ class RealtimeClient(BaseRealtimeClient, ForgeClient):
     ) -> Stream:
         """Open a stream of updates to the global subscribers of a channel, in the whole installation.
 
-        It is `stream` without context overrides, and the only stream for an installation.
+        It has no context overrides, and is the only stream for an installation.
 
         Args:
             channel: Name of the channel; case-sensitive.
-            merge: As for `stream`, like the other options.
+            merge: How updates that are published together are combined: `"append"` concatenates strings, `"latest"`
+                keeps only the newest value, `"batch"` collects a list. Or a plain function that combines two updates;
+                it gets them as JSON has them (lists for tuples, say), and must not call the stream.
             interval: Least time between two publishes, in seconds.
             max_bytes: Pending bytes of JSON that are published without waiting.
             max_pending: Most pending updates.
@@ -248,15 +246,9 @@ class RealtimeClient(BaseRealtimeClient, ForgeClient):
             deadline=deadline,
             encode=self._encode,
         )
-        wrapped_token = Hidden(token)
-        del token
-        # It loads asyncio, which nothing else here needs.
-        from .._streams.stream import Stream
-
-        return Stream(
-            options,
-            self._global_stream_slots(channel, wrapped_token),
-            self._settings.retry,
-            self._stream_worker,
-            self._settings.instrument,
-        )
+        stream_class = load_stream()
+        try:
+            slots = self._global_stream_slots(channel, token)
+        finally:
+            del token
+        return stream_class(options, slots, self._settings.retry, self._stream_worker, self._settings.instrument)

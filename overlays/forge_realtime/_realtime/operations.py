@@ -45,39 +45,35 @@ def publish_request(
     encode: Encode | None,
     clock: PlatformClock,
 ) -> PublishRequest:
-    name = _channel(channel)
+    name, text = _channel(channel), Hidden(_payload(payload, encode))
     options: dict[str, Any] = {}
     if context_overrides is not None:
         options["context_overrides"] = _context_overrides(context_overrides)
         _require(PublishOptions, "context_overrides")
-    return PublishRequest(
-        name=name,
-        payload=_payload(payload, encode),
-        options=UNSET
-        if token.value is None and not options
-        else PublishOptions(**{**options, **_token(token, name, clock)}),
-    )
+    if token.value is not None:
+        options["token"] = _token(token, name, clock)
+    return PublishRequest(name=name, payload=text.value, options=PublishOptions(**options) if options else UNSET)
 
 
 def publish_global_request(
     channel: str, payload: Hidden[Any], token: Hidden[Any], *, encode: Encode | None, clock: PlatformClock
 ) -> PublishGlobalRequest:
-    name = _channel(channel)
-    return PublishGlobalRequest(
-        name=name,
-        payload=_payload(payload, encode),
-        options=UNSET if token.value is None else PublishGlobalOptions(**_token(token, name, clock)),
-    )
+    name, text = _channel(channel), Hidden(_payload(payload, encode))
+    options = UNSET if token.value is None else PublishGlobalOptions(token=_token(token, name, clock))
+    return PublishGlobalRequest(name=name, payload=text.value, options=options)
 
 
 def sign_realtime_token_request(
     channel: str, claims: Hidden[Mapping[str, Any]], permissions: Iterable[Permission] | None
 ) -> SignRealtimeTokenRequest:
+    copy = _claims(claims)
     granted: dict[str, Any] = {}
     if permissions is not None:
         granted["permissions"] = _permissions(permissions)
         _require(SignRealtimeTokenRequest, "permissions")
-    return SignRealtimeTokenRequest(channel_name=_channel(channel), claims=_claims(claims), **granted)
+    return SignRealtimeTokenRequest(
+        channel_name=_channel(channel), claims=RealtimeTokenClaims.from_dict(copy.value), **granted
+    )
 
 
 def lacking() -> list[str]:
@@ -127,27 +123,26 @@ def _payload(payload: Hidden[Any], encode: Encode | None) -> str:
     return encode_json(payload.value, "payload", encode).decode()
 
 
-def _token(token: Hidden[Any], channel: str, clock: PlatformClock) -> dict[str, str]:
-    """Return the option of a request that carries the token, if there is one."""
-    if token.value is None:
-        return {}
+def _token(token: Hidden[Any], channel: str, clock: PlatformClock) -> str:
     text = Hidden(token.value.token if isinstance(token.value, RealtimeToken) else token.value)
     if not isinstance(text.value, str) or not text.value:
         raise UsageError("token must be what sign_realtime_token returned, or its text.")
     text.value = str.__str__(text.value)
     check_token(text.value, channel, clock.now())
-    return {"token": text.value}
+    return text.value
 
 
-def _claims(claims: Hidden[Any]) -> RealtimeTokenClaims:
+def _claims(claims: Hidden[Any]) -> Hidden[dict[str, Any]]:
+    """Copy the claims, because the app's mapping may raise anything."""
     try:
-        if isinstance(claims.value, Mapping) and all(isinstance(name, str) for name in claims.value):
-            return RealtimeTokenClaims.from_dict(claims.value)
-    except Exception as error:  # noqa: BLE001 (a mapping of the app may raise anything)
-        reason = f"reading them raised {type(error).__name__}"
+        copy: Hidden[dict[Any, Any]] = Hidden(dict(claims.value) if isinstance(claims.value, Mapping) else {None: None})
+    except Exception as error:  # noqa: BLE001 (as above)
+        reason = f"; reading them raised {type(error).__name__}"
     else:
-        reason = "they are not"
-    raise UsageError(f"claims must be a mapping with names of type str, such as {{'team': 'red'}}; {reason}.")
+        if all(isinstance(name, str) for name in copy.value):
+            return copy
+        reason = ""
+    raise UsageError(f"claims must be a mapping with names of type str, such as {{'team': 'red'}}{reason}.")
 
 
 def _permissions(permissions: Iterable[Permission]) -> list[Permission]:
