@@ -12,7 +12,6 @@ from collections import OrderedDict
 from functools import cache
 from typing import Final, Protocol
 
-import httpx
 from attrs import field, frozen
 
 from .._core import clock
@@ -20,6 +19,7 @@ from .._core.authorization import HEADER, Authorization, bare_installation_id
 from .._core.call import Flow, Sleep, attempt_to_send
 from .._core.errors import UsageError
 from .._core.fork import register_fork_reset, reset_if_forked
+from .._core.http import httpx
 from .._core.log import log
 from .._core.responses import Response
 from .._core.retry import is_number

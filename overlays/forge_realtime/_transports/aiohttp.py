@@ -13,11 +13,11 @@ from functools import lru_cache, partial
 from typing import Any, Final, cast
 
 import aiohttp
-import httpx
 import yarl
 from aiohttp.abc import AbstractResolver, AbstractStreamWriter, ResolveResult
 from aiohttp.client_proto import ResponseHandler
 
+from .._core.http import httpx
 from .connection import HEAD_BYTES, QuietSocket, async_resolve
 
 _PIECE_BYTES: Final = 64 * 1024

@@ -20,8 +20,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import wraps
 from typing import Any, Final, ParamSpec, Self, TypeAlias, TypeVar, cast
 
-import httpcore
-import httpx
+from .._core.http import httpx
+from .http import httpcore
 
 P = ParamSpec("P")
 T = TypeVar("T")
