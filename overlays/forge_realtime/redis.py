@@ -307,9 +307,9 @@ class _Server:
         if self._client is None:
             self._client = redis.Redis(connection_pool=_connection_pool(self._store, self._node))
         try:
-            found = self._client.evalsha(_SHA, len(keys), *keys, *arguments)  # type: ignore[arg-type]
+            found = self._client.evalsha(_SHA, len(keys), *keys, *arguments)
         except NoScriptError:
-            found = self._client.eval(_SCRIPT, len(keys), *keys, *arguments)  # type: ignore[arg-type]
+            found = self._client.eval(_SCRIPT, len(keys), *keys, *arguments)
         return cast("list[list[int]]", found)
 
 

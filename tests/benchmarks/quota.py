@@ -106,7 +106,7 @@ async def _operations_of(installations: int, store: RedisStore | None) -> float:
 
 async def _cost_of(waiting: int, store: RedisStore | None) -> tuple[float, float]:
     """Return the microseconds of processor time for each call, and the part of the rate that they used."""
-    times = []
+    times: list[float] = []
 
     async def publish() -> None:
         await live.publish_global("c", "p")

@@ -240,7 +240,7 @@ def test_no_secret_in_repr_of_requests() -> None:
             "publish", "POST", httpx.URL("http://sidecar.test"), [(b"name", SECRET.encode())], SECRET.encode()
         ),
         Response(200, httpx.Headers({"name": SECRET}), SECRET.encode()),
-        Update(SECRET, 6, value=SECRET),
+        Update(SECRET, 6),
         Envelope(SECRET, 1, last=False),
     ]
     assert SECRET not in repr(under_way)

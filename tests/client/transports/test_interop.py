@@ -40,6 +40,7 @@ from forge_realtime import (
     UsageError,
 )
 from forge_realtime._transports import async_pool
+from forge_realtime._transports.connection import AsyncPooledConnection
 from tests.support.callers import ASYNC_KINDS, INVOCATION, QUICK, AsyncKind, Caller, async_client
 from tests.support.fault_server import PUBLISHED, Connection, FaultServer, answer, http, refused_url, stall
 from tests.support.tls_server import https_sidecar
@@ -591,13 +592,13 @@ def test_httpx_is_used_unless_aiohttp_is_asked_for(monkeypatch: pytest.MonkeyPat
     """Installing aiohttp for another reason changes nothing."""
     used: list[str] = []
 
-    send = async_pool.AsyncPooledConnection.send
+    send = AsyncPooledConnection.send
 
     def watched(*args: Any) -> Any:
         used.append("httpx")
         return send(*args)
 
-    monkeypatch.setattr(async_pool.AsyncPooledConnection, "send", watched)
+    monkeypatch.setattr(AsyncPooledConnection, "send", watched)
 
     async def run(**settings: Any) -> None:
         async with AsyncRealtimeClient(server.url, **settings) as client:
