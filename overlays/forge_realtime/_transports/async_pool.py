@@ -95,6 +95,8 @@ class AsyncConnectionPool(BaseConnectionPool):
             for former in list(self._loops):
                 if former.is_closed() and (connections := self._loops.pop(former, None)):
                     connections.close_idle()
+                    if (transport := connections.aiohttp()) is not None:
+                        transport.close_quietly()
             loop = self._loops[running] = _LoopConnections()
         return loop
 

@@ -39,8 +39,7 @@ from forge_realtime import (
     UnexpectedResponseError,
     UsageError,
 )
-from forge_realtime._transports import async_pool
-from forge_realtime._transports.connection import AsyncPooledConnection
+from forge_realtime._transports import async_pool, connection
 from tests.support.callers import ASYNC_KINDS, INVOCATION, QUICK, AsyncKind, Caller, async_client
 from tests.support.fault_server import PUBLISHED, Connection, FaultServer, answer, http, refused_url, stall
 from tests.support.tls_server import https_sidecar
@@ -592,13 +591,13 @@ def test_httpx_is_used_unless_aiohttp_is_asked_for(monkeypatch: pytest.MonkeyPat
     """Installing aiohttp for another reason changes nothing."""
     used: list[str] = []
 
-    send = AsyncPooledConnection.send
+    send = connection.AsyncPooledConnection.send
 
     def watched(*args: Any) -> Any:
         used.append("httpx")
         return send(*args)
 
-    monkeypatch.setattr(AsyncPooledConnection, "send", watched)
+    monkeypatch.setattr(connection.AsyncPooledConnection, "send", watched)
 
     async def run(**settings: Any) -> None:
         async with AsyncRealtimeClient(server.url, **settings) as client:
