@@ -140,6 +140,7 @@ class WorkerThread(threading.Thread):
         self.loop: asyncio.AbstractEventLoop = self._runner.get_loop()
         self._one_call = asyncio.Lock()
         self._stopping = False
+        self._dying = False
 
     def run(self) -> None:
         """Run the loop until it is stopped."""
@@ -158,7 +159,7 @@ class WorkerThread(threading.Thread):
 
     def _die(self, failure: BaseException) -> None:
         """Fail all open streams: nothing can be published any more."""
-        self._stopping = True
+        self._stopping = self._dying = True
         lost = ThreadLostError(f"the worker thread has ended ({type(failure).__name__})", retryable=True)
         lost.__cause__ = failure
         for stream in list(self.streams):
@@ -219,6 +220,10 @@ class WorkerThread(threading.Thread):
         tasks: list[asyncio.Task[None]] = []
 
         def start() -> None:
+            if self._dying:
+                # The loop cancels its last tasks, and would not run this one.
+                coroutine.close()
+                return
             tasks.append(self.loop.create_task(coroutine))
             # asyncio does not log the exception, even if nobody waits any more.
             tasks[0].add_done_callback(lambda task: task.cancelled() or task.exception())

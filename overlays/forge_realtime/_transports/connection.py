@@ -8,6 +8,7 @@ pools, which are not used, see none.
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import concurrent.futures
 import os
@@ -357,6 +358,9 @@ def resolve(host: str, port: int, family: int = 0) -> Addresses:
 
 async def async_resolve(host: str, port: int, family: int = 0) -> Addresses:
     """Look up the addresses of a host in a thread, unless it is an address itself."""
+    if _thread.start_new_thread.__module__ != "_thread":
+        # With gevent or eventlet, other greenlets would run in the midst of a task. The loop of a stream prevents that.
+        return await asyncio.get_running_loop().run_in_executor(None, resolve, host, port, family)
     try:
         return socket.getaddrinfo(host.encode("ascii"), port, family, socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
     except socket.gaierror:

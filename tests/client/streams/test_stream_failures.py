@@ -273,13 +273,12 @@ def job():
     threading.main_thread().join()
     stream("after the main thread")
 
-if sys.argv[2:] == []:
-    threading.Thread(target=job).start()
+threading.Thread(target=job).start()
 atexit.register(stream, "at exit")
 """
 
 
-@pytest.mark.parametrize("name", ["127.0.0.1"])
+@pytest.mark.parametrize("name", ["127.0.0.1", "localhost"])
 def test_streams_after_the_main_thread_and_at_exit_are_sent(name: str) -> None:
     with FaultServer() as server:
         run_program(AFTER_MAIN_THREAD, server.url.replace("127.0.0.1", name))
