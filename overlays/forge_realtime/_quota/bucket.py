@@ -179,7 +179,11 @@ class Bucket:
     def _wait(self, operations: int, now: float) -> float:
         """Return the seconds until so many operations may begin."""
         self._fill(now)
-        wait = max(0.0, operations - self._tokens) / self._rate + self._filled - now
+        missing = operations - self._tokens
+        if missing <= 0:
+            # Another thread, or a signal handler, may have filled it to a later time.
+            return 0.0
+        wait = missing / self._rate + self._filled - now
         return 0.0 if wait < _ROUNDING else wait
 
     def _take(self, now: float) -> None:  # noqa: ARG002 (for overriding)
