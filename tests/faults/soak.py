@@ -218,8 +218,8 @@ class Soak:
         with ExitStack() as stack:
             urls = []
             for behaviour in self._servers:
-                server = FaultServer(then=behaviour)
-                server.received, server.published = Nowhere(), self._record  # type: ignore[assignment]  # They only append.
+                server: Any = FaultServer(then=behaviour)
+                server.received, server.published = Nowhere(), self._record
                 urls.append(stack.enter_context(server).url)
             redis = stack.enter_context(RedisServer()) if shutil.which("redis-server") else None
             batches: queue.Queue[str | None] = queue.Queue()

@@ -231,7 +231,8 @@ async def _exchange(sending: Awaitable[httpx.Response], request: httpx.Request, 
             response.request = request
             raw = cast(httpx.AsyncByteStream, response.stream)
             # A mock or a hook may have read it already.
-            async for chunk in response.aiter_bytes() if response.is_stream_consumed else raw:
+            already_read = response.is_stream_consumed
+            async for chunk in response.aiter_bytes() if already_read else raw:
                 # A loop that is busy notices late that the time is up.
                 if time.monotonic() > until:
                     raise TimeoutError  # noqa: TRY301 (ends as the timeout does)

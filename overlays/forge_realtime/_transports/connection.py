@@ -17,7 +17,7 @@ import socket
 import ssl
 import sys
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from functools import wraps
 from typing import Any, Final, ParamSpec, Self, TypeAlias, TypeVar, cast
 
@@ -58,12 +58,12 @@ def _mapped(timed_out: type[Exception], failed: type[Exception]) -> Callable[[Ca
 
 def _async_mapped(
     timed_out: type[Exception], failed: type[Exception]
-) -> Callable[[Callable[P, Awaitable[T]]], Callable[P, Any]]:
+) -> Callable[[Callable[P, Coroutine[Any, Any, Any]]], Callable[P, Any]]:
     """Do the same for a step with asyncio."""
 
-    def decorate(step: Callable[P, Awaitable[T]]) -> Callable[P, Any]:
+    def decorate(step: Callable[P, Coroutine[Any, Any, Any]]) -> Callable[P, Any]:
         @wraps(step)
-        async def mapped(*args: P.args, **kwargs: P.kwargs) -> T:
+        async def mapped(*args: P.args, **kwargs: P.kwargs) -> Any:
             try:
                 return await step(*args, **kwargs)
             except TimeoutError as error:

@@ -8,7 +8,7 @@ import logging
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import pytest
@@ -284,7 +284,7 @@ def view(request: Any) -> HttpResponse:
     from contextvars import copy_context
 
     contexts.append(copy_context())
-    return HttpResponse(seen())
+    return HttpResponse(seen().encode())
 
 
 async def async_view(request: Any) -> HttpResponse:
@@ -325,8 +325,9 @@ def django() -> Iterator[None]:
 @pytest.mark.usefixtures("django")
 @pytest.mark.parametrize("name", ["sync", "async"])
 def test_django_clients_see_the_invocation_until_the_response_is_closed(name: str, caught: Caught) -> None:
-    assert Client().get(f"/{name}", headers=HEADERS).content == b"first"
-    assert Client().get(f"/{name}").content == b"none"
+    client: Any = Client()
+    assert client.get(f"/{name}", headers=HEADERS).content == b"first"
+    assert client.get(f"/{name}").content == b"none"
 
     async def run() -> bytes:
         response = await AsyncClient().get(f"/{name}", headers=HEADERS)
@@ -344,14 +345,15 @@ def test_django_clients_see_the_invocation_until_the_response_is_closed(name: st
 
 @pytest.mark.usefixtures("django")
 def test_django_streams_see_the_invocation(caught: Caught) -> None:
-    response = Client().get("/stream", headers=HEADERS)
+    client: Any = Client()
+    response = client.get("/stream", headers=HEADERS)
     received = []
     for chunk in response.streaming_content:
         received.append(chunk)
         assert current_invocation() is None
     assert received == [b"first"] * 2
     assert contexts == ["first"]
-    assert b"".join(Client().get("/file", headers=HEADERS).streaming_content) == b"content"
+    assert b"".join(client.get("/file", headers=HEADERS).streaming_content) == b"content"
 
     async def run() -> list[bytes]:
         response = await AsyncClient().get("/async-stream", headers=HEADERS)
@@ -399,7 +401,7 @@ def test_for_invocation_takes_a_request_its_headers_or_its_meta() -> None:
         with pytest.raises(NoInvocationError, match="carry no x-forge-invocation-id"):
             sidecar.client().for_invocation(source)
     with pytest.raises(UsageError, match=r"such as request\.headers"):
-        Invocation.from_headers(object())  # type: ignore[arg-type]
+        Invocation.from_headers(cast("Any", object()))
 
 
 def test_header_with_underscores_is_not_the_invocation() -> None:

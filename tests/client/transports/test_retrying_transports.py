@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import Any
 
 import httpx
@@ -169,7 +169,7 @@ def test_body_that_left_in_part_is_not_sent() -> None:
 class Challenged(httpx.Auth):
     """Sends a request twice, the second time to an address where nothing listens."""
 
-    def auth_flow(self, request: httpx.Request) -> Iterator[httpx.Request]:  # type: ignore[override]
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
         yield request
         yield unreachable(request)
 
