@@ -62,7 +62,7 @@ class PreparedRequest:
     name: str
     method: str
     url: httpx.URL
-    headers: list[tuple[bytes, bytes]]
+    headers: httpx.Headers
     content: bytes
 
     def request(self, body: TrackedBody) -> httpx.Request:

@@ -70,19 +70,14 @@ class BaseRealtimeClient(BaseClient[Any]):
     _INVOCATION_ONLY: ClassVar[frozenset[object]] = frozenset({_publish})
     _HARMLESS_TWICE: ClassVar[frozenset[object]] = frozenset({_sign_realtime_token})
 
+    _settings: RealtimeSettings
     _clock: PlatformClock
     _tokens: TokenCache | None
 
     @property
     def quota(self) -> Quota | None:
         """Rate limit for calls; None disables it."""
-        assert isinstance(self._settings, RealtimeSettings)
         return self._settings.quota
-
-    @property
-    def _encode(self) -> Encode | None:
-        assert isinstance(self._settings, RealtimeSettings)
-        return self._settings.encode
 
     def with_options(
         self,
@@ -120,10 +115,12 @@ class BaseRealtimeClient(BaseClient[Any]):
         limiter: RateLimiter | None = None,
         renew: bool = True,
     ) -> Flow[PublishResult]:
-        body = Hidden(
-            publish_request(channel, payload, token, context_overrides, encode=self._encode, clock=self._clock)
+        prepared = self._prepare(
+            _publish,
+            body=publish_request(
+                channel, payload, token, context_overrides, encode=self._settings.encode, clock=self._clock
+            ),
         )
-        prepared = self._prepare(_publish, body=body.value)
         flow = self._flow(_publish, prepared, publish_result, retry=retry, limiter=limiter)
         if token.value is None or self._tokens is None or not renew:
             return flow
@@ -140,8 +137,10 @@ class BaseRealtimeClient(BaseClient[Any]):
         limiter: RateLimiter | None = None,
         renew: bool = True,
     ) -> Flow[PublishResult]:
-        body = Hidden(publish_global_request(channel, payload, token, encode=self._encode, clock=self._clock))
-        prepared = self._prepare(_publish_global, body=body.value)
+        encode, clock = self._settings.encode, self._clock
+        prepared = self._prepare(
+            _publish_global, body=publish_global_request(channel, payload, token, encode=encode, clock=clock)
+        )
         flow = self._flow(_publish_global, prepared, publish_result, retry=retry, limiter=limiter)
         if token.value is None or self._tokens is None or not renew:
             return flow
@@ -230,8 +229,7 @@ class BaseRealtimeClient(BaseClient[Any]):
         self, channel: str, claims: Hidden[Mapping[str, Any]], permissions: Iterable[Permission] | None
     ) -> tuple[Flow[RealtimeToken], Hashable]:
         """Return the flow, and a key of all that makes the token what it is."""
-        body = Hidden(sign_realtime_token_request(channel, claims, permissions))
-        prepared = self._prepare(_sign_realtime_token, body=body.value)
+        prepared = self._prepare(_sign_realtime_token, body=sign_realtime_token_request(channel, claims, permissions))
         # The address belongs to it, since the environment may change it; the headers say whom the token is for.
-        key = TokenKey((str(prepared.url), *prepared.headers, prepared.content), prepared)
+        key = TokenKey((str(prepared.url), *prepared.headers.raw, prepared.content), prepared)
         return self._flow(_sign_realtime_token, prepared, partial(realtime_token, self._clock)), key

@@ -45,22 +45,24 @@ def publish_request(
     encode: Encode | None,
     clock: PlatformClock,
 ) -> PublishRequest:
-    name, text = _channel(channel), Hidden(_payload(payload, encode))
-    options: dict[str, Any] = {}
-    if context_overrides is not None:
-        options["context_overrides"] = _context_overrides(context_overrides)
-        _require(PublishOptions, "context_overrides")
-    if token.value is not None:
-        options["token"] = _token(token, name, clock)
-    return PublishRequest(name=name, payload=text.value, options=PublishOptions(**options) if options else UNSET)
+    name = _channel(channel)
+    # In this order, and in no variables, which crash reporters show.
+    return PublishRequest(
+        name=name,
+        payload=_payload(payload, encode),
+        options=_publish_options(token, context_overrides, name, clock),
+    )
 
 
 def publish_global_request(
     channel: str, payload: Hidden[Any], token: Hidden[Any], *, encode: Encode | None, clock: PlatformClock
 ) -> PublishGlobalRequest:
-    name, text = _channel(channel), Hidden(_payload(payload, encode))
-    options = UNSET if token.value is None else PublishGlobalOptions(token=_token(token, name, clock))
-    return PublishGlobalRequest(name=name, payload=text.value, options=options)
+    name = _channel(channel)
+    return PublishGlobalRequest(
+        name=name,
+        payload=_payload(payload, encode),
+        options=UNSET if token.value is None else PublishGlobalOptions(token=_token(token, name, clock)),
+    )
 
 
 def sign_realtime_token_request(
@@ -115,6 +117,20 @@ def _channel(channel: str) -> str:
         raise UsageError("channel must be a non-empty string: the name that the front end subscribes to.")
     # Not a subclass, whose methods are the app's.
     return str.__str__(channel)
+
+
+def _publish_options(
+    token: Hidden[Any], context_overrides: Sequence[str] | None, channel: str, clock: PlatformClock
+) -> PublishOptions | Unset:
+    if token.value is None and context_overrides is None:
+        return UNSET
+    options: dict[str, Any] = {}
+    if context_overrides is not None:
+        options["context_overrides"] = _context_overrides(context_overrides)
+        _require(PublishOptions, "context_overrides")
+    if token.value is not None:
+        options["token"] = _token(token, channel, clock)
+    return PublishOptions(**options)
 
 
 def _payload(payload: Hidden[Any], encode: Encode | None) -> str:

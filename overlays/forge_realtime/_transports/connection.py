@@ -12,6 +12,7 @@ import _thread
 import asyncio
 import concurrent.futures
 import os
+import re
 import select
 import socket
 import ssl
@@ -33,6 +34,21 @@ HEAD_BYTES: Final = 64 * 1024
 # Few enough that parsing them does not delay the next look at the clock.
 _PIECE_BYTES: Final = 4 * 1024
 _TLS_BYTES: Final = 64 * 1024
+# Head of a response whose framing leaves no doubt. Whatever else a parser would accept has its last byte held back.
+_HEAD: Final = re.compile(
+    rb"HTTP/1\.1 (?!1|204|304)\d{3}(?: [^\r\n]*)?\r\n"
+    rb"(?:(?!content-length:|transfer-encoding:)[\w-]+:[^\r\n]*\r\n)*"
+    rb"content-length:[ \t]*(\d{1,9})[ \t]*\r\n"
+    rb"(?:(?!content-length:|transfer-encoding:)[\w-]+:[^\r\n]*\r\n)*"
+    rb"\r\n",
+    re.IGNORECASE,
+)
+
+
+def is_whole_response(data: bytes) -> bool:
+    """Tell whether this is exactly one response to a request other than HEAD. False if that is not certain."""
+    head = _HEAD.match(data)
+    return head is not None and head.end() + int(head[1]) == len(data)
 
 
 def _mapped(timed_out: type[Exception], failed: type[Exception]) -> Callable[[Callable[P, T]], Callable[P, T]]:
@@ -101,8 +117,7 @@ class PooledConnection(httpx.HTTPTransport):
 
     def send(self, request: httpx.Request, until: float) -> httpx.Response:
         """Send a request and read the head of the response. The body must be read by `until`, too."""
-        self._network.until = until
-        self._network.head_left = HEAD_BYTES
+        self._network.begin(request, until)
         response = self.handle_request(request)
         self._network.head_left = sys.maxsize
         return response
@@ -129,8 +144,7 @@ class AsyncPooledConnection(httpx.AsyncHTTPTransport):
         return self._origin == _origin(url) and connection.is_available() and not connection.has_expired()
 
     async def send(self, request: httpx.Request, until: float) -> httpx.Response:
-        self._network.until = until
-        self._network.head_left = HEAD_BYTES
+        self._network.begin(request, until)
         response = await self.handle_async_request(request)
         self._network.head_left = sys.maxsize
         return response
@@ -143,25 +157,39 @@ class AsyncPooledConnection(httpx.AsyncHTTPTransport):
 class _BaseNetwork:
     """State of one connection: its socket, its limits, and what was read behind a response.
 
-    The last byte of what was read is held back until h11 asks for more. If the response is complete before that, there
-    are bytes behind it: a second response, perhaps, which must not be taken for that of the next call.
+    Unless the first bytes of a response are certainly all of it, the last byte of what was read is held back until h11
+    asks for more. If the response is complete before that, there are bytes behind it: a second response, perhaps, which
+    must not be taken for that of the next call.
     """
 
     def __init__(self) -> None:
         self.until = 0.0
         self.head_left = 0
+        self._may_be_whole = False
         self._held = b""
         self._socket: socket.socket | None = None
 
-    def get_extra_info(self, info: str) -> Any:
-        return self._is_readable() if info == "is_readable" and self._socket is not None else None
+    def begin(self, request: httpx.Request, until: float) -> None:
+        """Begin an exchange that must end by `until`."""
+        self.until = until
+        self.head_left = HEAD_BYTES
+        self._may_be_whole = request.method != "HEAD"
 
-    def _is_readable(self) -> bool:
-        assert self._socket is not None
-        return bool(self._held) or _is_readable(self._socket)
+    def get_extra_info(self, info: str) -> Any:
+        if info != "is_readable" or self._socket is None:
+            return None
+        return bool(self._held or self._pending_tls() or _is_readable(self._socket))
+
+    def _pending_tls(self) -> int:
+        """Count the bytes that TLS has read and not given yet. It may read more than it was asked for."""
+        raise NotImplementedError
 
     def _hold(self, data: bytes) -> bytes:
         self.head_left -= len(data)
+        if self._may_be_whole:
+            self._may_be_whole = False
+            if is_whole_response(data):
+                return data
         if len(data) < 2:
             return data
         self._held = data[-1:]
@@ -227,9 +255,8 @@ class _Network(_BaseNetwork, httpcore.NetworkBackend, httpcore.NetworkStream):
         self._socket.settimeout(self._left())
         return self._hold(self._socket.recv(_allowed(max_bytes, self.head_left)))
 
-    def _is_readable(self) -> bool:
-        # TLS may have read more than it was asked for.
-        return (isinstance(self._socket, ssl.SSLSocket) and self._socket.pending() > 0) or super()._is_readable()
+    def _pending_tls(self) -> int:
+        return self._socket.pending() if isinstance(self._socket, ssl.SSLSocket) else 0
 
     def close(self) -> None:
         if self._socket is not None:
@@ -338,9 +365,8 @@ class _AsyncNetwork(_BaseNetwork, httpcore.AsyncNetworkBackend, httpcore.AsyncNe
         assert self._socket is not None
         return await asyncio.get_running_loop().sock_recv(self._socket, size)
 
-    def _is_readable(self) -> bool:
-        hidden = self._tls is not None and (self._tls.pending() > 0 or self._incoming.pending > 0)
-        return hidden or super()._is_readable()
+    def _pending_tls(self) -> int:
+        return 0 if self._tls is None else self._tls.pending() + self._incoming.pending
 
     def close(self) -> None:
         if self._socket is not None:
