@@ -197,7 +197,7 @@ class BaseClient(Generic[AnyPool]):
         return Authorization(invocation_id=require_invocation(name).id)
 
     def _prepare(self, operation: Operation[P, M], /, *args: P.args, **kwargs: P.kwargs) -> PreparedRequest:
-        arguments = Hidden((args, kwargs))
+        arguments: Hidden[tuple[Any, Any]] = Hidden((args, kwargs))
         del args, kwargs
         reset_if_forked()
         if self._pool.closed:
@@ -335,7 +335,7 @@ class ForgeClient(BaseClient["ConnectionPool"]):
 
 def _request(
     operation: Operation[..., object],
-    arguments: Hidden[tuple[tuple[Any, ...], dict[str, Any]]],
+    arguments: Hidden[tuple[Any, Any]],
     *,
     name: str,
     address: str,

@@ -195,7 +195,7 @@ class AsyncRealtimeClient(BaseRealtimeClient, AsyncForgeClient):
             max_pending=max_pending,
             overflow=overflow,
             deadline=deadline,
-            encode=self._settings.encode,
+            encode=self._encode,
         )
         try:
             slots = self._stream_slots(channel, token, context_overrides)
@@ -242,7 +242,7 @@ class AsyncRealtimeClient(BaseRealtimeClient, AsyncForgeClient):
             max_pending=max_pending,
             overflow=overflow,
             deadline=deadline,
-            encode=self._settings.encode,
+            encode=self._encode,
         )
         try:
             slots = self._global_stream_slots(channel, token)

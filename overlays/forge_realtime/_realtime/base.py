@@ -70,14 +70,19 @@ class BaseRealtimeClient(BaseClient[Any]):
     _INVOCATION_ONLY: ClassVar[frozenset[object]] = frozenset({_publish})
     _HARMLESS_TWICE: ClassVar[frozenset[object]] = frozenset({_sign_realtime_token})
 
-    _settings: RealtimeSettings
     _clock: PlatformClock
     _tokens: TokenCache | None
 
     @property
     def quota(self) -> Quota | None:
         """Rate limit for calls; None disables it."""
+        assert isinstance(self._settings, RealtimeSettings)
         return self._settings.quota
+
+    @property
+    def _encode(self) -> Encode | None:
+        assert isinstance(self._settings, RealtimeSettings)
+        return self._settings.encode
 
     def with_options(
         self,
@@ -137,7 +142,7 @@ class BaseRealtimeClient(BaseClient[Any]):
         limiter: RateLimiter | None = None,
         renew: bool = True,
     ) -> Flow[PublishResult]:
-        encode, clock = self._settings.encode, self._clock
+        encode, clock = self._encode, self._clock
         prepared = self._prepare(
             _publish_global, body=publish_global_request(channel, payload, token, encode=encode, clock=clock)
         )

@@ -196,7 +196,7 @@ class RealtimeClient(BaseRealtimeClient, ForgeClient):
             max_pending=max_pending,
             overflow=overflow,
             deadline=deadline,
-            encode=self._settings.encode,
+            encode=self._encode,
         )
         stream_class = load_stream()
         try:
@@ -244,7 +244,7 @@ class RealtimeClient(BaseRealtimeClient, ForgeClient):
             max_pending=max_pending,
             overflow=overflow,
             deadline=deadline,
-            encode=self._settings.encode,
+            encode=self._encode,
         )
         stream_class = load_stream()
         try:
