@@ -21,6 +21,7 @@ from generator.pipeline.render import render
 from generator.pipeline.select import REALTIME_TAG, select
 from generator.pipeline.sibling_client import make_client
 from generator.spec.pull import pull
+from generator.text import escape_hidden, say, write_stdout
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,10 +34,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         _run(options)
     except GeneratorError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {escape_hidden(str(error))}", file=sys.stderr)
         return 1
     except OSError as error:
-        print(f"error: {error}. Check the path, its permissions and the space on the disk.", file=sys.stderr)
+        text = escape_hidden(str(error))
+        print(f"error: {text}. Check the path, its permissions and the space on the disk.", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
@@ -63,7 +65,7 @@ def _run(options: argparse.Namespace) -> None:  # noqa: C901, PLR0912 (one branc
                 _render_into(document, root / CONFIG, options.output)
         case "client":
             made = make_client(root, options.tag, options.package, options.output, force=options.force)
-            print(f"made: {made}")
+            say(f"made: {made}")
         case "lock":
             write_atomically(root / LOCK, lock_text(root, root))
         case "generate":
@@ -82,7 +84,7 @@ def _run(options: argparse.Namespace) -> None:  # noqa: C901, PLR0912 (one branc
             found = diff(root, options.old, options.new)
             text = as_json(found) if options.json else as_text(found)
             if options.output is None:
-                sys.stdout.buffer.write(text.encode())
+                write_stdout(text)
             else:
                 write_atomically(options.output, text)
         case "release":
@@ -97,7 +99,7 @@ def _run(options: argparse.Namespace) -> None:  # noqa: C901, PLR0912 (one branc
 
 def _write(document: Document, output: Path | None) -> None:
     if output is None:
-        sys.stdout.buffer.write(canonical_json(document).encode())
+        write_stdout(canonical_json(document))
     else:
         write_atomically(output, canonical_json(document))
 

@@ -18,6 +18,8 @@ from ruamel.yaml.constructor import SafeConstructor
 from ruamel.yaml.error import YAMLError
 from ruamel.yaml.nodes import ScalarNode
 
+from generator.text import escape_hidden
+
 Document = dict[str, Any]
 
 _MOST_VALUES = 10_000_000
@@ -93,8 +95,11 @@ def parse_document(content: bytes, language: Literal["JSON", "YAML"] | None = No
 
 
 def canonical_json(document: Mapping[str, Any]) -> str:
-    """Return a document as canonical text: two spaces, no escapes, the same order of keys, a final newline."""
-    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+    """Return a document as canonical text: two spaces, the same order of keys, a final newline.
+
+    Only what `escape_hidden` names is escaped.
+    """
+    return escape_hidden(json.dumps(document, indent=2, ensure_ascii=False), in_json=True) + "\n"
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from generator.compare.client_side import ClientSide
 from generator.compare.diff import Difference
 from generator.compare.rules import PARTS, Change, Effect, between
+from generator.text import code_span, escape_hidden, markdown
 
 FORMAT = 1
 
@@ -22,7 +23,7 @@ _MEANINGS = {
 
 def as_json(found: Difference) -> str:
     """Return the report as JSON, described in `as_document`."""
-    return json.dumps(as_document(found), indent=2, ensure_ascii=False) + "\n"
+    return escape_hidden(json.dumps(as_document(found), indent=2, ensure_ascii=False), in_json=True) + "\n"
 
 
 def as_document(found: Difference) -> dict[str, Any]:
@@ -134,13 +135,14 @@ def as_text(found: Difference) -> str:
         for breakage in found.api.breakages
     ]
     lines += _section("Breaking changes found by griffe", breakages)
-    api = [f"added {_code([name])}: `{text}`" for name, text in found.api.added.items() if text != "class"]
+    api = [f"added {_code([name])}: {code_span(text)}" for name, text in found.api.added.items() if text != "class"]
     api += [f"removed {_code([name])}" for name in found.api.removed]
     api += [f"changed {_code([name])}{between(*texts)}" for name, texts in found.api.changed.items()]
     lines += _section("Names and annotations", api)
     errors = found.typing.errors or []
     for title, in_tests in (("Typing tests that fail now", True), ("To fix in the hand-written package", False)):
-        lines += _section(title, [f"`{it.file}:{it.line}`: {it.message}" for it in errors if it.in_tests is in_tests])
+        shown = [it for it in errors if it.in_tests is in_tests]
+        lines += _section(title, [f"`{it.file}:{it.line}`: {markdown(it.message)}" for it in shown])
     lines += ["", _outside_line(found)]
     return "\n".join(lines) + "\n"
 
@@ -192,7 +194,7 @@ def _line(change: Change) -> str:
 
 
 def _code(names: tuple[str, ...] | list[str]) -> str:
-    return ", ".join(f"`{name}`" for name in names)
+    return ", ".join(map(code_span, names))
 
 
 def _outside_line(found: Difference) -> str:
@@ -201,7 +203,7 @@ def _outside_line(found: Difference) -> str:
     if not found.outside:
         return "Outside of the Realtime part, nothing changed."
     tags = [
-        f"{tag}: {', '.join(f'{number} {kind}' for kind, number in counts.items() if number)}"
+        f"{markdown(tag)}: {', '.join(f'{number} {kind}' for kind, number in counts.items() if number)}"
         for tag, counts in found.outside.items()
     ]
     total: Counter[str] = Counter()

@@ -16,6 +16,7 @@ from openapi_spec_validator import OpenAPIV30SpecValidator, OpenAPIV31SpecValida
 from generator.document import Document, GeneratorError, canonical_json
 from generator.pipeline.select import require_openapi_3
 from generator.references import METHODS, reached_components
+from generator.text import escape_hidden
 
 # Another backend, if it happens to be installed, has other messages.
 os.environ["OPENAPI_SPEC_VALIDATOR_SCHEMA_VALIDATOR_BACKEND"] = "jsonschema"
@@ -37,6 +38,7 @@ def render(document: Document, config: Path, output: Path) -> None:
         path = Path(folder) / "document.json"
         path.write_text(canonical_json(document), encoding="utf-8")
         _run_openapi_python_client(path, config, output)
+    _escape_hidden(output)
     _require_complete(document, output)
 
 
@@ -109,6 +111,14 @@ def _run_openapi_python_client(document: Path, config: Path, output: Path) -> No
             f"{process.stderr.strip() or process.stdout.strip()}\n"
             "Correct the document with an overlay in overlays/openapi; if a program is missing, run `make setup`."
         )
+
+
+def _escape_hidden(output: Path) -> None:
+    # A text of the document must not show other code than what runs: https://trojansource.codes/
+    for path in output.rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        if (escaped := escape_hidden(text)) != text:
+            path.write_text(escaped, encoding="utf-8")
 
 
 def _require_complete(document: Document, output: Path) -> None:

@@ -21,6 +21,7 @@ from generator.references import METHODS
 from generator.spec.fetch import ELSEWHERE, LIMIT, Fetched, fetch
 from generator.spec.reference_page import document_address, is_html
 from generator.spec.source import source_text
+from generator.text import say
 
 # The beginning of a target in an overlay, which names the operation.
 _USED_OPERATION = re.compile(r"\$\.paths\['([^']+)'\]\.(\w+)")
@@ -53,7 +54,7 @@ def pull(root: Path, source: str | None = None, *, force: bool = False) -> None:
 
     published = _fetch_published(known, source, intact=intact)
     if published is None:
-        print(f"nothing changed: {known['address']} is as recorded in {SOURCE} (304 at {now.isoformat()})")
+        say(f"nothing changed: {known['address']} is as recorded in {SOURCE} (304 at {now.isoformat()})")
         return
     with blaming(published.name):
         document = parse_document(published.content)
@@ -61,7 +62,7 @@ def pull(root: Path, source: str | None = None, *, force: bool = False) -> None:
         # Replace the record of a file by that of an address.
         better = "file" not in published.origin and not _is_address(str(known.get("address")))
         if content == pinned and intact and not better:
-            print(f"nothing changed: {published.name} is the same as {DOCUMENT} (at {now.isoformat()})")
+            say(f"nothing changed: {published.name} is the same as {DOCUMENT} (at {now.isoformat()})")
             return
         report = _check_document(document, root, force=force)
 
@@ -76,10 +77,10 @@ def pull(root: Path, source: str | None = None, *, force: bool = False) -> None:
         }
     )
     _pin(root, content, record.encode())
-    print(f"pulled: {published.name} as {DOCUMENT}")
+    say(f"pulled: {published.name} as {DOCUMENT}")
     for line in report:
-        print(line)
-    print("next: `make diff` shows what changed for users of the client, `make generate` makes the client")
+        say(line)
+    say("next: `make diff` shows what changed for users of the client, `make generate` makes the client")
 
 
 def _fetch_published(known: dict[str, Any], source: str | None, *, intact: bool) -> _Published | None:
