@@ -47,6 +47,7 @@ def as_document(found: Difference) -> dict[str, Any]:
         - `arguments`: arguments of named calls that the document no longer supports (`removed`) or now supports
           (`added`).
         - `disagreements`: sentences.
+        - `hidden`: changes as in `schema` that were published and that the overlays hide.
         - `outside`: numbers of operations `added`, `removed` and `changed` by tag; null if unknown.
     """
     bump, version = found.bump
@@ -61,23 +62,10 @@ def as_document(found: Difference) -> dict[str, Any]:
         "verdict": str(found.effect),
         "bump": bump,
         "next_version": version,
-        "breaks_deployed": any(change.rule.deployed for change in found.changes),
+        "breaks_deployed": any(change.rule.deployed for change in [*found.changes, *found.hidden]),
         "schema": {
             "verdict": str(found.schema_effect),
-            "changes": [
-                {
-                    "kind": change.kind,
-                    "direction": change.direction,
-                    "class": str(change.rule.effect),
-                    "why": change.rule.why,
-                    "breaks_deployed": change.rule.deployed,
-                    "python": list(change.python),
-                    "where": list(change.where),
-                    "old": change.old,
-                    "new": change.new,
-                }
-                for change in found.changes
-            ],
+            "changes": [_describe_change(change) for change in found.changes],
         },
         "python_api": {
             "verdict": str(found.api.effect),
@@ -95,6 +83,7 @@ def as_document(found: Difference) -> dict[str, Any]:
         },
         "arguments": {"removed": found.arguments.removed, "added": found.arguments.added},
         "disagreements": disagreements(found),
+        "hidden": [_describe_change(change) for change in found.hidden],
         "outside": found.outside,
     }
 
@@ -118,7 +107,7 @@ def as_text(found: Difference) -> str:
         f"| typing tests of {found.typing.tests} | {_typing_verdict(found)} |",
     ]
     lines += _section("Where they disagree", disagreements(found))
-    deployed = [_line(change) for change in found.changes if change.rule.deployed]
+    deployed = [_line(change) for change in [*found.changes, *found.hidden] if change.rule.deployed]
     lines += _section("Deployed clients can fail because of", deployed)
     for effect in (Effect.BREAKING, Effect.ADDITIVE, Effect.COSMETIC):
         changes = [f"{_line(change)}: {change.rule.why}" for change in found.changes if change.rule.effect is effect]
@@ -143,8 +132,23 @@ def as_text(found: Difference) -> str:
     for title, in_tests in (("Typing tests that fail now", True), ("To fix in the hand-written package", False)):
         shown = [it for it in errors if it.in_tests is in_tests]
         lines += _section(title, [f"`{it.file}:{it.line}`: {markdown(it.message)}" for it in shown])
+    lines += _section("Published, and hidden by the overlays", [str(change) for change in found.hidden])
     lines += ["", _outside_line(found)]
     return "\n".join(lines) + "\n"
+
+
+def _describe_change(change: Change) -> dict[str, Any]:
+    return {
+        "kind": change.kind,
+        "direction": change.direction,
+        "class": str(change.rule.effect),
+        "why": change.rule.why,
+        "breaks_deployed": change.rule.deployed,
+        "python": list(change.python),
+        "where": list(change.where),
+        "old": change.old,
+        "new": change.new,
+    }
 
 
 def _explain_bump(effect: Effect, bump: str) -> str:
