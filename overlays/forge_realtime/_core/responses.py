@@ -150,6 +150,8 @@ def read_response(
         message, retryable = f"the status {status} is not one that the API document lists", False
     except _PARSER_ERRORS:
         message, retryable = f"the response ({status}) is not JSON of the documented shape", True
+    if 200 <= status < 300:
+        message = f"{message}; its status says success, so it was probably accepted"
     return _failure(UnexpectedResponseError, response, None, message, Delivery.UNKNOWN, retryable=retryable)
 
 

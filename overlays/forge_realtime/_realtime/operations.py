@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final, Literal, TypeAlias
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final, Literal, TypeAlias, TypeVar
 
 import attrs
 
@@ -21,9 +21,11 @@ from .._api.models import (
 from .._api.types import UNSET, Unset
 from .._core.encoding import Payload, encode_json
 from .._core.errors import Attempt, UsageError
+from .._core.log import logger
 from .results import PublishResult, RealtimeToken, epoch_or_iso
 from .tokens import check_token
 
+T = TypeVar("T")
 Permission: TypeAlias = Literal["subscribe", "publish"]
 
 LATER: Final = {
@@ -43,7 +45,9 @@ def publish_request(
         options["context_overrides"] = _context_overrides(context_overrides)
         _require(PublishOptions, "context_overrides")
     return PublishRequest(
-        name=_channel(channel), payload=_payload(payload), options=PublishOptions(**options) if options else UNSET
+        name=_channel(channel),
+        payload=_payload(payload),
+        options=_model(PublishOptions, **options) if options else UNSET,
     )
 
 
@@ -64,8 +68,11 @@ def sign_realtime_token_request(
         if not (named and all(permission in ("subscribe", "publish") for permission in named)):
             raise UsageError("permissions takes a list of 'subscribe' and 'publish'; leave it out to grant both.")
         _require(SignRealtimeTokenRequest, "permissions")
-    return SignRealtimeTokenRequest(
-        channel_name=_channel(channel), claims=RealtimeTokenClaims.from_dict(claims), **granted
+    return _model(
+        SignRealtimeTokenRequest,
+        channel_name=_channel(channel),
+        claims=RealtimeTokenClaims.from_dict(claims),
+        **granted,
     )
 
 
@@ -75,6 +82,10 @@ def lacking() -> list[str]:
 
 
 def publish_result(response: PublishResponse | PublishGlobalResponse, attempts: tuple[Attempt, ...]) -> PublishResult:
+    if isinstance(response.event_id, Unset) and isinstance(response.event_timestamp, Unset):
+        # Null is documented for "nobody was subscribed", absence is not. The reference page documents no property, so
+        # this may be all that the platform says of success: an error would send the event again.
+        logger.warning("publish: success without eventId and eventTimestamp: unknown whether anybody was subscribed")
     event_id = _known(response.event_id)
     if event_id is not None and not isinstance(event_id, str):
         raise TypeError("eventId")
@@ -130,6 +141,15 @@ def _time(value: object) -> str | float | None:
     if not isinstance(known, str | int | float | None) or isinstance(known, bool):
         raise TypeError("not a point in time")
     return known
+
+
+def _model(model: Callable[..., T], **properties: object) -> T:
+    """Make a part of a request, of which the document may require more than the arguments of a call give."""
+    try:
+        return model(**properties)
+    except TypeError as error:
+        missing = str(error).rpartition("() ")[2]
+    raise UsageError(f"The API document asks for more in this call: {missing}. Pass it too, or regenerate the client.")
 
 
 def _require(model: type, name: str) -> None:
