@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
-import tempfile
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +12,7 @@ from pathlib import Path
 from generator.compare.rules import PARTS
 from generator.document import Document, GeneratorError, blaming, canonical_json, read_document, write_atomically
 from generator.paths import CONFIG, DOCUMENT, LOCK, OVERLAYS
-from generator.pipeline.atomic_replace import replace_atomically
+from generator.pipeline.atomic_replace import replace_atomically, scratch_folder
 from generator.pipeline.lock import hash_folder, lock_text
 from generator.pipeline.patch import overlay_files, patch
 from generator.pipeline.regenerate import check, generate
@@ -109,8 +108,7 @@ def _render_into(document: Document, config: Path, output: Path) -> None:
     if output.exists() and not (output / "client.py").is_file() and (output.is_file() or any(output.iterdir())):
         raise GeneratorError(f"--output {output} is not a rendered client. Choose an empty or new folder.")
     output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=output.parent, prefix=".generate-") as folder:
-        scratch = Path(folder)
+    with scratch_folder(output.parent) as scratch:
         render(document, config, scratch / "made")
         if hash_folder(scratch / "made", Path()) != hash_folder(output, Path()):
             replace_atomically({scratch / "made": output}, scratch)

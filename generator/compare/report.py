@@ -9,6 +9,7 @@ from typing import Any
 from generator.compare.client_side import ClientSide
 from generator.compare.diff import Difference
 from generator.compare.rules import PARTS, Change, Effect, between
+from generator.compare.typing_tests import TypingError
 from generator.text import code_span, escape_hidden, markdown
 
 FORMAT = 1
@@ -42,8 +43,8 @@ def as_document(found: Difference) -> dict[str, Any]:
           (names), `where` (locations in the document), `old` and `new` (short texts or null).
         - `python_api`: `verdict`, `breakages` of griffe (`kind`, `python`, `old`, `new`), `added` and `removed` (name
           to signature), `changed` (name to `old` and `new`).
-        - `typing`: `verdict`, `tests` (their origin), `run`, `errors` in the tests and `to_fix` in the hand-written
-          package (each with `file`, `line`, `message`).
+        - `typing`: `verdict`, `tests` (their origin), `run`, `errors` in the tests, `to_fix` in the hand-written
+          package and `generated` in generated code (each with `file`, `line`, `message`).
         - `arguments`: arguments of named calls that the document no longer supports (`removed`) or now supports
           (`added`).
         - `disagreements`: sentences.
@@ -51,10 +52,6 @@ def as_document(found: Difference) -> dict[str, Any]:
         - `outside`: numbers of operations `added`, `removed` and `changed` by tag; null if unknown.
     """
     bump, version = found.bump
-    errors = [
-        ({"file": error.file, "line": error.line, "message": error.message}, error.in_tests)
-        for error in found.typing.errors or ()
-    ]
     return {
         "format": FORMAT,
         "old": _describe_side(found.old),
@@ -78,8 +75,9 @@ def as_document(found: Difference) -> dict[str, Any]:
             "verdict": str(found.typing.effect),
             "tests": found.typing.tests,
             "run": found.typing.errors is not None,
-            "errors": [error for error, in_tests in errors if in_tests],
-            "to_fix": [error for error, in_tests in errors if not in_tests],
+            "errors": [_describe_error(error) for error in _typing_errors(found)[0]],
+            "to_fix": [_describe_error(error) for error in _typing_errors(found)[1]],
+            "generated": [_describe_error(error) for error in _typing_errors(found)[2]],
         },
         "arguments": {"removed": found.arguments.removed, "added": found.arguments.added},
         "disagreements": disagreements(found),
@@ -128,13 +126,24 @@ def as_text(found: Difference) -> str:
     api += [f"removed {_code([name])}" for name in found.api.removed]
     api += [f"changed {_code([name])}{between(*texts)}" for name, texts in found.api.changed.items()]
     lines += _section("Names and annotations", api)
-    errors = found.typing.errors or []
-    for title, in_tests in (("Typing tests that fail now", True), ("To fix in the hand-written package", False)):
-        shown = [it for it in errors if it.in_tests is in_tests]
+    titles = "Typing tests that fail now", "To fix in the hand-written package", "Type errors in generated code"
+    for title, shown in zip(titles, _typing_errors(found), strict=True):
         lines += _section(title, [f"`{it.file}:{it.line}`: {markdown(it.message)}" for it in shown])
     lines += _section("Published, and hidden by the overlays", [str(change) for change in found.hidden])
     lines += ["", _outside_line(found)]
     return "\n".join(lines) + "\n"
+
+
+def _typing_errors(found: Difference) -> tuple[list[TypingError], list[TypingError], list[TypingError]]:
+    """Return the errors in the tests, in the hand-written package, and in generated code."""
+    errors = found.typing.errors or []
+    tests = [error for error in errors if error.in_tests]
+    to_fix = [error for error in errors if not (error.in_tests or error.in_generated)]
+    return tests, to_fix, [error for error in errors if error.in_generated]
+
+
+def _describe_error(error: TypingError) -> dict[str, Any]:
+    return {"file": error.file, "line": error.line, "message": error.message}
 
 
 def _describe_change(change: Change) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from importlib import metadata
 from pathlib import Path
 
 from generator.document import GeneratorError
+from generator.paths import API, GENERATED
 
 _TESTS, _PACKAGE = "tests", "package"
 
@@ -37,6 +38,11 @@ class TypingError:
     line: int
     message: str
     in_tests: bool
+
+    @property
+    def in_generated(self) -> bool:
+        """Whether it is in generated code, which nobody edits."""
+        return not self.in_tests and Path(self.file).is_relative_to(API.relative_to(GENERATED))
 
 
 def check_types(tests: Path, package: Path, libraries: Path) -> list[TypingError]:

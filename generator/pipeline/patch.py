@@ -29,6 +29,8 @@ _FACTS = frozenset(
     | {"contentEncoding", "contentMediaType"}
 )
 _RFC_9535 = jsonpath.JSONPathEnvironment(strict=True)
+# The default of 100 levels is 46 objects in each other.
+_RFC_9535.max_recursion_depth = 500
 
 
 def overlay_files(folder: Path) -> list[Path]:

@@ -18,7 +18,7 @@ from generator.paths import (
     OVERLAYS,
     SOURCE,
 )
-from generator.pipeline.atomic_replace import replace_atomically
+from generator.pipeline.atomic_replace import replace_atomically, scratch_folder
 from generator.pipeline.lock import hash_folder, is_as_locked, lock_text, sha256
 from generator.pipeline.overlay_fit import check_overlay_fit
 from generator.pipeline.patch import overlay_files, patch
@@ -40,8 +40,7 @@ def generate(root: Path) -> None:
     if is_as_locked(root):
         say(f"nothing changed: everything is as {LOCK} says")
         return
-    with tempfile.TemporaryDirectory(dir=root, prefix=".generate-") as folder:
-        scratch = Path(folder)
+    with scratch_folder(root) as scratch:
         _make(root, scratch)
         new, old = _outputs(scratch), _outputs(root)
         changed = _different(old, new)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import tempfile
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 
 from generator.document import Document, GeneratorError, blaming, canonical_json, parse_document, read_document
 from generator.paths import DOCUMENT, OVERLAYS, SOURCE
-from generator.pipeline.atomic_replace import replace_atomically
+from generator.pipeline.atomic_replace import replace_atomically, scratch_folder
 from generator.pipeline.patch import overlay_files, patch
 from generator.pipeline.pinned_document import read_source
 from generator.pipeline.render import invalid_parts
@@ -149,7 +148,9 @@ def _check_document(document: Document, root: Path, *, force: bool) -> list[str]
         )
     if problems and not force:
         listed = "\n".join(problems)
-        raise GeneratorError(f"{listed}\nTo pin it anyway and adapt {OVERLAYS}, run the same make pull with FORCE=1.")
+        raise GeneratorError(
+            f"{listed}\nTo pin it anyway and adapt {OVERLAYS}: make pull FORCE=1, with the same SOURCE."
+        )
     report += [f"notice: {problem}" for problem in problems]
     if not problems:
         try:
@@ -183,8 +184,7 @@ def _has_version(document: Document) -> bool:
 
 
 def _pin(root: Path, content: bytes, record: bytes) -> None:
-    with tempfile.TemporaryDirectory(dir=root, prefix=".generate-") as folder:
-        scratch = Path(folder)
+    with scratch_folder(root) as scratch:
         made = {scratch / DOCUMENT.name: root / DOCUMENT, scratch / SOURCE.name: root / SOURCE}
         for path, new in zip(made, (content, record), strict=True):
             path.write_bytes(new)
