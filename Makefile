@@ -20,7 +20,7 @@ export SOURCE_DATE_EPOCH := 1580601600
 # uv trusts what the machine trusts, as pip does.
 export UV_SYSTEM_CERTS := 1
 
-.PHONY: help setup pull diff generate client wheel demo test test-fast faults bench bench-report bench-check revisions mutations check sbom matrix publish vendor release push propose upgrade clean
+.PHONY: help setup pull diff generate client wheel demo test test-fast faults bench bench-report bench-check soak revisions mutations check sbom matrix publish vendor release push propose upgrade clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,7 +43,7 @@ generate: $(DONE)/setup ## Make the client in generated/ from the pinned documen
 	$(BIN)/python -m generator generate
 
 client: $(DONE)/setup ## Make a client for another group of the document: make client TAG="Forge Context" PACKAGE=forge_context DEST=..
-	$(BIN)/python -m generator client --tag "$$TAG" --package "$$PACKAGE" --output "$$DEST" $(if $(FORCE),--force)
+	$(BIN)/python -m generator client --tag "$$TAG" --package "$$PACKAGE" --output "$$DEST" --check-types $(if $(FORCE),--force)
 
 # In a make of its own, which sees what was generated.
 wheel: generate ## Build the wheel into dist/ and install it into .venv
@@ -71,6 +71,9 @@ test-fast: wheel ## Test without the tests that are marked slow
 faults: wheel ## Print what becomes of an event under every fault, on real sockets, and under each documented response
 	$(BIN)/python -m tests.faults
 	$(BIN)/python -m tests.documented
+
+soak: wheel ## Run clients through 10 minutes of random faults and print a ledger (ARGS="--seconds 600 --seed 1")
+	$(BIN)/python -m tests.faults.soak $(ARGS)
 
 revisions: $(DONE)/setup ## Pull, compare, generate and test through all published revisions, forwards and backwards, in a clone
 	$(BIN)/python -m tests.revisions "$(ARGS)"

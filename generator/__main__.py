@@ -63,7 +63,14 @@ def _run(options: argparse.Namespace) -> None:  # noqa: C901, PLR0912 (one branc
             with blaming(options.document):
                 _render_into(document, root / CONFIG, options.output)
         case "client":
-            made = make_client(root, options.tag, options.package, options.output, force=options.force)
+            made = make_client(
+                root,
+                options.tag,
+                options.package,
+                options.output,
+                force=options.force,
+                check_types=options.check_types,
+            )
             say(f"made: {made}")
         case "lock":
             write_atomically(root / LOCK, lock_text(root, root))
@@ -163,6 +170,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--package", required=True, help="the name of the package, for example forge_kvs")
     command.add_argument("--output", type=_folder, required=True, help="the folder in which to make it")
     command.add_argument("--force", action="store_true", help="replace a client that was edited by hand")
+    command.add_argument("--check-types", action="store_true", help="refuse one that fails mypy --strict or pyright")
 
     commands.add_parser("lock", help=f"write {LOCK}: the hashes of all inputs and outputs")
     commands.add_parser(

@@ -131,3 +131,17 @@ def component_of(document: Document, pointer: str) -> tuple[str, str]:
         else:
             raise GeneratorError(f"the reference {pointer!r} has no target. Was it removed, or is the file truncated?")
     return parts[2], parts[3]
+
+
+def resolve(document: Document, node: Any) -> Document:
+    """Follow the references of a part of the document. Returns an empty object if it is not an object.
+
+    Raises:
+        GeneratorError: A reference has no target in the document.
+    """
+    seen: set[str] = set()
+    while isinstance(node, dict) and isinstance(pointer := node.get("$ref"), str) and pointer not in seen:
+        seen.add(pointer)
+        section, name = component_of(document, pointer)
+        node = document["components"][section][name]
+    return node if isinstance(node, dict) else {}

@@ -31,6 +31,7 @@ PRINTS = [
     "",
     "None\n",
     "",
+    "b'moved'\n",
     "",
     '"msg": "the board is open"',
     "StreamReport(updates=3, sent=3, ",
@@ -73,7 +74,8 @@ def listening(emulator: Emulator) -> Iterator[None]:
 def test_example(example: str, prints: str, tmp_path: Path) -> None:
     tests = tmp_path / "test_example.py"
     tests.write_text(example, encoding="utf-8")
-    way = ["-m", "pytest", "-W", "error", str(tests)] if "def test_" in example else [str(tests)]
+    # pytest-asyncio warns that it is not configured, as an app would have it.
+    way = ["-m", "pytest", "-p", "no:asyncio", "-W", "error", str(tests)] if "def test_" in example else [str(tests)]
     with Emulator() as emulator, listening(emulator) if example is EXAMPLES[0] else nullcontext():
         environment = {"FORGE_EGRESS_PROXY_URL": emulator.url}
         run = subprocess.run([sys.executable, *way], check=False, env=environment, capture_output=True, text=True)

@@ -34,11 +34,13 @@ ON_TOP = {*ROOMS, "_api", "__init__"}
 # Modules that hold values only. Everything may import them.
 VALUES = {"_document", "_version"}
 
-REQUIRED = {"attrs", "dateutil", "httpcore", "httpx"}
+# certifi is httpx's.
+REQUIRED = {"attrs", "certifi", "dateutil", "httpcore", "httpx"}
 # The rooms and modules that may import the packages of extras.
 EXTRAS = {
     "_cli": {"click"},
     "_transports/aiohttp.py": {"aiohttp", "yarl"},
+    "django.py": {"asgiref"},
     "redis.py": {"redis"},
 }
 

@@ -18,13 +18,15 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 from urllib.parse import urlsplit
 
 import click
 from click.core import ParameterSource
 
 from ._platform.errors import EmulatorError, SubscriptionRefused
+from ._platform.text import printable
+from ._printer import Printer
 
 if TYPE_CHECKING:
     from ._server.subscription import ReceivedEvent, Subscription
@@ -97,6 +99,7 @@ def _needs_the_extra(command: str) -> Iterator[None]:
     type=click.IntRange(0),
     help="Operations per second and installation; 0 disables the limit.  [default: 50]",
 )
+@click.option("--quiet", is_flag=True, help="Print no line for each call, only the address and warnings.")
 def emulate(  # noqa: PLR0917 - click passes options by name
     host: str,
     port: int,
@@ -107,11 +110,13 @@ def emulate(  # noqa: PLR0917 - click passes options by name
     mocks: Path | None,
     strict: bool,
     limit: int | None,
+    quiet: bool,
 ) -> None:
     """Run a local stand-in for the egress sidecar until Ctrl-C.
 
     It serves the Realtime operations, checks every call, and delivers events to subscribers. Open its address in a
-    browser for the console.
+    browser for the console. The line to paste into the app's shell goes to standard output, all other lines to standard
+    error.
     """
     with _needs_the_extra("emulate"):
         from ._platform.contexts import read_contexts
@@ -120,13 +125,12 @@ def emulate(  # noqa: PLR0917 - click passes options by name
         from ._server.emulator import Emulator
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
+        lines = _print_calls(quiet=quiet)
         if not _is_loopback(host):
-            click.echo(
+            lines.print(
                 f"Warning: with --host {host} other machines can connect, publish and read events."
-                " Leave --host out to listen on this machine only.",
-                err=True,
+                " Leave --host out to listen on this machine only."
             )
-        _print_calls()
         _allow_open_files()
         registry = None if contexts is None else read_contexts(contexts)
         settings = Settings() if config is None else Settings.from_file(config)
@@ -138,25 +142,26 @@ def emulate(  # noqa: PLR0917 - click passes options by name
             host, port, service=service, origins=origins, contexts=registry, settings=settings, mocks=routes
         ) as emulator:
             if service or origins:
-                click.echo(f'In the page, before its bundle: <script src="{emulator.url}/bridge.js"></script>')
-            click.echo(f"The emulator listens at {emulator.url} (Ctrl-C ends it). In the app's shell:")
-            click.echo(f"export FORGE_EGRESS_PROXY_URL={emulator.url}")
+                lines.print(f'In the page, before its bundle: <script src="{emulator.url}/bridge.js"></script>')
+            lines.print(f"The emulator listens at {emulator.url} (Ctrl-C ends it). In the app's shell:")
+            lines.flush()
+            Printer(sys.stdout).print(f"export FORGE_EGRESS_PROXY_URL={emulator.url}")
             while True:
                 time.sleep(_SLEEP)
     except (EmulatorError, ValueError) as error:
-        raise click.ClickException(str(error)) from error
+        raise click.ClickException(_showable(str(error), sys.stderr)) from error
     except KeyboardInterrupt:
         pass
 
 
-def _print_calls() -> None:
-    handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s", "%H:%M:%S"))
-    log = logging.getLogger("forge_realtime_emulator")
-    log.addHandler(handler)
-    log.setLevel(logging.INFO)
-    # Otherwise logging prints tracebacks when a reader goes away (| head).
-    logging.raiseExceptions = False
+def _print_calls(*, quiet: bool) -> Printer:
+    """Print the emulator's calls and the warnings of all packages, and return the printer."""
+    lines = Printer(sys.stderr)
+    lines.setFormatter(logging.Formatter("%(asctime)s  %(message)s", "%H:%M:%S"))
+    logging.getLogger().addHandler(lines)
+    logging.getLogger("forge_realtime_emulator").setLevel(logging.WARNING if quiet else logging.INFO)
+    logging.captureWarnings(capture=True)
+    return lines
 
 
 def _allow_open_files() -> None:
@@ -282,20 +287,30 @@ def listen(  # noqa: PLR0917 - click passes options by name
         with _subscription(url, described) as subscription:
             signal.signal(signal.SIGTERM, signal.default_int_handler)
             what = "the global channel" if is_global else "the channel"
-            click.echo(f"Listening to {what} {channel} at {url} (Ctrl-C ends it).", err=True)
+            _echo(f"Listening to {what} {channel} at {url} (Ctrl-C ends it).", err=True)
             ends = math.inf if timeout is None else time.monotonic() + timeout
             received = 0
             while received != count and (left := ends - time.monotonic()) > 0:
                 with contextlib.suppress(TimeoutError):
                     event = subscription.receive(min(left, _SLEEP))
                     received += 1
-                    click.echo(_line(event, as_json=as_json))
+                    _echo(_line(event, as_json=as_json))
             if count is not None and received < count:
                 raise click.ClickException(f"{received} of {count} event(s) came within {timeout} s.")
     except EmulatorError as error:
-        raise click.ClickException(str(error)) from error
+        raise click.ClickException(_showable(str(error), sys.stderr)) from error
     except KeyboardInterrupt:
         pass
+
+
+def _echo(text: str, *, err: bool = False) -> None:
+    click.echo(_showable(text, sys.stderr if err else sys.stdout), err=err)
+
+
+def _showable(text: str, stream: TextIO) -> str:
+    """Escape what could control a terminal, and what this stream cannot show."""
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    return printable(text).encode(encoding, "backslashreplace").decode(encoding)
 
 
 @contextlib.contextmanager
@@ -303,11 +318,11 @@ def _subscription(url: str, described: dict[str, Any]) -> Iterator[Subscription]
     with _needs_the_extra("listen"):
         from websockets.exceptions import InvalidHandshake, InvalidStatus
 
-        from ._server.subscription import open_subscription
+        from ._server.subscription import Subscription
     with contextlib.ExitStack() as stack:
         try:
             subscription = stack.enter_context(
-                open_subscription(f"ws{url.removeprefix('http')}/_emulator/subscribe", described, lambda _: lambda: "")
+                Subscription(f"ws{url.removeprefix('http')}/_emulator/subscribe", described, lambda _: lambda: "")
             )
         except SubscriptionRefused as error:
             raise EmulatorError(f"The emulator refused the subscription: {error}") from error
@@ -333,8 +348,7 @@ def _line(event: ReceivedEvent, *, as_json: bool) -> str:
             }
         )
     at = datetime.fromtimestamp(int(event.event_timestamp) / 1000, tz=UTC).astimezone()
-    payload = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in event.payload)
-    return f"{at:%H:%M:%S}  {payload}"
+    return f"{at:%H:%M:%S}  {event.payload}"
 
 
 def _token(token: str | None, file: BinaryIO | None) -> str | None:
@@ -397,11 +411,11 @@ def fail(clear: bool, url: str, as_json: bool, times: int, delivered: bool, **gi
     try:
         _send_fault(url, fault)
     except EmulatorError as error:
-        raise click.ClickException(str(error)) from error
+        raise click.ClickException(_showable(str(error), sys.stderr)) from error
     if as_json:
         click.echo(json.dumps(fault))
     else:
-        click.echo("All pending faults were dropped." if clear else _describe(fault))
+        _echo("All pending faults were dropped." if clear else _describe(fault))
 
 
 def _describe(fault: dict[str, Any]) -> str:
@@ -440,7 +454,7 @@ def _send_fault(url: str, fault: dict[str, Any]) -> None:
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise _no_emulator(url, f"it gave no HTTP answer: {type(error).__name__}") from error
     if response.status_code == 400:
-        raise click.UsageError(response.json()["message"])
+        raise click.UsageError(_showable(response.json()["message"], sys.stderr))
     if response.status_code != 200:
         raise EmulatorError(f"The emulator responded with {response.status_code}; nothing was changed.")
 

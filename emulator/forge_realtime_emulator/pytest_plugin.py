@@ -7,6 +7,9 @@
 
 One emulator serves the whole session; each pytest-xdist worker has its own. It is imported and started when the first
 test requests it. When a test with the fixture fails, the report shows the last calls, with the reason of each refusal.
+A test that leaves a fault unused fails, unless the fault is `optional`.
+
+    @pytest.mark.realtime_emulator(limit=None)  # settings for this test
 """
 
 from __future__ import annotations
@@ -21,7 +24,15 @@ if TYPE_CHECKING:
 
 
 _EMULATOR: pytest.StashKey[Emulator] = pytest.StashKey()
-"""Key of the emulator in the stash of a test that requested it."""
+"""Key of the emulator in the stash of the session, and of a test that requested it."""
+
+_MARKER = "realtime_emulator"
+_OF_SESSION = "realtime_emulator_session"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the marker."""
+    config.addinivalue_line("markers", f"{_MARKER}(**settings): settings of the emulator, such as limit=None.")
 
 
 @pytest.fixture(scope="session")
@@ -35,25 +46,64 @@ def realtime_emulator_settings() -> Settings | None:
 
 @pytest.fixture(scope="session")
 def _realtime_emulator_of_session(
-    realtime_emulator_settings: Settings | None,
+    realtime_emulator_settings: Settings | None, request: pytest.FixtureRequest
 ) -> Iterator[tuple[Emulator, Settings | None]]:
     try:
         from . import Emulator
     except ImportError as error:
         pytest.fail(f"The fixture realtime_emulator: {error}", pytrace=False)
     with Emulator(settings=realtime_emulator_settings) as emulator:
+        request.session.stash[_EMULATOR] = emulator
         yield emulator, realtime_emulator_settings
 
 
 @pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None]:
+    """Prepare the emulator of the session for a test that uses it."""
+    if _OF_SESSION not in getattr(item, "fixturenames", ()):
+        yield
+        return
+    # Before its fixtures, so that they can register contexts; the first test's fixtures start the emulator.
+    if emulator := item.session.stash.get(_EMULATOR, None):
+        _prepare(emulator, item)
+    yield
+    if emulator := item.session.stash.get(_EMULATOR, None):
+        _prepare(emulator, item)
+
+
+@pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, None]:
-    """Add the last calls to the report of a failed test."""
+    """Fail a test that left a fault unused, and add the last calls to the report of a failed test."""
     report = (yield).get_result()
     emulator = item.stash.get(_EMULATOR, None)
-    if report.failed and emulator is not None and emulator.requests:
+    if emulator is None:
+        return
+    if report.when == "call" and report.passed and (unused := emulator.unused_faults):
+        report.outcome = "failed"
+        report.longrepr = "\n".join(
+            [
+                "Faults were added that no call used. Make the calls, or add the faults with optional=True:",
+                *map(str, unused),
+            ]
+        )
+    if report.failed and emulator.requests:
         from ._platform.why_not import last_calls
 
         report.sections.append(("Last calls of realtime_emulator", last_calls(emulator.requests)))
+
+
+@pytest.fixture(scope="session")
+def realtime_emulator_session(
+    _realtime_emulator_of_session: tuple[Emulator, Settings | None],
+) -> Iterator[Emulator]:
+    """The `Emulator` for fixtures of the session, such as a service that is started once. Reset before each test.
+
+    `FORGE_EGRESS_PROXY_URL` is set to its address until the session ends.
+    """
+    emulator, _ = _realtime_emulator_of_session
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setenv("FORGE_EGRESS_PROXY_URL", emulator.url)
+        yield emulator
 
 
 @pytest.fixture
@@ -68,14 +118,24 @@ def realtime_emulator(
     if realtime_emulator_settings != settings:
         pytest.fail(
             "The fixture realtime_emulator: the emulator of this session already runs with other settings. Define"
-            " realtime_emulator_settings in the top-level conftest.py, or change a setting in a test with"
-            " realtime_emulator.change().",
+            " realtime_emulator_settings in the top-level conftest.py, or change a setting for a test with"
+            " @pytest.mark.realtime_emulator(...).",
             pytrace=False,
         )
+    _prepare(emulator, request.node)
+    monkeypatch.setenv("FORGE_EGRESS_PROXY_URL", emulator.url)
+    return emulator
+
+
+def _prepare(emulator: Emulator, item: pytest.Item) -> None:
+    """Give a test the emulator in a fresh state and with the settings of its markers, once."""
+    if _EMULATOR in item.stash:
+        return
     if not emulator.is_running:
         # An earlier test stopped it.
         emulator.start()
     emulator.reset()
-    request.node.stash[_EMULATOR] = emulator
-    monkeypatch.setenv("FORGE_EGRESS_PROXY_URL", emulator.url)
-    return emulator
+    # From the module's marker to that of the test.
+    for marker in reversed([*item.iter_markers(_MARKER)]):
+        emulator.change(**marker.kwargs)
+    item.stash[_EMULATOR] = emulator

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from generator.document import Document
-from generator.references import COMPONENTS, METHODS, component_of, reached_components, walk
+from generator.references import COMPONENTS, METHODS, reached_components, resolve, walk
 
 
 def open_response_enums(document: Document) -> Document:
@@ -46,28 +46,19 @@ def _union_selectors(document: Document, schema: Document) -> Iterator[Document]
     waiting = [*schema.get("anyOf", ()), *schema.get("oneOf", ())]
     seen: set[int] = set()
     while waiting:
-        member = _resolve(document, waiting.pop())
+        member = resolve(document, waiting.pop())
         if id(member) in seen:
             continue
         seen.add(id(member))
         waiting += member.get("allOf", ())
         for name, value in member.get("properties", {}).items():
-            found = _resolve(document, value)
+            found = resolve(document, value)
             if name == discriminator or len(_values(found)) == 1:
                 yield found
 
 
 def _values(schema: Document) -> list[Any]:
     return [schema["const"]] if "const" in schema else list(schema.get("enum", ()))
-
-
-def _resolve(document: Document, schema: Any) -> Document:
-    seen: set[str] = set()
-    while isinstance(schema, dict) and isinstance(schema.get("$ref"), str) and schema["$ref"] not in seen:
-        seen.add(schema["$ref"])
-        section, name = component_of(document, schema["$ref"])
-        schema = document["components"][section][name]
-    return schema if isinstance(schema, dict) else {}
 
 
 def _response_schemas(document: Document) -> Iterator[Document]:

@@ -18,6 +18,7 @@ import jsonpath
 from ruamel.yaml import YAML
 
 from generator.document import Document, GeneratorError, blaming, read_document
+from generator.pipeline.header_parameters import bring_in_headers
 from generator.pipeline.open_enums import open_response_enums
 
 # Fields that say what the platform sends and accepts. An overlay may replace a name or a description, but not these.
@@ -50,29 +51,34 @@ def overlays_for(tags: Sequence[str], folder: Path) -> list[Path]:
     return [path for path in overlay_files(folder) if set(read_document(path).get("x-tags", tags)) & set(tags)]
 
 
-def patch(document: Document, overlays: Sequence[Path], *, allow_missing: bool = False) -> Document:
-    """Apply overlay documents in order, and open the enumerations in responses (`open_response_enums`).
+def patch(document: Document, overlays: Sequence[Path]) -> Document:
+    """Apply overlay documents in order.
+
+    Before, each operation gets its header parameters (`bring_in_headers`). After, enumerations in responses are opened
+    (`open_response_enums`).
 
     Args:
         document: An OpenAPI document. It is not changed.
         overlays: Overlay 1.0 documents, in order.
-        allow_missing: Allow a removal to match nothing.
 
     Returns:
         A new document.
 
     Raises:
-        GeneratorError: An overlay is malformed, an action matches nothing, or an update would hide a published value
-            of another meaning. Names the file, line, action and target.
+        GeneratorError: An overlay is malformed, an action matches nothing and is not marked `x-optional: true`, or an
+            update would hide a published value of another meaning. Names the file, line, action and target.
     """
-    # Not deepcopy: an object that appears twice would stay shared. `published` loses what an overlay removes.
-    patched, published = (json.loads(json.dumps(document)) for _ in range(2))
+    # Not deepcopy: an object that appears twice would stay shared.
+    patched: Document = json.loads(json.dumps(document))
+    bring_in_headers(patched)
+    # Loses what an overlay removes.
+    published: Document = json.loads(json.dumps(patched))
     for path in overlays:
         overlay = read_document(path)
         with blaming(path):
             for number, action in enumerate(_actions(overlay), start=1):
                 try:
-                    _apply(patched, published, action, allow_missing=allow_missing)
+                    _apply(patched, published, action)
                 except GeneratorError as error:
                     where = f"line {_line(path, number)}: action {number}, target {action.get('target')}"
                     raise GeneratorError(f"{where}: {error}") from error
@@ -98,7 +104,7 @@ def _actions(overlay: Document) -> list[Document]:
     return actions
 
 
-def _apply(document: Document, published: Document, action: Document, *, allow_missing: bool) -> None:
+def _apply(document: Document, published: Document, action: Document) -> None:
     _refuse_unknown(action, {"target", "description", "update", "remove"})
     remove = action.get("remove", False)
     if not isinstance(action.get("target"), str) or not isinstance(remove, bool) or remove == ("update" in action):
@@ -107,7 +113,7 @@ def _apply(document: Document, published: Document, action: Document, *, allow_m
         found = {node.parts: node.value for node in _RFC_9535.finditer(action["target"], document)}
     except jsonpath.JSONPathError as error:
         raise GeneratorError(f"is not an RFC 9535 JSONPath: {error}. Correct it.") from error
-    if not found and not (remove and allow_missing):
+    if not found and action.get("x-optional") is not True:
         raise GeneratorError("matches nothing. Did the document change, or is the target misspelt?")
     # Last and deepest first, so that a removal does not move the remaining matches.
     for location in sorted(found, reverse=True):

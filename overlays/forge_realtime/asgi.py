@@ -1,7 +1,6 @@
-"""Middleware for ASGI applications, such as FastAPI, Starlette and Django under ASGI.
+"""Middleware for ASGI applications, such as FastAPI and Starlette. For Django, see `forge_realtime.django`.
 
     app.add_middleware(InvocationMiddleware)                      # FastAPI, Starlette
-    application = InvocationMiddleware(get_asgi_application())    # Django, in asgi.py
 
 `RealtimeClient().publish(...)`, `current_invocation()` and `JsonFormatter` then find the invocation themselves.
 """
@@ -11,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, TypeAlias
 
-from ._core.invocation import activated, find_invocation
+from ._core.invocation import AfterEnd, CurrentInvocation, activated, find_invocation
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -22,12 +21,23 @@ ASGIApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 class InvocationMiddleware:
     """ASGI middleware that makes the invocation of a request or WebSocket the current one.
 
-    It stays current during streamed responses and background tasks. A request without `x-forge-invocation-id` is
-    handled with no current invocation.
+    It stays current during streamed responses, Starlette's background tasks and FastAPI's dependencies with `yield`. A
+    request without `x-forge-invocation-id` is handled with no current invocation.
+
+    Args:
+        app: The application.
+        after_end: What a call does in a task that outlives its request and has not entered `Invocation.active()`. Such
+            a task may work for the requests of other tenants, too. `"warn"` warns once for each request, with `logging`
+            and `warnings`, and makes the call; `"allow"` makes it silently, for apps whose tasks are meant to inherit
+            the invocation; `"refuse"` raises NoInvocationError.
+
+    Raises:
+        UsageError: `after_end` is none of these.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, *, after_end: AfterEnd = "warn") -> None:
         self._app = app
+        self._after_end: AfterEnd = CurrentInvocation(None, after_end=after_end).after_end
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle a request, a WebSocket or the application's lifespan."""
@@ -35,5 +45,9 @@ class InvocationMiddleware:
             await self._app(scope, receive, send)
             return
         # Even for None: a server may start a request in the context of the previous request on its connection.
-        with activated(find_invocation(scope.get("headers", ()))):
-            await self._app(scope, receive, send)
+        current = CurrentInvocation(find_invocation(scope.get("headers", ())), after_end=self._after_end)
+        try:
+            with activated(current):
+                await self._app(scope, receive, send)
+        finally:
+            current.ended = True

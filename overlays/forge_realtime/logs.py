@@ -65,7 +65,9 @@ class JsonFormatter(logging.Formatter):
         }
         # JSON can encode a lone surrogate, but strict readers reject the whole line.
         texts = {
-            name: text.encode(errors="backslashreplace").decode() for name, text in line.items() if text is not None
+            name: str.encode(text, errors="backslashreplace").decode()
+            for name, text in line.items()
+            if text is not None
         }
         return json.dumps({"ts": int(record.created * 1000), **texts})
 
@@ -87,5 +89,6 @@ def _forge_invocation(record: logging.LogRecord) -> str | None:
 def _message(record: logging.LogRecord) -> str:
     with suppress(Exception):
         return record.getMessage()
-    text = record.msg if isinstance(record.msg, str) else type(record.msg).__name__
+    # Not the methods of a subclass of str: they may be what failed.
+    text = str.__str__(record.msg) if isinstance(record.msg, str) else type(record.msg).__name__
     return f"{text} (cannot be formatted)"

@@ -1,7 +1,6 @@
-"""Middleware for WSGI applications, such as Flask and Django under WSGI.
+"""Middleware for WSGI applications, such as Flask. For Django, see `forge_realtime.django`.
 
     app.wsgi_app = InvocationMiddleware(app.wsgi_app)             # Flask
-    application = InvocationMiddleware(get_wsgi_application())    # Django, in wsgi.py
 
 `RealtimeClient().publish(...)`, `current_invocation()` and `JsonFormatter` then find the invocation themselves.
 """
@@ -11,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-from ._core.invocation import Invocation, activated, find_invocation
+from ._core.invocation import AfterEnd, CurrentInvocation, activated, environ_headers, find_invocation
 
 
 class InvocationMiddleware:
@@ -19,38 +18,52 @@ class InvocationMiddleware:
 
     It is current while the application handles the request, streams the response and closes it. A request without
     `x-forge-invocation-id` is handled with no current invocation.
+
+    Args:
+        app: The application.
+        after_end: What a call does in a task that outlives its request, as for `forge_realtime.asgi`.
+
+    Raises:
+        UsageError: `after_end` is not valid.
     """
 
-    def __init__(self, app: WSGIApplication) -> None:
+    def __init__(self, app: WSGIApplication, *, after_end: AfterEnd = "warn") -> None:
         self._app = app
+        self._after_end: AfterEnd = CurrentInvocation(None, after_end=after_end).after_end
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Handle a request."""
-        headers = {name[5:].replace("_", "-"): value for name, value in environ.items() if name.startswith("HTTP_")}
-        invocation = find_invocation(headers)
-        with activated(invocation):
-            body = self._app(environ, start_response)
-        return _Body(body, invocation)
+        current = CurrentInvocation(find_invocation(environ_headers(environ)), after_end=self._after_end)
+        try:
+            with activated(current):
+                body = self._app(environ, start_response)
+        except BaseException:
+            current.ended = True
+            raise
+        return _Body(body, current)
 
 
 class _Body:
     """Response body with a current invocation. Between chunks there is none: the server may use the thread."""
 
-    def __init__(self, body: Iterable[bytes], invocation: Invocation | None) -> None:
+    def __init__(self, body: Iterable[bytes], current: CurrentInvocation) -> None:
         self._body = body
-        self._invocation = invocation
+        self._current = current
 
     def __iter__(self) -> Iterator[bytes]:
-        with activated(self._invocation):
+        with activated(self._current):
             chunks = iter(self._body)
         while True:
-            with activated(self._invocation):
+            with activated(self._current):
                 chunk = next(chunks, None)
             if chunk is None:
                 return
             yield chunk
 
     def close(self) -> None:
-        if close := getattr(self._body, "close", None):
-            with activated(self._invocation):
-                close()
+        try:
+            if close := getattr(self._body, "close", None):
+                with activated(self._current):
+                    close()
+        finally:
+            self._current.ended = True

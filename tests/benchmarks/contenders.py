@@ -19,6 +19,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -332,10 +333,15 @@ def forge_handed_in(url: str) -> Call:
     return forge(url, http_client=httpx.Client())
 
 
+def _connections() -> dict[str, Any]:
+    """Return what chooses aiohttp's connections in an environment that has the extra."""
+    return {"transport": "aiohttp" if find_spec("aiohttp") else "httpx"}
+
+
 def forge_async(url: str, **arguments: Any) -> Call:
     from forge_realtime import AsyncRealtimeClient
 
-    live = AsyncRealtimeClient(url, **arguments).for_invocation(INVOCATION)
+    live = AsyncRealtimeClient(url, **(arguments or _connections())).for_invocation(INVOCATION)
 
     async def call(payload: Any) -> Any:
         return (await live.publish(CHANNEL, payload)).event_id
@@ -346,7 +352,7 @@ def forge_async(url: str, **arguments: Any) -> Call:
 def forge_async_each(url: str) -> Call:
     from forge_realtime import AsyncRealtimeClient
 
-    realtime = AsyncRealtimeClient(url)
+    realtime = AsyncRealtimeClient(url, **_connections())
 
     async def call(payload: Any) -> Any:
         return (await realtime.for_invocation(INVOCATION).publish(CHANNEL, payload)).event_id

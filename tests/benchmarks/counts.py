@@ -21,7 +21,7 @@ from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from types import CodeType, FrameType
-from typing import Any
+from typing import Any, Literal
 
 from tests.benchmarks.contenders import CHANNEL, EVENT_ID, INVOCATION
 
@@ -94,7 +94,7 @@ def count_here(way: str, url: str) -> Counts:
         # As if aiohttp was not installed.
         hidden: dict[str, Any] = dict.fromkeys(("aiohttp", "httpx_aiohttp"))
         sys.modules.update(hidden)
-    publish = _sync(url) if way == "sync" else _async(url)
+    publish = _sync(url) if way == "sync" else _async(url, "aiohttp" if "aiohttp" in way else "httpx")
     for _ in range(_WARM):
         publish()
     gc.collect()
@@ -134,10 +134,10 @@ def _sync(url: str) -> Callable[[], None]:
     return publish
 
 
-def _async(url: str) -> Callable[[], None]:
+def _async(url: str, transport: Literal["aiohttp", "httpx"]) -> Callable[[], None]:
     from forge_realtime import AsyncRealtimeClient
 
-    live = AsyncRealtimeClient(url).for_invocation(INVOCATION)
+    live = AsyncRealtimeClient(url, transport=transport).for_invocation(INVOCATION)
     loop = asyncio.Runner().get_loop()
 
     async def publish_once() -> None:

@@ -1,7 +1,7 @@
 """Streams of more users and replicas than a machine carries, in virtual time.
 
-Everything that takes time is simulated: the clock, the network (5 ms there and back), and the Redis server (counters
-in memory that take 0.5 ms). All else is the real code. All replicas are in one process, each with its own client and
+Everything that takes time is simulated: the clock, the network (5 ms there and back), and the Redis server (in memory,
+0.5 ms). All else is the real code. All replicas are in one process, each with its own client and
 bucket. The emulator's limit refuses calls.
 """
 
@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-from collections import Counter
 from collections.abc import Iterator
 from typing import Any, Literal
 
@@ -18,7 +17,7 @@ import httpx
 
 from forge_realtime import AsyncRealtimeClient, Quota
 from forge_realtime._quota import limiter as _quota
-from forge_realtime.redis import RedisStore, _Counters, _Reserver, _SharedBucket
+from forge_realtime.redis import _HORIZON, RedisStore, _Reserver, _Server, _SharedBucket
 from forge_realtime_emulator._platform.limit import Limit
 from tests.support.rates import most_in_a_second
 from tests.support.streams import run_virtually
@@ -51,10 +50,10 @@ def simulated(
     count = round(seconds * _PER_SECOND)
 
     async def run() -> None:
-        counters = _VirtualCounters()
+        last: dict[str, float] = {}
         async with asyncio.TaskGroup() as group:
             for replica in range(busy or replicas):
-                store = _VirtualStore(replicas, counters) if kind == "shared" else None
+                store = _VirtualStore(replicas, last) if kind == "shared" else None
                 group.create_task(_replica(platform, replica, store, range(replica, users, busy or replicas), count))
 
     # Simulated time begins anew.
@@ -107,24 +106,39 @@ class _Platform:
         return httpx.Response(200, json={"eventId": "event-1", "eventTimestamp": "0"})
 
 
-class _VirtualCounters(_Counters):
-    """The counters of a Redis server, in memory. Its clock is the local one."""
+class _VirtualServer(_Server):
+    """A Redis server, in memory, that does what the script does. Its clock is the local one."""
 
-    def __init__(self) -> None:
-        super().__init__(RedisStore("redis://simulated", replicas=1))
-        self._counts: Counter[tuple[str, int]] = Counter()
+    def __init__(self, replicas: int, last: dict[str, float]) -> None:
+        super().__init__(RedisStore("redis://simulated", replicas=replicas))
+        self._replicas = replicas
+        self._last = last
 
-    def increment(self, name: str, slot: int, permits: int) -> int:
-        self._counts[name, slot] += permits
-        return self._counts[name, slot]
+    def reserve(self, wanted: list[tuple[str, float, int]]) -> list[tuple[int, float, float]]:
+        now = asyncio.get_running_loop().time()
+        replies = []
+        for key, rate, permits in wanted:
+            share = math.ceil(rate * _HORIZON / self._replicas)
+            first = free = max(now, self._last.get(key, -math.inf) + 1 / rate)
+            granted = 0
+            while granted < permits and free <= now + _HORIZON:
+                if free > now + _HORIZON / 2:
+                    if share <= 0:
+                        break
+                    share -= 1
+                granted += 1
+                self._last[key] = free
+                free += 1 / rate
+            replies.append((granted, first - now, free - now))
+        return replies
 
 
 class _VirtualStore:
     """The store of one replica."""
 
-    def __init__(self, replicas: int, counters: _VirtualCounters) -> None:
+    def __init__(self, replicas: int, last: dict[str, float]) -> None:
         self._replicas = replicas
-        self._reserver = _VirtualReserver(RedisStore("redis://simulated", replicas=replicas), counters)
+        self._reserver = _VirtualReserver(replicas, last)
 
     def new_bucket(self, per_second: float, installation: str | None, now: float) -> _SharedBucket:
         assert installation is not None
@@ -134,19 +148,17 @@ class _VirtualStore:
 class _VirtualReserver(_Reserver):
     """Reserves permits when the thread would."""
 
-    def __init__(self, store: RedisStore, counters: _VirtualCounters) -> None:
-        super().__init__(store)
-        self._counters = counters
+    def __init__(self, replicas: int, last: dict[str, float]) -> None:
+        super().__init__(RedisStore("redis://simulated", replicas=replicas))
+        self._server = _VirtualServer(replicas, last)
 
     def request(self, bucket: _SharedBucket) -> None:
-        if bucket not in self._due:
-            self._due[bucket] = -math.inf
-            asyncio.get_running_loop().call_later(_REDIS, self._reserve, bucket)
+        if not bucket.asked:
+            bucket.asked = True
+            asyncio.get_running_loop().call_later(_REDIS, self._reserve, [bucket])
 
-    def _reserve(self, bucket: _SharedBucket) -> None:
-        super()._reserve(bucket)
-        if bucket in self._due:
-            asyncio.get_running_loop().call_at(self._due[bucket] + _REDIS, self._reserve, bucket)
+    def _request_later(self, bucket: _SharedBucket, due: float) -> None:
+        asyncio.get_running_loop().call_at(due + _REDIS, self._reserve, [bucket])
 
 
 async def _replica(platform: _Platform, number: int, store: _VirtualStore | None, users: range, count: int) -> None:

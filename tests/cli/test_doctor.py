@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -161,7 +164,7 @@ def test_authorities_in_ssl_cert_file_are_trusted(run_at: Run, tmp_path: Path) -
 
 
 def test_waiting_faults_are_a_problem_and_not_consumed(run: Run, own: Emulator) -> None:
-    own.fail_next(2, status=503)
+    own.fail_next(2, status=503, optional=True)
     check, message = problem(run("doctor", "--json"))
     assert (check, "1 fault(s) waiting" in message) == ("sidecar", True)
     assert own.requests == []
@@ -210,6 +213,23 @@ def test_failed_round_trip_is_a_problem(run_at: Run, subscription: bytes, publis
     with FaultServer(then=sidecar(paths)) as server:
         check, message = problem(run_at(server.url, "doctor", "--json"))
     assert (check, said in message) == ("round trip", True), message
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii", "utf-8"])
+def test_messages_of_a_server_cannot_control_the_terminal(encoding: str) -> None:
+    refusal = json_response({"message": "✓\x1b[2J\x9b\u202e"}, 400)
+    with FaultServer(then=sidecar({"/_emulator/state": STATE, "/_emulator/subscribe": refusal})) as server:
+        done = subprocess.run(
+            [sys.executable, "-m", "forge_realtime", "doctor", "--url", server.url],
+            capture_output=True,
+            encoding=encoding,
+            env={**os.environ, "PYTHONIOENCODING": encoding},
+            timeout=30,
+            check=False,
+        )
+    shown = "✓" if encoding == "utf-8" else r"\u2713"
+    said = rf"problem  round trip  The emulator refused the subscription: {shown}\x1b[2J\x9b\u202e"
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (1, said)
 
 
 def test_missing_event_is_a_problem(run_at: Run, monkeypatch: pytest.MonkeyPatch) -> None:

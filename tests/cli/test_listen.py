@@ -21,7 +21,7 @@ from websockets.sync.server import ServerConnection, serve
 from forge_realtime_emulator import Emulator
 from forge_realtime_emulator._platform.contexts import OVERRIDES
 from tests.cli.conftest import VARIABLES, Run
-from tests.support.fault_server import Behaviour, FaultServer, answer, garbage, refused_url
+from tests.support.fault_server import Behaviour, Connection, FaultServer, answer, garbage, http, refused_url
 from tests.support.features import needs
 
 COMMAND = Path(sys.executable).with_name("forge-realtime")
@@ -80,6 +80,71 @@ def test_json_is_exact_and_one_object_per_line(run: Run, own: Emulator) -> None:
         {"channel": "news", "payload": payload, "eventId": event["eventId"], "eventTimestamp": event["eventTimestamp"]}
         for payload, event in zip(("a\r\n\x1b", "Prêt"), printed, strict=True)
     ]
+
+
+@pytest.mark.parametrize(
+    ("encoding", "printed"),
+    [
+        ("cp1252", r"é \U0001f389 \x1b[2J \x9b \u202e"),
+        ("latin-1", r"é \U0001f389 \x1b[2J \x9b \u202e"),
+        ("ascii", r"\xe9 \U0001f389 \x1b[2J \x9b \u202e"),
+        ("utf-8", r"é 🎉 \x1b[2J \x9b \u202e"),
+    ],
+)
+def test_terminal_gets_what_it_can_show(run: Run, own: Emulator, encoding: str, printed: str) -> None:
+    channel = payload = "é 🎉 \x1b[2J \x9b \u202e"
+    process = subprocess.Popen(
+        [COMMAND, "listen", channel, "--url", own.url, "--count", "2", "--timeout", "20"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding=encoding,
+        env={**os.environ, "PYTHONIOENCODING": encoding},
+    )
+    try:
+        assert process.stderr is not None
+        said = process.stderr.readline()
+        assert said == f"Listening to the channel {printed} at {own.url} (Ctrl-C ends it).\n"
+        for sent in (payload, "second"):
+            assert run("publish", "--invocation", "i", channel, sent).exit_code == 0
+        output, errors = process.communicate(timeout=20)
+    finally:
+        process.kill()
+        process.communicate()
+    assert (process.returncode, errors) == (0, "")
+    assert [line.partition("  ")[2] for line in output.splitlines()] == [printed, "second"]
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii"])
+def test_added_fault_is_shown_as_the_terminal_can(own: Emulator, encoding: str) -> None:
+    command = [str(COMMAND), "fail", "--status", "500", "--url", own.url, "--channel"]
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    for given, escaped in (("✓\x1b[2J", r"\u2713\x1b[2J"), ("\u202e", r"\u202e")):
+        done = subprocess.run([*command, given], capture_output=True, encoding=encoding, env=environment, check=True)
+        assert done.stdout == f"The next call on channel {escaped} gets 500.\n"
+        assert own._sidecar.faults.waiting()[-1]["channel"] == given
+    own.reset()
+
+
+def test_errors_of_a_server_cannot_control_the_terminal(run_at: Run) -> None:
+    evil = "\x1b[2J\x9b\u202e"
+
+    def refuse(connection: ServerConnection) -> None:
+        connection.recv()
+        connection.send(json.dumps({"type": "error", "code": "x", "message": evil}))
+
+    with websocket_server(refuse) as url:
+        result = run_at(url, "listen", "c")
+    assert result.stderr == r"Error: The emulator refused the subscription: \x1b[2J\x9b\u202e" + "\n"
+
+    def behave(connection: Connection) -> bool:
+        body = {"kind": "state"} if connection.read().method == "GET" else {"message": evil}
+        connection.send(http(200 if "kind" in body else 400, json.dumps(body).encode()))
+        return True
+
+    with FaultServer(then=behave) as server:
+        result = run_at(server.url, "fail", "--status", "500")
+    assert result.exit_code == 2
+    assert r"Error: \x1b[2J\x9b\u202e" in result.stderr
 
 
 def test_closed_output_ends_it(run: Run, own: Emulator) -> None:

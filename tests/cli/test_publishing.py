@@ -42,6 +42,30 @@ def test_output_says_nobody_was_subscribed(run: Run) -> None:
     assert (result.exit_code, result.stdout) == (0, "nobody was subscribed\n")
 
 
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii"])
+def test_output_is_what_the_terminal_can_show(encoding: str) -> None:
+    evil = "✓\x1b[2J\x9b\u202e"
+    with FaultServer(then=answer(200, {"eventId": evil, "eventTimestamp": "1"})) as server:
+        done = run_command("publish", "c", "x", "--invocation", "i", url=server.url, encoding=encoding)
+        assert (done.returncode, done.stdout) == (0, r"\u2713\x1b[2J\x9b\u202e" + "\n")
+    with FaultServer(then=answer(400, evil.encode())) as server:
+        done = run_command("publish", "c", "x", "--invocation", "i", url=server.url, encoding=encoding, show=True)
+        assert done.returncode == 1
+        assert done.stderr.endswith(r"The response: \u2713\x1b[2J\x9b\u202e" + "\n")
+        assert all(line.isprintable() for line in done.stderr.splitlines())
+
+
+def run_command(*arguments: str, url: str, encoding: str, show: bool = False) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "forge_realtime", *arguments, "--url", url, *(["--show-response"] if show else [])],
+        capture_output=True,
+        encoding=encoding,
+        env={**os.environ, "PYTHONIOENCODING": encoding},
+        timeout=30,
+        check=False,
+    )
+
+
 def test_json_has_result_and_attempts(run: Run, own: Emulator) -> None:
     own.fail_next(status=429)
     with own.subscribe("board-42") as subscription:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
+import time
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,10 +23,14 @@ COMMAND = [sys.executable, "-m", "forge_realtime_emulator"]
 
 
 @contextmanager
-def emulate(*arguments: str) -> Any:
-    environment = {**os.environ, "PYTHONUNBUFFERED": ""}
+def emulate(*arguments: str, **environment: str) -> Any:
     process = subprocess.Popen(
-        [*COMMAND, "emulate", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+        [*COMMAND, "emulate", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding=environment.get("PYTHONIOENCODING"),
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "", **environment},
     )
     try:
         yield process
@@ -58,27 +64,102 @@ def test_emulate_prints_calls_and_ends_cleanly(client: httpx.Client, ending: sig
         process.send_signal(ending)
         output, errors = process.communicate(timeout=10)
         assert process.returncode == 0
-        assert errors == ""
-        first, second = output.splitlines()
+        assert output == ""
+        banner, first, second = errors.splitlines()
+        assert banner == f"The emulator listens at {url} (Ctrl-C ends it). In the app's shell:"
         assert re.fullmatch(r"\d\d:\d\d:\d\d  publish +200  on 'x', reached 0 subscriber\(s\)", first)
         assert re.fullmatch(
             r"\d\d:\d\d:\d\d  publish +401  UNAUTHORIZED: the header forge-proxy-authorization is missing\..*", second
         )
-        assert "secret" not in output
+        assert "secret" not in errors
 
 
-def test_closed_stdout_does_not_end_emulate(client: httpx.Client) -> None:
+def test_quiet_emulate_prints_address_and_warnings_only(client: httpx.Client) -> None:
+    with emulate("--port", "0", "--quiet") as process:
+        url = exported(process)
+        publish(client, url)
+        assert client.get(f"{url}/", headers={"Origin": "http://other.example"}).status_code == 403
+        process.send_signal(signal.SIGTERM)
+        output, errors = process.communicate(timeout=10)
+        assert (process.returncode, output) == (0, "")
+        banner, warning = errors.splitlines()
+        assert banner.startswith("The emulator listens at ")
+        assert "A web page of 'http://other.example' was refused." in warning
+
+
+def publish(client: httpx.Client, url: str, channel: str = "x") -> None:
+    header = {"forge-proxy-authorization": "Forge id=i"}
+    body = {"name": channel, "payload": "x"}
+    assert client.post(f"{url}/forge/realtime/v1/publish", json=body, headers=header).status_code == 200
+
+
+@pytest.mark.parametrize("closed", [["stdout"], ["stderr"], ["stdout", "stderr"]])
+def test_closed_output_does_not_end_emulate(client: httpx.Client, closed: list[str]) -> None:
     with emulate("--port", "0") as process:
         url = exported(process)
-        process.stdout.close()
-        header = {"forge-proxy-authorization": "Forge id=i"}
-        body = {"name": "x", "payload": "x"}
+        for name in closed:
+            getattr(process, name).close()
         for _ in range(3):
-            assert client.post(f"{url}/forge/realtime/v1/publish", json=body, headers=header).status_code == 200
-        process.stdout = None
+            publish(client, url)
+        for name in closed:
+            setattr(process, name, None)
         process.send_signal(signal.SIGTERM)
         _, errors = process.communicate(timeout=10)
-        assert "Traceback" not in errors
+        assert process.returncode == 0
+        assert "Traceback" not in (errors or "")
+
+
+@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGINT])
+def test_unread_output_holds_up_neither_calls_nor_the_end(client: httpx.Client, ending: signal.Signals) -> None:
+    with emulate("--port", "0", "--limit", "0") as process:
+        url = exported(process)
+        # A pipe holds 64 KiB; each line names up to 100 characters of the channel.
+        for _ in range(800):
+            publish(client, url, "x" * 100)
+        # A warning of another logger, into the same pipe.
+        with socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])), timeout=10) as connection:
+            connection.sendall(b"no HTTP\r\n\r\n")
+            assert connection.recv(100).startswith(b"HTTP/1.1 400 ")
+        process.send_signal(ending)
+        assert process.wait(timeout=10) == 0
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="it has no /dev/full")
+@pytest.mark.parametrize("full", ["stdout", "stderr"])
+def test_full_disk_does_not_end_emulate(client: httpx.Client, full: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    with Path("/dev/full").open("w") as disk:
+        outputs: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, full: disk}
+        process = subprocess.Popen([*COMMAND, "emulate", "--port", str(port)], **outputs)
+    try:
+        wait_for_port(port)
+        for _ in range(3):
+            publish(client, f"http://127.0.0.1:{port}")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=10) == 0
+    finally:
+        process.kill()
+        process.wait()
+
+
+def wait_for_port(port: int) -> None:
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port)).close()
+        except ConnectionRefusedError:
+            assert time.monotonic() < deadline
+        else:
+            return
+
+
+def test_terminal_gets_what_it_can_show(client: httpx.Client) -> None:
+    with emulate("--port", "0", PYTHONIOENCODING="cp1252") as process:
+        publish(client, exported(process), "é 🎉 \x1b[2J \x9b \u202e")
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=10)
+    assert errors.endswith(r"on 'é \U0001f389 \x1b[2J \x9b \u202e', reached 0 subscriber(s)" + "\n")
 
 
 def test_emulate_raises_the_limit_of_open_files() -> None:
@@ -134,7 +215,7 @@ def test_service_and_origins_are_options(client: httpx.Client) -> None:
     origins = ["http://localhost:5173", "http://127.0.0.1:5173"]
     arguments = [argument for origin in origins for argument in ("--origin", origin)]
     with emulate("--port", "0", "--service", "http://127.0.0.1:1", *arguments) as process:
-        line = process.stdout.readline()
+        line = process.stderr.readline()
         url = line.partition('<script src="')[2].partition('/bridge.js"></script>')[0]
         assert exported(process) == url
         for origin in origins:

@@ -6,7 +6,7 @@ import json
 import re
 import socket
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from typing import Any
 
 import httpx
@@ -132,6 +132,83 @@ def test_json_payload_is_indented_and_otherwise_unchanged(own: Api, console: Con
     assert console.events.locator("pre").text_content() == payload
     console.events.get_by_role("button", name="Indented").click()
     assert console.events.locator("pre").text_content() == INDENTED
+
+
+def test_deeply_nested_payload_leaves_the_console_usable(own: Api, console: Console, channel: str) -> None:
+    """Indented by its depth, 60 KB of brackets would take gigabytes."""
+    depth = 30_000
+    payload = "[" * depth + "]" * depth
+    names = '{"a":' * depth + "1" + "}" * depth
+    for _ in range(2):
+        own.publish(channel, payload)
+        own.publish(channel, names)
+        expect(console.events.first).to_contain_text("The first 20000 of ")
+        console.page.reload()
+        expect(console.connection).to_have_text("Connected")
+    expect(console.events).to_have_count(4)
+    shown = console.events.first.locator("pre").text_content()
+    assert shown is not None
+    assert shown.startswith('{\n  "a": {\n    "a": {')
+    assert '{"a": {"a": ' in shown
+    assert own.emulator.events[-2].payload == payload
+
+
+def test_deeply_nested_claims_are_refused_and_the_console_goes_on(own: Api, console: Console, channel: str) -> None:
+    """The console would have to show them with each channel and event."""
+    claims: dict[str, Any] = {}
+    for _ in range(98):
+        claims = {"a": claims}
+    token = own.sign(channel, claims)
+    with own.emulator.subscribe(channel, token=token):
+        own.publish(channel, token=token)
+        expect(console.events).to_contain_text("delivered to 1 subscriber")
+    refused = own.post("/forge/realtime/v1/token", {"channelName": channel, "claims": {"a": {"a": claims}}})
+    assert (refused.status_code, "nested too deeply" in refused.json()["message"]) == (400, True)
+
+
+def test_many_consoles_leave_connections_for_calls(browser: Browser, own: Api) -> None:
+    """A browser opens six connections to one host, for all its tabs together."""
+    ask = "fetch('/_emulator/state', {signal: AbortSignal.timeout(10000)}).then((response) => response.status)"
+    with closing(browser.new_context()) as context:
+        pages = [context.new_page() for _ in range(10)]
+        for page in pages:
+            page.goto(own.emulator.url)
+            expect(page.locator("#connection")).to_have_text("Connected")
+        assert [page.evaluate(ask) for page in pages] == [200] * 10
+        own.publish("to-all")
+        for page in pages:
+            expect(page.locator("#rows")).to_contain_text("to-all")
+
+
+def test_page_of_another_origin_uses_up_nothing(browser: Browser, own: Api, client: httpx.Client) -> None:
+    """Images, frames, scripts and forms send no Origin, or send requests without asking first."""
+    own.emulator.change(limit=1)
+    url = own.emulator.url
+    hostile = f"""<!doctype html><body><script>
+      const load = (tag, path) => new Promise((resolve) => {{
+        const node = document.createElement(tag);
+        node.onload = node.onerror = resolve;
+        node.src = "{url}" + path;
+        document.body.append(node);
+      }});
+      const paths = Array.from({{length: 12}}, (_, n) => `/_emulator/subscribe?channel=c${{n}}`);
+      window.done = Promise.allSettled([
+        ...["img", "script", "iframe"].flatMap((tag) => paths.map((path) => load(tag, path))),
+        ...paths.map((path) => fetch("{url}" + path, {{mode: "no-cors"}})),
+        fetch("{url}/_emulator/reset", {{method: "POST", mode: "no-cors"}}),
+        fetch("{url}/_emulator/publish", {{method: "POST", mode: "no-cors", body: "{{}}"}}),
+      ]).then(() => "done");
+    </script>"""
+    with closing(browser.new_context()) as context:
+        context.route("http://localhost:1/", lambda route: route.fulfill(body=hostile, content_type="text/html"))
+        page = context.new_page()
+        page.goto("http://localhost:1/")
+        assert page.evaluate("window.done") == "done"
+        state = client.get(f"{url}/_emulator/state").json()
+        assert (state["channels"], state["rates"]) == ([], {})
+        # The person can still follow a link to the console.
+        page.evaluate(f"location.href = '{url}'")
+        expect(page.locator("#connection")).to_have_text("Connected")
 
 
 def test_long_payload_is_folded(own: Api, console: Console, channel: str) -> None:

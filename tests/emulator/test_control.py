@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Iterator
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -291,3 +293,33 @@ def test_refusals_of_pages_and_subscribers_are_logged(own: Api, caplog: pytest.L
     assert [line[2] for line in lines[:3]] == ["Realtime token validation failed: INVALID_TOKEN"] * 3
     assert lines[3][2] == "GET /a\\x1b[2J"
     assert "secret" not in caplog.text
+
+
+def test_names_from_outside_cannot_control_a_terminal(own: Api, caplog: pytest.LogCaptureFixture) -> None:
+    """Keys of JSON, names and paths reach messages and the log."""
+    evil = "\x1b[2J\x9b\u202e\n"
+    key = {evil: 1}
+    with caplog.at_level(logging.INFO):
+        responses = [
+            own.post("/_emulator/contexts", {"invocations": {evil: {"installation": 1}}}),
+            own.post("/_emulator/contexts", {"invocations": {"a": {"context": {evil: 1}}}}),
+            own.post("/_emulator/faults", {"channel": key, "status": 500}),
+            own.post("/_emulator/invoke", {"path": "/", "method": "GET", "headers": key}),
+            own.post("/_emulator/invoke", {"path": f"/{evil}", "method": "GET"}),
+            own.post("/_emulator/mocked", {"path": f"/{evil}", "method": evil}),
+            own.post("/_emulator/publish", {"channel": evil, "payload": evil}),
+            own.post("/_emulator/publish", {"channel": evil, "payload": evil, "options": {"token": evil}}),
+            own.post("/forge/realtime/v1/publish", {"name": evil, "payload": evil}),
+            own.post("/forge/realtime/v1/publish", {"name": key, "payload": evil}),
+            own.post("/forge/realtime/v1/token", {"channelName": evil, "claims": {evil: evil}}),
+            own.get(f"/{quote(evil)}"),
+            own.get(f"/v1/installation/{quote(evil)}"),
+            own.get(f"/jira/{quote(evil)}"),
+            own.get(f"/_emulator/subscribe?channel=x&{quote(evil)}=x"),
+            own.post("/_emulator/reset", headers={"Origin": "http://a\tb"}),
+        ]
+    for response in responses:
+        message = response.json().get("message", "")
+        assert message.isprintable(), message
+    assert len(caplog.records) > len(responses) - 3
+    assert all(record.getMessage().isprintable() for record in caplog.records)

@@ -88,7 +88,10 @@ BAD = [
     ({"status": 429, "retryAfter": -1}, "retryAfter: must be at least 0"),
     ({"status": 429, "retryAfter": 0.5}, "retryAfter: must be of type integer"),
     ({"status": 429, "times": 0}, "times: must be at least 1"),
-    ({"status": 429, "wait": 1}, "allowed are status, retryAfter, answer, delay, delivered, times, operation"),
+    (
+        {"status": 429, "wait": 1},
+        "allowed are status, retryAfter, answer, delay, delivered, times, optional, operation",
+    ),
     ({"status": 429, "operation": "nix"}, "must be one of publish, publish_global, sign_realtime_token"),
 ]
 

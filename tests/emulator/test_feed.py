@@ -9,15 +9,18 @@ from contextlib import contextmanager
 from typing import Any
 
 import httpx
+from websockets.sync.client import connect
 
 from forge_realtime_emulator import Emulator
 from tests.emulator.api import Api
+from tests.emulator.test_sse import until
 
 
 @contextmanager
 def feed(emulator: Emulator) -> Iterator[Iterator[dict[str, Any]]]:
     with httpx.stream("GET", f"{emulator.url}/_emulator/feed", trust_env=False) as response:
         assert response.headers["content-type"].startswith("text/event-stream")
+        assert (response.headers["cache-control"], response.headers["x-accel-buffering"]) == ("no-store", "no")
         yield (json.loads(line.removeprefix("data: ")) for line in response.iter_lines() if line)
 
 
@@ -44,6 +47,25 @@ def test_feed_continues_with_each_record_once(own: Api, channel: str) -> None:
         own.publish(channel, "new")
         assert [message["payload"] for message in [next(messages)] if message["kind"] == "event"] == ["new"]
         assert next(message["status"] for message in messages if message["kind"] == "request") == 200
+
+
+def test_console_reads_the_feed_over_a_websocket(own: Api, channel: str) -> None:
+    own.publish(channel)
+    with connect(f"ws{own.emulator.url.removeprefix('http')}/_emulator/feed", proxy=None) as websocket:
+        messages = (json.loads(message) for message in websocket)
+        assert until_state(messages) == ["start", "event", "request", "state"]
+        own.publish(channel, "new")
+        assert next(message["payload"] for message in messages if message["kind"] == "event") == "new"
+        own.emulator.stop()
+        assert all(message["kind"] in {"request", "state"} for message in messages)
+    assert (websocket.close_code, websocket.close_reason) == (1001, "The emulator stopped.")
+
+
+def test_console_that_leaves_is_forgotten(own: Api) -> None:
+    with connect(f"ws{own.emulator.url.removeprefix('http')}/_emulator/feed", proxy=None) as websocket:
+        assert json.loads(websocket.recv(timeout=5))["kind"] == "start"
+        assert len(own.emulator._sidecar.feed._readers) == 1
+    until(lambda: not own.emulator._sidecar.feed._readers)
 
 
 def test_busy_feed_sends_every_record_at_once_and_few_states(own: Api, channel: str) -> None:

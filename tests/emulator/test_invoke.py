@@ -89,6 +89,33 @@ def test_malformed_invoke_is_refused(without_service: Emulator, client: httpx.Cl
     assert response.json()["code"] == "INVALID_REQUEST"
 
 
+@pytest.mark.parametrize(
+    ("path", "call"),
+    [
+        ("invoke", {"method": "GET", "path": "/\ud800"}),
+        ("invoke", {"method": "GET", "path": "/", "headers": {"a": "\ud800"}}),
+        ("invoke", {"method": "GET", "path": "/", "headers": {"\ud800": "a"}}),
+        ("mocked", {"method": "GET", "path": "/\ud800"}),
+        ("mocks", {"method": "GET", "path": "/\ud800"}),
+    ],
+)
+def test_lone_surrogate_is_refused(api: Api, path: str, call: dict[str, Any]) -> None:
+    response = api.post(f"/_emulator/{path}", call)
+    assert response.status_code == 400
+    assert "a lone surrogate, which UTF-8 cannot encode; send valid Unicode." in response.json()["message"]
+
+
+@pytest.mark.parametrize("path", ["publish", "publish/global", "token"])
+def test_lone_surrogate_in_a_call_is_no_error_of_the_emulator(api: Api, path: str) -> None:
+    text = "\ud800"
+    options = {"token": text} if path == "publish/global" else {"contextOverrides": [text]}
+    body: dict[str, Any] = {"name": text, "payload": text, "options": options}
+    if path == "token":
+        body = {"channelName": text, "claims": {text: text}}
+    assert api.post(f"/forge/realtime/v1/{path}", body).status_code == 200
+    assert api.get("/_emulator/state").status_code == 200
+
+
 def test_unreachable_service_is_reported(client: httpx.Client) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         url = f"http://127.0.0.1:{taken.getsockname()[1]}"

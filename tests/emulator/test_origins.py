@@ -40,8 +40,9 @@ def emulator() -> Iterator[Emulator]:
         yield emulator
 
 
-def preflight(client: httpx.Client, url: str, origin: str) -> httpx.Response:
+def preflight(client: httpx.Client, url: str, origin: str, **more: str) -> httpx.Response:
     headers = {
+        **more,
         "Origin": origin,
         "Access-Control-Request-Method": "POST",
         "Access-Control-Request-Headers": "content-type",
@@ -68,6 +69,62 @@ def test_allowed_origin_may_use_the_bridge(emulator: Emulator, client: httpx.Cli
     assert response.status_code in (200, 400)
     assert allowed(response) == {"access-control-allow-origin": origin}
     assert {preflighted.headers["vary"], response.headers["vary"]} == {"Origin"}
+
+
+@pytest.mark.parametrize("path", SHARED)
+def test_allowed_origin_may_reach_a_private_network(emulator: Emulator, client: httpx.Client, path: str) -> None:
+    for origin, allows in ((ORIGIN, "true"), ("http://other.example", None)):
+        headers = {"Access-Control-Request-Private-Network": "true"}
+        response = preflight(client, emulator.url + path, origin, **headers)
+        assert response.headers.get("access-control-allow-private-network") == allows
+
+
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+@pytest.mark.parametrize("mode", ["no-cors", "navigate"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/_emulator/subscribe?channel=x",
+        "/_emulator/state",
+        "/_emulator/feed",
+        "/_emulator/context",
+        "/v1/installations",
+        "/invocation/context",
+        "/jira/rest/api/3/myself",
+    ],
+)
+def test_page_that_sends_no_origin_may_use_nothing(
+    emulator: Emulator, client: httpx.Client, path: str, site: str, mode: str
+) -> None:
+    """An image, a script, a link or a frame sends no Origin. A page elsewhere on localhost is of the same site."""
+    dest = {"no-cors": "image", "navigate": "document"}[mode]
+    headers = {"Sec-Fetch-Site": site, "Sec-Fetch-Mode": mode, "Sec-Fetch-Dest": dest}
+    response = client.get(emulator.url + path, headers=headers)
+    assert (response.status_code, response.json()["code"]) == (403, "CROSS_ORIGIN")
+
+
+@pytest.mark.parametrize("path", ["/bridge.js", "/streams.js"])
+def test_script_of_any_page_is_served(emulator: Emulator, client: httpx.Client, path: str) -> None:
+    headers = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Dest": "script"}
+    assert client.get(emulator.url + path, headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize(("dest", "status"), [("document", 200), ("iframe", 403), ("object", 403), ("empty", 403)])
+def test_link_to_the_console_may_be_followed(emulator: Emulator, client: httpx.Client, dest: str, status: int) -> None:
+    headers = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": dest}
+    assert client.get(emulator.url, headers=headers).status_code == status
+
+
+@pytest.mark.parametrize("site", ["same-origin", "none"])
+def test_own_page_and_typed_address_may_use_everything(emulator: Emulator, client: httpx.Client, site: str) -> None:
+    for path in ("/", "/_emulator/state", "/v1/installations"):
+        assert client.get(emulator.url + path, headers={"Sec-Fetch-Site": site}).status_code == 200
+
+
+def test_allowed_origin_may_not_read_the_feed(emulator: Emulator) -> None:
+    url = f"ws{emulator.url.removeprefix('http')}/_emulator/feed"
+    with pytest.raises(InvalidStatus), connect(url, additional_headers={"Origin": ORIGIN}, proxy=None):
+        pass
 
 
 @pytest.mark.parametrize("path", OWN_ONLY)

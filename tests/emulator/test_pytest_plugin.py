@@ -52,7 +52,7 @@ def test_fresh(realtime_emulator, round):
     assert realtime_emulator.requests == realtime_emulator.events == []
     seen.append(realtime_emulator)
     assert len({id(emulator) for emulator in seen}) == 1
-    realtime_emulator.fail_next(status=503, times=5)
+    realtime_emulator.fail_next(status=503, times=5, optional=True)
     realtime_emulator.change(limit=None, strict=True)
     if round == 1:
         realtime_emulator.stop()
@@ -161,6 +161,166 @@ def test_missing_event_is_explained(tmp_path: Path) -> None:
     output = run(tmp_path, f"def test_it(realtime_emulator):\n    {test}\n")
     assert re.search(r"^E +TimeoutError: No event on channel .board-42. within 0.01 s\.$", output, re.MULTILINE)
     assert re.search(r"^E +Since the subscription began, nothing was published", output, re.MULTILINE)
+
+
+UNUSED_FAULTS = """
+import httpx
+import pytest
+
+def call(emulator):
+    headers = {"forge-proxy-authorization": "Forge id=i"}
+    body = {"name": "c", "payload": "x"}
+    return httpx.post(emulator.url + "/forge/realtime/v1/publish", json=body, headers=headers)
+
+def test_uses_it(realtime_emulator):
+    realtime_emulator.fail_next(status=503)
+    assert call(realtime_emulator).status_code == 503
+
+def test_leaves_it(realtime_emulator):
+    realtime_emulator.fail_next(status=503, channel="other\\x1b")
+    call(realtime_emulator)
+
+def test_leaves_half_of_it(realtime_emulator):
+    realtime_emulator.fail_next(2, status=503)
+    call(realtime_emulator)
+
+def test_may_leave_it(realtime_emulator):
+    realtime_emulator.fail_next(9, status=503, optional=True)
+
+def test_fails_by_itself(realtime_emulator):
+    realtime_emulator.fail_next(status=503)
+    assert "its own"[0] == "reason"
+
+@pytest.mark.xfail
+def test_is_expected_to_fail(realtime_emulator):
+    realtime_emulator.fail_next(status=503)
+    raise LookupError
+"""
+
+
+def test_unused_fault_fails_the_test_unless_it_is_optional(tmp_path: Path) -> None:
+    output = run(tmp_path, UNUSED_FAULTS, "-p", "no:randomly")
+    assert re.findall(r"^FAILED test_it.py::(\w+)", output, re.MULTILINE) == [
+        "test_leaves_it",
+        "test_leaves_half_of_it",
+        "test_fails_by_itself",
+    ]
+    assert " 3 failed, 2 passed, 1 xfailed" in output
+    said = r"^Faults were added that no call used\. Make the calls, or add the faults with optional=True:\n(.*)$"
+    assert re.findall(said, output, re.MULTILINE) == [
+        r"{'times': 1, 'status': 503, 'channel': 'other\x1b'}",
+        "{'times': 1, 'status': 503}",
+    ]
+
+
+MARKED = """
+import pytest
+
+pytestmark = pytest.mark.realtime_emulator(strict=True, limit=7)
+
+@pytest.mark.realtime_emulator(limit=None)
+def test_marked(realtime_emulator):
+    settings = realtime_emulator._sidecar.settings
+    assert (settings.strict, settings.limit) == (True, None)
+
+def test_of_the_module(realtime_emulator):
+    assert realtime_emulator._sidecar.settings.limit == 7
+
+@pytest.mark.realtime_emulator(speed=1)
+def test_wrong(realtime_emulator): pass
+"""
+
+
+def test_marker_changes_settings_for_a_test(tmp_path: Path) -> None:
+    output = run(tmp_path, MARKED, "--strict-markers")
+    assert " 2 passed, 1 error" in output
+    assert "unexpected keyword argument 'speed'" in output
+
+
+SESSION = """
+import os
+import httpx
+import pytest
+
+@pytest.fixture(scope="session")
+def service(realtime_emulator_session):
+    return os.environ["FORGE_EGRESS_PROXY_URL"]
+
+def call(service):
+    headers = {"forge-proxy-authorization": "Forge id=i"}
+    return httpx.post(service + "/forge/realtime/v1/publish", json={"name": "c", "payload": "x"}, headers=headers)
+
+@pytest.mark.parametrize("round", range(3))
+def test_each_starts_anew(service, realtime_emulator_session, round):
+    assert service == realtime_emulator_session.url
+    assert realtime_emulator_session.requests == []
+    assert call(service).status_code == 200
+
+def test_both_are_one(service, realtime_emulator, realtime_emulator_session):
+    assert realtime_emulator is realtime_emulator_session
+    assert call(service).status_code == 200
+    assert len(realtime_emulator.requests) == 1
+
+@pytest.mark.realtime_emulator(limit=1)
+def test_marked(service):
+    assert [call(service).json().get("errors") for _ in range(2)] == [None, [{"message": "RATE_LIMIT_EXCEEDED"}]]
+
+def test_fails(service):
+    call(service)
+    assert False
+"""
+
+
+def test_emulator_of_the_session_is_reset_before_each_test(tmp_path: Path) -> None:
+    for test in ("", "test_marked"):
+        output = run(tmp_path, SESSION, "-k", test)
+        assert (" 1 failed, 5 passed" if not test else " 1 passed") in output
+        assert ("publish on 'c', answered 200" in output) == (not test)
+
+
+ASYNCHRONOUS = """
+import asyncio
+import pytest
+from forge_realtime import AsyncRealtimeClient
+from forge_realtime_emulator import EmulatorError
+
+@pytest.mark.asyncio
+async def test_the_page_hears(realtime_emulator):
+    async with AsyncRealtimeClient() as realtime, realtime_emulator.subscribe("chat") as page:
+        live = realtime.for_invocation({"x-forge-invocation-id": "i-1"})
+        async with live.stream("chat") as stream:
+            await stream.send("Hello")
+            assert "Hello" in (await page.areceive()).payload
+        with pytest.raises(EmulatorError, match="areceive"):
+            page.receive()
+"""
+
+
+def test_asynchronous_test_awaits_its_events(tmp_path: Path) -> None:
+    options = ["-p", "pytest_asyncio.plugin", "-o", "asyncio_default_fixture_loop_scope=function"]
+    assert " 1 passed" in run(tmp_path, ASYNCHRONOUS, *options)
+
+
+FROZEN = """
+import pytest
+from freezegun import freeze_time
+from forge_realtime import RealtimeClient
+
+@pytest.mark.parametrize("tick", [True, False])
+def test_frozen(realtime_emulator, tick):
+    with freeze_time("2040-01-01", tick=tick), RealtimeClient() as realtime:
+        with realtime_emulator.subscribe("chat") as page:
+            live = realtime.for_invocation({"x-forge-invocation-id": "i-1"})
+            live.publish("chat", "x")
+            assert page.receive().payload == "x"
+            with pytest.raises(TimeoutError):
+                page.receive(timeout=0.1)
+            realtime_emulator.reset()
+"""
+
+
+def test_frozen_clock_ends_neither_test_nor_session_late(tmp_path: Path) -> None:
+    assert " 2 passed" in run(tmp_path, FROZEN)
 
 
 FAILING = """

@@ -75,6 +75,7 @@ ASKING = {
     "websocket": ("/_emulator/subscribe", _UPGRADE, Frame(Opcode.TEXT, b'{"channel": "x"}').serialize(mask=True)),
     "sse": ("/_emulator/subscribe?channel=x", "", b""),
     "feed": ("/_emulator/feed", "", b""),
+    "console": ("/_emulator/feed", _UPGRADE, b""),
 }
 
 
@@ -144,11 +145,12 @@ def test_subscriber_that_reads_again_in_time_gets_the_reason(
         assert b"Too slow: 5 events were waiting." in read(unread, b"subscribe again.")
 
 
+@pytest.mark.parametrize("kind", ["feed", "console"])
 def test_console_that_never_reads_delays_nobody_and_gets_the_last_records_later(
-    own: Api, monkeypatch: pytest.MonkeyPatch
+    own: Api, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     monkeypatch.setattr(_recent, "SIZE_LIMIT", 5 * len(LARGE))
-    with never_reading(own, "feed") as unread:
+    with never_reading(own, kind) as unread:
         until(lambda: unread.recv(1, socket.MSG_PEEK) == b"H")
         publish_to_both(own, 40)
         got = read(unread, b'"payload": "39 ')

@@ -11,15 +11,21 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
+from datetime import UTC, datetime
 
+import httpx
 import pytest
+import time_machine
+from freezegun import freeze_time
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from forge_realtime_emulator import Emulator, EmulatorError
+from forge_realtime_emulator import Emulator, EmulatorError, Settings
+from forge_realtime_emulator._platform.clock import elapsed
 from forge_realtime_emulator._server import uvicorn_thread
-from tests.emulator.api import Api
+from tests.emulator.api import Api, failure
 
 real_monotonic = time.monotonic
 
@@ -59,6 +65,82 @@ def test_delayed_call_ends_while_clock_stands_still(own: Api, channel: str, monk
     monkeypatch.setattr(time, "monotonic", lambda: now)
     own.emulator.fail_next(delay=0.05)
     assert own.publish(channel).status_code == 200
+
+
+@pytest.fixture
+def short_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uvicorn_thread, "_REQUEST_TIMEOUT", 0.1)
+    monkeypatch.setattr(uvicorn_thread, "_SWEEP", 0.02)
+
+
+@pytest.mark.parametrize(
+    "begun",
+    [
+        b"",
+        b"POST",
+        b"POST /_emulator/clock HTTP/1.1\r\nHost: x\r\n",
+        b"POST /_emulator/clock HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{",
+        b"POST /forge/realtime/v1/publish HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n{\r\n",
+        b"GET /_emulator/subscribe HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n",
+        # After a whole one.
+        b"GET /bridge.js HTTP/1.1\r\nHost: x\r\n\r\nGET",
+    ],
+)
+def test_half_open_request_times_out(short_timeout: None, begun: bytes) -> None:
+    with Emulator() as emulator, socket.create_connection(("127.0.0.1", port_of(emulator)), timeout=10) as connection:
+        connection.sendall(begun)
+        received = b""
+        while chunk := connection.recv(1 << 20):
+            received += chunk
+    assert b"HTTP/1.1 408 Request Timeout\r\n" in received
+    assert received.endswith(b'Send it as a whole."}')
+
+
+def test_slow_response_and_streams_do_not_time_out(short_timeout: None, channel: str) -> None:
+    with Emulator() as emulator, httpx.Client(trust_env=False) as client:
+        api = Api(emulator, client)
+        with emulator.subscribe(channel) as subscription, api.stream(f"channel={channel}") as stream:
+            emulator.fail_next(delay=0.5)
+            assert api.publish(channel).status_code == 200
+            assert subscription.receive().payload == "x"
+            assert '"payload": "x"' in next(line for line in stream.iter_lines() if "payload" in line)
+            # The connection of the first call, kept alive.
+            assert api.publish(channel).status_code == 200
+
+
+@pytest.mark.parametrize("tool", ["freezegun", "ticking", "time-machine", "monotonic"])
+def test_frozen_clock_stops_nothing(tool: str, channel: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    far = datetime(2040, 1, 1, tzinfo=UTC)
+    began = elapsed()
+    with httpx.Client(trust_env=False) as client:
+        emulator = Emulator(settings=Settings(limit=1))
+        api = Api(emulator, client)
+        with ExitStack() as frozen:
+            if tool == "monotonic":
+                monkeypatch.setattr(time, "monotonic", lambda: 1e9)
+            elif tool == "time-machine":
+                frozen.enter_context(time_machine.travel(far, tick=False))
+            else:
+                frozen.enter_context(freeze_time(far, tick=tool == "ticking"))
+            emulator.start()
+            emulator.change(limit=2, invocation_lifetime=1)
+            with emulator.subscribe(channel) as subscription:
+                assert api.publish(channel).json()["eventId"]
+                assert subscription.receive().payload == "x"
+                with pytest.raises(TimeoutError, match=r"within 0\.2 s"):
+                    subscription.receive(timeout=0.2)
+                assert failure(api.publish(channel)) == "RATE_LIMIT_EXCEEDED"
+                # The window of the limit, and the life of the invocation.
+                wait(1.1)
+                assert api.publish(channel).status_code == 401
+                assert api.publish(channel, authorization="Forge id=another").json()["eventId"]
+            emulator.stop()
+    assert elapsed() - began < 10
+
+
+def wait(seconds: float) -> None:
+    """Wait by the real clock, which a frozen one does not stop."""
+    threading.Event().wait(seconds)
 
 
 def test_connection_made_after_first_abort_is_aborted_too(own: Api, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,6 +41,7 @@ def test_stream_follows_the_documented_protocol(own: Api) -> None:
         assert response.status_code == 200
         assert response.headers["content-type"].partition(";")[0] == "text/event-stream"
         assert response.headers["cache-control"] == "no-store"
+        assert response.headers["x-accel-buffering"] == "no"
         stream = messages(response)
         assert next(stream) == {"type": "subscribed"}
         published = own.publish("x", "line\nline\u2028\ud800").json()

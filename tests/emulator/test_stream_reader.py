@@ -218,10 +218,46 @@ def test_last_streams_are_remembered(reader: Reader) -> None:
     reader.give(*letters(1), envelope(0, "y", stream="one more"), *letters(1, 2))
     of_it = [event["value"] for handler, event in reader.seen if event["stream"] == ID]
     assert of_it == ["a", "ab", "abc"]
-    # Nothing is known of the forgotten stream.
-    reader.give(envelope(1, "z", stream="0"))
+    # The one without news for longest was given up.
+    assert gaps(reader) == ["0: 1-Infinity"]
+    before = len(reader.seen)
+    reader.give(envelope(0, "x", stream="0"), envelope(1, "z", stream="0"))
     reader.wait(HOLD)
-    assert reader.seen[-2] == ["onGap", {"stream": "0", "from": 0, "to": 0}]
+    assert len(reader.seen) == before
+
+
+def gaps(reader: Reader) -> list[str]:
+    script = "window.seen.filter(([name]) => name === 'onGap').map(([, gap]) => `${gap.stream}: ${gap.from}-${gap.to}`)"
+    found: list[str] = reader.page.evaluate(script)
+    return found
+
+
+def test_streams_that_ended_are_forgotten_before_those_that_did_not(reader: Reader) -> None:
+    reader.give(*letters(0))
+    reader.give(*(envelope(0, "x", stream=str(number), end=True) for number in range(10_000)))
+    reader.give(*letters(0, 1), envelope(2, end=True, updates=0))
+    assert [event for _, event in reader.seen if event["stream"] == ID][-1]["value"] == "ab"
+    assert gaps(reader) == []
+    before = len(reader.seen)
+    # The streams that ended are remembered, up to 10,000.
+    reader.give(*letters(0, 1), envelope(0, "x", stream="1", end=True))
+    assert len(reader.seen) == before
+    reader.give(envelope(0, "x", stream="0", end=True))
+    assert len(reader.seen) == before + 2
+
+
+def test_stream_that_is_given_up_shows_and_reports_what_waits(reader: Reader) -> None:
+    reader.give(envelope(0, "a"), envelope(2, "c", end=True), envelope(0, "a", stream=OTHER))
+    reader.give(*letters(2, stream=OTHER))
+    reader.give(*(envelope(0, "x", stream=str(number)) for number in range(1_000)))
+    of_it = [[handler, event["seq"] if "seq" in event else event["from"]] for handler, event in reader.seen]
+    shown = [each for each, (_, event) in zip(of_it, reader.seen, strict=True) if event["stream"] == ID]
+    assert shown == [["onUpdate", 0], ["onGap", 1], ["onUpdate", 2], ["onEnd", 2]]
+    assert gaps(reader) == [f"{ID}: 1-1", f"{OTHER}: 1-1", f"{OTHER}: 3-Infinity"]
+    # No timer is left.
+    before = len(reader.seen)
+    reader.wait(2 * HOLD)
+    assert len(reader.seen) == before
 
 
 def test_payload_that_is_not_an_envelope_is_ignored(reader: Reader) -> None:

@@ -109,6 +109,10 @@ def test_streams_are_bounded_in_number_and_size(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(_streams, "STREAM_LIMIT", 3)
     ids = [stream.id for stream in assembled(*(envelope(0, "x", stream=str(number)) for number in range(5)))]
     assert ids == ["2", "3", "4"]
+    ended = [envelope(0, "x", stream=str(number), end=number in (1, 2)) for number in range(5)]
+    assert [stream.id for stream in assembled(*ended)] == ["0", "3", "4"]
+    # Not the one that an event just came for.
+    assert [stream.id for stream in assembled(*ended[:2], *ended[3:], ended[2])] == ["3", "4", "2"]
     monkeypatch.setattr(_streams, "SIZE_LIMIT", 1000)
     large = [envelope(seq, "x" * 400, stream=name) for name, seq in [("a", 0), ("b", 0), ("b", 0), ("b", 1), ("b", 2)]]
     assert [(stream.id, len(stream.value)) for stream in assembled(*large)] == [("b", 1200)]

@@ -16,6 +16,8 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.frames import Close, Frame, Opcode
 from websockets.sync.client import ClientConnection, connect
 
+from forge_realtime_emulator import Emulator
+from forge_realtime_emulator._http import subscribers
 from tests.emulator.api import Api
 
 
@@ -191,6 +193,35 @@ def test_broken_frame_ends_the_connection_without_a_traceback(
     assert api.publish(channel).status_code == 200
 
 
+@pytest.mark.parametrize("path", ["subscribe", "subscriptions"])
+@pytest.mark.parametrize(
+    "frame", [Frame(Opcode.TEXT, b"\xff\xfe"), Frame(Opcode.CONT, b"x"), Frame(Opcode.TEXT, b"x" * (1024 * 1024 + 1))]
+)
+def test_broken_frame_after_a_refused_subscription_leaves_no_traceback(
+    own: Api, caplog: pytest.LogCaptureFixture, path: str, frame: Frame
+) -> None:
+    refused = '{"channel": 1}'
+    first = refused if path == "subscribe" else f'{{"id": 1, "type": "subscribe", "subscription": {refused}}}'
+    with caplog.at_level(logging.WARNING):
+        for _ in range(3):
+            with raw(own, path) as connection:
+                # In one packet, so that the frame is read before the refusal is sent.
+                frames = [Frame(Opcode.TEXT, first.encode()), frame]
+                connection.socket.sendall(b"".join(each.serialize(mask=True) for each in frames))
+                for _ in connection:
+                    pass
+        own.emulator.stop()
+    assert "Traceback" not in caplog.text
+
+
+def test_subscriber_that_says_nothing_is_refused(own: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subscribers, "_FIRST_MESSAGE", 0.01)
+    with raw(own) as connection:
+        error = json.loads(connection.recv(timeout=5))
+        assert error["message"].startswith("Invalid subscription: no message came within 0.01 s.")
+        assert end(connection).code == 1008
+
+
 def test_vanished_clients_leave_nothing_behind(own: Api, channel: str, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         for first in (None, json.dumps({"channel": channel})):
@@ -239,7 +270,19 @@ def test_domain_name_that_points_here_is_not_the_own_origin(api: Api) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/_emulator/state", "/_emulator/feed", "/_emulator/context", "/_emulator/subscribe"]
+    "path",
+    [
+        "/",
+        "/_emulator/state",
+        "/_emulator/feed",
+        "/_emulator/context",
+        "/_emulator/subscribe",
+        "/v1/installations",
+        "/v1/installation/default-installation",
+        "/invocation/context",
+        "/jira/rest/api/3/myself",
+        "/bridge.js",
+    ],
 )
 def test_domain_name_that_points_here_shows_nothing_even_without_origin(own: Api, path: str) -> None:
     """A browser sends no Origin with a GET to the page's supposed own server."""
@@ -268,3 +311,26 @@ def test_local_name_is_served(api: Api, name: str) -> None:
 def test_operations_are_served_under_every_name(api: Api, channel: str) -> None:
     body = {"name": channel, "payload": "x"}
     assert api.post("/forge/realtime/v1/publish", body, headers={"Host": "emulator.example"}).status_code == 200
+
+
+@pytest.mark.parametrize("host", ["evil@127.0.0.1:{port}", "127.0.0.1:{port}@evil", "[::1", "a b", "127.0.0.1:x", "é"])
+def test_malformed_host_is_refused(api: Api, host: str) -> None:
+    name = host.format(port=api.emulator.url.rpartition(":")[2])
+    body = {"name": "c", "payload": "x"}
+    for headers in ({"Host": name}, {"Host": name, "Origin": f"http://{name}"}):
+        encoded = {key.encode(): value.encode() for key, value in headers.items()}
+        for response in (
+            httpx.get(f"{api.emulator.url}/_emulator/state", headers=encoded, trust_env=False),
+            httpx.post(f"{api.emulator.url}/forge/realtime/v1/publish", headers=encoded, json=body, trust_env=False),
+        ):
+            assert response.status_code in (400, 403)
+
+
+def test_domain_name_can_be_allowed_as_an_origin(client: httpx.Client) -> None:
+    with Emulator(origins=["http://emulator.example:7072", "http://app.example"]) as emulator:
+        own = {"Host": "emulator.example:7072"}
+        assert client.get(f"{emulator.url}/v1/installations", headers=own).status_code == 200
+        with_origin = {**own, "Origin": "http://emulator.example:7072"}
+        assert client.post(f"{emulator.url}/_emulator/reset", headers=with_origin).status_code == 200
+        for host in ("emulator.example", "emulator.example:7073", "app.example:7072"):
+            assert client.get(f"{emulator.url}/v1/installations", headers={"Host": host}).status_code == 403

@@ -70,7 +70,7 @@ PARAMETER = {"in": "query", "required": True, "schema": {"type": "string"}}
         (
             _update(f"{PUBLISH}.parameters", {"name": "site", **PARAMETER}),
             "_realtime/base.py",
-            "self._prepare(_publish, body=body)",
+            "self._prepare(_publish, body=body.value)",
             "missing 1 required keyword-only argument: 'site'",
         ),
         (
@@ -94,7 +94,7 @@ PARAMETER = {"in": "query", "required": True, "schema": {"type": "string"}}
         (
             _update(f"{TOKEN}{SCHEMA}.properties.claims", {"additionalProperties": {"type": "object"}}),
             "_realtime/operations.py",
-            "claims=RealtimeTokenClaims.from_dict(claims)",
+            "claims=RealtimeTokenClaims.from_dict(copy.value)",
             "ValueError: ",
         ),
     ],

@@ -97,6 +97,11 @@ def test_target_selected_twice_is_updated_once(tmp_path: Path) -> None:
     assert patch({"a": []}, [overlay(tmp_path, {"target": "$['a', 'a']", "update": 1})]) == {"a": [1]}
 
 
+def test_optional_action_may_match_nothing(tmp_path: Path) -> None:
+    actions = [{"target": "$.no", "x-optional": True, **rest} for rest in ({"remove": True}, {"update": {"x": 1}})]
+    assert patch({"a": []}, [overlay(tmp_path, *actions)]) == {"a": []}
+
+
 def test_matches_do_not_share_added_values(tmp_path: Path) -> None:
     objects = {"target": "$['a', 'b']", "update": {"new": {"list": []}}}
     lists = {"target": "$['c', 'd']", "update": {"list": []}}
@@ -114,6 +119,7 @@ def test_matches_do_not_share_added_values(tmp_path: Path) -> None:
     ("action", "message"),
     [
         ({"target": "$.no", "remove": True}, "matches nothing"),
+        ({"target": "$.no", "remove": True, "x-optional": "yes"}, "matches nothing"),
         ({"target": "$.a[?@.n == 9]", "update": {}}, "matches nothing"),
         ({"target": "$", "remove": True}, "the root of the document cannot be removed"),
         ({"target": "$.a[", "remove": True}, "is not an RFC 9535 JSONPath"),

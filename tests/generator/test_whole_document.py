@@ -108,7 +108,7 @@ def test_client_for_two_other_groups(repo: Path, whole: Document, run: Run, tmp_
 
     overlays = overlays_for(["Group A"], repo / "overlays/openapi")
     assert [path.name for path in overlays] == ["10-header.yaml", "30-failures.yaml"]
-    document = patch(select(whole, ["Group A", "Group B"]), overlays, allow_missing=True)
+    document = patch(select(whole, ["Group A", "Group B"]), overlays)
     with Emulator(document=document) as emulator:
         emulator.fail_next(status=503)
         emulator.fail_next(status=403, operation="getGroupAThing3")

@@ -11,6 +11,8 @@ from collections.abc import Coroutine, Iterable
 from typing import Any, TypeVar
 from unittest.mock import patch
 
+from forge_realtime._core import clock
+
 T = TypeVar("T")
 
 
@@ -82,5 +84,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
 def run_virtually(main: Coroutine[Any, Any, T]) -> T:
     """Run like `asyncio.run`, in virtual time. Not for code that needs sockets or threads."""
-    with asyncio.Runner(loop_factory=VirtualLoop) as runner, patch.object(time, "monotonic", runner.get_loop().time):
-        return runner.run(main)
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        now = runner.get_loop().time
+        with patch.object(time, "monotonic", now), patch.object(clock, "monotonic", now):
+            return runner.run(main)

@@ -231,6 +231,15 @@ def django_wsgi_app() -> Any:
     return wsgi.InvocationMiddleware(application)
 
 
+def _with_middleware(make: Callable[[], Any]) -> Any:
+    _configure_django()
+    settings.MIDDLEWARE = ["forge_realtime.django.InvocationMiddleware"]
+    try:
+        return make()
+    finally:
+        settings.MIDDLEWARE = []
+
+
 def serve(framework: str) -> AbstractContextManager[AsgiServer | WsgiServer]:
     """Serve the application of a framework on its own socket."""
     return _SERVERS[framework]()
@@ -242,4 +251,6 @@ _SERVERS: dict[str, Callable[[], AsgiServer | WsgiServer]] = {
     "django-asgi": lambda: AsgiServer(django_asgi_app()),
     "flask": lambda: WsgiServer(flask_app()),
     "django-wsgi": lambda: WsgiServer(django_wsgi_app()),
+    "django-asgi-middleware": lambda: AsgiServer(_with_middleware(get_asgi_application)),
+    "django-wsgi-middleware": lambda: WsgiServer(_with_middleware(get_wsgi_application)),
 }

@@ -13,6 +13,9 @@ from wsgiref.types import WSGIApplication
 
 import uvicorn
 
+_TIMEOUT = 30.0
+"""Seconds in which a server starts, and ends."""
+
 
 class AsgiServer(uvicorn.Server):
     """uvicorn; `url` is its address."""
@@ -26,7 +29,7 @@ class AsgiServer(uvicorn.Server):
 
     def __enter__(self) -> Self:
         self._thread.start()
-        self._ready.wait()
+        assert self._ready.wait(_TIMEOUT)
         assert self.started
         return self
 
@@ -34,7 +37,8 @@ class AsgiServer(uvicorn.Server):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.should_exit = True
-        self._thread.join()
+        self._thread.join(_TIMEOUT)
+        assert not self._thread.is_alive()
         self._listener.close()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -72,5 +76,5 @@ class WsgiServer(ThreadingMixIn, WSGIServer):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.shutdown()
-        self._thread.join()
+        self._thread.join(_TIMEOUT)
         self.server_close()

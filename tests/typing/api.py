@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime
 from typing import Any, assert_type
 
@@ -54,6 +55,9 @@ def transports(address: str) -> None:
     AsyncRealtimeClient(address, transport="aiohttp")
     AsyncRealtimeClient(address, transport="httpx")
     AsyncRealtimeClient(address, http_client=httpx.AsyncClient())
+    RealtimeClient(address, encode=json.dumps).with_options(encode=lambda value: str(value).encode())
+    AsyncRealtimeClient(address, encode=json.dumps).with_options(encode=None)
+    RealtimeClient(encode=5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     RealtimeClient(transport="aiohttp")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     RealtimeClient(http_client=httpx.AsyncClient())  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     AsyncRealtimeClient(transport="curl")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

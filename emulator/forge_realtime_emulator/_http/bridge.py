@@ -38,8 +38,9 @@ from .._platform.records import RecordedInvoke
 from .._platform.schema import Schema
 from .._platform.sidecar import Sidecar
 from .._platform.strict_json import parse
+from .._platform.text import printable
 from .json import JSONResponse, invalid, read_json
-from .log import log, printable
+from .log import log
 from .mocks import mocked
 
 _TIMEOUT = 30.0
@@ -157,6 +158,8 @@ class Bridge:
         call = await read_json(request)
         if problem := _INVOKE.problem(call):
             raise invalid(problem)
+        if any(not _is_encodable(text) for header in call.get("headers", {}).items() for text in header):
+            raise invalid("headers: have a lone surrogate, which UTF-8 cannot encode; send valid Unicode")
         context = self._sidecar.page(call.get("invocation"))
         id_ = None if self._service is None else self._sidecar.invoke(context)
         calling = asyncio.create_task(self._call_service(call, id_))
@@ -182,7 +185,7 @@ class Bridge:
             at=self._sidecar.clock.now(),
         )
         self._sidecar.record_invoke(invoke)
-        log.info("%-20s %s  %s %s", "invoke", invoke.status or invoke.code, invoke.method, printable(invoke.path))
+        log.info("%-20s %s  %s %s", "invoke", invoke.status or invoke.code, invoke.method, invoke.path)
         if failure is not None:
             log.warning("%s", failure.message)
             if failure.status is None:
@@ -275,6 +278,14 @@ def _invocation_headers(id_: str) -> dict[str, str]:
 async def _disconnected(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
+
+
+def _is_encodable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _base_url(service: str) -> str:

@@ -3,7 +3,8 @@
 * `GET /_emulator/state`: contexts, subscribers, current rates, last streams, pending faults
 * `GET /_emulator/feed`: Server-Sent Events, each a JSON object with `kind`: `start`, `state`, `request`, `event` or
   `invoke` (a page's call of the service). At `start`, which comes again after a reset, forget everything read before;
-  the last 100 records of each kind follow, oldest first
+  the last 100 records of each kind follow, oldest first. The same over a WebSocket, a text frame each, is for the
+  console: a browser opens six connections to one host, but 255 WebSockets
 * `POST /_emulator/faults`: add a fault; `DELETE`: drop the pending faults
 * `POST /_emulator/mocks`: add a mock route: `{"method": "GET", "path": "/jira/rest/api/3/issue/{key}", "status": 200,
   "json": {…}}`
@@ -19,17 +20,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
-from starlette.routing import BaseRoute, Route
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route, WebSocketRoute
+from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from .._platform.channels import GOING_AWAY
 from .._platform.feed import START, Record
 from .._platform.sidecar import Sidecar
+from .event_stream import EventStream
 from .json import JSONResponse, invalid, read_json
 from .log import log_event
 
@@ -54,6 +59,7 @@ class Control:
         return [
             Route("/_emulator/state", self._state),
             Route("/_emulator/feed", self._feed),
+            WebSocketRoute("/_emulator/feed", self._serve_console),
             Route("/_emulator/faults", self._changing(self._sidecar.faults.add), methods=["POST"]),
             Route("/_emulator/faults", self._clear_faults, methods=["DELETE"]),
             Route("/_emulator/mocks", self._changing(self._sidecar.mocks.add), methods=["POST"]),
@@ -89,21 +95,39 @@ class Control:
         return JSONResponse({})
 
     async def _feed(self, _: Request) -> Response:
-        return StreamingResponse(self._stream(), media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+        return EventStream(self._messages())
 
-    async def _stream(self) -> AsyncIterator[str]:
+    async def _serve_console(self, websocket: WebSocket) -> None:
+        await websocket.accept()
+        sending = asyncio.create_task(self._send_messages(websocket))
+        try:
+            # A console sends nothing, so whatever comes is its end.
+            await websocket.receive()
+        finally:
+            sending.cancel()
+            await asyncio.gather(sending, return_exceptions=True)
+
+    async def _send_messages(self, websocket: WebSocket) -> None:
+        # The connection may be closed already.
+        with contextlib.suppress(RuntimeError, WebSocketDisconnect):
+            async with contextlib.aclosing(self._messages()) as messages:
+                async for message in messages:
+                    await websocket.send_text(message)
+            await websocket.close(GOING_AWAY, "The emulator stopped.")
+
+    async def _messages(self) -> AsyncGenerator[str]:
         loop = asyncio.get_running_loop()
         with self._sidecar.feed.reader() as reader:
             # Copied at once: the reader gets everything that happens from here on.
             for past in [*self._past()]:
-                yield _sse(past.to_json())
+                yield json.dumps(past.to_json())
             while not self._sidecar.feed.closed:
-                yield _sse(self._sidecar.state())
+                yield json.dumps(self._sidecar.state())
                 sent = loop.time()
                 until = sent + _MAX_INTERVAL
                 while not self._sidecar.feed.closed and (left := until - loop.time()) > 0:
                     for record in await reader.next(left):
-                        yield _sse(record)
+                        yield json.dumps(record)
                     until = min(until, sent + _MIN_INTERVAL)
 
     def _past(self) -> list[Record]:
@@ -131,7 +155,3 @@ def _only(body: Any, name: str) -> Any:
     if not isinstance(body, dict) or list(body) != [name]:
         raise ValueError(f'expected {{"{name}": …}}')
     return body[name]
-
-
-def _sse(data: dict[str, Any]) -> str:
-    return f"data: {json.dumps(data)}\n\n"

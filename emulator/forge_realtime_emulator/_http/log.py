@@ -7,8 +7,18 @@ from typing import Any
 
 from .._platform.errors import RefusedError, join_code
 from .._platform.records import RecordedEvent
+from .._platform.text import printable
 
 log = logging.getLogger("forge_realtime_emulator")
+
+
+def _escape(record: logging.LogRecord) -> bool:
+    """Escape control characters, so that text from outside stays on its line and cannot control a terminal."""
+    record.msg, record.args = printable(record.getMessage()), None
+    return True
+
+
+log.addFilter(_escape)
 
 
 def log_event(call: str, event: RecordedEvent) -> None:
@@ -25,8 +35,3 @@ def log_refusal(call: str, status: object, refused: RefusedError, channel: Any =
         log.info("%-20s %s  %s", call, status, reason)
     else:
         log.info("%-20s %s  on %.100r: %s", call, status, channel, reason)
-
-
-def printable(text: str) -> str:
-    """Escape control characters, so that text from outside stays on its line of the log."""
-    return text.encode("unicode_escape").decode()

@@ -9,7 +9,7 @@ from starlette.responses import Response
 from .._platform.mock_routes import MockResponse, explain_missing
 from .._platform.sidecar import Sidecar
 from .json import JSONResponse
-from .log import log, printable
+from .log import log
 
 _SIBLINGS = ("/atlassian/", "/bitbucket/", "/confluence/", "/forge/", "/jira/", "/proxy/")
 _REALTIME = "/forge/realtime/"
@@ -21,9 +21,9 @@ def mocked(sidecar: Sidecar, method: str, path: str) -> MockResponse:
     response = sidecar.mocks.find(method, path)
     if response is None:
         message = explain_missing(method, path)
-        log.warning("%-20s 501  %s", "mock", printable(message))
+        log.warning("%-20s 501  %s", "mock", message)
         return MockResponse(HTTPStatus.NOT_IMPLEMENTED, has_body=True, body={"code": "NOT_MOCKED", "message": message})
-    log.info("%-20s %d  %s %s", "mock", response.status, method, printable(path))
+    log.info("%-20s %d  %s %s", "mock", response.status, method, path)
     return response
 
 

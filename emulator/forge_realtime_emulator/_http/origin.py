@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from ipaddress import ip_address
 from urllib.parse import urlsplit
@@ -20,10 +21,15 @@ SHARED = {
     "/_emulator/mocked": "POST",
     "/_emulator/publish": "POST",
 }
-"""Paths, with their methods, that pages of an allowed origin may request: what bridge.js needs, and streams.js.
+"""Paths, with their methods, that pages of an allowed origin may request: what bridge.js needs, and streams.js."""
 
-Such pages may also open WebSockets, which are all for subscribers.
-"""
+_SHARED_SOCKETS = ("/_emulator/subscribe", "/_emulator/subscriptions")
+"""Paths of the WebSockets that such pages may open."""
+
+_SCRIPTS = ("/bridge.js", "/streams.js", "/streams.d.ts")
+"""Paths of what says nothing of the emulator. A script element loads it without an `Origin`."""
+
+_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:[0-9]+)?")
 
 _PREFLIGHT_SECONDS = 600
 _MAX_LOGGED = 100
@@ -33,13 +39,15 @@ _MAX_LOGGED = 100
 class RefuseOrigins:
     """ASGI middleware that refuses requests of web pages from origins that are not allowed, with a 403.
 
-    Without it, any page that a developer has open could read events and inject faults. Only browsers send `Origin`, so
-    services and test clients pass.
+    Without it, any page that a developer has open could read events, inject faults and use up the rate limit. A browser
+    says where a request comes from in `Origin`, or in `Sec-Fetch-Site` if it sends no `Origin`, as for an image.
+    Services and test clients send neither, and pass.
 
     The emulator's own origin is that of the `Host` header if it names an IP address or localhost. A domain name could
-    belong to another page and point at this machine (DNS rebinding). A browser sends no `Origin` when such a page
-    requests something from its supposed own server; therefore only the operations are served under a domain name. A
-    name that nobody can own, such as that of another container, passes.
+    belong to another page and point at this machine (DNS rebinding). A browser says nothing about such a page's GET
+    requests to its supposed own server; therefore only the operations, which are POST requests, are served under a
+    domain name. A name that nobody can own, such as that of another container, passes, and so does one that was
+    allowed as an origin.
 
     Args:
         app: The application.
@@ -57,23 +65,39 @@ class RefuseOrigins:
             return
         headers = Headers(scope=scope)
         origin, host = headers.get("origin"), headers.get("host", "")
-        is_websocket = scope["type"] == "websocket"
-        method = None if is_websocket else SHARED.get(scope["path"])
+        path, is_websocket = scope["path"], scope["type"] == "websocket"
+        method = None if is_websocket else SHARED.get(path)
         if method is not None:
             send = _with_headers(send, {"Vary": "Origin"})
-        if origin is None and _shows_events(scope["path"]) and _may_be_foreign(host):
+        if origin is None and self._may_be_foreign(scope, host):
             await _foreign_host()(scope, receive, send)
-        elif origin is None or _is_own(origin, host):
+        elif origin is None and _is_of_another_page(scope, headers):
+            await _cross_origin()(scope, receive, send)
+        elif origin is None or self._is_own(origin, host):
             await self._app(scope, receive, send)
-        elif origin not in self._origins or (method is None and not is_websocket):
+        elif origin not in self._origins or (path not in _SHARED_SOCKETS if is_websocket else method is None):
             self._log_once(origin)
             await _cross_origin()(scope, receive, send)
         elif method is None:
             await self._app(scope, receive, send)
         else:
             send = _with_headers(send, {"Access-Control-Allow-Origin": origin})
-            respond = _preflight(method) if scope["method"] == "OPTIONS" else self._app
+            respond = _preflight(method, headers) if scope["method"] == "OPTIONS" else self._app
             await respond(scope, receive, send)
+
+    def _is_own(self, origin: str, host: str) -> bool:
+        if origin != f"http://{host}" or not _HOST.fullmatch(host):
+            return False
+        return _is_local(_name_in(host)) or origin in self._origins
+
+    def _may_be_foreign(self, scope: Scope, host: str) -> bool:
+        if host and not _HOST.fullmatch(host):
+            return True
+        name = _name_in(host)
+        if "." not in name or name.endswith((".localhost", ".internal")) or _is_local(name):
+            return False
+        shows_events = scope["path"] == "/" or scope["path"].startswith("/_emulator/")
+        return (shows_events or scope.get("method") != "POST") and f"http://{host}" not in self._origins
 
     def _log_once(self, origin: str) -> None:
         if origin in self._origins or origin in self._logged or len(self._logged) == _MAX_LOGGED:
@@ -119,17 +143,21 @@ def _cross_origin() -> Response:
 def _foreign_host() -> Response:
     message = (
         "The emulator shows what happens in it under an IP address or a local name only, not under a domain name, which"
-        " another page could have pointed here. Use http://127.0.0.1 or http://localhost, with the same port."
+        " another page could have pointed here. Use http://127.0.0.1 or http://localhost, with the same port, or allow"
+        " this address by emulate --origin URL or Emulator(origins=[URL])."
     )
     return JSONResponse({"code": "FOREIGN_HOST", "message": message}, status_code=403)
 
 
-def _preflight(method: str) -> Response:
+def _preflight(method: str, requested: Headers) -> Response:
     headers = {
         "Access-Control-Allow-Methods": method,
         "Access-Control-Allow-Headers": "Content-Type",
         "Access-Control-Max-Age": str(_PREFLIGHT_SECONDS),
     }
+    # Private Network Access. Its successor, Local Network Access, asks the person and has no header.
+    if requested.get("access-control-request-private-network") == "true":
+        headers["Access-Control-Allow-Private-Network"] = "true"
     return Response(status_code=204, headers=headers)
 
 
@@ -142,17 +170,14 @@ def _with_headers(send: Send, added: dict[str, str]) -> Send:
     return sending
 
 
-def _is_own(origin: str, host: str) -> bool:
-    return origin == f"http://{host}" and _is_local(_name_in(host))
-
-
-def _shows_events(path: str) -> bool:
-    return path == "/" or path.startswith("/_emulator/")
-
-
-def _may_be_foreign(host: str) -> bool:
-    name = _name_in(host)
-    return "." in name and not name.endswith((".localhost", ".internal")) and not _is_local(name)
+def _is_of_another_page(scope: Scope, headers: Headers) -> bool:
+    """Return whether a browser requests this without `Origin` for a page of another origin."""
+    if headers.get("sec-fetch-site", "none") in ("none", "same-origin") or scope["type"] == "websocket":
+        return False
+    is_get = scope["method"] in ("GET", "HEAD")
+    # A link to the console.
+    followed = scope["path"] == "/" and headers.get("sec-fetch-dest") == "document"
+    return not (is_get and (followed or scope["path"] in _SCRIPTS))
 
 
 def _name_in(host: str) -> str:

@@ -32,7 +32,7 @@ from .connection import transport_of
 from .console import console_route
 from .control import Control
 from .json import JSONResponse, invalid, parse_json, read_body
-from .log import log, log_event, log_refusal, printable
+from .log import log, log_event, log_refusal
 from .mocks import mock_response
 from .origin import RefuseOrigins, parse_origin
 from .subscribers import serve_page, serve_subscriber, stream_subscriber
@@ -164,7 +164,7 @@ def _not_found_handler(
             known = ", ".join(f"{operation.method} {operation.path}" for operation in operations)
             message = f"The document has no such operation. It has {known}."
         code = HTTPStatus(error.status_code).name
-        log.info("%-20s %d  %s %s", "-", error.status_code, request.method, printable(request.url.path))
+        log.info("%-20s %d  %s %s", "-", error.status_code, request.method, request.url.path)
         return JSONResponse({"code": code, "message": message}, error.status_code, headers=error.headers)
 
     return on_not_found

@@ -15,8 +15,9 @@ end's bridge:
 On an error, the emulator sends `{"type": "error", "code": "…", "message": "…"}`, with an explanation of the platform's
 messages in `detail`, and closes the connection with code 1008. Other close codes: 1001 the emulator stopped or was
 reset, 1007 a frame was not UTF-8, 1009 a frame was over 1 MiB, 1013 the subscriber read too slowly and 1,024 events or
-32 MiB were waiting. A closed subscriber that still does not read is cut off after 60 s. A token is checked when
-subscribing. Whether a subscription ends when its token expires is unknown; here it goes on.
+32 MiB were waiting. A subscriber whose first message does not come within 30 s is refused. A closed subscriber that
+still does not read is cut off after 60 s. A token is checked when subscribing. Whether a subscription ends when its
+token expires is unknown; here it goes on.
 
 Server-Sent Events: `GET /_emulator/subscribe?channel=board-42&isGlobal=true&invocation=…&token=…
 &contextOverrides=issue,project&replaySeconds=60`. Each message is the data of one event. When the emulator ends the
@@ -35,47 +36,29 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 from starlette.types import Message
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from .._platform.channels import Address, Subscriber
 from .._platform.errors import RefusedError
 from .._platform.schema import Schema
-from .._platform.sidecar import Sidecar
+from .._platform.sidecar import SUBSCRIPTION, Sidecar
 from .._platform.strict_json import parse
 from .connection import abort
+from .event_stream import EventStream
 from .log import log_refusal
 
 _POLICY_VIOLATION = 1008
+_FIRST_MESSAGE = 30.0
+"""Seconds in which the first message comes."""
+
 _PING = 15.0
 """Seconds between comments in a quiet stream, so that both sides notice a dead connection."""
-
-_SUBSCRIPTION = Schema(
-    {
-        "type": "object",
-        "required": ["channel"],
-        "additionalProperties": False,
-        "properties": {
-            "channel": {"type": "string"},
-            "isGlobal": {"type": "boolean"},
-            "invocation": {"type": "string"},
-            "options": {
-                "type": "object",
-                "additionalProperties": False,
-                "properties": {
-                    "token": {"type": "string", "nullable": True},
-                    "contextOverrides": {"type": "array", "items": {"type": "string"}},
-                    "replaySeconds": {"type": "number", "minimum": 0},
-                },
-            },
-        },
-    }
-)
 
 _PAGE_MESSAGE = Schema(
     {
@@ -95,8 +78,8 @@ async def serve_subscriber(websocket: WebSocket, sidecar: Sidecar) -> None:
     """Serve one connection from its first message to its end."""
     await websocket.accept()
     try:
-        first = await websocket.receive()
-        if first["type"] == "websocket.disconnect":
+        first = await _first_message(websocket)
+        if first is not None and first["type"] == "websocket.disconnect":
             return
         try:
             address, since = sidecar.subscription(_checked(_parse(first)))
@@ -104,8 +87,10 @@ async def serve_subscriber(websocket: WebSocket, sidecar: Sidecar) -> None:
                 await _deliver(websocket, subscriber)
         except RefusedError as refusal:
             log_refusal("subscribe", "refused", refusal)
-            await websocket.send_json(_error(refusal))
-            await websocket.close(_POLICY_VIOLATION, refusal.code)
+            # A malformed frame may have closed the connection already.
+            with contextlib.suppress(RuntimeError):
+                await websocket.send_json(_error(refusal))
+                await websocket.close(_POLICY_VIOLATION, refusal.code)
     except WebSocketDisconnect:
         pass
 
@@ -118,7 +103,8 @@ async def serve_page(websocket: WebSocket, sidecar: Sidecar) -> None:
         await page.serve()
     except RefusedError as refusal:
         log_refusal("subscribe", "refused", refusal)
-        await websocket.close(_POLICY_VIOLATION, refusal.code)
+        with contextlib.suppress(RuntimeError):
+            await websocket.close(_POLICY_VIOLATION, refusal.code)
     except WebSocketDisconnect:
         pass
     finally:
@@ -165,8 +151,7 @@ class _Page:
 
     async def _deliver(self, id_: int, address: Address, since: float | None) -> None:
         channels = self._sidecar.channels
-        # The connection may be closed already.
-        with contextlib.suppress(RuntimeError, WebSocketDisconnect):
+        with contextlib.suppress(WebSocketDisconnect):
             with channels.subscriber(address, since, lambda: abort(self._websocket.scope)) as subscriber:
                 while isinstance(message := await subscriber.next(), str):
                     await self._send(id_, message)
@@ -181,8 +166,12 @@ class _Page:
     async def _send(self, id_: int, message: str | dict[str, Any]) -> None:
         text = message if isinstance(message, str) else json.dumps(message)
         async with self._sending:
-            # Each message is a JSON object with at least one field.
-            await self._websocket.send_text(f'{{"id": {id_}, {text[1:]}')
+            try:
+                # Each message is a JSON object with at least one field.
+                await self._websocket.send_text(f'{{"id": {id_}, {text[1:]}')
+            except RuntimeError:
+                # The connection is closed already, for example by a malformed frame.
+                raise WebSocketDisconnect from None
 
 
 async def stream_subscriber(request: Request, sidecar: Sidecar) -> Response:
@@ -193,26 +182,21 @@ async def stream_subscriber(request: Request, sidecar: Sidecar) -> Response:
     """
     address, since = sidecar.subscription(_read_query(request))
 
-    async def stream() -> AsyncIterator[str]:
+    async def stream() -> AsyncGenerator[str | None]:
         with sidecar.channels.subscriber(address, since, lambda: abort(request.scope)) as subscriber:
             while True:
                 try:
                     async with asyncio.timeout(_PING):
                         message = await subscriber.next()
                 except TimeoutError:
-                    yield ": still here\n\n"
+                    yield None
                     continue
                 if not isinstance(message, str):
-                    yield _sse(json.dumps({"type": "closed", "code": message.code, "reason": message.reason}))
+                    yield json.dumps({"type": "closed", "code": message.code, "reason": message.reason})
                     return
-                yield _sse(message)
+                yield message
 
-    return StreamingResponse(stream(), media_type="text/event-stream", headers={"Cache-Control": "no-store"})
-
-
-def _sse(data: str) -> str:
-    # Messages are JSON on one line.
-    return f"data: {data}\n\n"
+    return EventStream(stream())
 
 
 def _read_query(request: Request) -> dict[str, Any]:
@@ -232,7 +216,17 @@ def _read_query(request: Request) -> dict[str, Any]:
     return _checked({**subscription, "options": options, **query})
 
 
-def _parse(message: Message) -> Any:
+async def _first_message(websocket: WebSocket) -> Message | None:
+    try:
+        async with asyncio.timeout(_FIRST_MESSAGE):
+            return await websocket.receive()
+    except TimeoutError:
+        return None
+
+
+def _parse(message: Message | None) -> Any:
+    if message is None:
+        raise _invalid(f"no message came within {_FIRST_MESSAGE:g} s")
     text = message.get("text")
     if text is None:
         raise _invalid("a message must be a text frame")
@@ -248,7 +242,7 @@ def _error(refusal: RefusedError) -> dict[str, Any]:
 
 
 def _checked(subscription: Any) -> dict[str, Any]:
-    if problem := _SUBSCRIPTION.problem(subscription):
+    if problem := SUBSCRIPTION.problem(subscription):
         raise _invalid(problem)
     return dict(subscription)
 

@@ -25,6 +25,7 @@ _FAULT = Schema(
             "delay": _DELAY,
             "delivered": {"type": "boolean"},
             "times": {"type": "integer", "minimum": 1},
+            "optional": {"type": "boolean"},
             "operation": {"type": "string"},
             "channel": {"type": "string"},
             "installation": {"type": "string"},
@@ -89,8 +90,8 @@ class Faults:
             fault: An object with at least one of `status` (400 to 599), `answer` (`"reset"`, `"truncated"` or
                 `"not-json"`) and `delay` (seconds before the response; alone, the call gets its normal response late).
                 Optional: `retryAfter` (whole seconds, with `status`); `delivered` (whether the call is carried out all
-                the same); `times` (number of calls that fail: 1); and `operation`, `channel` and `installation`, which
-                limit the fault to calls with these values.
+                the same); `times` (number of calls that fail: 1); `optional` (whether a test may leave it unused); and
+                `operation`, `channel` and `installation`, which limit the fault to calls with these values.
 
         Raises:
             ValueError: The fault has another form. The message says what is wrong.

@@ -10,6 +10,7 @@ from typing import Any
 
 from .errors import EmulatorError
 from .schema import Schema
+from .text import printable
 
 _OWN = ("/_emulator/", "/forge/realtime/", "/invocation/", "/v1/installation")
 """Beginnings of paths that the emulator serves itself."""
@@ -112,8 +113,8 @@ def explain_missing(method: str, path: str) -> str:
     """Say how to add the route that a request needs."""
     route = json.dumps({"method": method, "path": path, "status": 200, "json": {}})
     return (
-        f"The emulator does not carry out {method} {path}. Say what it responds by a mock route: {route} in the array"
-        " of the file of emulate --mocks FILE, the same posted to /_emulator/mocks, or in a test"
+        f"The emulator does not carry out {printable(method)} {printable(path)}. Say what it responds by a mock route:"
+        f" {route} in the array of the file of emulate --mocks FILE, the same posted to /_emulator/mocks, or in a test"
         f" realtime_emulator.mock({json.dumps(method)}, {json.dumps(path)}, json={{}})."
     )
 

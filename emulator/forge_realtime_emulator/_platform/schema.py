@@ -9,6 +9,8 @@ from typing import Any
 
 from openapi_schema_validator import OAS30Validator, OAS31Validator
 
+from .text import printable
+
 _REPORTED = 10
 """Number of problems reported for one value. The search stops there: a list may have a million."""
 
@@ -31,14 +33,17 @@ class Schema:
 
     def problem(self, value: Any) -> str | None:
         """Describe up to ten problems of `value` in one line, or return `None` if it is valid."""
-        errors = list(islice(self._validator.iter_errors(value), _REPORTED + 1))
+        try:
+            errors = list(islice(self._validator.iter_errors(value), _REPORTED + 1))
+        except UnicodeEncodeError:
+            return "a text has a lone surrogate, which UTF-8 cannot encode; send valid Unicode"
         reported = sorted(errors[:_REPORTED], key=lambda error: str(error.json_path))
         more = ["and more"] if len(errors) > _REPORTED else []
         return "; ".join([*dict.fromkeys(_describe(error) for error in reported), *more]) or None
 
 
 def _describe(error: Any) -> str:
-    field = error.json_path.removeprefix("$").removeprefix(".") or "the JSON value"
+    field = printable(error.json_path.removeprefix("$").removeprefix(".")) or "the JSON value"
     rule = error.validator_value
     match error.validator:
         case "required":

@@ -50,27 +50,35 @@ class OperationResult:
 
 _KEY = re.compile(r"[\w.:/-]+")
 
-_PUBLICATION = Schema(
-    {
-        "type": "object",
-        "required": ["channel", "payload"],
-        "additionalProperties": False,
-        "properties": {
-            "channel": {"type": "string"},
-            "payload": {"type": "string"},
-            "isGlobal": {"type": "boolean"},
-            "invocation": {"type": "string"},
-            "options": {
-                "type": "object",
-                "additionalProperties": False,
-                "properties": {
-                    "token": {"type": "string", "nullable": True},
-                    "contextOverrides": {"type": "array", "items": {"type": "string"}},
+
+def _from_page(properties: Mapping[str, Any], options: Mapping[str, Any]) -> Schema:
+    """Build the schema of what a page sends, all of these properties required, beside the address and its options."""
+    return Schema(
+        {
+            "type": "object",
+            "required": ["channel", *properties],
+            "additionalProperties": False,
+            "properties": {
+                "channel": {"type": "string"},
+                **properties,
+                "isGlobal": {"type": "boolean"},
+                "invocation": {"type": "string"},
+                "options": {
+                    "type": "object",
+                    "additionalProperties": False,
+                    "properties": {
+                        "token": {"type": "string", "nullable": True},
+                        "contextOverrides": {"type": "array", "items": {"type": "string"}},
+                        **options,
+                    },
                 },
             },
-        },
-    }
-)
+        }
+    )
+
+
+SUBSCRIPTION = _from_page({}, {"replaySeconds": {"type": "number", "minimum": 0}})
+_PUBLICATION = _from_page({"payload": {"type": "string"}}, {})
 
 
 class Sidecar:

@@ -20,7 +20,8 @@ from .channels import Address
 from .strict_json import parse
 
 STREAM_LIMIT = 1_000
-"""Number of streams that are kept. The oldest are dropped, also when together they exceed `SIZE_LIMIT`."""
+"""Number of streams that are kept. The oldest are dropped, also when together they exceed `SIZE_LIMIT`: first those
+that have ended."""
 
 _SHOWN = 50
 _SHOWN_LENGTH = 500
@@ -119,7 +120,9 @@ class Streams:
         stream.add(envelope, len(payload), at)
         self._size += stream.size - before
         while len(self._streams) > STREAM_LIMIT or (self._size > SIZE_LIMIT and len(self._streams) > 1):
-            self._size -= self._streams.pop(next(iter(self._streams))).size
+            others = [other for other in self._streams if other != key]
+            dropped = next((other for other in others if self._streams[other].ended), others[0])
+            self._size -= self._streams.pop(dropped).size
 
     def clear(self) -> None:
         """Forget all streams."""
@@ -171,7 +174,7 @@ class _Stream:
         self._data: dict[int, Any] = {}
         self._seen: set[int] = set()
         self._updates = self._operations = 0
-        self._ended = False
+        self.ended = False
         self._error: str | None = None
         self._began = at
 
@@ -184,7 +187,7 @@ class _Stream:
         self._seen.add(seq)
         self._updates += envelope["updates"]
         if envelope["end"]:
-            self._ended = True
+            self.ended = True
             self._error = envelope.get("error")
         if "data" not in envelope:
             return
@@ -205,7 +208,7 @@ class _Stream:
             operations=self._operations,
             duplicates=self._operations - len(self._seen),
             gaps=tuple(self._gaps()),
-            ended=self._ended,
+            ended=self.ended,
             error=self._error,
             began=self._began,
             at=self._at,

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from .channels import Address
 from .errors import join_code
 from .records import RecordedEvent, RecordedRequest, channel_of
+from .text import printable
 
 _SHOWN = 5
 _CALLS = 20
@@ -36,9 +37,9 @@ def why_not(
         Similar events published since then, each with its differences, and the failed calls. No payload, no claim.
     """
     came_early = any(event.address == address and event.at < since for event in events)
-    return "\n".join(
-        [*_about_events(events, address, since, default_scope), *_about_calls(calls, since, came_early=came_early)]
-    )
+    lines = [*_about_events(events, address, since, default_scope), *_about_calls(calls, since, came_early=came_early)]
+    # One item may be several lines.
+    return "\n".join(printable(line) for item in lines for line in item.split("\n"))
 
 
 def near_misses(published: Address, live: Mapping[Address, int], default_scope: str) -> tuple[str, ...]:
@@ -61,7 +62,7 @@ def near_misses(published: Address, live: Mapping[Address, int], default_scope: 
     ]
     if len(near) > _SHOWN:
         lines.append(f"Nor did those of {len(near) - _SHOWN} more subscriptions to a channel of that name")
-    return tuple(f"{line[:_LENGTH]}." for line in lines)
+    return tuple(f"{printable(line)[:_LENGTH]}." for line in lines)
 
 
 def _about_events(events: Sequence[RecordedEvent], address: Address, since: float, default_scope: str) -> Iterator[str]:
@@ -103,7 +104,7 @@ def _about_calls(calls: Sequence[RecordedRequest], since: float, *, came_early: 
 def last_calls(calls: list[RecordedRequest]) -> str:
     """Describe the last calls, one per line, with why they were refused. No payload, no token, no id."""
     more = [f"({len(calls) - _CALLS} calls before)"] if len(calls) > _CALLS else []
-    return "\n".join([*more, *(_describe_call(call)[:_LENGTH] for call in calls[-_CALLS:])])
+    return "\n".join([*more, *(printable(_describe_call(call))[:_LENGTH] for call in calls[-_CALLS:])])
 
 
 def _last(lines: Iterable[str]) -> Iterator[str]:

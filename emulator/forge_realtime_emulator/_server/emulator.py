@@ -7,9 +7,8 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal, Protocol, Self
 
 from .._http.routes import create_app
 from .._platform.errors import EmulatorError
@@ -19,8 +18,15 @@ from .._platform.sidecar import Sidecar
 from .._platform.streams import RecordedStream
 from .._platform.tokens import derive_key
 from .._platform.why_not import why_not
-from .subscription import Subscription, open_subscription
+from .subscription import Subscription
 from .uvicorn_thread import UvicornThread
+
+
+class _Token(Protocol):
+    """Signed token, such as the client's `RealtimeToken`."""
+
+    @property
+    def token(self) -> str: ...
 
 
 class Emulator:
@@ -144,6 +150,11 @@ class Emulator:
         self._in_loop(lambda: records.extend(self._sidecar.streams.records()))
         return records
 
+    @property
+    def unused_faults(self) -> list[dict[str, Any]]:
+        """The pending faults that are not optional, in the form of `POST /_emulator/faults`."""
+        return [fault for fault in self._sidecar.faults.waiting() if not fault.get("optional")]
+
     def fail_next(
         self,
         times: int = 1,
@@ -156,6 +167,7 @@ class Emulator:
         operation: str | None = None,
         channel: str | None = None,
         installation: str | None = None,
+        optional: bool = False,
     ) -> None:
         """Make the next calls fail. Give `status`, `answer` or `delay`, or `delay` with one of the other two.
 
@@ -169,6 +181,7 @@ class Emulator:
             operation: The `operationId` that the fault is limited to, or `None` for all.
             channel: The channel name that the fault is limited to, or `None` for all.
             installation: The installation that the fault is limited to, or `None` for all.
+            optional: Whether a test with the fixture `realtime_emulator` passes even if not all these calls are made.
 
         Raises:
             ValueError: An argument is out of range, or the document has no such operation.
@@ -183,6 +196,7 @@ class Emulator:
             "operation": operation,
             "channel": channel,
             "installation": installation,
+            "optional": optional or None,
         }
         try:
             self._sidecar.faults.add({name: value for name, value in fault.items() if value is not None})
@@ -265,17 +279,17 @@ class Emulator:
         channel: str,
         *,
         is_global: bool = False,
-        token: str | None = None,
+        token: str | _Token | None = None,
         context_overrides: Sequence[str] | None = None,
         replay_seconds: float | None = None,
         invocation: str | None = None,
-    ) -> AbstractContextManager[Subscription]:
-        """Subscribe for the length of a `with` statement, over a real WebSocket.
+    ) -> Subscription:
+        """Subscribe for the length of a `with` or `async with` statement, over a real WebSocket.
 
         Args:
             channel: The channel name.
             is_global: Whether to subscribe to the global channel instead of the scoped one.
-            token: A realtime token signed by the emulator, or `None`.
+            token: A realtime token signed by the emulator, as text or as the client's `RealtimeToken`, or `None`.
             context_overrides: The context that replaces the default scope, for example `["issue"]`, or `None`.
             replay_seconds: Number of seconds for which to replay earlier events, or `None` for no replay.
             invocation: The registered invocation whose context to subscribe in; `None` for the default context.
@@ -283,8 +297,9 @@ class Emulator:
         Raises:
             EmulatorError: The emulator is not running. On entering: `SubscriptionRefused`.
         """
+        token = getattr(token, "token", token)
         if token is not None and not isinstance(token, str):
-            raise TypeError("token takes the token's text: that of what sign_realtime_token returned is its .token.")
+            raise TypeError("token takes what sign_realtime_token returned, or its text: the .token of that.")
         options = {"token": token, "contextOverrides": context_overrides, "replaySeconds": replay_seconds}
         subscription: dict[str, Any] = {
             "channel": channel,
@@ -294,7 +309,7 @@ class Emulator:
         if invocation is not None:
             subscription["invocation"] = invocation
         url = f"ws{self.url.removeprefix('http')}/_emulator/subscribe"
-        return open_subscription(url, subscription, self._explainer)
+        return Subscription(url, subscription, self._explainer)
 
     def _explainer(self, subscription: Mapping[str, Any]) -> Callable[[], str]:
         """Make the function that explains, when no event comes to a new subscription, why none came."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 import socket
 import sys
 import threading
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
@@ -35,6 +37,17 @@ _STOP_TIMEOUT = 5.0
 """Seconds until a stop cancels what still runs."""
 
 _CANCEL_TIMEOUT = 1.0
+
+_REQUEST_TIMEOUT = 30.0
+"""Seconds in which a connection sends a whole request."""
+
+_SWEEP = 1.0
+"""Seconds between two looks for connections that took longer."""
+
+_TIMED_OUT = (
+    b"HTTP/1.1 408 Request Timeout\r\nContent-Type: application/json\r\nContent-Length: %d\r\n"
+    b"Connection: close\r\n\r\n%s"
+)
 
 
 class _RealTimeLoop(_EventLoop):
@@ -68,6 +81,8 @@ class UvicornThread(uvicorn.Server):
         self.port: int = listener.getsockname()[1]
         self._sidecar: Sidecar = app.state.sidecar
         app.state.connections = self.server_state.connections
+        # What each connection is at, and since when.
+        self._requests: dict[Any, tuple[Any, float]] = {}
         self._listener = listener
         self._settled = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"{_NAME}{self.port}", daemon=True)
@@ -132,6 +147,7 @@ class UvicornThread(uvicorn.Server):
         self._sidecar.feed.open()
         self._loop = asyncio.get_running_loop()
         await super().startup(sockets)
+        self._loop.call_later(_SWEEP, self._end_half_open)
         self._settled.set()
 
     def _run(self) -> None:
@@ -153,6 +169,24 @@ class UvicornThread(uvicorn.Server):
         self._sidecar.faults.end_delays()
         self._loop.call_later(_ABORT_AFTER, self._abort)
 
+    def _end_half_open(self) -> None:
+        """Respond with 408 to those who began a request and did not finish it, and close their connections."""
+        now = elapsed()
+        before, self._requests = self._requests, {}
+        for connection in list(self.server_state.connections):
+            # A WebSocket has no cycle of request and response. Idle ones are closed by uvicorn, after 5 s.
+            cycle: Any = getattr(connection, "cycle", connection)
+            is_half_open = cycle is None or (cycle is not connection and (cycle.more_body or cycle.response_complete))
+            if not is_half_open:
+                continue
+            known, since = before.get(connection, (cycle, now))
+            since = since if known is cycle else now
+            self._requests[connection] = (cycle, since)
+            if now - since >= _REQUEST_TIMEOUT:
+                is_responding = cycle is not None and cycle.response_started and not cycle.response_complete
+                _time_out(connection.transport, is_responding=is_responding)
+        self._loop.call_later(_SWEEP, self._end_half_open)
+
     def _abort(self) -> None:
         for connection in list(self.server_state.connections):
             connection.transport.abort()
@@ -167,6 +201,14 @@ class UvicornThread(uvicorn.Server):
     def _running(self) -> str:
         names = [getattr(task.get_coro(), "__qualname__", "?") for task in asyncio.all_tasks(self._loop)]
         return f"{len(self.server_state.connections)} connection(s) and the tasks {', '.join(sorted(names))}"
+
+
+def _time_out(transport: asyncio.Transport, *, is_responding: bool) -> None:
+    if not is_responding:
+        message = f"The request did not come to its end within {_REQUEST_TIMEOUT:g} s. Send it as a whole."
+        body = json.dumps({"code": "REQUEST_TIMEOUT", "message": message}).encode()
+        transport.write(_TIMED_OUT % (len(body), body))
+    transport.close()
 
 
 def _is_worth_logging(record: logging.LogRecord) -> bool:

@@ -239,7 +239,7 @@ def doctor(*, as_json: bool, **given: Any) -> None:
     for finding in examine(Target(**given)):
         findings.append(finding)
         if not as_json:
-            click.echo(f"{finding.outcome:<8} {finding.check:<11} {_printable(finding.message)}")
+            _echo(f"{finding.outcome:<8} {finding.check:<11} {finding.message}")
     ok = all(finding.outcome != "problem" for finding in findings)
     if as_json:
         _print_json({"ok": ok, "checks": findings})
@@ -286,7 +286,7 @@ def probe(
     try:
         open_client(url).close()
         assert url is not None
-        found = Probe(url, invocation, page).run(chosen, lambda line: click.echo(line, err=True))
+        found = Probe(url, invocation, page).run(chosen, lambda line: _echo(line, err=True))
     except UsageError as error:
         raise click.UsageError(str(error)) from None
     except httpx.RequestError as error:
@@ -339,11 +339,9 @@ def _calling(
         described.update(delivery=error.delivery, attempts=error.attempts)
         if isinstance(error, ResponseError):
             described.update(status=error.status, code=error.code, retryAfter=error.retry_after)
-            response = error.body.decode("utf-8", "replace")
-            if response and show_response:
-                described["response"] = response
-                message += f"\nThe response: {_printable(response)}"
-            elif response:
+            if error.body and show_response:
+                described["response"] = error.body.decode("utf-8", "replace")
+            elif error.body:
                 message += " (--show-response prints the response)"
         code = unknown if error.delivery is Delivery.UNKNOWN else _FAILED
         exit_code = _WRONG_USAGE if isinstance(error, UsageError) else code
@@ -354,7 +352,8 @@ def _calling(
         return
     if as_json:
         _print_json(described)
-    click.echo(f"Error: {message}", err=True)
+    response = [f"The response: {described['response']}"] if "response" in described else []
+    _echo(f"Error: {message}", *response, err=True)
     sys.exit(exit_code)
 
 
@@ -363,7 +362,7 @@ def _print_result(result: PublishResult, as_json: bool) -> None:
         described = {"eventId": result.event_id, "eventTimestamp": result.raw_event_timestamp}
         _print_json({**described, "delivery": Delivery.ACCEPTED, "attempts": result.attempts})
         return
-    click.echo("nobody was subscribed" if result.event_id is None else _printable(result.event_id))
+    _echo("nobody was subscribed" if result.event_id is None else result.event_id)
     if any(attempt.delivery is Delivery.UNKNOWN for attempt in result.attempts):
         click.echo("It was sent more than once without a clear response: subscribers may see it twice.", err=True)
 
@@ -374,7 +373,7 @@ def _print_token(signed: RealtimeToken, as_json: bool) -> None:
         seconds = None if expires_at is None else int(expires_at.timestamp())
         _print_json({"token": signed.token, "expiresAt": seconds, "attempts": signed.attempts})
         return
-    click.echo(signed.token)
+    _echo(signed.token)
     if expires_at is not None:
         click.echo(f"It expires at {expires_at:%Y-%m-%d %H:%M:%S} UTC.", err=True)
 
@@ -432,6 +431,9 @@ def _decode(file: BinaryIO, what: str) -> str:
     raise click.UsageError(f"{what} is not UTF-8.")
 
 
-def _printable(text: str) -> str:
-    """Escape what could control a terminal."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+def _echo(*lines: str, err: bool = False) -> None:
+    """Print lines, with what could control a terminal and what it cannot show escaped."""
+    encoding = getattr(sys.stderr if err else sys.stdout, "encoding", None) or "utf-8"
+    for text in lines:
+        line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+        click.echo(line.encode(encoding, "backslashreplace").decode(encoding), err=err)

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+import time
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from types import TracebackType
-from typing import Any, Literal, Self, TypeAlias, cast
+from typing import Any, Final, Literal, Self, TypeAlias, cast
 
 import httpx
 
+from .._core import clock
 from .._core.call import Flow, Sleep
-from .._core.errors import UsageError
-from .._core.responses import TRANSPORT_ERRORS, Operation, P, Response, T, TransportError
+from .._core.errors import ForgeRealtimeError, UsageError
+from .._core.responses import Operation, P, Response, T
 from .._core.retry import RetryPolicy
-from .._transports.async_pool import AsyncConnectionPool
+from .._transports.async_pool import AsyncConnectionPool, running_loop
 from .._transports.http_client import AsyncClientTransport
+from .._transports.lazy_imports import ASYNC_MODULES, import_lazy_modules
 from .forge import BaseClient, ClientSettings
+
+# Seconds. On Windows, the two clocks differ by some milliseconds.
+_FAKED: Final = 1.0
 
 AsyncTransport: TypeAlias = httpx.AsyncBaseTransport | Literal["aiohttp", "httpx"]
 
@@ -30,9 +38,8 @@ class AsyncForgeClient(BaseClient[AsyncConnectionPool]):
         base_url: Address of the egress sidecar. By default, the environment variable `FORGE_EGRESS_PROXY_URL` at each
             call, which the platform sets in the container.
         retry: When calls are retried; by default `RetryPolicy()`.
-        transport: `"aiohttp"` or `"httpx"`: whose connections to use. By default aiohttp's, which take a third less
-            time, if it is installed (`forge-realtime[aiohttp]`). Or any asynchronous httpx transport to use instead of
-            them.
+        transport: `"aiohttp"` to use aiohttp's connections, which take a third less time and need the extra `aiohttp`;
+            `"httpx"`, the default, to use httpx's. Or any asynchronous httpx transport to use instead of them.
         http_client: An asynchronous httpx client to send with, including its event hooks, headers, authentication and
             proxies. It stays open when this client is closed.
 
@@ -68,7 +75,8 @@ class AsyncForgeClient(BaseClient[AsyncConnectionPool]):
         if isinstance(transport, httpx.AsyncBaseTransport):
             self._pool = AsyncConnectionPool(transport)
         else:
-            self._pool = AsyncConnectionPool(None, aiohttp=None if transport is None else transport == "aiohttp")
+            self._pool = AsyncConnectionPool(None, aiohttp=transport == "aiohttp")
+        import_lazy_modules(*ASYNC_MODULES)
 
     async def call(self, operation: Operation[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Call any generated operation, with the header, retries and errors of the named ones.
@@ -85,7 +93,12 @@ class AsyncForgeClient(BaseClient[AsyncConnectionPool]):
             UsageError: It is no such module, or the call was refused before it was sent.
             ForgeRealtimeError: The call failed; `delivery` says whether it may have been carried out.
         """
-        return await self._run(self._call_flow(operation, *args, **kwargs))
+        try:
+            flow = self._call_flow(operation, *args, **kwargs)
+        finally:
+            # Crash reporters show the variables of every frame.
+            del args, kwargs
+        return await self._run(flow)
 
     async def aclose(self) -> None:
         """Close the client and all its siblings. Calls in flight in other tasks run to their end."""
@@ -105,21 +118,63 @@ class AsyncForgeClient(BaseClient[AsyncConnectionPool]):
 
 async def run_flow(flow: Flow[T], send: Callable[[httpx.Request, float], Awaitable[Response]]) -> T:
     """Carry out a flow, with `send` for its requests."""
-    outcome: Response | TransportError | None = None
+    outcome: Response | Exception | None = None
+    running_loop()
     while True:
         try:
             step = flow.send(outcome)
         except StopIteration as end:
             return cast("T", end.value)
+        finally:
+            # Crash reporters show variables, and an error may quote what was sent.
+            outcome = None
         try:
             if isinstance(step, Sleep):
-                await asyncio.sleep(step.seconds)
+                await _sleep(step)
                 outcome = None
             else:
                 try:
                     outcome = await send(step.request, step.timeout)
-                except TRANSPORT_ERRORS as error:
+                except (ForgeRealtimeError, MemoryError):
+                    raise
+                except Exception as error:  # noqa: BLE001 (whatever the app's transport, hook or tracer raises)
                     outcome = error
         except BaseException:
             flow.close()
             raise
+
+
+async def _sleep(step: Sleep) -> None:
+    loop = asyncio.get_running_loop()
+    end = loop.create_future()
+
+    def wake() -> None:
+        loop.call_soon_threadsafe(_finish, end)
+
+    # A test of the app may have frozen or moved the time of event loops.
+    faked = abs(time.monotonic() - clock.monotonic()) > _FAKED
+    timer = _start_timer(step.seconds, wake) if faked else loop.call_later(step.seconds, _finish, end)
+    try:
+        if step.waker is None or step.waker.begin(wake):
+            await end
+    finally:
+        if step.waker is not None:
+            step.waker.end()
+        timer.cancel()
+
+
+def _start_timer(seconds: float, wake: Callable[[], object]) -> threading.Timer:
+    def end() -> None:
+        # The loop may be closed by now.
+        with suppress(RuntimeError):
+            wake()
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
+    return timer
+
+
+def _finish(end: asyncio.Future[None]) -> None:
+    if not end.done():
+        end.set_result(None)

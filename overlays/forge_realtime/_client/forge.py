@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import os
+import threading
 import time
 from collections.abc import Callable
 from functools import lru_cache
@@ -16,15 +17,19 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Literal, Self, 
 import httpx
 from attrs import evolve, field, frozen
 
+from .._core import clock
 from .._core.authorization import HEADER, Authorization
 from .._core.call import Flow, PreparedRequest, RateLimiter, Sleep, call_flow, operation_name
 from .._core.encoding import encode_json
-from .._core.errors import Attempt, NoInvocationError, UsageError
+from .._core.errors import Attempt, ForgeRealtimeError, UsageError
 from .._core.fork import reset_if_forked
-from .._core.invocation import Headers, Invocation, current_invocation
-from .._core.responses import TRANSPORT_ERRORS, M, Operation, P, Response, T, TransportError
+from .._core.group import USUAL, Traits, adapt_request, traits_of
+from .._core.hidden import Hidden
+from .._core.invocation import Headers, Invocation, require_invocation
+from .._core.responses import M, Operation, P, Response, T
 from .._core.retry import RetryPolicy
 from .._transports.http_client import ClientTransport
+from .._transports.lazy_imports import import_lazy_modules
 from .._version import __version__
 
 if TYPE_CHECKING:
@@ -39,8 +44,8 @@ _USER_AGENT: Final = f"forge-realtime/{__version__}".encode("ascii")
 _HEADER: Final = HEADER.encode("ascii")
 
 
-def _base_url(value: str | None) -> str | None:
-    return None if value is None else _checked_address("base_url", value)
+def _base_url(value: str | httpx.URL | None) -> str | None:
+    return None if value is None else _checked_address("base_url", str(value))
 
 
 def _check_retry(_instance: object, _attribute: object, value: object) -> None:
@@ -110,7 +115,7 @@ class BaseClient(Generic[AnyPool]):
     ) -> Self:
         """Return a sibling that acts for an installation where there is no invocation: timers, queues, batch jobs.
 
-        It can only publish globally: the platform refuses `publish` on behalf of an installation.
+        The platform refuses some operations on behalf of an installation, such as Realtime's `publish`.
 
         Args:
             installation_id: The installation, as a UUID or an ARI. The header carries the UUID.
@@ -120,6 +125,11 @@ class BaseClient(Generic[AnyPool]):
         Raises:
             UsageError: The grammar of the header does not allow the combination or a value.
         """
+        if not isinstance(installation_id, str) or not installation_id.strip():
+            raise UsageError(
+                "for_installation takes the id of an installation as a non-empty str, a UUID or an ARI: the `id` in "
+                "the response of GET /v1/installations, or `app.installationId` of GET /invocation/context."
+            )
         authorization = Authorization(installation_id=installation_id, as_=as_, account_id=account_id)
         return self._sibling(authorization=authorization)
 
@@ -139,14 +149,18 @@ class BaseClient(Generic[AnyPool]):
         sibling._settings = evolve(self._settings, **changes)  # noqa: SLF001 (of the same class)
         return sibling
 
-    def _call_flow(self, operation: Operation[P, T], *args: P.args, **kwargs: P.kwargs) -> Flow[T]:
-        return self._flow(operation, self._prepare(operation, *args, **kwargs), lambda model, _: model)
+    def _call_flow(self, operation: Operation[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Flow[T]:
+        try:
+            prepared = self._prepare(operation, *args, **kwargs)
+        finally:
+            del args, kwargs
+        return self._flow(operation, prepared, lambda model, *_: model)
 
     def _flow(
         self,
         operation: Operation[P, M],
         prepared: PreparedRequest,
-        convert: Callable[[M, tuple[Attempt, ...]], T],
+        convert: Callable[[M, tuple[Attempt, ...], Response], T],
         *,
         retry: RetryPolicy | None = None,
         limiter: RateLimiter | None = None,
@@ -158,7 +172,7 @@ class BaseClient(Generic[AnyPool]):
             policy=retry or self._settings.retry,
             budget=self._pool.budget,
             duplicate_harmless=prepared.method in _IDEMPOTENT or operation in self._HARMLESS_TWICE,
-            started=time.monotonic(),
+            started=clock.monotonic(),
             limiter=limiter or self._limiter(operation),
         )
 
@@ -172,17 +186,11 @@ class BaseClient(Generic[AnyPool]):
     def _acting(self, name: str) -> Authorization:
         if self._settings.authorization is not None:
             return self._settings.authorization
-        if invocation := current_invocation():
-            return Authorization(invocation_id=invocation.id)
-        raise NoInvocationError(
-            f"{name}: no invocation is current here. In a request, add InvocationMiddleware of forge_realtime.asgi "
-            "or forge_realtime.wsgi to the app, or call it on client.for_invocation(request.headers). In a "
-            "thread, executor or queue worker, enter `with invocation.active()` with the request's "
-            "current_invocation(). Where there is none, use client.for_installation(installation_id), which "
-            "publishes to global channels."
-        )
+        return Authorization(invocation_id=require_invocation(name).id)
 
-    def _prepare(self, operation: Operation[P, M], *args: P.args, **kwargs: P.kwargs) -> PreparedRequest:
+    def _prepare(self, operation: Operation[P, M], /, *args: P.args, **kwargs: P.kwargs) -> PreparedRequest:
+        arguments = Hidden((args, kwargs))
+        del args, kwargs
         reset_if_forked()
         if self._pool.closed:
             raise UsageError(
@@ -194,35 +202,25 @@ class BaseClient(Generic[AnyPool]):
                 "call() takes a generated operation: a module of forge_realtime._api.api, such as the one of publish."
             )
         name = operation_name(operation)
-        acting = self._acting(name)
-        if acting.installation_id is not None and operation in self._INVOCATION_ONLY:
+        traits = traits_of(operation)
+        acting = self._acting(name) if traits.header else None
+        if acting is not None and acting.installation_id is not None and operation in self._INVOCATION_ONLY:
             raise UsageError(
                 f"{name} works only for an invocation that came from the UI; the platform refuses it on behalf of an "
                 "installation. Use for_invocation(request.headers), or publish_global."
             )
+        address = self._address()
         try:
-            generated = operation._get_kwargs(*args, **kwargs)  # noqa: SLF001 (generated code has no other name for it)
-        except (AttributeError, TypeError) as error:
-            reason = str(error).rpartition("_get_kwargs() ")[2]
-            raise UsageError(
-                f"{name}: these are not its arguments ({reason}). A body is an object of the generated models."
-            ) from error
-        url: httpx.URL = _url(self._address() + generated.pop("url"))
-        own: dict[str, str] = generated.pop("headers", {})
-        method = generated.pop("method").upper()
-        headers = [
-            *_headers(url.netloc, *own.items()),
-            (_HEADER, acting.header.encode("ascii")),
-        ]
-        if "json" in generated:
-            generated["content"] = encode_json(generated.pop("json"), f"the body of {name}")
-        if generated.keys() == {"content"}:
-            # The same request as httpx makes, in a quarter of the time.
-            content = generated["content"]
-            headers.append((b"Content-Length", b"%d" % len(content)))
-            return PreparedRequest(name, method, url, headers, content)
-        request = httpx.Request(method, url, headers=headers, **generated)
-        return PreparedRequest(name, method, request.url, request.headers.raw, request.read())
+            return _request(operation, name, address, acting, traits, *arguments.value[0], **arguments.value[1])
+        except UsageError:
+            raise
+        except Exception as error:  # noqa: BLE001 (the values of the arguments may raise anything)
+            known = isinstance(error, AttributeError | TypeError)
+            reason = str(error).rpartition("_get_kwargs() ")[2] if known else type(error).__name__
+        # Raised outside of the handler, because the variables of the error's frames hold the arguments.
+        raise UsageError(
+            f"{name}: these are not its arguments ({reason}). A body is an object of the generated models."
+        )
 
 
 class ForgeClient(BaseClient["ConnectionPool"]):
@@ -269,6 +267,7 @@ class ForgeClient(BaseClient["ConnectionPool"]):
             transport = ClientTransport(http_client)
         self._settings = settings
         self._pool = ConnectionPool(transport)
+        import_lazy_modules()
 
     def call(self, operation: Operation[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Call any generated operation, with the header, retries and errors of the named ones.
@@ -285,7 +284,12 @@ class ForgeClient(BaseClient["ConnectionPool"]):
             UsageError: It is no such module, or the call was refused before it was sent.
             ForgeRealtimeError: The call failed; `delivery` says whether it may have been carried out.
         """
-        return self._run(self._call_flow(operation, *args, **kwargs))
+        try:
+            flow = self._call_flow(operation, *args, **kwargs)
+        finally:
+            # Crash reporters show the variables of every frame.
+            del args, kwargs
+        return self._run(flow)
 
     def close(self) -> None:
         """Close the client and all its siblings. Calls in flight in other threads run to their end."""
@@ -300,25 +304,80 @@ class ForgeClient(BaseClient["ConnectionPool"]):
         self.close()
 
     def _run(self, flow: Flow[T]) -> T:
-        outcome: Response | TransportError | None = None
+        outcome: Response | Exception | None = None
         while True:
             try:
                 step = flow.send(outcome)
             except StopIteration as end:
                 return cast("T", end.value)
+            finally:
+                # Crash reporters show variables, and an error may quote what was sent.
+                outcome = None
             try:
                 if isinstance(step, Sleep):
-                    time.sleep(step.seconds)
+                    _sleep(step)
                     outcome = None
                 else:
                     try:
                         outcome = self._pool.send(step.request, step.timeout)
-                    except TRANSPORT_ERRORS as error:
+                    except (ForgeRealtimeError, MemoryError):
+                        raise
+                    except Exception as error:  # noqa: BLE001 (whatever the app's transport, hook or tracer raises)
                         outcome = error
             except BaseException:
                 # Now, and not when the traceback is gone: other calls wait behind this one for the quota.
                 flow.close()
                 raise
+
+
+def _request(
+    operation: Operation[P, M],
+    name: str,
+    address: str,
+    acting: Authorization | None,
+    traits: Traits,
+    /,
+    *args: P.args,
+    **kwargs: P.kwargs,
+) -> PreparedRequest:
+    try:
+        generated = operation._get_kwargs(*args, **kwargs)  # noqa: SLF001 (generated code has no other name for it)
+    finally:
+        del args, kwargs
+    if traits is not USUAL:
+        hidden = Hidden(generated)
+        del generated
+        adapt_request(name, traits, hidden)
+        generated = hidden.value
+    url: httpx.URL = _url(address + generated.pop("url"))
+    own: dict[str, str] = generated.pop("headers", {})
+    method = generated.pop("method").upper()
+    if "json" in generated:
+        generated["content"] = encode_json(generated.pop("json"), f"the body of {name}")
+    headers = [*_headers(url.netloc, traits.accept, *own.items())]
+    if acting is not None:
+        headers.append((_HEADER, acting.header.encode("ascii")))
+    if generated.keys() == {"content"}:
+        # The same request as httpx makes, in a quarter of the time.
+        content = generated["content"]
+        headers.append((b"Content-Length", b"%d" % len(content)))
+        return PreparedRequest(name, method, url, headers, content)
+    request = httpx.Request(method, url, headers=headers, **generated)
+    return PreparedRequest(name, method, request.url, request.headers.raw, request.read())
+
+
+def _sleep(step: Sleep) -> None:
+    if step.waker is None:
+        time.sleep(step.seconds)
+        return
+    # Not an Event: a signal handler may wake the thread that it interrupts.
+    lock = threading.Lock()
+    lock.acquire()
+    try:
+        if step.waker.begin(lock.release):
+            lock.acquire(timeout=step.seconds)
+    finally:
+        step.waker.end()
 
 
 @lru_cache(maxsize=64)
@@ -327,9 +386,14 @@ def _url(text: str) -> httpx.URL:
 
 
 @lru_cache(maxsize=64)
-def _headers(host: bytes, *own: tuple[str, str]) -> list[tuple[bytes, bytes]]:
+def _headers(host: bytes, accept: str, *own: tuple[str, str]) -> list[tuple[bytes, bytes]]:
     """Headers that all requests of an operation to a host have in common."""
-    common = [(b"Host", host), (b"Accept", b"application/json"), (b"User-Agent", _USER_AGENT)]
+    common = [
+        (b"Host", host),
+        (b"Accept", accept.encode("ascii")),
+        (b"Accept-Encoding", b"identity"),
+        (b"User-Agent", _USER_AGENT),
+    ]
     return [*common, *((name.encode("ascii"), value.encode("utf-8")) for name, value in own)]
 
 
@@ -357,9 +421,11 @@ def _checked_address(source: str, text: str) -> str:
             url.host.encode("idna")
     except (httpx.InvalidURL, TypeError, UnicodeError):
         url = httpx.URL()
-    if url.scheme not in ("http", "https") or not url.host or url.userinfo or url.query or url.fragment:
+    # An empty query or fragment would swallow the path of the operation.
+    unusable = url.userinfo or "?" in text or "#" in text or not 0 <= (url.port or 0) <= 65_535
+    if url.scheme not in ("http", "https") or not url.host or unusable:
         raise UsageError(
-            f"{source} must be an http:// or https:// address without user, query or fragment, such as "
-            "http://localhost:7072."
+            f"{source} must be an http:// or https:// address without user, query or fragment (no '@', '?' or '#'), "
+            "such as http://localhost:7072."
         )
     return str(url).rstrip("/")

@@ -6,16 +6,18 @@ and one with asyncio.
 
 from __future__ import annotations
 
+import logging
 import math
-import time
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from contextlib import suppress
 from typing import Protocol, TypeAlias
 
 import httpx
 from attrs import define, evolve
 
+from . import clock
 from .errors import Attempt, Delivery, ForgeRealtimeError, OverQuotaError, RateLimitedError
-from .log import logger
+from .log import log, sending
 from .responses import (
     Failure,
     M,
@@ -23,7 +25,6 @@ from .responses import (
     P,
     Response,
     T,
-    TransportError,
     classify_transport_error,
     read_response,
 )
@@ -41,13 +42,16 @@ class TrackedBody(httpx.ByteStream):
         super().__init__(content)
         self.content = content
         self.sent = False
+        self.times = 0
 
     def __iter__(self) -> Iterator[bytes]:
+        self.times += 1
         yield self.content
         self.sent = True
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         self.sent = True
+        self.times += 1
         yield self.content
 
 
@@ -74,22 +78,51 @@ class Send:
     timeout: float
 
 
+class Waker:
+    """Ends a wait of a flow early. Thread-safe."""
+
+    __slots__ = ("_notify", "_woken")
+
+    def __init__(self) -> None:
+        self._notify: Callable[[], object] | None = None
+        self._woken = False
+
+    def begin(self, notify: Callable[[], object]) -> bool:
+        """Begin a wait that `notify` ends, called from any thread. Return False if there is nothing to wait for."""
+        self._notify = notify
+        return not self._woken
+
+    def end(self) -> None:
+        """End the wait."""
+        self._notify = None
+        self._woken = False
+
+    def wake(self) -> None:
+        """End the current wait, or the next one at its beginning."""
+        self._woken = True
+        if (notify := self._notify) is not None:
+            # Its event loop is closed: nobody waits.
+            with suppress(RuntimeError):
+                notify()
+
+
 @define(eq=False)
 class Sleep:
-    """Ask the client to wait for so many seconds."""
+    """Ask the client to wait for so many seconds, or until `waker` wakes it."""
 
     seconds: float
+    waker: Waker | None = None
 
 
 # A Send is answered with what came of it, a Sleep with None.
-Flow: TypeAlias = Generator[Send | Sleep, Response | TransportError | None, T]
+Flow: TypeAlias = Generator[Send | Sleep, Response | Exception | None, T]
 
 
 class RateLimiter(Protocol):
     """Decides when each attempt of a call may start."""
 
     def acquire(self, until: float) -> Flow[bool]:
-        """Wait until an attempt may start; False if none may before `until`, in seconds of `time.monotonic()`."""
+        """Wait until an attempt may start; False if none may before `until`, in seconds of `clock.monotonic()`."""
         ...
 
     def slow_down(self, retry_after: float | None) -> None:
@@ -108,7 +141,7 @@ _OVER_QUOTA = Failure(
 def call_flow(
     operation: Operation[P, M],
     prepared: PreparedRequest,
-    convert: Callable[[M, tuple[Attempt, ...]], T],
+    convert: Callable[[M, tuple[Attempt, ...], Response], T],
     *,
     policy: RetryPolicy,
     budget: RetryBudget,
@@ -125,7 +158,7 @@ def call_flow(
         policy: When to retry.
         budget: Retries left, shared by all calls of a client and its siblings.
         duplicate_harmless: Whether the request may be repeated although an earlier one may have been carried out.
-        started: Start of the call, in seconds of `time.monotonic()`.
+        started: Start of the call, in seconds of `clock.monotonic()`.
         limiter: Asked before every attempt.
 
     Raises:
@@ -136,23 +169,25 @@ def call_flow(
     budget.deposit(policy.budget)
     attempts: list[Attempt] = []
     failure: Failure | None = None
+    outcome: Response | Exception | None = None
     while True:
         if limiter is not None and not (yield from limiter.acquire(deadline)):
             failure = failure or _OVER_QUOTA
             reason = f"waiting for the quota would pass the deadline of {policy.deadline:g} s (RetryPolicy.deadline)"
             break
         number = len(attempts) + 1
-        began = time.monotonic()
+        began = clock.monotonic()
         body = TrackedBody(prepared.content)
-        outcome = yield Send(prepared.request(body), max(0.001, min(policy.attempt_timeout, deadline - began)))
-        now = time.monotonic()
+        timeout = max(0.001, min(policy.attempt_timeout, deadline - began))
+        outcome = yield from attempt_to_send(prepared.request(body), timeout)
+        now = clock.monotonic()
 
         if isinstance(outcome, Response):
             status: int | None = outcome.status_code
             accepted = Attempt(number, Delivery.ACCEPTED, status, None, now - began, None)
             result = read_response(operation, outcome, convert, (*attempts, accepted))
             if not isinstance(result, Failure):
-                logger.debug("%s: attempt %d: accepted (%d)", name, number, status)
+                log(logging.DEBUG, "%s: attempt %d: accepted (%d)", name, number, status)
                 _notify(name, policy, accepted)
                 return result
             failure, cause = result, result.kind.__name__
@@ -168,20 +203,33 @@ def call_flow(
         )
         attempts.append(Attempt(number, failure.delivery, status, cause, now - began, wait))
         known = failure.delivery.value
-        logger.debug("%s: attempt %d: %s (%s)", name, number, known, cause)
+        log(logging.DEBUG, "%s: attempt %d: %s (%s)", name, number, known, cause)
         _notify(name, policy, attempts[-1])
         if wait is None:
             break
-        logger.info("%s: attempt %d: %s (%s); retrying in %.3f s", name, number, known, cause, wait)
+        log(logging.INFO, "%s: attempt %d: %s (%s); retrying in %.3f s", name, number, known, cause, wait)
         if wait > 0:
             yield Sleep(wait)
-        if time.monotonic() >= deadline:
+        if clock.monotonic() >= deadline:
             # The hook took its time, or the machine is busy.
             reason = f"the deadline of {policy.deadline:g} s has passed (RetryPolicy.deadline)"
             break
-    error = _final_error(failure, attempts, prepared, reason, time.monotonic() - started)
-    logger.warning("%s", error)
+    error = _final_error(failure, attempts, prepared, reason, clock.monotonic() - started)
+    # Crash reporters show variables, and an error may quote what was sent.
+    outcome = None
+    log(logging.WARNING, "%s", error)
     raise error
+
+
+def attempt_to_send(request: httpx.Request, timeout: float) -> Flow[Response | Exception | None]:
+    """Send a request within `timeout` seconds. Meanwhile the app's handlers of the logs below cannot break it."""
+    former = sending.get()
+    try:
+        sending.set(True)
+        return (yield Send(request, timeout))
+    finally:
+        # Not by a token, which raises where an abandoned call is collected in another context.
+        sending.set(former)
 
 
 def operation_name(operation: object) -> str:
@@ -250,6 +298,5 @@ def _notify(name: str, policy: RetryPolicy, attempt: Attempt) -> None:
         return
     try:
         policy.on_attempt(attempt)
-    except Exception:
-        # A failing hook must not hide what became of the event.
-        logger.exception("%s: RetryPolicy.on_attempt failed", name)
+    except Exception:  # noqa: BLE001 (the app's hook may raise anything, and must not hide what became of the event)
+        log(logging.ERROR, "%s: RetryPolicy.on_attempt failed", name, exc_info=True)

@@ -3,20 +3,40 @@
 from __future__ import annotations
 
 import json
+import logging
+import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
-from typing import Any, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
-from attrs import asdict, field, fields, frozen
+from attrs import asdict, define, field, fields, frozen
 
 from .errors import NoInvocationError, UsageError
+from .log import log
+
+
+class Request(Protocol):
+    """A request of a web framework."""
+
+    @property
+    def headers(self) -> Any: ...
+
 
 Headers: TypeAlias = (
-    Mapping[str, str] | Mapping[bytes, bytes] | Iterable[tuple[bytes, bytes]] | Iterable[tuple[str, str]]
+    Mapping[str, Any] | Mapping[bytes, bytes] | Iterable[tuple[bytes, bytes]] | Iterable[tuple[str, str]] | Request
 )
 
-_current: ContextVar[Invocation | None] = ContextVar("forge_realtime.current_invocation", default=None)
+AfterEnd: TypeAlias = Literal["warn", "allow", "refuse"]
+
+
+def _check_id(_instance: object, _attribute: object, value: str) -> None:
+    if not (isinstance(value, str) and value.strip()):
+        raise UsageError(
+            "Invocation takes the id of an invocation, a non-empty str: the value of the header x-forge-invocation-id. "
+            "To read it from a request, use Invocation.from_headers(request.headers)."
+        )
 
 
 @frozen
@@ -32,7 +52,7 @@ class Invocation:
         span_id: `x-b3-spanid`.
     """
 
-    id: str = field(repr=False)
+    id: str = field(repr=False, validator=_check_id)
     log_attributes: str | None = field(default=None, kw_only=True, repr=False)
     trace_id: str | None = field(default=None, kw_only=True)
     span_id: str | None = field(default=None, kw_only=True)
@@ -42,19 +62,26 @@ class Invocation:
         """Read the invocation from the headers of an inbound request.
 
         Args:
-            headers: A mapping, or pairs of names and values, as str or bytes (ASGI); names in any case.
+            headers: A mapping, or pairs of names and values, as str or bytes (ASGI); names in any case. Or a request
+                with such `headers`, or the environment of WSGI (`request.META` of Django).
 
         Raises:
             UsageError: The argument is no mapping or pairs.
             NoInvocationError: The headers carry no `x-forge-invocation-id`.
         """
+        headers = getattr(headers, "headers", headers)
         # Not every framework's headers are a Mapping, but they all have items() or are pairs.
-        items: Callable[[], Any] = getattr(headers, "items", lambda: headers)
         try:
+            items: Callable[[], Any] = getattr(headers, "items", lambda: headers)
+            if isinstance(headers, Mapping) and "REQUEST_METHOD" in headers:
+                items = environ_headers(headers).items
             found = {_text(name).lower(): _text(value) for name, value in items()}
-        except (TypeError, ValueError):
-            raise UsageError("Expected the headers of a request: a mapping, or pairs of names and values.") from None
-        if not (id_ := found.get("x-forge-invocation-id")):
+        except Exception:  # noqa: BLE001 (a mapping of the app may raise anything)
+            raise UsageError(
+                "Expected the headers of a request: a mapping, or pairs of names and values, such as request.headers. "
+                "If you have only the id of an invocation, pass Invocation(id)."
+            ) from None
+        if not (id_ := found.get("x-forge-invocation-id", "").strip()):
             raise NoInvocationError(
                 "These headers carry no x-forge-invocation-id. Pass the headers of the request that the platform sent"
                 " to the container; outside of a request, use for_installation(...) with publish_global."
@@ -103,24 +130,94 @@ class Invocation:
             with Invocation.from_text(message["invocation"]).active():
                 realtime.publish("board-42", {"moved": 7})
         """
-        return activated(self)
+        return activated(CurrentInvocation(self))
 
 
 def current_invocation() -> Invocation | None:
     """Return the invocation that this code runs for, or None.
 
-    The middleware (`forge_realtime.asgi`, `forge_realtime.wsgi`) and `Invocation.active()` set it. Tasks and
-    `asyncio.to_thread` inherit it. Other threads, executors and queues do not: hand them the `Invocation`, or its
-    `to_text()`, and enter `active()` there.
+    The middleware (`forge_realtime.asgi`, `forge_realtime.wsgi`, `forge_realtime.django`) and `Invocation.active()` set
+    it. Tasks and `asyncio.to_thread` inherit it. Other threads, executors and queues do not: hand them the
+    `Invocation`, or its `to_text()`, and enter `active()` there.
+
+    A task that outlives its request still gets it here, but a call for it warns: enter `active()` in the task to take
+    it along on purpose.
     """
-    return _current.get()
+    current = _current.get()
+    return None if current is None else current.invocation
+
+
+@define(eq=False)
+class CurrentInvocation:
+    """An invocation that was made the current one, or that there is none.
+
+    Attributes:
+        invocation: The invocation; None for a request without one.
+        after_end: What a call does after the end of the request.
+        ended: Whether the request has ended. Tasks that it started see it, too.
+    """
+
+    invocation: Invocation | None
+    after_end: AfterEnd = field(default="warn", kw_only=True)
+    ended: bool = field(default=False, init=False)
+    _warned: bool = field(default=False, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        if self.after_end not in ("warn", "allow", "refuse"):
+            raise UsageError("InvocationMiddleware: after_end must be 'warn', 'allow' or 'refuse'.")
+
+    def require(self, name: str) -> Invocation:
+        """Return the invocation for a call; warn once or refuse if the request has ended."""
+        if self.invocation is None:
+            raise NoInvocationError(
+                f"{name}: the request that this code runs for carries no x-forge-invocation-id. Only requests that the "
+                f"platform sent to the container have one. {_WITHOUT}"
+            )
+        if self.ended and self.after_end != "allow":
+            self._report(name)
+        return self.invocation
+
+    def _report(self, name: str) -> None:
+        text = (
+            f"{name}: the request that started this task has ended, but its invocation is still current here. If the "
+            "task works for other requests too, their events would reach the wrong page: hand each request's "
+            "current_invocation() to the task, and enter `with invocation.active()` there. To take this one along on "
+            "purpose, enter the same block at the start of the task, or make the middleware with after_end='allow'."
+        )
+        if self.after_end == "refuse":
+            raise NoInvocationError(text)
+        if not self._warned:
+            self._warned = True
+            log(logging.WARNING, "%s", text)
+            # The caller of the client's method.
+            warnings.warn(text, RuntimeWarning, stacklevel=8)
+
+
+_current: ContextVar[CurrentInvocation | None] = ContextVar("forge_realtime.current_invocation", default=None)
+_WITHOUT = "Without an invocation, use client.for_installation(installation_id), which publishes to global channels."
+
+
+def require_invocation(name: str) -> Invocation:
+    """Return the current invocation for the call of an operation; raise NoInvocationError if there is none."""
+    current = _current.get()
+    if current is not None:
+        return current.require(name)
+    if "django.conf" in sys.modules:
+        middleware = "add 'forge_realtime.django.InvocationMiddleware' to MIDDLEWARE in the settings of Django"
+    else:
+        middleware = "add InvocationMiddleware of forge_realtime.asgi or forge_realtime.wsgi to the app"
+    raise NoInvocationError(
+        f"{name}: no invocation is current here. In a request, {middleware}, or call it on "
+        "client.for_invocation(request.headers). In a thread, executor or queue worker, enter "
+        f"`with invocation.active()` with the request's current_invocation(). {_WITHOUT}"
+    )
 
 
 @contextmanager
-def activated(invocation: Invocation | None) -> Iterator[None]:
-    """Make `invocation` the current one in a `with` block; None for no invocation."""
+def activated(current: CurrentInvocation) -> Iterator[None]:
+    """Make an invocation, or that there is none, the current one in a `with` block."""
     former = _current.get()
-    _current.set(invocation)
+    _current.set(current)
     try:
         yield
     finally:
@@ -134,6 +231,11 @@ def find_invocation(headers: Headers) -> Invocation | None:
         return Invocation.from_headers(headers)
     except NoInvocationError:
         return None
+
+
+def environ_headers(environ: Mapping[Any, Any]) -> dict[str, str]:
+    """Return the headers in the environment of WSGI or CGI."""
+    return {name[5:].replace("_", "-"): value for name, value in environ.items() if name.startswith("HTTP_")}
 
 
 def _text(value: str | bytes) -> str:

@@ -1,8 +1,12 @@
-"""The package's logger."""
+"""The package's log. Handlers and filters of the app never change what becomes of a call."""
 
 from __future__ import annotations
 
 import logging
+import warnings
+from collections.abc import Callable
+from contextlib import suppress
+from contextvars import ContextVar
 from typing import Final
 
 logger: Final = logging.getLogger(__name__.rpartition("._core.")[0])
@@ -10,3 +14,65 @@ logger: Final = logging.getLogger(__name__.rpartition("._core.")[0])
 
 # What matters is also raised. Without this, Python would print warnings when logging is not set up.
 logger.addHandler(logging.NullHandler())
+
+sending: Final[ContextVar[bool]] = ContextVar("forge_realtime.sending", default=False)
+"""Whether this context is carrying out an attempt. httpx and httpcore log in its midst."""
+
+_handling: Final[ContextVar[bool]] = ContextVar("forge_realtime.handling", default=False)
+_HTTP_LOGGERS: Final = ("httpx", *(f"httpcore.{name}" for name in ("connection", "http11", "http2", "proxy", "socks")))
+# The exceptions that were reported, by their type and the line that raised them.
+_reported: Final[set[tuple[type, str, int]]] = set()
+
+
+def log(level: int, message: str, *args: object, exc_info: bool = False) -> None:
+    """Log a message.
+
+    An exception of a handler or filter is shown once, as a warning, and changes nothing. What a handler does is not
+    logged: one that publishes would never end.
+    """
+    if logger.isEnabledFor(level):
+        _guard(logger.log, level, message, *args, exc_info=exc_info, stacklevel=3)
+
+
+def _guard(handle: Callable[..., None], *args: object, **options: object) -> None:
+    if _handling.get():
+        return
+    try:
+        _handling.set(True)
+        handle(*args, **options)
+    except Exception as error:  # noqa: BLE001 (the app's handlers may raise anything)
+        _warn_once(error)
+    finally:
+        _handling.set(False)
+
+
+def _warn_once(error: Exception) -> None:
+    """Warn of an exception of the app's code, once for each line that raises it."""
+    last = error.__traceback__
+    while last is not None and last.tb_next is not None:
+        last = last.tb_next
+    file, line = (last.tb_frame.f_code.co_filename, last.tb_lineno) if last is not None else ("<unknown>", 0)
+    if (type(error), file, line) in _reported:
+        return
+    _reported.add((type(error), file, line))
+    message = (
+        f"A log handler or filter raised {type(error).__name__} during a call of {logger.name}. The call went on. This "
+        "is shown once."
+    )
+    # The filters of warnings may make it an exception, and the app may show warnings with the same handler.
+    with suppress(Exception):
+        warnings.warn_explicit(message, RuntimeWarning, file, line)
+
+
+class _HttpLogs(logging.Filter):
+    """Filter that guards the records of httpx and httpcore during an attempt as `log` guards the package's own."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if not sending.get():
+            return True
+        _guard(logging.getLogger(record.name).callHandlers, record)
+        return False
+
+
+for _name in _HTTP_LOGGERS:
+    logging.getLogger(_name).addFilter(_HttpLogs())

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from typing import Any, Final, ParamSpec, Protocol, TypeAlias, TypeVar, cast
+from contextlib import suppress
+from typing import Any, Final, ParamSpec, Protocol, TypeVar, cast
 
 import httpx
 from attrs import define, field, frozen
@@ -24,6 +25,7 @@ from .errors import (
     TimedOutError,
     UnexpectedResponseError,
 )
+from .group import REALTIME
 from .retry import retry_after
 
 P = ParamSpec("P")
@@ -33,11 +35,15 @@ T_co = TypeVar("T_co", covariant=True)
 
 # Not every transport turns every error of the operating system or of TLS into one of httpx.
 TRANSPORT_ERRORS: Final = (httpx.RequestError, OSError)
-TransportError: TypeAlias = httpx.RequestError | OSError
 
 _ERROR_BODY_BYTES: Final = 64 * 1024
-# Raised by the generated parsers for a body that is not JSON or not of the documented shape.
-_PARSER_ERRORS: Final = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
+# Messages of protocol errors that quote nothing of what was received.
+_PLAIN_REASON: Final = re.compile(
+    r"more than \d+ KiB before the response|not a complete HTTP response|a header cannot be sent"
+    r"|Server disconnected without sending a response\."
+    r"|peer closed connection without sending complete message body "
+    r"\((incomplete chunked read|received \d+ bytes, expected \d+)\)"
+)
 _CODE: Final = re.compile(r"[A-Z][A-Z0-9_]{0,63}", re.ASCII)
 _RATE_LIMITED: Final = "RATE_LIMIT_EXCEEDED"
 # The message of an error is exactly one of these, and the codes of the token check may follow a prefix.
@@ -86,9 +92,13 @@ class Response:
 
     @property
     def text(self) -> str:
-        """The body as text, in the encoding that its content type names."""
-        headers = {"content-type": self.headers.get("content-type", "")}
-        return httpx.Response(self.status_code, headers=headers, content=self.content).text
+        """The body as text, in the encoding that its content type names; in UTF-8 if that cannot be decoded."""
+        content_type = self.headers.get("content-type", "")
+        try:
+            charset = httpx.Response(200, headers={"content-type": content_type}).charset_encoding
+            return self.content.decode(charset or "utf-8", "replace")
+        except Exception:  # noqa: BLE001 (not every codec of Python is one of text)
+            return self.content.decode("utf-8", "replace")
 
 
 @frozen(kw_only=True)
@@ -99,7 +109,7 @@ class Failure:
     message: str
     delivery: Delivery
     retryable: bool
-    cause: TransportError | None = None
+    cause: Exception | None = None
     response: Response | None = None
     code: str | None = None
     retry_after: float | None = None
@@ -123,7 +133,7 @@ class Failure:
 def read_response(
     operation: Operation[P, M],
     response: Response,
-    convert: Callable[[M, tuple[Attempt, ...]], T],
+    convert: Callable[[M, tuple[Attempt, ...], Response], T],
     attempts: tuple[Attempt, ...],
 ) -> T | Failure:
     """Read the result from a response, or what is known if it is not one of success.
@@ -131,8 +141,8 @@ def read_response(
     Args:
         operation: The generated operation, which parses the response.
         response: A complete response.
-        convert: Makes the result of the parsed response and the attempts; raises ValueError or TypeError if the
-            response has another shape than documented.
+        convert: Makes the result of the parsed response, the attempts and the response; raises ValueError or TypeError
+            if the response has another shape than documented.
         attempts: All attempts, this one included.
     """
     body = _json(response)
@@ -144,30 +154,51 @@ def read_response(
         model = cast("M", operation._parse_response(client=_STRICT, response=response))  # noqa: SLF001 (generated)
         if hasattr(model, "to_dict") and not isinstance(body, dict):
             # Models accept an empty list as an empty object.
-            raise TypeError
-        return convert(model, attempts)
+            raise TypeError  # noqa: TRY301 (ends as the error of a parser does)
+        if model is None and response.content:
+            # Generated code reads no body without a documented schema.
+            model = cast("M", _body_of(response))
+        return convert(model, attempts, response)
     except UnexpectedStatus:
+        if status // 100 == 2 and not response.content:
+            # Enough for an operation whose result says nothing more.
+            with suppress(ValueError, TypeError, AttributeError):
+                return convert(cast("M", None), attempts, response)
         message, retryable = f"the status {status} is not one that the API document lists", False
-    except _PARSER_ERRORS:
-        message, retryable = f"the response ({status}) is not JSON of the documented shape", True
+    except Exception:  # noqa: BLE001 (what parsers raise for a foreign body is not known)
+        message, retryable = f"the response ({status}) is not JSON of the documented shape", REALTIME
+        if "content-encoding" in response.headers:
+            message = f"the response ({status}) has a Content-Encoding, although the client asks for none"
     if 200 <= status < 300:
         message = f"{message}; its status says success, so it was probably accepted"
     return _failure(UnexpectedResponseError, response, None, message, Delivery.UNKNOWN, retryable=retryable)
 
 
-def classify_transport_error(error: TransportError, *, sent: bool) -> Failure:
+def _body_of(response: Response) -> object:
+    """Return the body as JSON or text if its content type says so, else as bytes."""
+    kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind == "application/json" or kind.endswith("+json"):
+        return response.json()
+    return response.text if kind.startswith("text/") else response.content
+
+
+def classify_transport_error(error: Exception, *, sent: bool) -> Failure:
     """Tell what is known if there was no response. `sent`: the platform may have received the whole request."""
     # These are raised before the first byte, even if a transport (a mock, say) reads the body ahead of sending it. That
     # is not so for ConnectTimeout: the aiohttp transport also raises it for connections that break later.
     before = isinstance(error, (httpx.ConnectError, httpx.PoolTimeout))
-    reason = f": {error}" if before and str(error) else ""
+    # Others are mistakes in a transport, a hook or a tracer of the app's. They would happen again.
+    foreign = not isinstance(error, TRANSPORT_ERRORS)
+    text = "" if foreign else str(error)
+    reason = f": {text}" if text and (before or _PLAIN_REASON.fullmatch(text)) else ""
     in_time = not isinstance(error, httpx.TimeoutException | TimeoutError)
     what = "no response" if in_time or sent else "not sent"
+    whose = ", raised by the app's transport, hook or tracer; see __cause__" if foreign else ""
     return Failure(
         kind=NoResponseError if in_time else TimedOutError,
-        message=f"{what}{'' if in_time else ' in time'} ({type(error).__name__}{reason})",
+        message=f"{what}{'' if in_time else ' in time'} ({type(error).__name__}{reason}{whose})",
         delivery=Delivery.UNKNOWN if sent and not before else Delivery.NOT_SENT,
-        retryable=True,
+        retryable=not foreign,
         # Those quote what was received, which may repeat what was sent.
         cause=None if isinstance(error, (httpx.ProtocolError, httpx.DecodingError)) else error,
     )
@@ -178,6 +209,9 @@ def _find_failure(response: Response, body: object) -> Failure | None:
     status = response.status_code
     fields = body if isinstance(body, dict) else {}
     codes = _codes(response, fields)
+    if not REALTIME and status < 400 and _RATE_LIMITED not in codes:
+        # In other groups, `errors` can be part of a result: GraphQL, for one.
+        return None
     code = _RATE_LIMITED if _RATE_LIMITED in codes else next(iter(codes), None)
     if status < 400 and not codes and not (status == 200 and fields.get("errors")):
         return None
@@ -252,5 +286,5 @@ def _codes(response: Response, fields: dict[str, Any]) -> list[str]:
 def _json(response: Response) -> object:
     try:
         return response.json()
-    except _PARSER_ERRORS:
+    except (ValueError, RecursionError):
         return None

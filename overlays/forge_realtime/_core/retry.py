@@ -9,13 +9,21 @@ import threading
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from inspect import iscoroutinefunction
-from typing import Literal
+from typing import Final, Literal
 
 from attrs import field, frozen
 
 from .errors import Attempt, UsageError
+from .group import ATTEMPT_TIMEOUT, DEADLINE, DELIVERY
 
 _DAY = 86_400.0
+_HTTP_DATE: Final = re.compile(
+    r"([A-Z][a-z]{2}, \d{1,2} [A-Z][a-z]{2} \d{4}"  # Sun, 06 Nov 1994 08:49:37 GMT
+    r"|[A-Z][a-z]{5,8}, \d\d-[A-Z][a-z]{2}-\d\d"  # Sunday, 06-Nov-94 08:49:37 GMT
+    r") \d\d:\d\d:\d\d (GMT|UTC|[+-]0000)"
+    r"|[A-Z][a-z]{2} [A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d \d{4}",  # Sun Nov  6 08:49:37 1994
+    re.ASCII,
+)
 
 
 @frozen(kw_only=True)
@@ -44,9 +52,9 @@ class RetryPolicy:
         UsageError: A value is out of range.
     """
 
-    delivery: Literal["at_least_once", "at_most_once"] = "at_least_once"
-    deadline: float = 5.0
-    attempt_timeout: float = 2.0
+    delivery: Literal["at_least_once", "at_most_once"] = DELIVERY
+    deadline: float = DEADLINE
+    attempt_timeout: float = ATTEMPT_TIMEOUT
     max_attempts: int = 6
     backoff_initial: float = 0.1
     backoff_max: float = 2.0
@@ -107,24 +115,27 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     """
     value = headers.get("retry-after", "").strip()
     if re.fullmatch(r"[0-9]+(\.[0-9]+)?", value, re.ASCII):
-        return float(value)
-    if (until := _date(value)) is None:
+        return seconds if math.isfinite(seconds := float(value)) else None
+    if (until := http_date(value)) is None:
         return None
-    now = _date(headers.get("date", "")) or datetime.now(UTC)
+    now = http_date(headers.get("date", "")) or datetime.now(UTC)
     return max(0.0, (until - now).total_seconds())
 
 
-def _date(text: str) -> datetime | None:
-    # dateutil takes almost any text for a date ("10", "may"), so it only gets text that starts like an HTTP date.
-    if not re.match(r"(Mon|Tue|Wed|Thu|Fri|Sat|Sun)[a-z]*,? ", text):
+def http_date(text: str) -> datetime | None:
+    """Read a date in one of the three formats of HTTP; None if it is none of them.
+
+    Source: https://www.rfc-editor.org/rfc/rfc9110#name-date-time-formats
+    """
+    if not _HTTP_DATE.fullmatch(text):
         return None
     # Rarely needed, and slow to load.
-    import dateutil.parser
+    from email.utils import parsedate_to_datetime
 
     try:
-        # HTTP dates are in GMT. For other zones, dateutil warns or returns dates that cannot be subtracted.
-        return dateutil.parser.parse(text, ignoretz=True).replace(tzinfo=UTC)
-    except (ValueError, OverflowError):
+        return parsedate_to_datetime(text).replace(tzinfo=UTC)
+    except ValueError:
+        # No such day or time, for example on 30 February.
         return None
 
 

@@ -5,28 +5,30 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import threading
-import time
 from collections import OrderedDict
 from typing import Final, Protocol
 
 import httpx
 from attrs import field, frozen
 
+from .._core import clock
 from .._core.authorization import HEADER, Authorization, bare_installation_id
-from .._core.call import Flow, Send, Sleep
+from .._core.call import Flow, Sleep, attempt_to_send
 from .._core.errors import UsageError
 from .._core.fork import register_fork_reset, reset_if_forked
-from .._core.log import logger
-from .._core.responses import Response, TransportError
+from .._core.log import log
+from .._core.responses import Response
 from .._core.retry import is_number
 from .bucket import Bucket, Waiter
 
 _MAX_BUCKETS: Final = 1_000
 _MAX_INVOCATIONS: Final = 10_000
-# Seconds. Waiters may get their turn sooner than expected, when others leave the queue.
+# Seconds. The rate may change meanwhile.
 _MAX_WAIT: Final = 0.5
+_SWEEP_PAUSE: Final = 10.0
 _LOOKUP_TIMEOUT: Final = 1.0
 _LOOKUP_POLL: Final = 0.01
 _LOOKUP_RETRY: Final = 10.0
@@ -92,7 +94,7 @@ class QuotaLimiter:
         self._reserved = False
 
     def acquire(self, until: float) -> Flow[bool]:
-        """Wait until one operation may begin; return False if that is after `until`, of `time.monotonic()`."""
+        """Wait until one operation may begin; return False if that is after `until`, of `clock.monotonic()`."""
         if self._reserved:
             self._reserved = False
             return True
@@ -105,13 +107,16 @@ class QuotaLimiter:
             bucket = self._bucket = _state.bucket(self._quota, self._address, installation)
         waiter = Waiter(self._stream, until)
         try:
-            while (now := time.monotonic()) < until:
+            while (now := clock.monotonic()) < until:
                 wait = bucket.request(waiter, now)
                 if wait == 0:
                     return True
                 if wait >= until - now:
                     return False
-                yield Sleep(min(wait, _MAX_WAIT))
+                # Behind the front of the queue, the waiter is woken when it gets there. It looks by itself much later,
+                # in case that those ahead have died.
+                wait = min(wait, _MAX_WAIT) if waiter.timed else 1.5 * wait + _MAX_WAIT
+                yield Sleep(min(wait, until - now), waiter)
             return False
         finally:
             bucket.cancel(waiter)
@@ -124,7 +129,7 @@ class QuotaLimiter:
     def slow_down(self, retry_after: float | None) -> None:
         """Slow down all calls of the installation after a 429."""
         if self._bucket is not None:
-            self._bucket.slow_down(retry_after, time.monotonic())
+            self._bucket.slow_down(retry_after, clock.monotonic())
 
     def _look_up(self, until: float) -> Flow[str | None]:
         """Return the installation of the invocation, or None while it cannot be looked up."""
@@ -132,7 +137,7 @@ class QuotaLimiter:
         assert invocation is not None
         key = (self._address, invocation)
         while True:
-            now = time.monotonic()
+            now = clock.monotonic()
             known, installation = _state.installation(key, now)
             if known:
                 return installation
@@ -146,8 +151,8 @@ class QuotaLimiter:
             # Without `as`, as documented.
             header = Authorization(invocation_id=invocation, as_=None).header
             request = httpx.Request("GET", f"{self._address}/invocation/context", headers={HEADER: header})
-            outcome = yield Send(request, max(0.001, min(_LOOKUP_TIMEOUT, until - now)))
-            return _state.remember(key, outcome, time.monotonic())
+            outcome = yield from attempt_to_send(request, max(0.001, min(_LOOKUP_TIMEOUT, until - now)))
+            return _state.remember(key, outcome, clock.monotonic())
         finally:
             _state.end_lookup(key)
 
@@ -165,6 +170,9 @@ class _ProcessState:
         self._lock = threading.RLock()
         # By address, installation and store.
         self._buckets: dict[tuple[str, str | None, Store | None], Bucket] = {}
+        # When to drop the idle buckets next, and how many were left then.
+        self._sweep_at = -math.inf
+        self._busy = 0
         # By address and invocation, or None for all invocations: the installation, or None, and when to look again.
         self._installations: OrderedDict[tuple[str, str | None], tuple[str | None, float]] = OrderedDict()
         # When each lookup began.
@@ -173,12 +181,14 @@ class _ProcessState:
     def bucket(self, quota: Quota, address: str, installation: str | None) -> Bucket:
         """Return the bucket of an installation. All calls of unknown installations share one."""
         key = (address, installation, quota.store)
+        now = clock.monotonic()
         with self._lock:
+            if now >= self._sweep_at or len(self._buckets) >= max(_MAX_BUCKETS, 2 * self._busy):
+                self._buckets = {key: bucket for key, bucket in self._buckets.items() if not bucket.is_idle(now)}
+                self._sweep_at = now + _SWEEP_PAUSE
+                self._busy = len(self._buckets)
             bucket = self._buckets.get(key)
             if bucket is None:
-                now = time.monotonic()
-                if len(self._buckets) >= _MAX_BUCKETS:
-                    self._buckets = {key: bucket for key, bucket in self._buckets.items() if not bucket.is_idle(now)}
                 if quota.store is None:
                     bucket = Bucket(quota.per_second, quota.burst, now)
                 else:
@@ -211,14 +221,13 @@ class _ProcessState:
         with self._lock:
             self._lookups.pop(key, None)
 
-    def remember(
-        self, key: tuple[str, str | None], outcome: Response | TransportError | None, now: float
-    ) -> str | None:
+    def remember(self, key: tuple[str, str | None], outcome: Response | Exception | None, now: float) -> str | None:
         """Remember and return the installation, or remember when to retry the lookup."""
         status = outcome.status_code if isinstance(outcome, Response) else None
         installation = _installation_in(outcome) if isinstance(outcome, Response) and status == 200 else None
         if installation is None:
-            logger.info(
+            log(
+                logging.INFO,
                 "GET /invocation/context did not return the installation (%s): such calls share one quota",
                 status or type(outcome).__name__,
             )

@@ -8,7 +8,8 @@ from typing import Any
 import httpx
 
 from .._client.async_forge import AsyncForgeClient, AsyncTransport
-from .._core.encoding import Payload
+from .._core.encoding import Encode, Payload
+from .._core.hidden import Hidden
 from .._core.retry import RetryPolicy
 from .._quota.limiter import Quota
 from .._streams.async_stream import AsyncStream
@@ -16,7 +17,7 @@ from .._streams.buffer import Merge, Overflow, StreamOptions
 from .base import BaseRealtimeClient, RealtimeSettings
 from .operations import Permission
 from .results import PublishResult, RealtimeToken
-from .tokens import TokenCache
+from .tokens import PlatformClock, TokenCache
 
 
 class AsyncRealtimeClient(BaseRealtimeClient, AsyncForgeClient):
@@ -29,15 +30,17 @@ class AsyncRealtimeClient(BaseRealtimeClient, AsyncForgeClient):
         base_url: Address of the egress sidecar. By default, the environment variable `FORGE_EGRESS_PROXY_URL` at each
             call, which the platform sets in the container.
         retry: When calls are retried; by default `RetryPolicy()`.
-        transport: `"aiohttp"` or `"httpx"`: whose connections to use. By default aiohttp's, which take a third less
-            time, if it is installed (`forge-realtime[aiohttp]`). Or any asynchronous httpx transport to use instead of
-            them.
+        transport: `"aiohttp"` to use aiohttp's connections, which take a third less time and need the extra `aiohttp`;
+            `"httpx"`, the default, to use httpx's. Or any asynchronous httpx transport to use instead of them.
         http_client: An asynchronous httpx client to send with, including its event hooks, headers, authentication and
             proxies. It stays open when this client is closed.
         cache_tokens: Keep signed tokens for the same invocation or installation, channel, claims and permissions, and
-            renew them when a tenth of their life is left.
+            renew them when a tenth of their life is left. If the platform refuses one as expired, a publish signs it
+            anew and is made once more.
         quota: Rate limit for the operations of an installation; calls over it wait within their deadline. Disabled by
             default.
+        encode: Encodes payloads and updates other than `str`, in place of the `json` module: a plain function such as
+            `orjson.dumps`, which returns `str` or UTF-8 `bytes`. For streams, that has to be JSON.
 
     Raises:
         UsageError: The address is no http(s) URL, or an argument has the wrong type.
@@ -52,11 +55,13 @@ class AsyncRealtimeClient(BaseRealtimeClient, AsyncForgeClient):
         http_client: httpx.AsyncClient | None = None,
         cache_tokens: bool = False,
         quota: Quota | None = None,
+        encode: Encode | None = None,
     ) -> None:
         retry = RetryPolicy() if retry is None else retry
-        settings = RealtimeSettings(base_url=base_url, retry=retry, quota=quota)
+        settings = RealtimeSettings(base_url=base_url, retry=retry, quota=quota, encode=encode)
         self._set_up(settings, transport, http_client)
-        self._tokens = TokenCache() if cache_tokens else None
+        self._clock = PlatformClock()
+        self._tokens = TokenCache(self._clock) if cache_tokens else None
 
     async def publish(
         self,
@@ -82,7 +87,10 @@ class AsyncRealtimeClient(BaseRealtimeClient, AsyncForgeClient):
             UsageError: The call was refused before it was sent, for example because the payload cannot be JSON.
             ForgeRealtimeError: The call failed; `delivery` says whether the event may have arrived.
         """
-        return await self._run(self._publish_flow(channel, payload, token, context_overrides))
+        wrapped_payload, wrapped_token = Hidden(payload), Hidden(token)
+        # Crash reporters show the variables of every frame.
+        del payload, token
+        return await self._run(self._publish_flow(channel, wrapped_payload, wrapped_token, context_overrides))
 
     async def publish_global(
         self, channel: str, payload: Payload, *, token: str | RealtimeToken | None = None
@@ -101,7 +109,9 @@ class AsyncRealtimeClient(BaseRealtimeClient, AsyncForgeClient):
             UsageError: The call was refused before it was sent, for example because the payload cannot be JSON.
             ForgeRealtimeError: The call failed; `delivery` says whether the event may have arrived.
         """
-        return await self._run(self._publish_global_flow(channel, payload, token))
+        wrapped_payload, wrapped_token = Hidden(payload), Hidden(token)
+        del payload, token
+        return await self._run(self._publish_global_flow(channel, wrapped_payload, wrapped_token))
 
     async def sign_realtime_token(
         self, channel: str, claims: Mapping[str, Any], permissions: Iterable[Permission] | None = None
@@ -120,7 +130,9 @@ class AsyncRealtimeClient(BaseRealtimeClient, AsyncForgeClient):
             UsageError: The call was refused before it was sent, for example because the claims cannot be JSON.
             ForgeRealtimeError: The call failed. Signing is retried whenever that may help, as a duplicate is harmless.
         """
-        flow, key = self._sign_flow(channel, claims, permissions)
+        wrapped_claims = Hidden(claims)
+        del claims
+        flow, key = self._sign_flow(channel, wrapped_claims, permissions)
         if self._tokens is None:
             return await self._run(flow)
         return await self._tokens.aget(key, lambda: self._run(flow), self._settings.retry.deadline)
@@ -142,7 +154,8 @@ class AsyncRealtimeClient(BaseRealtimeClient, AsyncForgeClient):
 
         Send updates as fast as they come: they are published merged, in order and numbered, for the front end's
         `onStream`. The first one is published at once, then all pending ones each `interval` seconds. A publish that
-        fails is retried for as long as the block runs. Without a quota of the client, streams keep to `Quota()`.
+        fails is retried for as long as the block runs, after 10 seconds at most, whatever `Retry-After` says. Without a
+        quota of the client, streams keep to `Quota()`.
 
         Args:
             channel: Name of the channel; case-sensitive.
@@ -178,10 +191,13 @@ class AsyncRealtimeClient(BaseRealtimeClient, AsyncForgeClient):
             max_pending=max_pending,
             overflow=overflow,
             deadline=deadline,
+            encode=self._encode,
         )
-        return AsyncStream(
-            options, self._stream_slots(channel, token, context_overrides), self._run, self._settings.retry
-        )
+        try:
+            slots = self._stream_slots(channel, token, context_overrides)
+        finally:
+            del token
+        return AsyncStream(options, slots, self._run, self._settings.retry)
 
     def stream_global(
         self,
@@ -197,11 +213,13 @@ class AsyncRealtimeClient(BaseRealtimeClient, AsyncForgeClient):
     ) -> AsyncStream:
         """Open a stream of updates to the global subscribers of a channel, in the whole installation.
 
-        It is `stream` without context overrides, and the only stream for an installation.
+        It has no context overrides, and is the only stream for an installation.
 
         Args:
             channel: Name of the channel; case-sensitive.
-            merge: As for `stream`, like the other options.
+            merge: How updates that are published together are combined: `"append"` concatenates strings, `"latest"`
+                keeps only the newest value, `"batch"` collects a list. Or a plain function that combines two updates;
+                it gets them as JSON has them (lists for tuples, say), and must not call the stream.
             interval: Least time between two publishes, in seconds.
             max_bytes: Pending bytes of JSON that are published without waiting.
             max_pending: Most pending updates.
@@ -220,5 +238,10 @@ class AsyncRealtimeClient(BaseRealtimeClient, AsyncForgeClient):
             max_pending=max_pending,
             overflow=overflow,
             deadline=deadline,
+            encode=self._encode,
         )
-        return AsyncStream(options, self._global_stream_slots(channel, token), self._run, self._settings.retry)
+        try:
+            slots = self._global_stream_slots(channel, token)
+        finally:
+            del token
+        return AsyncStream(options, slots, self._run, self._settings.retry)

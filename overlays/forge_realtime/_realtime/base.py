@@ -6,16 +6,18 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar, Final, Self
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from .._api.api.forge_realtime import publish as _publish
 from .._api.api.forge_realtime import publish_global as _publish_global
 from .._api.api.forge_realtime import sign_realtime_token as _sign_realtime_token
 from .._client.forge import BaseClient, ClientSettings
 from .._core.call import Flow, RateLimiter, operation_name
-from .._core.encoding import Payload
-from .._core.errors import UsageError
-from .._core.retry import RetryPolicy
+from .._core.clock import monotonic
+from .._core.encoding import Encode
+from .._core.errors import Attempt, Delivery, ForgeRealtimeError, RejectedError, UsageError
+from .._core.hidden import Hidden
+from .._core.retry import RetryPolicy, is_plain_function
 from .._quota.limiter import Quota, QuotaLimiter
 from .._streams.buffer import PublishSlot
 from .operations import (
@@ -27,6 +29,7 @@ from .operations import (
     sign_realtime_token_request,
 )
 from .results import PublishResult, RealtimeToken
+from .tokens import PlatformClock, TokenCache, TokenKey
 
 _UNCHANGED: Final[Any] = object()
 _STREAM_QUOTA: Final = Quota()
@@ -37,11 +40,28 @@ def _check_quota(_instance: object, _attribute: object, value: Quota | None) -> 
         raise UsageError("quota takes a Quota, for example Quota(per_second=40.0), or None.")
 
 
+def _check_encode(_instance: object, _attribute: object, value: Encode | None) -> None:
+    if value is not None and not is_plain_function(value):
+        raise UsageError(
+            "encode takes a plain function (not async) of the payload that returns str or bytes, such as orjson.dumps."
+        )
+
+
+def _numbered(attempts: tuple[Attempt, ...]) -> tuple[Attempt, ...]:
+    return tuple(evolve(attempt, number=number) for number, attempt in enumerate(attempts, 1))
+
+
 @frozen(kw_only=True)
 class RealtimeSettings(ClientSettings):
-    """Settings of one Realtime client; `quota` None disables the rate limit."""
+    """Settings of one Realtime client.
+
+    Attributes:
+        quota: Rate limit for calls; None disables it.
+        encode: Encodes payloads other than `str`; None for the `json` module.
+    """
 
     quota: Quota | None = field(default=None, validator=_check_quota)
+    encode: Encode | None = field(default=None, validator=_check_encode)
 
 
 class BaseRealtimeClient(BaseClient[Any]):
@@ -50,23 +70,38 @@ class BaseRealtimeClient(BaseClient[Any]):
     _INVOCATION_ONLY: ClassVar[frozenset[object]] = frozenset({_publish})
     _HARMLESS_TWICE: ClassVar[frozenset[object]] = frozenset({_sign_realtime_token})
 
+    _clock: PlatformClock
+    _tokens: TokenCache | None
+
     @property
     def quota(self) -> Quota | None:
         """Rate limit for calls; None disables it."""
         assert isinstance(self._settings, RealtimeSettings)
         return self._settings.quota
 
-    def with_options(self, *, retry: RetryPolicy = _UNCHANGED, quota: Quota | None = _UNCHANGED) -> Self:
-        """Return a sibling with another retry policy or quota. It shares the connections and is cheap to make.
+    @property
+    def _encode(self) -> Encode | None:
+        assert isinstance(self._settings, RealtimeSettings)
+        return self._settings.encode
+
+    def with_options(
+        self,
+        *,
+        retry: RetryPolicy = _UNCHANGED,
+        quota: Quota | None = _UNCHANGED,
+        encode: Encode | None = _UNCHANGED,
+    ) -> Self:
+        """Return a sibling with other options. It shares the connections and is cheap to make.
 
         Args:
             retry: When calls are retried; unchanged by default.
             quota: Rate limit for calls; None disables it. Unchanged by default.
+            encode: Encodes payloads other than `str`; None for the `json` module. Unchanged by default.
 
         Raises:
             UsageError: An argument has the wrong type.
         """
-        changes = {"retry": retry, "quota": quota}
+        changes = {"retry": retry, "quota": quota, "encode": encode}
         return self._sibling(**{name: value for name, value in changes.items() if value is not _UNCHANGED})
 
     def _limiter(self, operation: object) -> RateLimiter | None:
@@ -77,59 +112,119 @@ class BaseRealtimeClient(BaseClient[Any]):
     def _publish_flow(
         self,
         channel: str,
-        payload: Payload,
-        token: str | RealtimeToken | None,
+        payload: Hidden[Any],
+        token: Hidden[Any],
         context_overrides: Sequence[str] | None,
         *,
         retry: RetryPolicy | None = None,
         limiter: RateLimiter | None = None,
+        renew: bool = True,
     ) -> Flow[PublishResult]:
-        body = publish_request(channel, payload, token, context_overrides)
-        prepared = self._prepare(_publish, body=body)
-        return self._flow(_publish, prepared, publish_result, retry=retry, limiter=limiter)
+        body = Hidden(
+            publish_request(channel, payload, token, context_overrides, encode=self._encode, clock=self._clock)
+        )
+        prepared = self._prepare(_publish, body=body.value)
+        flow = self._flow(_publish, prepared, publish_result, retry=retry, limiter=limiter)
+        if token.value is None or self._tokens is None or not renew:
+            return flow
+        again = partial(self._publish_flow, channel, payload, token, context_overrides, limiter=limiter, renew=False)
+        return self._renewing_flow(flow, again, token, retry or self.retry)
 
     def _publish_global_flow(
         self,
         channel: str,
-        payload: Payload,
-        token: str | RealtimeToken | None,
+        payload: Hidden[Any],
+        token: Hidden[Any],
         *,
         retry: RetryPolicy | None = None,
         limiter: RateLimiter | None = None,
+        renew: bool = True,
     ) -> Flow[PublishResult]:
-        body = publish_global_request(channel, payload, token)
-        prepared = self._prepare(_publish_global, body=body)
-        return self._flow(_publish_global, prepared, publish_result, retry=retry, limiter=limiter)
+        body = Hidden(publish_global_request(channel, payload, token, encode=self._encode, clock=self._clock))
+        prepared = self._prepare(_publish_global, body=body.value)
+        flow = self._flow(_publish_global, prepared, publish_result, retry=retry, limiter=limiter)
+        if token.value is None or self._tokens is None or not renew:
+            return flow
+        again = partial(self._publish_global_flow, channel, payload, token, limiter=limiter, renew=False)
+        return self._renewing_flow(flow, again, token, retry or self.retry)
+
+    def _renewing_flow(
+        self,
+        flow: Flow[PublishResult],
+        again: Callable[..., Flow[PublishResult]],
+        token: Hidden[Any],
+        policy: RetryPolicy,
+    ) -> Flow[PublishResult]:
+        """Publish with a token. If the platform refuses a cached one as expired, sign it anew and publish once more."""
+        deadline = monotonic() + policy.deadline
+        try:
+            return (yield from flow)
+        except RejectedError as error:
+            key = self._drop_expired(token, error)
+            if key is None:
+                raise
+            refused = error
+
+        def remaining() -> RetryPolicy:
+            return evolve(policy, deadline=max(0.001, deadline - monotonic()))
+
+        sign = partial(realtime_token, self._clock)
+        try:
+            signed = yield from self._flow(_sign_realtime_token, key.prepared, sign, retry=remaining())
+        except ForgeRealtimeError:
+            raise refused from None
+        assert self._tokens is not None
+        self._tokens.keep(key, signed)
+        # A stream goes on with it.
+        token.value = signed
+        try:
+            result = yield from again(retry=remaining())
+        except ForgeRealtimeError as error:
+            error.attempts = _numbered(refused.attempts + error.attempts)
+            raise
+        return evolve(result, attempts=_numbered(refused.attempts + result.attempts))
+
+    def _drop_expired(self, token: Hidden[Any], error: RejectedError) -> TokenKey | None:
+        """Forget a cached token that was refused as expired, and return what it was signed for."""
+        if self._tokens is None or error.code != "TOKEN_EXPIRED" or error.delivery is not Delivery.REJECTED:
+            return None
+        text = Hidden(token.value.token if isinstance(token.value, RealtimeToken) else token.value)
+        key = self._tokens.drop(text.value)
+        return key if isinstance(key, TokenKey) else None
 
     def _stream_slots(
         self, channel: str, token: str | RealtimeToken | None, context_overrides: Sequence[str] | None
     ) -> Callable[[], PublishSlot]:
+        wrapped_token = Hidden(token)
+        del token
         live = self._sibling(authorization=self._acting("stream"))
-        publish = partial(live._publish_flow, channel, token=token, context_overrides=context_overrides)  # noqa: SLF001 (own class)
+        publish = partial(live._publish_flow, channel, token=wrapped_token, context_overrides=context_overrides)  # noqa: SLF001 (own class)
         return self._slots(publish)
 
     def _global_stream_slots(self, channel: str, token: str | RealtimeToken | None) -> Callable[[], PublishSlot]:
+        wrapped_token = Hidden(token)
+        del token
         live = self._sibling(authorization=self._acting("stream"))
-        return self._slots(partial(live._publish_global_flow, channel, token=token))  # noqa: SLF001 (own class)
+        return self._slots(partial(live._publish_global_flow, channel, token=wrapped_token))  # noqa: SLF001 (own class)
 
     def _slots(self, publish: Callable[..., Flow[PublishResult]]) -> Callable[[], PublishSlot]:
         """Return a function that makes the slots in which a stream publishes."""
         # Refuse at once what would be refused later.
-        publish("").close()
+        publish(Hidden("")).close()
         acting = self._acting("stream")
 
         def slot() -> PublishSlot:
             limiter = QuotaLimiter(self.quota or _STREAM_QUOTA, self._address(), acting, stream=True)
-            return PublishSlot(limiter.reserve, lambda payload, retry: publish(payload, retry=retry, limiter=limiter))
+            return PublishSlot(limiter.reserve, lambda text, retry: publish(Hidden(text), retry=retry, limiter=limiter))
 
         return slot
 
     def _sign_flow(
-        self, channel: str, claims: Mapping[str, Any], permissions: Iterable[Permission] | None
+        self, channel: str, claims: Hidden[Mapping[str, Any]], permissions: Iterable[Permission] | None
     ) -> tuple[Flow[RealtimeToken], Hashable]:
         """Return the flow, and a key of all that makes the token what it is."""
-        body = sign_realtime_token_request(channel, claims, permissions)
-        prepared = self._prepare(_sign_realtime_token, body=body)
+        body = Hidden(sign_realtime_token_request(channel, claims, permissions))
+        prepared = self._prepare(_sign_realtime_token, body=body.value)
         # The address belongs to it, since the environment may change it; the headers say whom the token is for.
-        key = (str(prepared.url), *prepared.headers, prepared.content)
-        return self._flow(_sign_realtime_token, prepared, realtime_token), key
+        key = TokenKey((str(prepared.url), *prepared.headers, prepared.content), prepared)
+        return self._flow(_sign_realtime_token, prepared, partial(realtime_token, self._clock)), key

@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING, Any
 import httpx
 
 from .._client.forge import ForgeClient
-from .._core.encoding import Payload
+from .._core.encoding import Encode, Payload
+from .._core.hidden import Hidden
 from .._core.retry import RetryPolicy
 from .._quota.limiter import Quota
 from .._streams.buffer import Merge, Overflow, StreamOptions
-from .._streams.worker import StreamWorker
+from .._streams.worker import StreamWorker, load_stream
 from .base import BaseRealtimeClient, RealtimeSettings
 from .operations import Permission
 from .results import PublishResult, RealtimeToken
-from .tokens import TokenCache
+from .tokens import PlatformClock, TokenCache
 
 if TYPE_CHECKING:
     from .._streams.stream import Stream
@@ -35,9 +36,12 @@ class RealtimeClient(BaseRealtimeClient, ForgeClient):
         http_client: An httpx client to send with, including its event hooks, headers, authentication and proxies. It
             stays open when this client is closed.
         cache_tokens: Keep signed tokens for the same invocation or installation, channel, claims and permissions, and
-            renew them when a tenth of their life is left.
+            renew them when a tenth of their life is left. If the platform refuses one as expired, a publish signs it
+            anew and is made once more.
         quota: Rate limit for the operations of an installation; calls over it wait within their deadline. Disabled by
             default.
+        encode: Encodes payloads and updates other than `str`, in place of the `json` module: a plain function such as
+            `orjson.dumps`, which returns `str` or UTF-8 `bytes`. For streams, that has to be JSON.
 
     Raises:
         UsageError: The address is no http(s) URL, or an argument has the wrong type.
@@ -52,11 +56,13 @@ class RealtimeClient(BaseRealtimeClient, ForgeClient):
         http_client: httpx.Client | None = None,
         cache_tokens: bool = False,
         quota: Quota | None = None,
+        encode: Encode | None = None,
     ) -> None:
         retry = RetryPolicy() if retry is None else retry
-        settings = RealtimeSettings(base_url=base_url, retry=retry, quota=quota)
+        settings = RealtimeSettings(base_url=base_url, retry=retry, quota=quota, encode=encode)
         self._set_up(settings, transport, http_client)
-        self._tokens = TokenCache() if cache_tokens else None
+        self._clock = PlatformClock()
+        self._tokens = TokenCache(self._clock) if cache_tokens else None
         self._stream_worker = StreamWorker(self._pool)
 
     def publish(
@@ -83,7 +89,10 @@ class RealtimeClient(BaseRealtimeClient, ForgeClient):
             UsageError: The call was refused before it was sent, for example because the payload cannot be JSON.
             ForgeRealtimeError: The call failed; `delivery` says whether the event may have arrived.
         """
-        return self._run(self._publish_flow(channel, payload, token, context_overrides))
+        wrapped_payload, wrapped_token = Hidden(payload), Hidden(token)
+        # Crash reporters show the variables of every frame.
+        del payload, token
+        return self._run(self._publish_flow(channel, wrapped_payload, wrapped_token, context_overrides))
 
     def publish_global(
         self, channel: str, payload: Payload, *, token: str | RealtimeToken | None = None
@@ -102,7 +111,9 @@ class RealtimeClient(BaseRealtimeClient, ForgeClient):
             UsageError: The call was refused before it was sent, for example because the payload cannot be JSON.
             ForgeRealtimeError: The call failed; `delivery` says whether the event may have arrived.
         """
-        return self._run(self._publish_global_flow(channel, payload, token))
+        wrapped_payload, wrapped_token = Hidden(payload), Hidden(token)
+        del payload, token
+        return self._run(self._publish_global_flow(channel, wrapped_payload, wrapped_token))
 
     def sign_realtime_token(
         self, channel: str, claims: Mapping[str, Any], permissions: Iterable[Permission] | None = None
@@ -121,7 +132,9 @@ class RealtimeClient(BaseRealtimeClient, ForgeClient):
             UsageError: The call was refused before it was sent, for example because the claims cannot be JSON.
             ForgeRealtimeError: The call failed. Signing is retried whenever that may help, as a duplicate is harmless.
         """
-        flow, key = self._sign_flow(channel, claims, permissions)
+        wrapped_claims = Hidden(claims)
+        del claims
+        flow, key = self._sign_flow(channel, wrapped_claims, permissions)
         if self._tokens is None:
             return self._run(flow)
         return self._tokens.get(key, lambda: self._run(flow), self._settings.retry.deadline)
@@ -143,7 +156,8 @@ class RealtimeClient(BaseRealtimeClient, ForgeClient):
 
         Send updates as fast as they come: they are published merged, in order and numbered, for the front end's
         `onStream`. The first one is published at once, then all pending ones each `interval` seconds. A publish that
-        fails is retried for as long as the block runs. Without a quota of the client, streams keep to `Quota()`.
+        fails is retried for as long as the block runs, after 10 seconds at most, whatever `Retry-After` says. Without a
+        quota of the client, streams keep to `Quota()`.
 
         Args:
             channel: Name of the channel; case-sensitive.
@@ -179,13 +193,14 @@ class RealtimeClient(BaseRealtimeClient, ForgeClient):
             max_pending=max_pending,
             overflow=overflow,
             deadline=deadline,
+            encode=self._encode,
         )
-        # It loads asyncio, which nothing else here needs.
-        from .._streams.stream import Stream
-
-        return Stream(
-            options, self._stream_slots(channel, token, context_overrides), self._settings.retry, self._stream_worker
-        )
+        stream_class = load_stream()
+        try:
+            slots = self._stream_slots(channel, token, context_overrides)
+        finally:
+            del token
+        return stream_class(options, slots, self._settings.retry, self._stream_worker)
 
     def stream_global(
         self,
@@ -201,11 +216,13 @@ class RealtimeClient(BaseRealtimeClient, ForgeClient):
     ) -> Stream:
         """Open a stream of updates to the global subscribers of a channel, in the whole installation.
 
-        It is `stream` without context overrides, and the only stream for an installation.
+        It has no context overrides, and is the only stream for an installation.
 
         Args:
             channel: Name of the channel; case-sensitive.
-            merge: As for `stream`, like the other options.
+            merge: How updates that are published together are combined: `"append"` concatenates strings, `"latest"`
+                keeps only the newest value, `"batch"` collects a list. Or a plain function that combines two updates;
+                it gets them as JSON has them (lists for tuples, say), and must not call the stream.
             interval: Least time between two publishes, in seconds.
             max_bytes: Pending bytes of JSON that are published without waiting.
             max_pending: Most pending updates.
@@ -224,8 +241,11 @@ class RealtimeClient(BaseRealtimeClient, ForgeClient):
             max_pending=max_pending,
             overflow=overflow,
             deadline=deadline,
+            encode=self._encode,
         )
-        # It loads asyncio, which nothing else here needs.
-        from .._streams.stream import Stream
-
-        return Stream(options, self._global_stream_slots(channel, token), self._settings.retry, self._stream_worker)
+        stream_class = load_stream()
+        try:
+            slots = self._global_stream_slots(channel, token)
+        finally:
+            del token
+        return stream_class(options, slots, self._settings.retry, self._stream_worker)

@@ -19,11 +19,14 @@ from .._api.models import (
     SignRealtimeTokenResponse,
 )
 from .._api.types import UNSET, Unset
-from .._core.encoding import Payload, encode_json
+from .._core.encoding import Encode, encode_json
 from .._core.errors import Attempt, UsageError
+from .._core.hidden import Hidden
 from .._core.log import logger
+from .._core.responses import Response
+from .._core.retry import http_date
 from .results import PublishResult, RealtimeToken, epoch_or_iso
-from .tokens import check_token
+from .tokens import PlatformClock, check_token
 
 T = TypeVar("T")
 Permission: TypeAlias = Literal["subscribe", "publish"]
@@ -36,42 +39,46 @@ LATER: Final = {
 
 
 def publish_request(
-    channel: str, payload: Payload, token: str | RealtimeToken | None, context_overrides: Sequence[str] | None
+    channel: str,
+    payload: Hidden[Any],
+    token: Hidden[Any],
+    context_overrides: Sequence[str] | None,
+    *,
+    encode: Encode | None,
+    clock: PlatformClock,
 ) -> PublishRequest:
+    name, text = _channel(channel), Hidden(_payload(payload, encode))
     options: dict[str, Any] = {}
-    if token is not None:
-        options["token"] = _token(token, channel)
     if context_overrides is not None:
         options["context_overrides"] = _context_overrides(context_overrides)
         _require(PublishOptions, "context_overrides")
+    if token.value is not None:
+        options["token"] = _token(token, name, clock)
     return PublishRequest(
-        name=_channel(channel),
-        payload=_payload(payload),
-        options=_model(PublishOptions, **options) if options else UNSET,
+        name=name, payload=text.value, options=_model(PublishOptions, **options) if options else UNSET
     )
 
 
-def publish_global_request(channel: str, payload: Payload, token: str | RealtimeToken | None) -> PublishGlobalRequest:
-    options = UNSET if token is None else PublishGlobalOptions(token=_token(token, channel))
-    return PublishGlobalRequest(name=_channel(channel), payload=_payload(payload), options=options)
+def publish_global_request(
+    channel: str, payload: Hidden[Any], token: Hidden[Any], *, encode: Encode | None, clock: PlatformClock
+) -> PublishGlobalRequest:
+    name, text = _channel(channel), Hidden(_payload(payload, encode))
+    options = UNSET if token.value is None else PublishGlobalOptions(token=_token(token, name, clock))
+    return PublishGlobalRequest(name=name, payload=text.value, options=options)
 
 
 def sign_realtime_token_request(
-    channel: str, claims: Mapping[str, Any], permissions: Iterable[Permission] | None
+    channel: str, claims: Hidden[Mapping[str, Any]], permissions: Iterable[Permission] | None
 ) -> SignRealtimeTokenRequest:
-    if not isinstance(claims, Mapping) or not all(isinstance(name, str) for name in claims):
-        raise UsageError("claims must be a mapping with names of type str, such as {'team': 'red'}.")
+    copy = _claims(claims)
     granted: dict[str, Any] = {}
     if permissions is not None:
-        a_list = isinstance(permissions, Iterable) and not isinstance(permissions, str)
-        named = granted["permissions"] = list(permissions) if a_list else []
-        if not (named and all(permission in ("subscribe", "publish") for permission in named)):
-            raise UsageError("permissions takes a list of 'subscribe' and 'publish'; leave it out to grant both.")
+        granted["permissions"] = _permissions(permissions)
         _require(SignRealtimeTokenRequest, "permissions")
     return _model(
         SignRealtimeTokenRequest,
         channel_name=_channel(channel),
-        claims=RealtimeTokenClaims.from_dict(claims),
+        claims=RealtimeTokenClaims.from_dict(copy.value),
         **granted,
     )
 
@@ -81,15 +88,17 @@ def lacking() -> list[str]:
     return [argument for (model, name), argument in LATER.items() if name not in attrs.fields_dict(model)]
 
 
-def publish_result(response: PublishResponse | PublishGlobalResponse, attempts: tuple[Attempt, ...]) -> PublishResult:
-    if isinstance(response.event_id, Unset) and isinstance(response.event_timestamp, Unset):
+def publish_result(
+    model: PublishResponse | PublishGlobalResponse, attempts: tuple[Attempt, ...], _response: Response
+) -> PublishResult:
+    if isinstance(model.event_id, Unset) and isinstance(model.event_timestamp, Unset):
         # Null is documented for "nobody was subscribed", absence is not. The reference page documents no property, so
         # this may be all that the platform says of success: an error would send the event again.
         logger.warning("publish: success without eventId and eventTimestamp: unknown whether anybody was subscribed")
-    event_id = _known(response.event_id)
+    event_id = _known(model.event_id)
     if event_id is not None and not isinstance(event_id, str):
         raise TypeError("eventId")
-    timestamp = _time(response.event_timestamp)
+    timestamp = _time(model.event_timestamp)
     return PublishResult(
         event_id=event_id,
         event_timestamp=epoch_or_iso(timestamp, per_second=1000),
@@ -98,36 +107,73 @@ def publish_result(response: PublishResponse | PublishGlobalResponse, attempts: 
     )
 
 
-def realtime_token(response: SignRealtimeTokenResponse, attempts: tuple[Attempt, ...]) -> RealtimeToken:
-    token = _known(response.token)
+def realtime_token(
+    clock: PlatformClock, model: SignRealtimeTokenResponse, attempts: tuple[Attempt, ...], response: Response
+) -> RealtimeToken:
+    token = _known(model.token)
     if not (isinstance(token, str) and token):
         raise ValueError("token")
-    expires_at = epoch_or_iso(_time(response.expires_at), per_second=1)
+    expires_at = epoch_or_iso(_time(model.expires_at), per_second=1)
+    date = http_date(response.headers.get("date", ""))
+    # A clock by which a new token has expired is wrong.
+    if date is not None and (expires_at is None or date < expires_at):
+        clock.set(date.timestamp())
     return RealtimeToken(token=token, expires_at=expires_at, attempts=attempts)
 
 
 def _channel(channel: str) -> str:
-    if not isinstance(channel, str) or not channel.strip():
+    if not isinstance(channel, str) or not str.strip(channel):
         raise UsageError("channel must be a non-empty string: the name that the front end subscribes to.")
-    return channel
+    # Not a subclass, whose methods are the app's.
+    return str.__str__(channel)
 
 
-def _payload(payload: Payload) -> str:
-    return payload if isinstance(payload, str) else encode_json(payload, "payload").decode()
+def _payload(payload: Hidden[Any], encode: Encode | None) -> str:
+    if isinstance(payload.value, str):
+        return str.__str__(payload.value)
+    return encode_json(payload.value, "payload", encode).decode()
 
 
-def _token(token: str | RealtimeToken, channel: str) -> str:
-    text = token.token if isinstance(token, RealtimeToken) else token
-    if not isinstance(text, str) or not text:
+def _token(token: Hidden[Any], channel: str, clock: PlatformClock) -> str:
+    text = Hidden(token.value.token if isinstance(token.value, RealtimeToken) else token.value)
+    if not isinstance(text.value, str) or not text.value:
         raise UsageError("token must be what sign_realtime_token returned, or its text.")
-    check_token(text, channel)
-    return text
+    text.value = str.__str__(text.value)
+    check_token(text.value, channel, clock.now())
+    return text.value
+
+
+def _claims(claims: Hidden[Any]) -> Hidden[dict[str, Any]]:
+    """Copy the claims, because the app's mapping may raise anything."""
+    try:
+        copy: Hidden[dict[Any, Any]] = Hidden(dict(claims.value) if isinstance(claims.value, Mapping) else {None: None})
+    except Exception as error:  # noqa: BLE001 (as above)
+        reason = f"; reading them raised {type(error).__name__}"
+    else:
+        if all(isinstance(name, str) for name in copy.value):
+            return copy
+        reason = ""
+    raise UsageError(f"claims must be a mapping with names of type str, such as {{'team': 'red'}}{reason}.")
+
+
+def _permissions(permissions: Iterable[Permission]) -> list[Permission]:
+    try:
+        named = [] if isinstance(permissions, str) else list(permissions)
+        if named and all(permission in ("subscribe", "publish") for permission in named):
+            return named
+    except Exception:  # noqa: BLE001, S110 (as above)
+        pass
+    raise UsageError("permissions takes a list of 'subscribe' and 'publish'; leave it out to grant both.") from None
 
 
 def _context_overrides(names: Sequence[str]) -> list[str]:
-    if not isinstance(names, Sequence) or isinstance(names, str) or not all(isinstance(name, str) for name in names):
+    try:
+        named = list(names) if isinstance(names, Sequence) and not isinstance(names, str) else None
+    except Exception:  # noqa: BLE001 (as above)
+        named = None
+    if named is None or not all(isinstance(name, str) for name in named):
         raise UsageError("context_overrides takes a list of names, such as ['issue'].")
-    return list(names)
+    return named
 
 
 def _known(value: object) -> object:
@@ -149,6 +195,8 @@ def _model(model: Callable[..., T], **properties: object) -> T:
         return model(**properties)
     except TypeError as error:
         missing = str(error).rpartition("() ")[2]
+    # Reporters of crashes show the variables of a frame.
+    del properties
     raise UsageError(f"The API document asks for more in this call: {missing}. Pass it too, or regenerate the client.")
 
 

@@ -12,6 +12,10 @@ from collections.abc import Awaitable, Callable, Hashable
 from concurrent.futures import Future
 from typing import Final
 
+from attrs import field, frozen
+
+from .._core.call import PreparedRequest
+from .._core.clock import monotonic
 from .._core.errors import InvalidTokenError, TimedOutError
 from .._core.fork import register_fork_reset
 from .results import RealtimeToken
@@ -29,7 +33,24 @@ _STANDARD_ALPHABET: Final = bytes.maketrans(b"-_", b"+/")
 _STRINGS_AND_BRACKETS: Final = re.compile(r"""("(?:[^"\\]|\\.)*"|[\[\]{}])""", re.DOTALL)
 
 
-def check_token(token: str, channel: str) -> None:
+class PlatformClock:
+    """The platform's clock, as the `Date` of a response told it; until one has, the local clock. Thread-safe."""
+
+    def __init__(self) -> None:
+        # Seconds since the epoch when the monotonic clock was at 0.
+        self._origin: float | None = None
+
+    def set(self, now: float) -> None:
+        """Set the clock, in seconds since the epoch."""
+        self._origin = now - monotonic()
+
+    def now(self) -> float:
+        """Return the time in seconds since the epoch."""
+        origin = self._origin
+        return time.time() if origin is None else origin + monotonic()
+
+
+def check_token(token: str, channel: str, now: float) -> None:
     """Refuse a token that the platform would refuse, without a request and without verifying its signature.
 
     Source: `validateToken` of the official JavaScript SDK (`@forge/realtime` 1.0.1), in its order. Tokens that it
@@ -38,35 +59,48 @@ def check_token(token: str, channel: str) -> None:
     Args:
         token: Text of the token.
         channel: Name of the channel to publish to.
+        now: Time in seconds since the epoch.
 
     Raises:
         InvalidTokenError: The token would be refused; `code` is the platform's.
     """
+    code = _failed_check(token, channel, now)
+    # Crash reporters show the variables of every frame.
+    del token
+    if code is not None:
+        raise InvalidTokenError(f"Realtime token validation failed: {code} ({_ADVICE[code]})", code=code)
+
+
+def _failed_check(token: str, channel: str, now: float) -> str | None:
+    fields = _fields(token)
+    expires = fields.get("exp")
+    if isinstance(expires, float) and expires <= now:
+        return "TOKEN_EXPIRED"
+    signed_for = fields.get("channel")
+    if signed_for is None:
+        return "INVALID_TOKEN"
+    if not isinstance(signed_for, dict) or signed_for.get("name") != channel:
+        return "CHANNEL_NAME_MISMATCH"
+    permissions = fields.get("permissions")
+    if permissions in (None, False, 0.0, ""):
+        # Only these are false in JavaScript.
+        return None
+    if not isinstance(permissions, str | list):
+        return "INVALID_TOKEN"
+    return None if "publish" in permissions else "MISSING_PERMISSION"
+
+
+def _fields(token: str) -> dict[str, object]:
+    """Return the payload of a token; an empty one if it cannot be read."""
     parts = token.split(".")
     if len(parts) != 3:
-        raise _invalid("INVALID_TOKEN")
+        return {}
     text = _decode_base64(parts[1])
     try:
         payload = _parse_json(text)
     except RecursionError:
         payload = _parse_json(_flatten(text))
-    fields = payload if isinstance(payload, dict) else {}
-    expires = fields.get("exp")
-    if isinstance(expires, float) and expires <= time.time():
-        raise _invalid("TOKEN_EXPIRED")
-    signed_for = fields.get("channel")
-    if signed_for is None:
-        raise _invalid("INVALID_TOKEN")
-    if not isinstance(signed_for, dict) or signed_for.get("name") != channel:
-        raise _invalid("CHANNEL_NAME_MISMATCH")
-    permissions = fields.get("permissions")
-    if permissions in (None, False, 0.0, ""):
-        # Only these are false in JavaScript.
-        return
-    if not isinstance(permissions, str | list):
-        raise _invalid("INVALID_TOKEN")
-    if "publish" not in permissions:
-        raise _invalid("MISSING_PERMISSION")
+    return payload if isinstance(payload, dict) else {}
 
 
 def _decode_base64(text: str) -> str:
@@ -108,8 +142,12 @@ def _flatten(text: str) -> str:
     return "".join(open_containers[0]) if len(open_containers) == 1 else ""
 
 
-def _invalid(code: str) -> InvalidTokenError:
-    return InvalidTokenError(f"Realtime token validation failed: {code} ({_ADVICE[code]})", code=code)
+@frozen(repr=False)
+class TokenKey:
+    """All that makes a token what it is, and the request that signs it. `repr` hides it."""
+
+    parts: tuple[Hashable, ...]
+    prepared: PreparedRequest = field(eq=False)
 
 
 class TokenCache:
@@ -120,7 +158,8 @@ class TokenCache:
 
     _MOST = 1000
 
-    def __init__(self) -> None:
+    def __init__(self, clock: PlatformClock) -> None:
+        self._clock = clock
         self.reset_after_fork()
         register_fork_reset(self)
 
@@ -128,7 +167,7 @@ class TokenCache:
         """Forget everything: the lock and the calls that sign belong to the parent."""
         # Reentrant, because a signal handler may sign, or an abandoned call be collected, while it is held.
         self._lock = threading.RLock()
-        # Each with the epoch seconds after which to sign another.
+        # Each with the time of the monotonic clock after which to sign another.
         self._tokens: OrderedDict[Hashable, tuple[RealtimeToken, float]] = OrderedDict()
         self._signing: dict[Hashable, Future[RealtimeToken | None]] = {}
 
@@ -140,17 +179,17 @@ class TokenCache:
             sign: Signs the token.
             timeout: Seconds to wait for another call that is signing it; then TimedOutError.
         """
-        until = time.monotonic() + timeout
+        until = monotonic() + timeout
         while (token := self._find(key)) is None:
             ours: Future[RealtimeToken | None] = Future()
             try:
                 if (theirs := self._register(key, ours)) is ours:
                     token = sign()
-                    self._keep(key, token)
+                    self.keep(key, token)
                     ours.set_result(token)
                 else:
                     try:
-                        token = theirs.result(max(0, until - time.monotonic()))
+                        token = theirs.result(max(0, until - monotonic()))
                     except TimeoutError as error:
                         raise _still_signing(error) from error.__cause__
             except BaseException as error:
@@ -170,17 +209,17 @@ class TokenCache:
         # Not loaded by programs with blocking I/O only.
         import asyncio
 
-        until = time.monotonic() + timeout
+        until = monotonic() + timeout
         while (token := self._find(key)) is None:
             ours: Future[RealtimeToken | None] = Future()
             try:
                 if (theirs := self._register(key, ours)) is ours:
                     token = await sign()
-                    self._keep(key, token)
+                    self.keep(key, token)
                     ours.set_result(token)
                 else:
                     try:
-                        async with asyncio.timeout(max(0, until - time.monotonic())):
+                        async with asyncio.timeout(max(0, until - monotonic())):
                             token = await asyncio.wrap_future(theirs)
                     except TimeoutError as error:
                         raise _still_signing(error) from error.__cause__
@@ -191,10 +230,19 @@ class TokenCache:
                 return token
         return token
 
+    def drop(self, text: str) -> Hashable | None:
+        """Forget a token that the platform refused as expired. Return its key, or None if it is not in the cache."""
+        with self._lock:
+            for key, (token, _) in self._tokens.items():
+                if token.token == text:
+                    del self._tokens[key]
+                    return key
+        return None
+
     def _find(self, key: Hashable) -> RealtimeToken | None:
         with self._lock:
             token, renew_at = self._tokens.get(key, (None, 0.0))
-            if token is None or time.time() >= renew_at:
+            if token is None or monotonic() >= renew_at:
                 return None
             self._tokens.move_to_end(key)
             return token
@@ -206,15 +254,15 @@ class TokenCache:
         with self._lock:
             return self._signing.setdefault(key, ours)
 
-    def _keep(self, key: Hashable, token: RealtimeToken) -> None:
-        now = time.time()
+    def keep(self, key: Hashable, token: RealtimeToken) -> None:
+        """Add a token that has just been signed."""
         with self._lock:
             if token.expires_at is not None:
                 # A tenth of its life before it expires.
-                self._tokens[key] = (token, now + 0.9 * (token.expires_at.timestamp() - now))
+                self._tokens[key] = (token, monotonic() + 0.9 * (token.expires_at.timestamp() - self._clock.now()))
             if len(self._tokens) > self._MOST:
                 self._tokens.popitem(last=False)
-            del self._signing[key]
+            self._signing.pop(key, None)
 
     def _let_go(self, key: Hashable, ours: Future[RealtimeToken | None], error: BaseException) -> None:
         """Release the calls that wait for this one."""

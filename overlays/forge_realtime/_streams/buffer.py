@@ -21,7 +21,7 @@ from typing import Any, Final, Literal, TypeAlias
 from attrs import evolve, frozen
 
 from .._core.call import Flow
-from .._core.encoding import encode_json
+from .._core.encoding import Encode, encode_json
 from .._core.errors import Delivery, StreamReport, UsageError
 from .._core.retry import RetryPolicy, is_number, is_plain_function
 
@@ -50,6 +50,7 @@ class StreamOptions:
     max_pending: int = 1_000
     overflow: Overflow = "wait"
     deadline: float = 10.0
+    encode: Encode | None = None
 
     def __attrs_post_init__(self) -> None:
         if self.merge not in ("append", "latest", "batch") and not is_plain_function(self.merge):
@@ -88,8 +89,6 @@ class Update:
     # In bytes.
     size: int
     updates: int = 1
-    # Decoded, for a merge function.
-    value: Any = None
 
 
 @frozen(eq=False, repr=False)
@@ -128,6 +127,7 @@ class Buffer:
         self._lock = threading.RLock()
         # Apart, so that a slow merge function does not block the publisher.
         self._reducing = threading.Lock()
+        self._reducer: int | None = None
 
     def encode(self, update: object) -> Update:
         """Check and encode an update. Raise UsageError if it has the wrong type for `merge`, or cannot be JSON."""
@@ -136,13 +136,27 @@ class Buffer:
                 f"stream: merge='append' takes strings, and this update is of type {type(update).__name__}. Send a "
                 "str, or choose merge='batch' or 'latest'."
             )
-        encoded = encode_json(update, "the update")
+        encoded = self._json(update, "the update")
         if self._merge == "append":
             encoded = encoded[1:-1]
         # A batch needs a comma for each update.
         size = len(encoded) + (self._merge == "batch")
-        # Decoded again, because the caller may change the update or send the same object twice.
-        return Update(encoded.decode(), size, value=json.loads(encoded) if self._reduce else None)
+        return Update(encoded.decode(), size)
+
+    def _json(self, value: object, what: str) -> bytes:
+        """Encode a value, with the app's encoder unless it is a string. An envelope can carry nothing but JSON."""
+        if self._options.encode is None or isinstance(value, str):
+            return encode_json(value, what)
+        encoded = encode_json(value, what, self._options.encode)
+        try:
+            json.loads(encoded)
+        except (ValueError, RecursionError):
+            valid = False
+        else:
+            valid = True
+        if not valid:
+            raise UsageError(f"{what} cannot be encoded: the function given as encode= must return JSON for a stream.")
+        return encoded
 
     def offer(self, update: Update) -> bool:
         """Take an update, and return True; return False if there is no room for it."""
@@ -210,11 +224,11 @@ class Buffer:
             self._wake = wake
             self._refusal = None
 
-    def close(self) -> None:
-        """Take no more updates. Pending ones can still be published."""
+    def close(self, refusal: Callable[[], Exception] | None = None) -> None:
+        """Take no more updates. Pending ones can still be published. `refusal` makes the error for further ones."""
         with self._lock:
             if self._refusal is None:
-                self._refusal = lambda: UsageError("This stream ended with its block: make another one.")
+                self._refusal = refusal or (lambda: UsageError("This stream ended with its block: make another one."))
 
     def refuse(self, refusal: Callable[[], Exception]) -> None:
         """Drop what is pending, and raise the error that `refusal` makes for each further update."""
@@ -248,6 +262,8 @@ class Buffer:
         return report.sent + report.dropped + report.rejected + report.unknown
 
     def _reduce_to(self, update: Update, reduce: Callable[[Any, Any], Any]) -> None:
+        if self._reducer == threading.get_ident():
+            raise UsageError("stream: the function given as merge= must not send to its own stream.")
         with self._reducing:
             with self._lock:
                 self.check()
@@ -255,13 +271,18 @@ class Buffer:
                     self._append(update)
                     return
                 state = self._pending[0]
-            value = reduce(state.value, update.value)
-            encoded = encode_json(value, "the return value of the function given as merge=")
+            self._reducer = threading.get_ident()
+            try:
+                # Decoded anew each time: the function may change what it gets, and then raise.
+                value = reduce(json.loads(state.text), json.loads(update.text))
+                encoded = self._json(value, "the return value of the function given as merge=")
+            finally:
+                self._reducer = None
             with self._lock:
                 self.check()
                 # The state may have been taken while the function ran.
                 if self._pending and self._pending[0] is state:
-                    self._put([Update(encoded.decode(), len(encoded), state.updates + 1, value)])
+                    self._put([Update(encoded.decode(), len(encoded), state.updates + 1)])
                 else:
                     self._append(update)
 

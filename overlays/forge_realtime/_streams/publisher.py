@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import logging
 import math
-import time
 from collections.abc import Awaitable, Callable
-from functools import partial
 from typing import Final, TypeAlias
 
 from attrs import evolve
 
-from .._core.call import Flow, Send, TrackedBody
+from .._core import clock
+from .._core.call import Flow, Send, Sleep, TrackedBody, Waker
 from .._core.errors import (
     Attempt,
     Delivery,
@@ -26,12 +26,14 @@ from .._core.errors import (
     UsageError,
 )
 from .._core.fork import register_fork_reset, reset_if_forked
-from .._core.log import logger
+from .._core.log import log
 from .._core.retry import RetryPolicy
 from .buffer import Buffer, Envelope, PublishSlot, Slots, StreamOptions, Update
 
-# The least deadline of a call: a stream keeps its place in the queue for the quota longer than a web request.
-_CALL_SECONDS: Final = 60.0
+# A stream keeps its place in the queue for the quota longer than a web request.
+_QUOTA_SECONDS: Final = 60.0
+# The longest wait between two attempts, whatever `Retry-After` says: the service may be well again much sooner.
+_LONGEST_PAUSE: Final = 10.0
 # Time for what is left, if the block was cancelled or interrupted.
 _INTERRUPTED_SECONDS: Final = 1.0
 RunFlow: TypeAlias = Callable[[Flow[object]], Awaitable[object]]
@@ -50,12 +52,12 @@ class Publisher:
         self._next_slot = slots
         self._run_flow = run
         # Duplicates are harmless: readers drop a `seq` that they have seen.
-        self._retry = evolve(
-            retry, delivery="at_least_once", deadline=max(retry.deadline, _CALL_SECONDS), on_attempt=self._see
-        )
+        self._retry = evolve(retry, delivery="at_least_once", on_attempt=self._see)
         self._hook = retry.on_attempt
         # Set when the publisher has something to do, and when it did something.
         self.wake, self._changed = asyncio.Event(), asyncio.Event()
+        # Woken at the end of the block.
+        self._ending = Waker()
         # Held by the update that waits for room; later ones queue behind it.
         self._queue = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
@@ -67,6 +69,8 @@ class Publisher:
         # The report does not tell: an envelope that only ends the stream carries no update.
         self._any_unknown = False
         self._failure: BaseException | None = None
+        self._failure_delivery = Delivery.NOT_SENT
+        self._last_error: ForgeRealtimeError | None = None
         self._next_at = 0.0
         self._flush_to = 0
         # Finite after the end of the block.
@@ -81,7 +85,13 @@ class Publisher:
             raise UsageError("A stream can be used once: make another one for each block.")
         loop = asyncio.get_running_loop()
         self._task = loop.create_task(self._publish_all())
-        self.buffer.open(partial(loop.call_soon_threadsafe, self.wake.set) if threads else self.wake.set)
+
+        def wake() -> None:
+            # The loop may just have been closed, after an error. Then the stream is, too.
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(self.wake.set)
+
+        self.buffer.open(wake if threads else self.wake.set)
         register_fork_reset(self)
 
     def reset_after_fork(self) -> None:
@@ -151,6 +161,7 @@ class Publisher:
                 seconds = min(seconds, _INTERRUPTED_SECONDS)
         self._end_by = asyncio.get_running_loop().time() + seconds
         self.buffer.close()
+        self._ending.wake()
         self.wake.set()
         try:
             await self._finish()
@@ -159,20 +170,37 @@ class Publisher:
                 after = f"{seconds:g} s after the end of the block (deadline)"
                 if self._cancelled is not None:
                     after = f"{min(seconds, _INTERRUPTED_SECONDS):g} s after the block was cancelled"
-                self._fail(TimedOutError(f"not everything was published {after}"))
+                last = self._last_error
+                attempts = () if last is None else last.attempts
+                timed_out = TimedOutError(f"not everything was published {after}", attempts=attempts, retryable=True)
+                timed_out.__cause__ = last
+                self._fail(timed_out)
+        self.conclude(error)
+
+    def conclude(self, error: BaseException | None) -> None:
+        """Raise or log the failure of the stream, if there was one. `error` is the block's."""
         if self._failure is None:
-            logger.debug("stream: %s", self.buffer.report)
+            log(logging.DEBUG, "stream: %s", self.buffer.report)
         elif error is None and self._cancelled is None:
             raise self._failed()
         else:
-            logger.warning("%s", self._failed())
+            log(logging.WARNING, "%s", self._failed())
         if self._cancelled is not None:
             raise self._cancelled
+
+    def lose(self, failure: BaseException) -> None:
+        """End the stream because its loop has ended or does not respond. Any thread may call this."""
+        # Its loop was cancelled, but not the block.
+        self._cancelled = None
+        if self._task is None or not self._task.done() or self._task.cancelled():
+            # A closed loop wakes nobody.
+            with contextlib.suppress(RuntimeError):
+                self._fail(failure)
 
     async def _finish(self) -> None:
         await self._outlast()
         assert self._task is not None
-        if self._task.cancelled():
+        if self._task.cancelled() and self._failure is None:
             # asyncio.run() cancels all tasks when it ends.
             self._task = asyncio.create_task(self._publish_all())
             await self._outlast()
@@ -202,7 +230,7 @@ class Publisher:
                 # After a cancellation, go on with the envelope that was on its way.
                 envelope = self._current = self._current or await self._take()
                 await self._deliver(envelope)
-                if envelope.last:
+                if envelope.last or self._failure is not None:
                     return
         except (asyncio.CancelledError, GeneratorExit):
             self._cut_short()
@@ -222,7 +250,8 @@ class Publisher:
             if self.buffer.is_due(on_time=on_time, end=end):
                 self._slot = self._next_slot()
                 # Before the envelope is taken: updates sent while the quota is waited for go out with it.
-                await self._run_flow(self._slot.reserve(time.monotonic() + self._policy().deadline))
+                left = min(_QUOTA_SECONDS, self._end_by - loop.time())
+                await self._run_flow(self._slot.reserve(clock.monotonic() + left))
                 self._next_at = loop.time() + self._options.interval
                 envelope = self.buffer.take(end=self._end_by < math.inf, error=self._error)
                 self._delivery = Delivery.NOT_SENT
@@ -235,12 +264,14 @@ class Publisher:
         assert self._slot is not None
         for calls in itertools.count(1):
             try:
-                await self._run_flow(self._watch(self._slot.publish(envelope.payload, self._policy())))
+                await self._run_flow(self._watch(self._slot.publish(envelope.payload, self._retry)))
             except ForgeRealtimeError as error:
+                self._last_error = error
                 if not (error.retryable and await self._pause(error, calls)):
                     raise
             else:
                 break
+        self._last_error = None
         if self._current is envelope:
             self._settle(Delivery.ACCEPTED)
 
@@ -250,7 +281,12 @@ class Publisher:
             step = next(flow)
             while True:
                 self._body = step.request.stream if isinstance(step, Send) else None
-                step = flow.send((yield step))
+                if isinstance(step, Sleep) and step.waker is None:
+                    # Not a wait for the quota.
+                    yield from self._rest(step.seconds)
+                    step = next(flow)
+                else:
+                    step = flow.send((yield step))
         except StopIteration as end:
             return end.value
         finally:
@@ -265,24 +301,18 @@ class Publisher:
         if self._hook is not None:
             self._hook(attempt)
 
-    def _policy(self) -> RetryPolicy:
-        if self._end_by == math.inf:
-            return self._retry
-        left = self._end_by - asyncio.get_running_loop().time()
-        return evolve(self._retry, deadline=max(0.001, min(self._retry.deadline, left)))
-
     async def _pause(self, error: ForgeRealtimeError, calls: int) -> bool:
         """Wait until another call makes sense; return False if that is too late."""
         asked = error.retry_after if isinstance(error, ResponseError) else None
         wait = self._retry.backoff(self._retry.max_attempts + calls) if asked is None else asked
-        loop = asyncio.get_running_loop()
-        at = loop.time() + wait
-        while loop.time() < at:
-            self.wake.clear()
-            if at > self._end_by:
-                return False
-            await self._woken(at)
+        if asyncio.get_running_loop().time() + min(wait, _LONGEST_PAUSE) > self._end_by:
+            return False
+        await self._run_flow(self._rest(wait))
         return True
+
+    def _rest(self, seconds: float) -> Flow[None]:
+        """Wait for the next attempt. The end of the block cuts a wait short: it makes a last attempt at once."""
+        yield Sleep(min(seconds, _LONGEST_PAUSE), self._ending)
 
     async def _woken(self, at: float | None) -> None:
         with contextlib.suppress(TimeoutError):
@@ -292,8 +322,12 @@ class Publisher:
     def _fail(self, failure: BaseException) -> None:
         if self._failure is None:
             self._failure = failure
+            if isinstance(failure, ForgeRealtimeError):
+                self._failure_delivery = failure.delivery
             self._cut_short()
             if self._current is not None:
+                if self._delivery is not Delivery.ACCEPTED:
+                    self._failure_delivery = self._delivery
                 self._settle(self._delivery)
             self.buffer.refuse(self._failed)
             self._notify()
@@ -322,11 +356,9 @@ class Publisher:
 
     def _failed(self) -> StreamError:
         failure = self._failure
-        delivery, reason = Delivery.NOT_SENT, type(failure).__name__
-        if isinstance(failure, ForgeRealtimeError):
-            delivery, reason = failure.delivery, str(failure)
+        reason = str(failure) if isinstance(failure, ForgeRealtimeError) else type(failure).__name__
         message = f"stream: it ended before everything was published: {reason}"
-        error = self._stream_error(message, delivery, failure)
+        error = self._stream_error(message, self._failure_delivery, failure)
         error.__cause__ = failure
         return error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Coroutine
 from typing import Any, Final, Self
@@ -9,15 +10,18 @@ from typing import Any, Final, Self
 from .._client.async_forge import run_flow
 from .._core.call import Flow
 from .._core.encoding import Payload
-from .._core.errors import StreamReport, UsageError
+from .._core.errors import StreamError, StreamReport, UsageError
 from .._core.fork import reset_if_forked
 from .._core.retry import RetryPolicy
 from .buffer import Slots, StreamOptions
+from .green import threads_are_green
 from .publisher import Publisher
-from .worker import StreamWorker, WorkerThread
+from .worker import StreamWorker, ThreadLostError, WorkerThread
 
 # Longer than the end of an interrupted block takes.
 _COLLECTED_SECONDS: Final = 3.0
+# A wait has its own limit, the deadline. A thread that exceeds it by this does not run any more, or is stuck.
+_LATE_SECONDS: Final = 5.0
 
 
 class Stream:
@@ -31,8 +35,11 @@ class Stream:
     """
 
     def __init__(self, options: StreamOptions, slots: Slots, retry: RetryPolicy, worker: StreamWorker) -> None:
+        # Where it cannot work, it is refused now.
+        threads_are_green()
         self._worker = worker
         self._thread: WorkerThread | None = None
+        self._seconds = options.deadline + _LATE_SECONDS
         self._publisher = Publisher(options, slots, self._run_flow, retry)
 
     def __repr__(self) -> str:
@@ -75,7 +82,7 @@ class Stream:
         try:
             self._wait_for(self._publisher.start(threads=True))
         except BaseException as error:
-            self._wait_for(self._end(error), timeout=0)
+            self._wait_for(self._end(error), timeout=0, error=error)
             raise
         return self
 
@@ -83,25 +90,44 @@ class Stream:
         reset_if_forked()
         if self._publisher.forked:
             return
-        timeout = None
-        if threading.current_thread() is self._thread:
-            # A forgotten generator is collected in any thread, and its block ends there.
-            timeout = 0.0
-        elif isinstance(error, GeneratorExit):
-            # It may be collected during a `send` whose lock the worker thread waits for: do not wait forever.
-            timeout = _COLLECTED_SECONDS
-        self._wait_for(self._end(error), timeout)
+        if isinstance(error, GeneratorExit):
+            # A forgotten generator is collected in any thread, also in the worker thread, and its block ends there. Or
+            # during a `send` whose lock the worker thread waits for: do not wait so long.
+            here = threading.current_thread() is self._thread
+            assert self._thread is not None
+            with contextlib.suppress(ThreadLostError):
+                self._thread.wait_for(self._end(error), 0.0 if here else _COLLECTED_SECONDS)
+            return
+        self._wait_for(self._end(error), error=error)
 
-    def _wait_for(self, coroutine: Coroutine[Any, Any, None], timeout: float | None = None) -> None:
+    def exit(self) -> None:
+        """Publish what is left and end the stream, because the interpreter exits. Returns at once."""
+        self._publisher.buffer.close(
+            lambda: StreamError("stream: the interpreter exits; the update was not sent", report=self.report)
+        )
+        self._wait_for(self._end(SystemExit()), timeout=0, error=SystemExit())
+
+    def lose(self, failure: ThreadLostError) -> None:
+        """End the stream without its thread."""
+        self._publisher.lose(failure)
+
+    def _wait_for(
+        self, coroutine: Coroutine[Any, Any, None], timeout: float | None = None, error: BaseException | None = None
+    ) -> None:
         assert self._thread is not None
-        self._thread.wait_for(coroutine, timeout)
+        try:
+            self._thread.wait_for(coroutine, self._seconds if timeout is None else timeout)
+        except ThreadLostError as lost:
+            self._publisher.lose(lost)
+            self._publisher.conclude(error)
 
     async def _end(self, error: BaseException | None) -> None:
         try:
             await self._publisher.end(error)
         finally:
+            assert self._thread is not None
             # In the worker thread, where no interrupt comes in between.
-            self._worker.leave(self)
+            self._worker.leave(self, self._thread)
 
     async def _run_flow(self, flow: Flow[object]) -> object:
         assert self._thread is not None

@@ -5,14 +5,19 @@ from __future__ import annotations
 import atexit
 import contextlib
 import contextvars
+import logging
+import queue
 import socket
 import threading
-from collections.abc import Coroutine
-from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any, Final
+import time
+import weakref
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from .._core.errors import StreamError, UsageError
+from .._core import clock
+from .._core.errors import ForgeRealtimeError, StreamError, UsageError
 from .._core.fork import register_fork_reset, reset_if_forked
+from .._core.log import log
 
 if TYPE_CHECKING:
     import asyncio
@@ -21,8 +26,41 @@ if TYPE_CHECKING:
 
     from .._core.responses import Response
     from .._transports.pool import ConnectionPool
+    from .stream import Stream
 
-_EXIT_SECONDS: Final = 1.0
+# Longer than the end of an interrupted block takes.
+_EXIT_SECONDS: Final = 2.0
+# A wait looks this often whether the thread still runs.
+_LOOK_SECONDS: Final = 0.5
+# Waits of greenlets begin with the first of these pauses, and double it up to the second.
+_GREEN_SECONDS: Final = (0.001, 0.016)
+# Not those of a parent process.
+_threads: Final[weakref.WeakSet[WorkerThread]] = weakref.WeakSet()
+
+
+class ThreadLostError(ForgeRealtimeError):
+    """The worker thread ended early, or does not respond."""
+
+
+class OpenStream(Protocol):
+    """An open stream, as its thread sees it."""
+
+    def exit(self) -> None:
+        """Publish what is left and end the stream, because the interpreter exits. Returns at once."""
+        ...
+
+    def lose(self, failure: ThreadLostError) -> None:
+        """End the stream without its thread."""
+        ...
+
+
+def load_stream() -> type[Stream]:
+    """Import the class of the blocking stream, which loads asyncio. Raise StreamError if that fails."""
+    try:
+        from .stream import Stream
+    except (OSError, ImportError, MemoryError) as error:
+        raise _cannot_start(error) from error
+    return Stream
 
 
 class StreamWorker:
@@ -38,37 +76,45 @@ class StreamWorker:
     def reset_after_fork(self) -> None:
         """Forget the parent's thread, which does not run in a forked process."""
         if self._thread is not None:
-            atexit.unregister(self._thread.end)
+            _threads.discard(self._thread)
+            # A greenlet would run there.
+            self._thread.forked = True
+            reset_loop: Callable[[], None] = getattr(type(self._thread.loop), "reset_after_fork", lambda: None)
+            reset_loop()
             # Kept, because collecting its event loop would take sockets out of the parent's selector.
             self._inherited.append(self._thread)
         self._thread = None
-        self._open: set[object] = set()
         self._lock = threading.Lock()
 
-    def join(self, stream: object) -> WorkerThread:
+    def join(self, stream: OpenStream) -> WorkerThread:
         """Add a stream, and return the running thread; raise StreamError if it cannot start."""
         reset_if_forked()
         with self._lock:
-            # A thread whose start was interrupted is not alive.
-            if self._thread is None or not self._thread.is_alive():
-                self._open = set()
+            thread = self._thread
+            # A thread whose start was interrupted is not alive. The last stream of a greenlet may leave meanwhile.
+            if thread is None or not thread.is_alive() or thread is not self._thread:
+                self._thread = thread = None
                 try:
-                    self._thread = WorkerThread(self._pool)
-                    self._thread.start()
-                except (OSError, RuntimeError) as error:
-                    if self._thread is not None:
-                        self._thread.close()
-                    raise StreamError(f"stream: the worker thread cannot start ({error}); nothing was sent") from error
-            self._open.add(stream)
-            return self._thread
+                    thread = WorkerThread(self._pool)
+                    thread.start()
+                except Exception as error:
+                    if thread is not None:
+                        thread.close()
+                    raise _cannot_start(error) from error
+                self._thread = thread
+                _threads.add(thread)
+            thread.streams.add(stream)
+            return thread
 
-    def leave(self, stream: object) -> None:
+    def leave(self, stream: OpenStream, thread: WorkerThread) -> None:
         """Remove a stream, and stop the thread after the last one. Called in the thread."""
-        with self._lock:
-            self._open.discard(stream)
-            if not self._open and self._thread is not None:
-                self._thread.stop()
-                self._thread = None
+        # A greenlet that starts a thread waits with the lock. None can come in between here.
+        with contextlib.nullcontext() if thread.green else self._lock:
+            thread.streams.discard(stream)
+            if not thread.streams:
+                thread.stop()
+                if self._thread is thread:
+                    self._thread = None
 
 
 class WorkerThread(threading.Thread):
@@ -78,34 +124,62 @@ class WorkerThread(threading.Thread):
         import asyncio
 
         from .._transports.async_pool import AsyncConnectionPool
+        from .green import GreenLoop, threads_are_green
 
         super().__init__(name="forge-realtime-streams", daemon=True)
+        self.streams: set[OpenStream] = set()
+        self.forked = False
         self._blocking = pool
         # Not used if the user gave the client a transport.
         self.connections = AsyncConnectionPool(None) if pool.transport is None else None
         # Check that the three files of a loop can be opened: asyncio complains on stderr about a loop without them.
         with socket.socket(), socket.socket(), socket.socket():
             pass
-        self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
-        self.loop = self._runner.get_loop()
+        self.green = threads_are_green()
+        new_loop = (lambda: GreenLoop(lambda: self.forked)) if self.green else asyncio.new_event_loop
+        self._runner = asyncio.Runner(loop_factory=new_loop)
+        self.loop: asyncio.AbstractEventLoop = self._runner.get_loop()
+        self._one_call = asyncio.Lock()
         self._stopping = False
-        atexit.register(self.end)
 
     def run(self) -> None:
         """Run the loop until it is stopped."""
-        while not self._stopping:
-            # The task of the loop that raised one of these has it as its result.
-            with contextlib.suppress(KeyboardInterrupt, SystemExit):
-                self.loop.run_forever()
-        if self.connections is not None:
-            self.loop.run_until_complete(self.connections.aclose())
-        self.close()
+        alone = getattr(self.loop, "alone", contextlib.nullcontext)
+        try:
+            with alone():
+                while not self._stopping:
+                    # The task of the loop that raised one of these has it as its result.
+                    with contextlib.suppress(KeyboardInterrupt, SystemExit):
+                        self.loop.run_forever()
+                if self.connections is not None:
+                    self.loop.run_until_complete(self.connections.aclose())
+                self.close()
+        except BaseException as error:  # noqa: BLE001 (the streams raise it)
+            self._die(error)
+
+    def _die(self, failure: BaseException) -> None:
+        """Fail all open streams: nothing can be published any more."""
+        self._stopping = True
+        lost = ThreadLostError(f"the worker thread has ended ({type(failure).__name__})", retryable=True)
+        lost.__cause__ = failure
+        for stream in list(self.streams):
+            stream.lose(lost)
+        log(logging.WARNING, "stream: %s", lost)
+        # It needs the loop, which may fail again.
+        with contextlib.suppress(Exception):
+            if self.connections is not None:
+                self.loop.run_until_complete(self.connections.aclose())
+            self.close()
 
     async def send(self, request: httpx.Request, timeout: float) -> Response:  # noqa: ASYNC109 (a pool takes it, too)
         """Send a request as a connection pool does. A blocking transport holds up everything else in the loop."""
-        if self.connections is None:
+        if self.connections is not None:
+            return await self.connections.send(request, timeout)
+        if not self.green:
             return self._blocking.send(request, timeout)
-        return await self.connections.send(request, timeout)
+        # In the loop's own greenlet, other greenlets would run in the midst of a task.
+        async with self._one_call:
+            return await self.loop.run_in_executor(None, self._blocking.send, request, timeout)
 
     def stop(self) -> None:
         """Stop the loop after its present turn. Called in the thread."""
@@ -114,8 +188,11 @@ class WorkerThread(threading.Thread):
             self._stopping = True
             self.loop.stop()
 
-    def end(self) -> None:
-        """Stop the thread when the interpreter exits, so that no task is destroyed while it is pending."""
+    def exit(self) -> None:
+        """End the open streams and the thread, because the interpreter exits."""
+        for stream in list(self.streams):
+            stream.exit()
+        self.join(_EXIT_SECONDS)
         with contextlib.suppress(RuntimeError):
             self.loop.call_soon_threadsafe(self.stop)
             self.join(_EXIT_SECONDS)
@@ -123,12 +200,14 @@ class WorkerThread(threading.Thread):
     def close(self) -> None:
         """Cancel what still runs in the loop, and close it."""
         self._runner.close()
-        atexit.unregister(self.end)
 
-    def wait_for(self, coroutine: Coroutine[Any, Any, None], timeout: float | None = None) -> None:
+    def wait_for(self, coroutine: Coroutine[Any, Any, None], timeout: float) -> None:
         """Run a coroutine in the loop, in the context of the caller, and wait for it at most `timeout` seconds.
 
         An interrupt of the wait cancels the coroutine.
+
+        Raises:
+            ThreadLostError: The thread ended, or the time is up.
         """
         if timeout != 0 and threading.current_thread() is self:
             coroutine.close()
@@ -137,23 +216,77 @@ class WorkerThread(threading.Thread):
                 "send(), with overflow='drop_oldest' or 'raise'."
             )
         # No future: a KeyboardInterrupt can leave its lock locked forever.
-        done: SimpleQueue[asyncio.Task[None]] = SimpleQueue()
+        done: queue.SimpleQueue[asyncio.Task[None]] = queue.SimpleQueue()
         tasks: list[asyncio.Task[None]] = []
 
         def start() -> None:
             tasks.append(self.loop.create_task(coroutine))
+            # asyncio does not log the exception, even if nobody waits any more.
+            tasks[0].add_done_callback(lambda task: task.cancelled() or task.exception())
             tasks[0].add_done_callback(done.put)
 
-        self.loop.call_soon_threadsafe(start, context=contextvars.copy_context())
+        try:
+            self.loop.call_soon_threadsafe(start, context=contextvars.copy_context())
+        except RuntimeError as error:
+            coroutine.close()
+            raise ThreadLostError("the worker thread has ended", retryable=True) from error
         if timeout == 0:
             return
         try:
-            task = done.get(timeout=timeout)
-        except Empty:
-            return
+            task = self._wait_green(tasks, timeout) if self.green else self._wait(done, timeout)
+        except ThreadLostError:
+            if not (tasks or self.is_alive()):
+                # It never began.
+                coroutine.close()
+            raise
         except BaseException:
             # The loop is closed if the task is done and was the last one.
             with contextlib.suppress(RuntimeError):
                 self.loop.call_soon_threadsafe(lambda: tasks[0].cancel())  # noqa: PLW0108 (`start` fills it first)
             raise
+        if task.cancelled():
+            raise ThreadLostError("the worker thread has ended", retryable=True)
         task.result()
+
+    def _wait(self, done: queue.SimpleQueue[asyncio.Task[None]], timeout: float) -> asyncio.Task[None]:
+        until = clock.monotonic() + timeout
+        while True:
+            # In this order: the thread may end right after the task.
+            alive = self.is_alive()
+            left = until - clock.monotonic()
+            with contextlib.suppress(queue.Empty):
+                return done.get(timeout=min(_LOOK_SECONDS, left)) if alive and left > 0 else done.get_nowait()
+            if not alive or left <= 0:
+                raise self._lost(alive=alive, timeout=timeout)
+
+    def _wait_green(self, tasks: list[asyncio.Task[None]], timeout: float) -> asyncio.Task[None]:
+        """Wait by pauses: whatever a queue was when it was imported, the pauses let other greenlets run."""
+        until = clock.monotonic() + timeout
+        pause, longest = _GREEN_SECONDS
+        while True:
+            alive = self.is_alive()
+            if tasks and tasks[0].done():
+                return tasks[0]
+            if not alive or clock.monotonic() > until:
+                raise self._lost(alive=alive, timeout=timeout)
+            time.sleep(pause)
+            pause = min(longest, 2 * pause)
+
+    def _lost(self, *, alive: bool, timeout: float) -> ThreadLostError:
+        state = f"did not respond for {timeout:g} s" if alive else "has ended"
+        return ThreadLostError(f"the worker thread {state}", retryable=True)
+
+
+def _cannot_start(error: Exception) -> StreamError:
+    return StreamError(f"stream: the worker thread cannot start ({error}); nothing was sent")
+
+
+def _exit_all() -> None:
+    reset_if_forked()
+    for thread in list(_threads):
+        if thread.is_alive():
+            thread.exit()
+
+
+# At the import, so that functions which the app registers later run earlier, while streams still work.
+atexit.register(_exit_all)

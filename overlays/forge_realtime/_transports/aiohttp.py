@@ -6,28 +6,34 @@ import asyncio
 import os
 import socket
 import ssl
-from collections.abc import AsyncIterable, AsyncIterator, Callable
+import weakref
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable
+from contextlib import suppress
 from functools import lru_cache, partial
 from typing import Any, Final, cast
 
 import aiohttp
 import httpx
 import yarl
-from aiohttp.abc import AbstractStreamWriter
+from aiohttp.abc import AbstractResolver, AbstractStreamWriter, ResolveResult
 from aiohttp.client_proto import ResponseHandler
 
-from .connection import HEAD_BYTES
+from .connection import HEAD_BYTES, QuietSocket, async_resolve
 
 _PIECE_BYTES: Final = 64 * 1024
 
 
 class AiohttpTransport(httpx.AsyncBaseTransport):
-    """Pool of aiohttp's connections in the running event loop. They are closed after `keepalive` idle seconds."""
+    """Pool of aiohttp's connections in the running event loop. They are closed after `keepalive` idle seconds.
+
+    Its connections refer to it: it lives until the last one is closed, or the event loop is garbage.
+    """
 
     def __init__(self, context: Callable[[], ssl.SSLContext], connections: int, keepalive: float) -> None:
         self._context = context
+        self._end = self._close_at_end()
         self._session = aiohttp.ClientSession(
-            connector=_Connector(connections, keepalive),
+            connector=_Connector(self, connections, keepalive),
             # The caller bounds the time.
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -66,12 +72,19 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             raise
         return httpx.Response(response.status, headers=response.raw_headers, stream=_Stream(response, body))
 
+    async def close_with_loop(self) -> None:
+        """Close the connections when the event loop shuts down its asynchronous generators, as under `asyncio.run`."""
+        await anext(self._end)
+
+    async def _close_at_end(self) -> AsyncGenerator[None]:
+        try:
+            yield
+        finally:
+            await self._session.close()
+
     async def aclose(self) -> None:
         await self._session.close()
-
-    def __del__(self) -> None:
-        # Otherwise the session logs that nobody has closed it.
-        self._session.detach()
+        await self._end.aclose()
 
 
 async def _without_repeating(
@@ -84,29 +97,98 @@ async def _without_repeating(
         raise _of_httpx(error) from error
 
 
+def _close_quietly(transport: Any) -> None:
+    # Private names of asyncio, as no other ones work in a closed loop. Where they are missing, asyncio warns.
+    with suppress(AttributeError, OSError):
+        if (tls := getattr(transport, "_ssl_protocol", None)) is not None:
+            transport._closed = True  # noqa: SLF001 (see above)
+            transport = tls._transport  # noqa: SLF001 (see above)
+        transport._sock, found = None, transport._sock  # noqa: SLF001 (see above)
+        found.close()
+
+
+class _Resolver(AbstractResolver):
+    """The lookup of httpx's connections, which works without threads, too."""
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        return [
+            ResolveResult(
+                hostname=host, host=address[0], port=port, family=found, proto=protocol, flags=socket.AI_NUMERICHOST
+            )
+            for found, _kind, protocol, _name, address in await async_resolve(host, port, family)
+        ]
+
+    async def close(self) -> None:
+        pass
+
+
+def _make_socket(address: tuple[Any, ...]) -> socket.socket:
+    return QuietSocket(*address[:3])
+
+
 class _Connector(aiohttp.TCPConnector):
-    def __init__(self, connections: int, keepalive: float) -> None:
-        super().__init__(limit=connections, keepalive_timeout=keepalive)
-        self._factory = cast(partial[ResponseHandler], partial(_Protocol, loop=self._loop))
+    def __init__(self, owner: AiohttpTransport, connections: int, keepalive: float) -> None:
+        super().__init__(
+            limit=connections, keepalive_timeout=keepalive, resolver=_Resolver(), socket_factory=_make_socket
+        )
+        self._factory = cast(partial[ResponseHandler], partial(_Protocol, owner, loop=self._loop))
+        self._find_owner = weakref.ref(owner, lambda _: None)
 
     async def connect(self, *args: Any, **kwargs: Any) -> aiohttp.connector.Connection:
         connection = await super().connect(*args, **kwargs)
-        cast(_Protocol, connection.protocol).head_left = HEAD_BYTES
+        cast(_Protocol, connection.protocol).expect_response()
         return connection
 
+    @property
+    def closed(self) -> bool:
+        # The session logs that nobody has closed it, unless its connector is closed.
+        return super().closed or self._find_owner() is None
+
     def __del__(self, _warnings: object = None) -> None:
-        # asyncio warns about the sockets. aiohttp would write to the log, and in a forked process remove the parent's
-        # connections from its selector.
+        # aiohttp would write to the log, and in a forked process remove the parent's connections from its selector.
         pass
 
 
 class _Protocol(ResponseHandler):
-    """Protocol that bounds what a server may send before its final status."""
+    """Protocol that bounds what a server may send before its final status, and takes nothing behind a response."""
 
     # In bytes; None when the final status is there.
     head_left: int | None = None
+    _body: aiohttp.StreamReader | None = None
+    _connected: asyncio.BaseTransport | None = None
+
+    def __init__(self, owner: AiohttpTransport, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop)
+        # As long as the event loop knows this connection, the pool lives.
+        self._owner = owner
+
+    def expect_response(self) -> None:
+        self.head_left = HEAD_BYTES
+        self._body = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._connected = transport
+
+    def __del__(self) -> None:
+        # Otherwise asyncio warns about the connection of a loop that was closed without a shutdown. Here, because
+        # Python finalizes a protocol before its transport, which is a little younger.
+        _close_quietly(self._connected)
 
     def data_received(self, data: bytes) -> None:
+        # The last byte comes alone. If the response is complete before it, there are bytes behind the response.
+        for part in (data[:-1], data[-1:]) if len(data) > 1 else (data,):
+            # aiohttp itself passes empty data, to go on after a pause.
+            if part and self._body is not None and self._body.is_eof():
+                self.force_close()
+                if self.transport is not None:
+                    self.transport.close()
+                return
+            self._receive(part)
+
+    def _receive(self, data: bytes) -> None:
         if self.head_left is not None:
             head, data = data[: self.head_left], data[self.head_left :]
             self.head_left -= len(head)
@@ -122,6 +204,7 @@ class _Protocol(ResponseHandler):
     def feed_data(self, data: tuple[Any, Any], size: int = 0) -> None:
         if data[0].code >= 200:
             self.head_left = None
+            self._body = data[1]
         super().feed_data(data, size)
 
 
@@ -137,6 +220,8 @@ class _Body(aiohttp.Payload):
             raise aiohttp.ClientConnectionError("closed before the request")
         async for chunk in self._value:
             view = memoryview(chunk)
+            # Crash reporters show the variables of every frame.
+            del chunk
             for start in range(0, len(view), _PIECE_BYTES):
                 await writer.write(view[start : start + _PIECE_BYTES])
         self.written = True

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable
+import weakref
+from collections.abc import Awaitable, Callable
 from importlib.util import find_spec
 from types import FunctionType
 from typing import TYPE_CHECKING, cast
@@ -21,9 +22,10 @@ from .pool import (
     IDLE_SECONDS,
     RESPONSE_BYTES,
     BaseConnectionPool,
+    BegunRequests,
     IdleConnections,
     ResponseTooLargeError,
-    needs_decoding,
+    join_body,
 )
 
 if TYPE_CHECKING:
@@ -33,119 +35,178 @@ if TYPE_CHECKING:
 class AsyncConnectionPool(BaseConnectionPool):
     """Connections with asyncio, of each event loop its own, or the user's own transport in their place.
 
-    `aiohttp` chooses aiohttp's connections or httpx's; `None` uses aiohttp's if it is installed.
+    Args:
+        transport: The user's own transport.
+        aiohttp: Whether to use aiohttp's connections instead of httpx's.
+
+    Raises:
+        UsageError: aiohttp is not installed.
     """
 
-    def __init__(self, transport: httpx.AsyncBaseTransport | None, *, aiohttp: bool | None = None) -> None:
+    def __init__(self, transport: httpx.AsyncBaseTransport | None, *, aiohttp: bool = False) -> None:
         super().__init__()
         self.transport = transport
-        self._loops: dict[asyncio.AbstractEventLoop, _LoopConnections] = {}
-        self._inherited: list[dict[asyncio.AbstractEventLoop, _LoopConnections]] = []
+        # No connection may refer to its event loop: what a loop has here is to go with it, even if it is never closed.
+        self._loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _LoopConnections] = (
+            weakref.WeakKeyDictionary()
+        )
+        self._inherited: list[AiohttpTransport | None] = []
         self._aiohttp: type[AiohttpTransport] | None = None
-        if transport is None and aiohttp is not False and find_spec("aiohttp") is not None:
+        if aiohttp:
+            if find_spec("aiohttp") is None:
+                raise UsageError(
+                    "transport='aiohttp' needs the package aiohttp, at least 3.12: install it, or the extra `aiohttp`."
+                )
             # Not in the first call, inside an event loop: it takes a tenth of a second.
             from .aiohttp import AiohttpTransport
 
             self._aiohttp = AiohttpTransport
-        elif aiohttp:
-            raise UsageError("transport='aiohttp' needs aiohttp: install forge-realtime[aiohttp].")
 
     def reset_after_fork(self) -> None:
         super().reset_after_fork()
         # Kept, not collected: closing them would take their sockets out of the parent's selector.
-        self._inherited.append(self._loops)
-        self._loops = {}
+        self._inherited += [connections.aiohttp() for connections in self._loops.values()]
+        self._loops = weakref.WeakKeyDictionary()
 
     async def send(self, request: httpx.Request, timeout: float) -> Response:  # noqa: ASYNC109 (as the blocking pool)
         """Send a request and read the whole response within `timeout` seconds, or raise one of `TRANSPORT_ERRORS`."""
         reset_if_forked()
         until = time.monotonic() + timeout
         if self.transport is not None:
-            request.extensions = {"timeout": httpx.Timeout(timeout).as_dict()}
-            return await _exchange(self.transport.handle_async_request(request), request, until)
-        loop = self._loop()
-        if loop.places.locked():
+            begun = BegunRequests()
+            request.extensions = {"timeout": httpx.Timeout(timeout).as_dict(), "trace": begun.async_trace}
             try:
-                async with asyncio.timeout(timeout):
-                    await loop.places.acquire()
-            except TimeoutError:
-                raise httpx.PoolTimeout(f"all {CONNECTIONS} connections are in use") from None
-        else:
-            await loop.places.acquire()
+                return await _exchange(self.transport.handle_async_request(request), request, until)
+            except (httpx.ConnectError, httpx.PoolTimeout) as error:
+                begun.check(request, error)
+                raise
+        loop = self._loop()
+        await loop.take_place(timeout)
         try:
             if self._aiohttp is not None and not is_intercepted():
                 return await self._send_with_aiohttp(self._aiohttp, loop, request, until)
             return await self._send(loop, request, until)
         finally:
-            loop.places.release()
+            loop.put_place()
 
     def _loop(self) -> _LoopConnections:
         running = asyncio.get_running_loop()
         if (loop := self._loops.get(running)) is None:
             for former in list(self._loops):
-                if former.is_closed():
-                    self._loops.pop(former, None)
+                if former.is_closed() and (connections := self._loops.pop(former, None)):
+                    connections.close_idle()
             loop = self._loops[running] = _LoopConnections()
         return loop
 
     async def _send(self, loop: _LoopConnections, request: httpx.Request, until: float) -> Response:
         connection = loop.idle.take()
         if connection is not None and not connection.is_usable(request.url):
-            await connection.aclose()
+            connection.close()
             connection = None
         if connection is None:
             context = self._tls() if request.url.scheme == "https" else None
             connection = AsyncPooledConnection(request.url, context, IDLE_SECONDS)
-        done = False
         try:
-            response = await _exchange(connection.send(request), request, until)
-            done = True
-        finally:
-            if done and not self.closed:
-                loop.idle.give(connection)
-            else:
-                # Shielded: this call may be cancelled here once more.
-                await asyncio.shield(connection.aclose())
+            response = await _exchange(connection.send(request, until), request, until)
+        except BaseException:
+            connection.close()
+            raise
+        loop.idle.give(connection)
+        if self.closed:
+            loop.close_idle()
         while expired := loop.idle.take_expired():
-            await expired.aclose()
+            expired.close()
         return response
 
     async def _send_with_aiohttp(
         self, make: type[AiohttpTransport], loop: _LoopConnections, request: httpx.Request, until: float
     ) -> Response:
-        if loop.aiohttp is None:
-            loop.aiohttp = make(self._tls, CONNECTIONS, IDLE_SECONDS)
-        loop.in_aiohttp += 1
+        if (transport := loop.aiohttp()) is None:
+            transport = make(self._tls, CONNECTIONS, IDLE_SECONDS)
+            loop.aiohttp = weakref.ref(transport)
+            await transport.close_with_loop()
         try:
-            return await _exchange(loop.aiohttp.handle_async_request(request), request, until)
+            return await _exchange(transport.handle_async_request(request), request, until)
         finally:
-            loop.in_aiohttp -= 1
-            if self.closed:
+            if self.closed and loop.busy == 1:
+                # Shielded: this call may be cancelled here once more.
                 await asyncio.shield(loop.close_aiohttp())
 
     async def aclose(self) -> None:
         """Close the idle connections of the running loop now, and the others when their calls are done."""
+        running = running_loop()
         self.closed = True
         if self.transport is not None:
             await self.transport.aclose()
-        if loop := self._loops.get(asyncio.get_running_loop()):
-            while connection := loop.idle.take():
-                await connection.aclose()
-            await loop.close_aiohttp()
+        if loop := self._loops.get(running):
+            loop.close_idle()
+            if not loop.busy:
+                await loop.close_aiohttp()
 
 
 class _LoopConnections:
+    """What a client has in one event loop.
+
+    Attributes:
+        busy: Calls that have a place or wait for one.
+        idle: Idle connections.
+        aiohttp: The pool of aiohttp, which lives as long as it has a connection; None if it is gone.
+    """
+
     def __init__(self) -> None:
-        self.places = asyncio.Semaphore(CONNECTIONS)
+        self.busy = 0
         self.idle: IdleConnections[AsyncPooledConnection] = IdleConnections()
-        self.aiohttp: AiohttpTransport | None = None
-        self.in_aiohttp = 0
+        self.aiohttp: Callable[[], AiohttpTransport | None] = lambda: None
+        self._places = asyncio.Semaphore(CONNECTIONS)
+        self._contended = False
+
+    async def take_place(self, timeout: float) -> None:  # noqa: ASYNC109 (of an attempt, in seconds)
+        self.busy += 1
+        try:
+            if not self._places.locked():
+                await self._places.acquire()
+                return
+            self._contended = True
+            try:
+                async with asyncio.timeout(timeout):
+                    await self._places.acquire()
+            except TimeoutError:
+                raise httpx.PoolTimeout(f"all {CONNECTIONS} connections are in use") from None
+        except BaseException:
+            self.busy -= 1
+            raise
+
+    def put_place(self) -> None:
+        self._places.release()
+        self.busy -= 1
+        if not self.busy and self._contended:
+            # A semaphore that was waited for refers to its event loop.
+            self._places, self._contended = asyncio.Semaphore(CONNECTIONS), False
+
+    def close_idle(self) -> None:
+        while connection := self.idle.take():
+            connection.close()
 
     async def close_aiohttp(self) -> None:
-        """Close aiohttp's connections, unless they are in use. A call that is retried later makes new ones."""
-        if self.aiohttp is not None and not self.in_aiohttp:
-            transport, self.aiohttp = self.aiohttp, None
+        """Close aiohttp's connections. A call that is retried later makes new ones."""
+        if (transport := self.aiohttp()) is not None:
+            self.aiohttp = lambda: None
             await transport.aclose()
+
+
+def running_loop() -> asyncio.AbstractEventLoop:
+    """Return the running event loop.
+
+    Raises:
+        UsageError: There is none, or it is trio's.
+    """
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        raise UsageError(
+            "The asynchronous client runs on asyncio only, and no asyncio event loop is running here. Under trio, use "
+            "the blocking client in a thread: await trio.to_thread.run_sync(live.publish, channel, payload)."
+        ) from None
 
 
 def is_intercepted() -> bool:
@@ -168,23 +229,27 @@ async def _exchange(sending: Awaitable[httpx.Response], request: httpx.Request, 
             response = await sending
             response.request = request
             raw = cast(httpx.AsyncByteStream, response.stream)
-            async for chunk in response.aiter_bytes() if needs_decoding(response) else raw:
+            # A mock or a hook may have read it already.
+            async for chunk in response.aiter_bytes() if response.is_stream_consumed else raw:
                 # A loop that is busy notices late that the time is up.
                 if time.monotonic() > until:
                     raise TimeoutError  # noqa: TRY301 (ends as the timeout does)
                 chunks.append(chunk)
                 if (size := size + len(chunk)) > RESPONSE_BYTES:
-                    raise ResponseTooLargeError("the response is too large")
+                    raise ResponseTooLargeError("the response is too large")  # noqa: TRY301 (handled as any other)
     except TimeoutError:
         if response is None and not getattr(request.stream, "sent", True):
             raise httpx.ConnectTimeout("no connection in time") from None
         if response is None or response.status_code < 400:
+            chunks, chunk = [], b""
             raise httpx.ReadTimeout("the time for this attempt is up") from None
-    except (httpx.RequestError, OSError):
+    except Exception:
         if response is None or response.status_code < 400:
+            # Crash reporters show variables, and a response may repeat what was sent, or hold a token.
+            chunks, chunk = [], b""
             raise
     finally:
         if response is not None:
             await response.aclose()
     assert response is not None
-    return Response(response.status_code, response.headers, b"".join(chunks))
+    return Response(response.status_code, response.headers, join_body(response, chunks))

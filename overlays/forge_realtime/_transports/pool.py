@@ -9,7 +9,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
-from typing import Final, TypeVar, cast
+from typing import Any, Final, TypeVar, cast
 
 import httpx
 
@@ -54,7 +54,7 @@ class BaseConnectionPool:
     """State that both kinds of pools have."""
 
     def __init__(self) -> None:
-        self._budget = RetryBudget()
+        self.budget = RetryBudget()
         self.closed = False
         self._context: ssl.SSLContext | None = None
         register_fork_reset(self)
@@ -66,13 +66,7 @@ class BaseConnectionPool:
         return self._context
 
     def reset_after_fork(self) -> None:
-        self._budget = RetryBudget()
-
-    @property
-    def budget(self) -> RetryBudget:
-        """The retry budget. Every call begins with it, so this is where a fork is noticed first."""
-        reset_if_forked()
-        return self._budget
+        self.budget = RetryBudget()
 
 
 class ConnectionPool(BaseConnectionPool):
@@ -94,8 +88,14 @@ class ConnectionPool(BaseConnectionPool):
         reset_if_forked()
         until = time.monotonic() + timeout
         if self.transport is not None:
-            request.extensions = {"timeout": httpx.Timeout(timeout).as_dict()}
-            return _read(self.transport.handle_request(request), request, until)
+            begun = BegunRequests()
+            request.extensions = {"timeout": httpx.Timeout(timeout).as_dict(), "trace": begun.trace}
+            try:
+                response = self.transport.handle_request(request)
+            except (httpx.ConnectError, httpx.PoolTimeout) as error:
+                begun.check(request, error)
+                raise
+            return _read(response, request, until)
         places = self._places
         place = places.take(timeout)
         try:
@@ -179,21 +179,53 @@ def _read(response: httpx.Response, request: httpx.Request, until: float) -> Res
     chunks: list[bytes] = []
     size = 0
     try:
-        for chunk in response.iter_bytes() if needs_decoding(response) else cast(httpx.SyncByteStream, response.stream):
+        raw = cast(httpx.SyncByteStream, response.stream)
+        # A mock or a hook may have read it already.
+        for chunk in response.iter_bytes() if response.is_stream_consumed else raw:
             if time.monotonic() > until:
-                raise httpx.ReadTimeout("the time for this attempt is up")
+                raise httpx.ReadTimeout("the time for this attempt is up")  # noqa: TRY301 (handled as any other)
             chunks.append(chunk)
             if (size := size + len(chunk)) > RESPONSE_BYTES:
-                raise ResponseTooLargeError("the response is too large")
-    except (httpx.RequestError, OSError):
+                raise ResponseTooLargeError("the response is too large")  # noqa: TRY301 (handled as any other)
+    except Exception:
         # The status of a refusal says all that is needed.
         if response.status_code < 400:
+            # Crash reporters show variables, and a response may repeat what was sent, or hold a token.
+            chunks, chunk = [], b""
             raise
     finally:
         response.close()
-    return Response(response.status_code, response.headers, b"".join(chunks))
+    return Response(response.status_code, response.headers, join_body(response, chunks))
 
 
-def needs_decoding(response: httpx.Response) -> bool:
-    """Return whether httpx must read the body: it is compressed, or a mock or a hook has read it already."""
-    return response.is_stream_consumed or any(name.lower() == b"content-encoding" for name, _ in response.headers.raw)
+def join_body(response: httpx.Response, chunks: list[bytes]) -> bytes:
+    """Return the body. An encoded one is never decoded, as no encoding was asked for: a few bytes could become many."""
+    for name, value in response.headers.raw:
+        if name.lower() == b"content-encoding" and value.strip(b" ,").lower() not in (b"", b"identity"):
+            return b""
+    return b"".join(chunks)
+
+
+class BegunRequests:
+    """Finds out whether a user's transport had sent the request before it failed to connect.
+
+    It may send again by itself, follow a redirect or answer a challenge. Then the failure says nothing of what it sent
+    before.
+    """
+
+    def __init__(self) -> None:
+        self._headers_sent = False
+
+    def trace(self, event: str, _: dict[str, Any]) -> None:
+        """Listen to httpcore, which every transport of httpx uses."""
+        if event.endswith(".send_request_headers.complete"):
+            self._headers_sent = True
+
+    async def async_trace(self, event: str, info: dict[str, Any]) -> None:
+        self.trace(event, info)
+
+    def check(self, request: httpx.Request, error: httpx.TransportError) -> None:
+        """Raise a ReadError if the request may have been sent before this error."""
+        body = request.stream
+        if getattr(body, "sent", False) and (self._headers_sent or getattr(body, "times", 0) > 1):
+            raise httpx.ReadError("the transport had sent the request before it failed to connect") from error

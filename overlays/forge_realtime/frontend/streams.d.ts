@@ -30,7 +30,7 @@ export interface StreamGap {
   stream: string;
   /** First missing number; 0 if the beginning is missing, as on a page that was opened later. */
   from: number;
-  /** Last missing number. */
+  /** Last missing number. Infinity if the stream was given up, because 1,000 others on the channel had not ended. */
   to: number;
 }
 
@@ -50,6 +50,9 @@ export interface StreamSubscription {
  *
  * An event that arrives early waits up to one second for the missing ones; then `onGap` reports them. Other events on
  * the channel are ignored.
+ *
+ * Limits of a subscription: 1,000 streams that have not ended, then the one without news for longest is given up, and
+ * `onGap` reports that; 100 waiting events of each; the ids of the last 10,000 other streams, whose events are ignored.
  *
  * @param options Options of the bridge's `realtime.subscribe`. With `replaySeconds`, a reloaded page gets recent
  * streams from their beginning.

@@ -15,7 +15,8 @@ import { realtime } from "@forge/bridge";
 
 const HOLD = 1000; // milliseconds that an event waits for missing ones
 const HELD_LIMIT = 100; // waiting events per stream
-const STREAM_LIMIT = 1000; // remembered streams per subscription, to drop repeated events
+const OPEN_LIMIT = 1000; // streams per subscription that have not ended
+const DONE_LIMIT = 10000; // remembered ids of other streams, to drop repeated events
 
 const IS_DATA = new Map([
   ["append", (data) => typeof data === "string"],
@@ -48,7 +49,8 @@ function envelopeOf(payload) {
 }
 
 function readerOf(handlers) {
-  const streams = new Map(); // by id, most recent event last
+  const open = new Map(); // by id, most recent event last
+  const done = new Set(); // ids, most recent event last
   let closed = false;
 
   // An exception in a handler is reported as uncaught, as in any event handler, and does not stop the stream.
@@ -70,21 +72,18 @@ function readerOf(handlers) {
       call("onUpdate", { stream: id, seq, merge, data, value: stream.value, updates });
     }
     if (end && !closed) {
-      const { value } = stream;
-      // Only its number is kept.
-      Object.assign(stream, { ended: true, value: undefined });
-      stream.held.clear();
-      call("onEnd", { stream: id, seq, merge, value, error });
+      forget(stream);
+      call("onEnd", { stream: id, seq, merge, value: stream.value, error });
     }
   }
 
-  function advance(stream) {
+  function advance(stream, patience = HELD_LIMIT) {
     clearTimeout(stream.timer);
     while (!closed && stream.held.size > 0) {
       if (!stream.held.has(stream.next)) {
         const [oldest] = stream.held.values();
         const wait = oldest.until - performance.now();
-        if (wait > 0 && stream.held.size <= HELD_LIMIT) {
+        if (wait > 0 && stream.held.size <= patience) {
           stream.timer = setTimeout(advance, wait, stream);
           return;
         }
@@ -103,23 +102,43 @@ function readerOf(handlers) {
     const event = envelopeOf(payload);
     if (closed || event === null) return;
     const id = event.stream;
-    const stream = streams.get(id) ?? { id, next: 0, held: new Map(), value: undefined, ended: false };
-    streams.delete(id);
-    streams.set(id, stream);
-    if (streams.size > STREAM_LIMIT) forget(streams.values().next().value);
-    if (stream.ended || event.seq < stream.next || stream.held.has(event.seq)) return;
+    if (done.has(id)) {
+      remember(id);
+      return;
+    }
+    const stream = open.get(id) ?? { id, next: 0, held: new Map(), value: undefined };
+    open.delete(id);
+    open.set(id, stream);
+    if (open.size > OPEN_LIMIT) giveUp(open.values().next().value);
+    if (event.seq < stream.next || stream.held.has(event.seq)) return;
     stream.held.set(event.seq, { event, until: performance.now() + HOLD });
     advance(stream);
   }
 
+  // Shows what waits. If the stream has not ended then, the rest is reported as a gap and ignored.
+  function giveUp(stream) {
+    advance(stream, 0);
+    if (closed || !open.has(stream.id)) return;
+    forget(stream);
+    call("onGap", { stream: stream.id, from: stream.next, to: Infinity });
+  }
+
   function forget(stream) {
     clearTimeout(stream.timer);
-    streams.delete(stream.id);
+    stream.held.clear();
+    open.delete(stream.id);
+    remember(stream.id);
+  }
+
+  function remember(id) {
+    done.delete(id);
+    done.add(id);
+    if (done.size > DONE_LIMIT) done.delete(done.values().next().value);
   }
 
   function close() {
     closed = true;
-    [...streams.values()].forEach(forget);
+    for (const { timer } of open.values()) clearTimeout(timer);
   }
 
   return { read, close };

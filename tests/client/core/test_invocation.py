@@ -39,7 +39,9 @@ def test_headers_of_every_framework_are_read(headers: Any) -> None:
     )
 
 
-@pytest.mark.parametrize("headers", [{}, {"x-forge-invocation-id": ""}, [(b"accept", b"*/*")]])
+@pytest.mark.parametrize(
+    "headers", [{}, {"x-forge-invocation-id": ""}, {"x-forge-invocation-id": " "}, [(b"accept", b"*/*")]]
+)
 def test_headers_without_invocation_are_refused(headers: Any) -> None:
     with pytest.raises(NoInvocationError, match=r"x-forge-invocation-id.*for_installation"):
         Invocation.from_headers(headers)
@@ -49,6 +51,12 @@ def test_headers_without_invocation_are_refused(headers: Any) -> None:
 def test_other_types_are_refused(headers: Any) -> None:
     with pytest.raises(UsageError, match="Expected the headers of a request"):
         Invocation.from_headers(headers)
+
+
+@pytest.mark.parametrize("id_", ["", " ", None, 5, {"x-forge-invocation-id": "invocation-123"}])
+def test_invocation_without_an_id_is_refused(id_: Any) -> None:
+    with pytest.raises(UsageError, match=r"x-forge-invocation-id.*Invocation\.from_headers\(request\.headers\)"):
+        Invocation(id_)
 
 
 def test_repr_shows_no_id() -> None:

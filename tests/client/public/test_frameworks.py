@@ -42,11 +42,25 @@ VIEWS = [
     ("django-wsgi", "sync"),
     ("django-wsgi", "async"),
     ("django-wsgi", "stream-sync"),
+    ("django-asgi-middleware", "sync"),
+    ("django-asgi-middleware", "async"),
+    ("django-asgi-middleware", "stream-async"),
+    ("django-wsgi-middleware", "sync"),
+    ("django-wsgi-middleware", "async"),
+    ("django-wsgi-middleware", "stream-sync"),
     ("flask", "sync"),
     ("flask", "async"),
     ("flask", "stream-sync"),
 ]
-FRAMEWORKS = ["starlette", "fastapi", "django-asgi", "django-wsgi", "flask"]
+FRAMEWORKS = [
+    "starlette",
+    "fastapi",
+    "django-asgi",
+    "django-wsgi",
+    "django-asgi-middleware",
+    "django-wsgi-middleware",
+    "flask",
+]
 
 
 def headers(id_: str | None) -> dict[str, str]:
@@ -320,7 +334,7 @@ def test_wsgi_threads_of_a_pool_never_mix() -> None:
 
 def test_middleware_and_logs_import_no_framework() -> None:
     program = (
-        "import sys, forge_realtime.asgi, forge_realtime.wsgi, forge_realtime.logs\n"
+        "import sys, forge_realtime.asgi, forge_realtime.wsgi, forge_realtime.django, forge_realtime.logs\n"
         "print(*{name.partition('.')[0] for name in sys.modules})"
     )
     loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()

@@ -108,6 +108,13 @@ class Odd:
     __repr__ = __str__
 
 
+def refuse(*_: Any, **__: Any) -> NoReturn:
+    raise LookupError("no text")
+
+
+OddText: Any = type("OddText", (str,), dict.fromkeys(("__str__", "__format__", "__mod__", "encode"), refuse))
+
+
 class OddError(Exception):
     def __str__(self) -> str:
         raise LookupError("no text")
@@ -135,6 +142,12 @@ def test_any_message_can_be_formatted(
     logger.info(message, *arguments)
     [line] = lines(stream)
     assert line["msg"] == text
+
+
+def test_text_with_methods_that_raise_can_be_formatted(logger: logging.Logger, stream: io.StringIO) -> None:
+    logger.info(OddText("odd"))
+    logger.info("%s", OddText("odd"))
+    assert [line["msg"] for line in lines(stream)] == ["odd (cannot be formatted)", "%s (cannot be formatted)"]
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,10 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -30,12 +32,17 @@ from forge_realtime import (
     ServerError,
     UsageError,
 )
+from forge_realtime._core import clock
+from forge_realtime._core.authorization import Authorization
+from forge_realtime._core.call import Sleep
 from forge_realtime._quota import limiter as _quota
 from forge_realtime._quota.bucket import Bucket, Waiter
+from forge_realtime._quota.limiter import QuotaLimiter
 from forge_realtime_emulator import Emulator, Settings
 from tests.support.callers import INVOCATION, Caller
 from tests.support.fault_server import PUBLISHED, Behaviour, Connection, FaultServer, answer
 from tests.support.rates import most_in_a_second
+from tests.support.streams import run_virtually
 
 PATIENT = RetryPolicy(attempt_timeout=30.0, deadline=60.0)
 ONE = Quota(per_second=1, burst=1)
@@ -339,15 +346,13 @@ def test_cancelled_task_leaves_the_queue() -> None:
 
 
 def test_interrupted_thread_leaves_the_queue(monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupt(seconds: float) -> None:
+    def interrupt(step: Sleep) -> None:
         raise KeyboardInterrupt
 
     with FaultServer() as server, RealtimeClient(server.url, quota=ONE) as client:
         live = client.for_installation("i")
         live.publish_global("c", "p")
-        monkeypatch.setattr(
-            "forge_realtime._client.forge.time", SimpleNamespace(sleep=interrupt, monotonic=time.monotonic)
-        )
+        monkeypatch.setattr("forge_realtime._client.forge._sleep", interrupt)
         # Keep the traceback, which keeps every frame alive.
         with pytest.raises(KeyboardInterrupt) as caught:
             live.publish_global("c", "p")
@@ -495,11 +500,12 @@ def test_failed_lookup_makes_calls_share_one_bucket_and_is_retried_later(
         assert [key[1] for key in _quota._state._buckets] == [None]
         server.then = platform(CONTEXT)
         later = SimpleNamespace(monotonic=lambda: time.monotonic() + 10)
-        monkeypatch.setattr(_quota, "time", later)
+        monkeypatch.setattr(_quota, "clock", later)
         [result] = caller(server.url, call, retry=PATIENT)
         assert result.event_id == "event-1"
         assert len(lookups(server)) == 2
-        assert [key[1] for key in _quota._state._buckets] == [None, "installation-1"]
+        # The idle bucket of unknown installations is gone.
+        assert [key[1] for key in _quota._state._buckets] == ["installation-1"]
     assert "did not return the installation" in caplog.text
     assert "S3CRET" not in caplog.text
 
@@ -546,7 +552,7 @@ def test_state_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         for number in range(8):
             # A second later, the bucket before is full again and can be dropped.
             now = time.monotonic() + number
-            monkeypatch.setattr(_quota, "time", SimpleNamespace(monotonic=lambda now=now: now))
+            monkeypatch.setattr(_quota, "clock", SimpleNamespace(monotonic=lambda now=now: now))
             client.for_installation(f"i-{number}").publish_global("c", "p")
             client.for_invocation({"x-forge-invocation-id": f"invocation-{number}"}).publish("c", "p")
     assert len(_quota._state._buckets) <= 4
@@ -554,9 +560,80 @@ def test_state_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(_quota._state._installations) == 3
 
 
+def test_idle_installations_are_released(monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(900):
+        _quota._state.bucket(Quota(), "http://localhost", f"i-{number}")
+    [waiting, *_] = _quota._state._buckets.values()
+    waiting.request(Waiter(False, 1e9), clock.monotonic())
+    for _ in range(Quota().burst):
+        waiting.request(Waiter(False, 1e9), clock.monotonic())
+    assert len(_quota._state._buckets) == 900
+    monkeypatch.setattr(_quota, "clock", SimpleNamespace(monotonic=lambda: clock.monotonic() + 10))
+    _quota._state.bucket(Quota(), "http://localhost", "another")
+    assert [key[1] for key in _quota._state._buckets] == ["i-0", "another"]
+
+
+def test_installation_takes_2_kib_at_most() -> None:
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        for number in range(2000):
+            _quota._state.bucket(Quota(), "http://localhost", f"{number:036}")
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (after - before) / 2000 <= 2048
+
+
+def test_waiter_wakes_the_next_one() -> None:
+    bucket = Bucket(1, 1, 0.0)
+    waiters = [Waiter(False, 1e9) for _ in range(20)]
+    woken: list[int] = []
+    for number, waiter in enumerate(waiters):
+        waiter.begin(partial(woken.append, number))
+        bucket.request(waiter, 0.0)
+    # The first one began. Eight others have timers of their own.
+    assert [waiter.timed for waiter in waiters[1:]] == [True] * 8 + [False] * 11
+    assert bucket.request(waiters[8], 0.0) == pytest.approx(8.0)
+    bucket.cancel(waiters[15])
+    assert woken == []
+    # Everyone behind it begins a second earlier.
+    bucket.cancel(waiters[4])
+    assert woken == [1, 2, 3, 5, 6, 7, 8, 9]
+    assert bucket.request(waiters[1], 1.0) == 0
+    assert woken[8:] == [10]
+
+
+def test_requests_of_a_waiter_do_not_grow_with_the_queue(monkeypatch: pytest.MonkeyPatch) -> None:
+    request = Bucket.request
+    requests = 0
+
+    def counted(bucket: Bucket, waiter: Waiter, now: float) -> float:
+        nonlocal requests
+        requests += 1
+        return request(bucket, waiter, now)
+
+    async def acquire(waiting: int) -> None:
+        quota = Quota(per_second=50, installation_id="i")
+        async with AsyncRealtimeClient("http://localhost", quota=quota) as client:
+            began = asyncio.get_running_loop().time()
+            acting = Authorization(installation_id="i")
+            limiters = [QuotaLimiter(quota, "a", acting, stream=False) for _ in range(waiting)]
+            assert all(await asyncio.gather(*[client._run(limiter.acquire(began + 1000)) for limiter in limiters]))
+            assert asyncio.get_running_loop().time() - began <= waiting / 50 / 0.98
+
+    monkeypatch.setattr(Bucket, "request", counted)
+    run_virtually(acquire(100))
+    few, requests = requests, 0
+    _quota._state.reset_after_fork()
+    run_virtually(acquire(10_000))
+    assert requests / 10_000 <= 1.2 * few / 100
+
+
 FORK = """
 import ctypes, os, sys, threading
 from forge_realtime import Quota, RealtimeClient
+from forge_realtime._core.call import Sleep
 from forge_realtime._quota import limiter as _quota
 
 def publish(*payloads):

@@ -11,15 +11,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 import redis
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from forge_realtime import Quota, RealtimeClient, UsageError
 from forge_realtime import redis as redis_module
@@ -192,9 +189,9 @@ def test_valkey_scheme_works(server: RedisServer, caplog: pytest.LogCaptureFixtu
             client.for_installation("S3CRET").publish_global("c", "p")
     keys = redis.Redis.from_url(server.url).keys("*forge-realtime:*")
     assert isinstance(keys, list)
-    names = Counter(key.decode().split(":")[-2] for key in keys)
-    # The server never sees the id of an installation.
-    assert set(names) == {"probe", hashlib.sha256(b"S3CRET").hexdigest()[:32]}
+    # The server never sees the id of an installation. In a cluster, one node has all keys.
+    names = ("lost", hashlib.sha256(b"S3CRET").hexdigest()[:32])
+    assert {key.decode() for key in keys} == {f"forge-realtime:{{quota}}:{name}" for name in names}
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
@@ -208,8 +205,8 @@ def test_one_round_trip_reserves_several_permits(server: RedisServer) -> None:
         with ThreadPoolExecutor(40) as pool:
             list(pool.map(lambda _: live.publish_global("c", "p"), range(40)))
         after: Any = watched.info("commandstats")
-    reservations = after["cmdstat_exec"]["calls"] - before["cmdstat_exec"]["calls"]
-    # Ten slots with four permits each, and some reservations that came too early.
+    reservations = after["cmdstat_evalsha"]["calls"] - before["cmdstat_evalsha"]["calls"]
+    # One for each 25 to 50 ms of a second.
     assert reservations <= 30
 
 
@@ -322,18 +319,6 @@ def test_forked_process_reserves_on_its_own(server: RedisServer, fork: str) -> N
         run = subprocess.run(command, check=True, timeout=30, capture_output=True, text=True)
     assert len(platform.received) == 11
     assert run.stderr == ""
-
-
-@settings(deadline=None)
-@given(st.floats(0.1, 60), st.integers(0, 10**11))
-def test_slots_have_the_permits_of_the_rate_on_average(per_second: float, first: int) -> None:
-    slots = [redis_module._permits_in(slot, per_second) for slot in range(first, first + 100)]
-    assert abs(sum(slots) - 10 * per_second) <= 1.01
-    window: deque[int] = deque(maxlen=11)
-    for permits in slots:
-        window.append(permits)
-        # One second touches 11 slots.
-        assert sum(window) <= per_second * 1.1 + 1.01
 
 
 def test_import_without_the_extra_names_it() -> None:

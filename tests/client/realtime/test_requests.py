@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import uuid
 from collections import UserDict, deque
 from datetime import UTC, datetime
 from types import MappingProxyType
@@ -17,6 +18,7 @@ from forge_realtime._api.models import PublishRequest, PublishResponse
 import forge_realtime
 from forge_realtime import (
     AsyncRealtimeClient,
+    Authorization,
     Delivery,
     NoInvocationError,
     RealtimeClient,
@@ -215,6 +217,13 @@ def test_call_without_invocation_is_refused() -> None:
         "http://[::1",
         "nonsense",
         "http://a..b",
+        "http://localhost:7072?",
+        "http://localhost:7072/?",
+        "http://localhost:7072#",
+        "http://localhost:7072/#",
+        "http://localhost:7072/prefix?",
+        "http://localhost:99999",
+        "http://localhost:-1",
     ],
 )
 def test_invalid_addresses_are_refused(client: Any, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -299,10 +308,29 @@ def test_other_types_of_transport_are_refused(client: Any, transport: Any) -> No
         client("http://localhost:7072", transport=transport)
 
 
-def test_installation_id_none_is_refused() -> None:
-    client: Any = RealtimeClient("http://localhost:7072")
+@pytest.mark.parametrize("address", [5, ["http://localhost"], {}, b"http://localhost"])
+def test_addresses_of_other_types_are_refused(address: Any) -> None:
+    with pytest.raises(UsageError, match=r"base_url must be an http:// or https:// address .*such as http://local"):
+        RealtimeClient(address)
+
+
+@pytest.mark.parametrize("installation_id", [None, "", " ", 5, uuid.uuid4(), ["installation-1"]])
+def test_other_types_of_installation_id_are_refused(installation_id: Any) -> None:
+    client = RealtimeClient("http://localhost:7072")
+    with pytest.raises(UsageError, match=r"for_installation takes the id of an installation .*GET /v1/installations"):
+        client.for_installation(installation_id)
+
+
+def test_authorization_needs_an_id() -> None:
     with pytest.raises(UsageError, match=r"for an installation \(for_installation\)\. Its id is a string"):
-        client.for_installation(None)
+        Authorization()
+
+
+@pytest.mark.parametrize("invocation", ["invocation-123", 5, None, object()])
+def test_id_in_place_of_headers_is_refused(invocation: Any) -> None:
+    client = RealtimeClient("http://localhost:7072")
+    with pytest.raises(UsageError, match=r"such as request\.headers\. .*pass Invocation\(id\)"):
+        client.for_invocation(invocation)
 
 
 def test_siblings_do_not_change_each_other() -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import pickle
 import traceback
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from attrs import evolve
 
+import forge_realtime
 from forge_realtime import Authorization, ForgeRealtimeError, Invocation, UsageError
 from forge_realtime._core.call import PreparedRequest
 from forge_realtime._core.responses import Response
@@ -29,6 +31,7 @@ from tests.support.fault_server import (
 from tests.support.tokens import token
 
 SECRET = "S3CRET"
+PACKAGE = str(Path(forge_realtime.__file__).parent)
 HEADERS = {
     "x-forge-invocation-id": f"invocation-{SECRET}",
     "x-forge-invocation-log-attributes": f"attributes-{SECRET}",
@@ -66,6 +69,17 @@ def echo_and_break_off(connection: Connection) -> bool:
     return False
 
 
+def echo_part_of_the_body(connection: Connection) -> bool:
+    connection.send(http(200, connection.read().body, {"Content-Length": "100000"}))
+    return False
+
+
+def reset_within_the_body(connection: Connection) -> bool:
+    connection.read_head()
+    connection.reset()
+    return False
+
+
 def echo_and_stop_reading(connection: Connection) -> bool:
     *_, start = connection.read_head()
     connection.send(b"HTTP/1.1 200 OK\r\n" + (start or connection.peer.recv(100))[:100] + b"\r\n\r\n")
@@ -93,6 +107,8 @@ FAULTS: dict[str, Behaviour] = {
     "no status line": echo_in_the_status_line,
     "errors": echo_as_errors,
     "breaks off": echo_and_break_off,
+    "part of the body": echo_part_of_the_body,
+    "resets within the body": reset_within_the_body,
     "stops reading": echo_and_stop_reading,
     "no gzip": echo_as_gzip,
     "reset": reset_after,
@@ -167,13 +183,64 @@ def test_no_secret_in_messages_and_logs(caller: Caller, fault: str, caplog: pyte
     assert [text for text in seen if SECRET in text] == []
 
 
+def own_variables(error: BaseException) -> list[str]:
+    """Return `repr` of each variable in frames of the package, of an error and its causes, as crash reporters do."""
+    shown: list[str] = []
+    seen: list[BaseException] = []
+    following: list[BaseException | None] = [error]
+    while following:
+        if (each := following.pop()) is None or each in seen:
+            continue
+        seen.append(each)
+        following += [each.__cause__, each.__context__]
+        for frame, _ in traceback.walk_tb(each.__traceback__):
+            if frame.f_code.co_filename.startswith(PACKAGE):
+                shown += [f"{frame.f_code.co_name}: {name} = {value!r}" for name, value in frame.f_locals.items()]
+    return shown
+
+
+@pytest.mark.parametrize("fault", [*FAULTS, "refused", "no invocation", "closed"])
+def test_no_secret_in_the_variables_of_frames(caller: Caller, fault: str) -> None:
+    shown: list[str] = []
+
+    def bare(live: Any) -> Any:
+        return live if fault != "no invocation" else live._sibling(authorization=None)
+
+    def watched(call: Any) -> Any:
+        if caller.kind == "sync":
+
+            def run(live: Any) -> None:
+                try:
+                    call(bare(live))
+                except Exception as error:  # noqa: BLE001 (whatever it is, its frames are shown)
+                    shown.extend(own_variables(error))
+
+            return run
+
+        async def run_async(live: Any) -> None:
+            try:
+                await call(bare(live))
+            except Exception as error:  # noqa: BLE001 (as above)
+                shown.extend(own_variables(error))
+
+        return run_async
+
+    retry = evolve(QUICK, max_attempts=1, attempt_timeout=0.1)
+    with FaultServer(then=FAULTS.get(fault, stall)) as server:
+        url = refused_url() if fault == "refused" else server.url
+        large = SECRET * 1_000_000
+        caller(url, *map(watched, calls().values()), watched(lambda live: live.publish("c", large)), retry=retry)
+    assert any(line.startswith("publish: ") for line in shown)
+    assert [line for line in shown if SECRET in line] == []
+
+
 def test_no_secret_in_repr_of_requests() -> None:
     under_way = [
         PreparedRequest(
             "publish", "POST", httpx.URL("http://sidecar.test"), [(b"name", SECRET.encode())], SECRET.encode()
         ),
         Response(200, httpx.Headers({"name": SECRET}), SECRET.encode()),
-        Update(SECRET, 6, value=SECRET),
+        Update(SECRET, 6),
         Envelope(SECRET, 1, last=False),
     ]
     assert SECRET not in repr(under_way)

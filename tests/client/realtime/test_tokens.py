@@ -11,11 +11,14 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from types import FrameType
 from typing import Any
 
+import freezegun
 import httpx
 import pytest
+import time_machine
 from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
@@ -29,7 +32,8 @@ from forge_realtime import (
     RealtimeToken,
     TimedOutError,
 )
-from forge_realtime._realtime.tokens import TokenCache, check_token
+from forge_realtime._core.clock import monotonic
+from forge_realtime._realtime.tokens import PlatformClock, TokenCache, check_token
 from tests.support.callers import INVOCATION, QUICK, Caller
 from tests.support.fault_server import Behaviour, FaultServer, Held, answer, refused_url, stall
 from tests.support.features import needs
@@ -80,13 +84,13 @@ def test_invalid_tokens_are_refused_before_sending(caller: Caller, case: str, op
     ],
 )
 def test_valid_tokens_are_accepted(payload: dict[str, Any]) -> None:
-    check_token(token("c", **payload), "c")
+    check_token(token("c", **payload), "c", time.time())
 
 
 @given(text=st.text() | st.builds("{}.{}.{}".format, st.text(), st.text(), st.text()))
 def test_any_text_is_accepted_or_refused_with_a_code(text: str) -> None:
     with pytest.raises(InvalidTokenError) as caught:
-        check_token(text, "c")
+        check_token(text, "c", time.time())
     assert caught.value.code == "INVALID_TOKEN"
 
 
@@ -146,11 +150,11 @@ def test_token_without_expiry_is_not_kept(caller: Caller) -> None:
 
 
 def test_token_is_renewed_when_a_tenth_of_its_life_is_left(caller: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
-    now = datetime.now(UTC).timestamp()
+    now = monotonic()
 
     def at(seconds: float) -> Any:
         def call(live: Any) -> Any:
-            monkeypatch.setattr("forge_realtime._realtime.tokens.time.time", lambda: now + seconds)
+            monkeypatch.setattr("forge_realtime._realtime.tokens.monotonic", lambda: now + seconds)
             return sign(live)
 
         return call
@@ -158,6 +162,222 @@ def test_token_is_renewed_when_a_tenth_of_its_life_is_left(caller: Caller, monke
     with FaultServer(then=signing(1000)) as server:
         caller(server.url, at(0), at(895), at(905), cache_tokens=True)
     assert len(server.received) == 2
+
+
+HOUR = 3600
+
+
+def signing_at(now: datetime, seconds: float, **payload: Any) -> Behaviour:
+    """Sign tokens by the clock of the platform, which says what time it is."""
+    expires = now + timedelta(seconds=seconds)
+    body = {"token": token("c", exp=expires.timestamp(), **payload), "expiresAt": expires.timestamp()}
+    return answer(200, body, {"Date": format_datetime(now, usegmt=True)})
+
+
+def publish_with_text(live: Any) -> Any:
+    return live.publish("c", "p", token=sign(live).token)
+
+
+def publish_with_token(live: Any) -> Any:
+    return live.publish("c", "p", token=sign(live))
+
+
+@pytest.mark.parametrize("behind", [-2 * HOUR, -10 * 365 * 24 * HOUR, 2 * HOUR, 0])
+def test_lifetime_is_measured_by_the_platforms_clock(caller: Caller, behind: float) -> None:
+    def at(seconds: float) -> Any:
+        def call(live: Any) -> Any:
+            patch.setattr("forge_realtime._realtime.tokens.monotonic", lambda: now + seconds)
+            return sign(live)
+
+        return call
+
+    now = monotonic()
+    platform = datetime.now(UTC) - timedelta(seconds=behind)
+    with FaultServer(then=signing_at(platform, 1000)) as server, pytest.MonkeyPatch.context() as patch:
+        caller(server.url, at(0), at(890), at(905), cache_tokens=True)
+    assert len(server.received) == 2
+
+
+async def both(live: Any) -> Any:
+    return await live.publish("c", "p", token=(await sign(live)).token)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_fresh_token_is_not_expired_by_a_clock_that_is_ahead(whole: bool) -> None:
+    platform = datetime.now(UTC) - timedelta(hours=2)
+    publish = publish_with_token if whole else publish_with_text
+    with FaultServer(signing_at(platform, HOUR)) as server:
+        [result] = Caller("sync")(server.url, publish)
+    assert result.event_id == "event-1"
+
+
+def test_fresh_token_is_not_expired_by_a_clock_that_is_ahead_with_asyncio() -> None:
+    async def run() -> Any:
+        async with AsyncRealtimeClient(server.url) as client:
+            return await both(client.for_invocation(INVOCATION))
+
+    platform = datetime.now(UTC) - timedelta(hours=2)
+    with FaultServer(signing_at(platform, HOUR)) as server:
+        assert asyncio.run(run()).event_id == "event-1"
+
+
+def test_token_expires_by_the_platforms_clock_even_if_the_local_one_is_behind() -> None:
+    platform = datetime.now(UTC) + timedelta(hours=2)
+    now = monotonic()
+    with FaultServer(signing_at(platform, HOUR)) as server, RealtimeClient(server.url) as client:
+        live = client.for_invocation(INVOCATION)
+        signed = sign(live)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("forge_realtime._realtime.tokens.monotonic", lambda: now + HOUR + 2)
+            with pytest.raises(InvalidTokenError) as caught:
+                live.publish("c", "p", token=signed)
+    assert caught.value.code == "TOKEN_EXPIRED"
+
+
+@pytest.mark.parametrize("date", ["soon", "Sun, 06 Nov 9999 08:49:37 GMT", "Sun, 06 Nov 0000 08:49:37 GMT", ""])
+def test_date_that_cannot_be_right_is_ignored(caller: Caller, date: str) -> None:
+    expires = datetime.now(UTC) + timedelta(hours=1)
+    body = {"token": token("c", exp=expires.timestamp()), "expiresAt": expires.timestamp()}
+    with FaultServer(then=answer(200, body, {"Date": date})) as server:
+        first, second = caller(server.url, sign, sign, cache_tokens=True)
+    assert first is second
+    check_token(first.token, "c", time.time())
+
+
+@pytest.mark.parametrize("jump", [-10 * 365 * 24 * HOUR, 10 * 365 * 24 * HOUR])
+def test_jumps_of_the_local_clock_do_not_change_the_cache(caller: Caller, jump: float) -> None:
+    def jumped(live: Any) -> Any:
+        monkeypatch.setattr("time.time", lambda: before + jump)
+        return sign(live)
+
+    before = time.time()
+    with FaultServer(then=signing(HOUR)) as server, pytest.MonkeyPatch.context() as monkeypatch:
+        first, second = caller(server.url, sign, jumped, cache_tokens=True)
+    assert first is second
+    assert len(server.received) == 1
+
+
+@pytest.mark.parametrize("when", ["2020-01-01", "2040-01-01"])
+@pytest.mark.parametrize("freezer", [freezegun.freeze_time, time_machine.travel])
+def test_frozen_clock_does_not_change_the_cache(freezer: Any, when: str) -> None:
+    platform = datetime.now(UTC).replace(microsecond=0)
+    with (
+        FaultServer(signing_at(platform, 0.1), then=signing_at(platform, HOUR)) as server,
+        RealtimeClient(server.url, cache_tokens=True) as client,
+    ):
+        live = client.for_invocation(INVOCATION)
+        with freezer(when):
+            first = sign(live)
+            until = monotonic() + 0.1
+            while monotonic() < until:
+                pass
+            second = sign(live)
+            assert sign(live) is second
+            assert len(live.publish("c", "p", token=second.token).attempts) == 1
+        assert sign(live) is second
+    assert first is not second
+
+
+def refusing(code: str = "TOKEN_EXPIRED") -> Behaviour:
+    message = f"Realtime token validation failed: {code}"
+    return answer(400, {"eventId": None, "eventTimestamp": None, "errors": [{"message": message}]}, publishes=False)
+
+
+def different(number: int) -> Behaviour:
+    return signing_at(datetime.now(UTC), HOUR, number=number)
+
+
+def paths(server: FaultServer) -> list[str]:
+    return [request.path.rpartition("/")[2] for request in server.received]
+
+
+def sign_and_publish(live: Any) -> Any:
+    if isinstance(live, AsyncRealtimeClient):
+        return both(live)
+    return publish_with_text(live)
+
+
+def test_token_that_is_refused_as_expired_is_signed_anew_once(caller: Caller) -> None:
+    with FaultServer(different(1), refusing(), different(2)) as server:
+        result, again = caller(server.url, sign_and_publish, sign_and_publish, cache_tokens=True)
+    assert paths(server) == ["token", "publish", "token", "publish", "publish"]
+    first, second, third = (json.loads(server.received[n].body)["options"]["token"] for n in (1, 3, 4))
+    assert first != second == third
+    assert [(attempt.number, attempt.delivery) for attempt in result.attempts] == [
+        (1, Delivery.REJECTED),
+        (2, Delivery.ACCEPTED),
+    ]
+    assert len(again.attempts) == 1
+
+
+def test_token_is_not_signed_anew_twice(caller: Caller) -> None:
+    with FaultServer(different(1), refusing(), different(2), refusing()) as server:
+        [error] = caller(server.url, sign_and_publish, cache_tokens=True)
+    assert paths(server) == ["token", "publish", "token", "publish"]
+    assert (error.code, error.delivery) == ("TOKEN_EXPIRED", Delivery.REJECTED)
+    assert [attempt.number for attempt in error.attempts] == [1, 2]
+
+
+def test_refusal_is_raised_if_signing_fails(caller: Caller) -> None:
+    with FaultServer(different(1), refusing(), answer(400)) as server:
+        [error] = caller(server.url, sign_and_publish, cache_tokens=True)
+    assert paths(server) == ["token", "publish", "token"]
+    assert (error.code, error.status) == ("TOKEN_EXPIRED", 400)
+
+
+@pytest.mark.parametrize("code", ["INVALID_TOKEN", "CHANNEL_NAME_MISMATCH"])
+def test_token_that_is_refused_otherwise_is_not_signed_anew(caller: Caller, code: str) -> None:
+    with FaultServer(different(1), refusing(code)) as server:
+        [error] = caller(server.url, sign_and_publish, cache_tokens=True)
+    assert paths(server) == ["token", "publish"]
+    assert error.code == code
+
+
+def test_token_of_others_is_not_signed_anew(caller: Caller) -> None:
+    text = token("c", exp=FUTURE)
+    with FaultServer(refusing()) as server:
+        [error] = caller(server.url, lambda live: live.publish("c", "p", token=text), cache_tokens=True)
+    assert (error.code, paths(server)) == ("TOKEN_EXPIRED", ["publish"])
+
+
+def test_expired_token_is_not_signed_anew_without_the_cache(caller: Caller) -> None:
+    with FaultServer(different(1), refusing()) as server:
+        [error] = caller(server.url, sign_and_publish)
+    assert (error.code, paths(server)) == ("TOKEN_EXPIRED", ["token", "publish"])
+
+
+def test_publish_global_signs_anew_too() -> None:
+    with FaultServer(different(1), refusing(), different(2)) as server:
+        [result] = Caller("sync")(
+            server.url, lambda live: live.publish_global("c", "p", token=sign(live)), cache_tokens=True
+        )
+    assert result.event_id == "event-1"
+    assert paths(server) == ["token", "global", "token", "global"]
+
+
+def test_deadline_bounds_signing_anew() -> None:
+    with FaultServer(different(1), refusing(), then=stall) as server:
+        began = time.monotonic()
+        [error] = Caller("sync")(
+            server.url, publish_with_text, retry=evolve(QUICK, deadline=0.5, attempt_timeout=5), cache_tokens=True
+        )
+        assert time.monotonic() - began < 2
+    assert error.code == "TOKEN_EXPIRED"
+
+
+def test_stream_goes_on_with_the_token_that_was_signed_anew() -> None:
+    with (
+        FaultServer(different(1), answer(404), refusing(), different(2)) as server,
+        RealtimeClient(server.url, cache_tokens=True) as client,
+    ):
+        live = client.for_invocation(INVOCATION)
+        with live.stream("c", token=sign(live), interval=0) as stream:
+            stream.send("a")
+            stream.flush()
+            stream.send("b")
+        assert stream.report.sent == 2
+    assert paths(server)[:5] == ["token", "context", "publish", "token", "publish"]
+    assert set(paths(server)[5:]) == {"publish"}
 
 
 def test_failure_is_not_kept(caller: Caller) -> None:
@@ -283,7 +503,7 @@ def test_waiting_calls_get_the_same_timeout() -> None:
 
 @pytest.mark.parametrize("line", range(40))
 def test_interrupt_at_any_line_of_the_cache_blocks_nobody(line: int) -> None:
-    cache = TokenCache()
+    cache = TokenCache(PlatformClock())
     lock: Any = cache._lock
     signed = RealtimeToken(token=token("c"), expires_at=datetime.now(UTC) + timedelta(hours=1), attempts=())
     left = line
@@ -342,7 +562,7 @@ def test_cache_drops_the_least_recently_used(caller: Caller, monkeypatch: pytest
 
 
 def test_waiting_thread_signs_after_an_interrupt() -> None:
-    cache, signing_began, waiting = TokenCache(), threading.Event(), threading.Event()
+    cache, signing_began, waiting = TokenCache(PlatformClock()), threading.Event(), threading.Event()
     signed = RealtimeToken(token=token("c"), expires_at=None, attempts=())
 
     def interrupted() -> RealtimeToken:

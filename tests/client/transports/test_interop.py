@@ -40,6 +40,7 @@ from forge_realtime import (
     UsageError,
 )
 from forge_realtime._transports import async_pool
+from forge_realtime._transports.connection import AsyncPooledConnection
 from tests.support.callers import ASYNC_KINDS, INVOCATION, QUICK, AsyncKind, Caller, async_client
 from tests.support.fault_server import PUBLISHED, Connection, FaultServer, answer, http, refused_url, stall
 from tests.support.tls_server import https_sidecar
@@ -374,17 +375,22 @@ def test_hook_that_raises_for_the_status_does_not_end_retries(handed_in: HandedI
     assert [attempt.status for attempt in result.attempts] == [429, 200]
 
 
-def test_error_of_a_hook_reaches_the_caller(handed_in: HandedIn) -> None:
+def test_error_of_a_hook_is_the_cause(handed_in: HandedIn) -> None:
     class Stop(Exception):  # noqa: N818 (it is no error)
         pass
 
-    def stop(request: httpx.Request) -> None:
+    def stop(request: object) -> None:
         raise Stop
 
     with FaultServer() as server:
-        with pytest.raises(Stop):
-            handed_in(server.url, publish, hooks={"request": [stop]})
+        [before] = handed_in(server.url, publish, hooks={"request": [stop]})
         assert not server.received
+        [afterwards] = handed_in(server.url, publish, hooks={"response": [stop]})
+        assert len(server.received) == 1
+    for error, delivery in ((before, Delivery.NOT_SENT), (afterwards, Delivery.UNKNOWN)):
+        assert type(error) is NoResponseError
+        assert error.delivery is delivery
+        assert isinstance(error.__cause__, Stop)
 
 
 def forward(connection: Connection) -> bool:
@@ -568,7 +574,9 @@ def test_transport_of_another_name_is_refused(client: Any, transport: str) -> No
 
 def test_missing_aiohttp_is_an_error_only_if_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(async_pool, "find_spec", lambda name: None)
-    with pytest.raises(UsageError, match=r"install forge-realtime\[aiohttp\]"):
+    with pytest.raises(
+        UsageError, match=r"needs the package aiohttp, at least 3\.12: install it, or the extra `aiohttp`"
+    ):
         AsyncRealtimeClient(BASE, transport="aiohttp")
 
     async def run() -> PublishResult:
@@ -578,3 +586,27 @@ def test_missing_aiohttp_is_an_error_only_if_asked_for(monkeypatch: pytest.Monke
 
     with FaultServer() as server:
         assert asyncio.run(run()).event_id == "event-1"
+
+
+def test_httpx_is_used_unless_aiohttp_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Installing aiohttp for another reason changes nothing."""
+    used: list[str] = []
+
+    send = AsyncPooledConnection.send
+
+    def watched(*args: Any) -> Any:
+        used.append("httpx")
+        return send(*args)
+
+    monkeypatch.setattr(AsyncPooledConnection, "send", watched)
+
+    async def run(**settings: Any) -> None:
+        async with AsyncRealtimeClient(server.url, **settings) as client:
+            await publish(client.for_invocation(INVOCATION))
+
+    with FaultServer() as server:
+        names: list[dict[str, Any]] = [{}, {"transport": None}, {"transport": "httpx"}, {"transport": "aiohttp"}]
+        for settings in names:
+            asyncio.run(run(**settings))
+        assert len(server.received) == 4
+    assert used == ["httpx"] * 3
