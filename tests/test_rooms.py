@@ -40,7 +40,10 @@ REQUIRED = {"attrs", "certifi", "dateutil", "httpcore", "httpx"}
 EXTRAS = {
     "_cli": {"click"},
     "_transports/aiohttp.py": {"aiohttp", "yarl"},
+    "_transports/http_client.py": {"httpx2"},
+    "_transports/httpx2.py": {"httpx2"},
     "django.py": {"asgiref"},
+    "otel.py": {"opentelemetry"},
     "redis.py": {"redis"},
 }
 
@@ -118,6 +121,12 @@ def test_only_named_modules_import_packages_of_extras() -> None:
 def test_core_does_not_import_httpcore() -> None:
     wrong = [each.where for path, each in all_imports() if path.parts[0] == "_core" and each.name == "httpcore"]
     assert wrong == []
+
+
+def test_one_module_each_imports_httpx_and_httpcore() -> None:
+    """So another library takes their place with one line each."""
+    found = {(each.name, path.as_posix()) for path, each in all_imports() if each.name in {"httpx", "httpcore"}}
+    assert found == {("httpx", "_core/http.py"), ("httpcore", "_transports/http.py")}
 
 
 def test_client_emulator_and_generator_do_not_import_each_other() -> None:

@@ -30,7 +30,7 @@ from generator.pipeline.traits import read_traits
 
 _ORIGINAL = HAND_WRITTEN.name
 _ROOMS = ("_core", "_transports", "_client")
-_MODULES = ("_version", "asgi", "django", "logs", "wsgi")
+_MODULES = ("_version", "asgi", "django", "logs", "otel", "wsgi")
 _GROUP = "_core/group.py"
 _DEFAULTS = {"REALTIME": False, "DELIVERY": "at_most_once", "DEADLINE": 30.0, "ATTEMPT_TIMEOUT": 30.0}
 """Safe for any group: a SQL statement is not executed twice, and an LLM has time to respond."""

@@ -61,6 +61,8 @@ def _traits(document: Document, path: str, item: Document, operation: Document) 
         yield "wildcard", path.count("/")
         yield "accept", "application/json, */*;q=0.5"
     else:
+        # The document may have listed failures only.
+        operation["responses"] = operation["responses"] or {"2XX": {"description": "Done"}}
         kinds: list[str] = []
         for status, response in operation["responses"].items():
             if status.startswith("2"):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import atexit
 import hashlib
 import heapq
+import importlib
 import itertools
 import logging
 import math
@@ -36,7 +37,7 @@ from ._quota.bucket import Bucket
 try:
     import redis
     from redis.backoff import NoBackoff
-    from redis.exceptions import MovedError, NoScriptError
+    from redis.exceptions import BusyLoadingError, MovedError, NoScriptError
     from redis.retry import Retry
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
@@ -163,7 +164,7 @@ class _SharedBucket(Bucket):
     available, the bucket uses this process's share, `per_second / replicas`, without a burst.
     """
 
-    __slots__ = ("_next", "_permits", "_replicas", "_reserver", "asked", "key")
+    __slots__ = ("_next", "_permits", "_replicas", "_reserver", "ask_at", "asked", "key")
 
     def __init__(self, key: str, per_second: float, replicas: int, reserver: _Reserver, now: float) -> None:
         super().__init__(per_second / replicas, 1, now)
@@ -172,6 +173,8 @@ class _SharedBucket(Bucket):
         self.key = key
         # Whether the reserver knows that permits are missing.
         self.asked = False
+        # Whoever asked often would get the most, where processes compete.
+        self.ask_at = now
         self._replicas = replicas
         self._reserver = reserver
         # When each permit becomes valid, and when it expires.
@@ -198,6 +201,10 @@ class _SharedBucket(Bucket):
             missing = max(0, len(self._first(len(self._permits) + most, now)) - len(self._permits))
             self.asked = missing > 0
             return missing
+
+    def count_held(self) -> int:
+        """Count the permits that are reserved."""
+        return len(self._permits)
 
     def add_permits(self, start: float, end: float, permits: int) -> None:
         """Add permits, the first of which is valid from `start` to `end`."""
@@ -266,17 +273,18 @@ class _Server:
         # The node of a cluster that has the keys.
         self._node: tuple[str, int] | None = None
 
-    def reserve(self, wanted: list[tuple[str, float, int]]) -> list[tuple[int, float, float]]:
-        """Reserve permits, given the key, the rate and the number for each quota.
+    def reserve(self, wanted: list[tuple[str, float, int, int]]) -> list[tuple[int, float, float]]:
+        """Reserve permits, given the key, the rate, the number wanted and the number held for each quota.
 
         Returns:
             For each quota the permits, and the seconds from now to the first start and to the next free one.
         """
-        keys = [_PREFIX + "lost", *(_PREFIX + key for key, _, _ in wanted)]
+        keys = [_PREFIX + "lost", *(_PREFIX + key for key, *_ in wanted)]
         arguments = [_microseconds(_HORIZON)]
-        for _, rate, permits in wanted:
+        for _, rate, permits, held in wanted:
             # Only a share of what is further ahead, so that each process gets some.
-            arguments += [_microseconds(1 / rate), permits, math.ceil(rate * _HORIZON / self._store.replicas)]
+            share = math.ceil(rate * _HORIZON / self._store.replicas)
+            arguments += [_microseconds(1 / rate), permits, max(0, share - held)]
         replies = self._run(keys, arguments)
         return [(permits, first / 1e6, free / 1e6) for permits, first, free in replies]
 
@@ -294,7 +302,7 @@ class _Server:
             self.forget()
             # Without a host, it is another port of the same one.
             self._node = (error.host, error.port)
-        except (redis.AuthenticationError, redis.exceptions.BusyLoadingError):
+        except (redis.AuthenticationError, BusyLoadingError):
             raise
         except redis.ConnectionError:
             # Servers close connections that are idle.
@@ -331,9 +339,8 @@ class _Reserver:
         self._lock = threading.RLock()
         self._wake: SimpleQueue[None] = SimpleQueue()
         self._thread: threading.Thread | None = None
-        # The buckets that lack permits: now, or from some time on.
-        self._asking: dict[_SharedBucket, None] = {}
-        self._later: list[tuple[float, int, _SharedBucket]] = []
+        # The buckets that lack permits, and when to reserve some.
+        self._due: list[tuple[float, int, _SharedBucket]] = []
         # The reserving thread changes these, any thread reads them. `_up_since` is None while the server is gone.
         self._up_since: float | None = -math.inf
         self._busy_since: float | None = None
@@ -358,11 +365,12 @@ class _Reserver:
         with self._lock:
             if not bucket.asked:
                 bucket.asked = True
-                self._asking[bucket] = None
+                self._request_later(bucket, bucket.ask_at)
             self._wake.put(None)
             if not self._stopping and (self._thread is None or not self._thread.is_alive()):
                 self._thread = threading.Thread(target=self._run, name="forge-realtime-quota", daemon=True)
                 try:
+                    _check_interpreter()
                     self._thread.start()
                 except RuntimeError as error:
                     # There is no reserving thread now, so this one may do that.
@@ -404,12 +412,7 @@ class _Reserver:
         """Wait for buckets that lack permits, or for the next retry. Return them, or None to end the thread."""
         now = clock.monotonic()
         with self._lock:
-            if self._up_since is None:
-                at = self._retry_at
-            elif self._asking:
-                at = now
-            else:
-                at = self._later[0][0] if self._later else now + _IDLE
+            at = self._retry_at if self._up_since is None else self._due[0][0] if self._due else now + _IDLE
         with suppress(Empty):
             if at > now:
                 self._wake.get(timeout=at - now)
@@ -417,16 +420,13 @@ class _Reserver:
                 self._wake.get_nowait()
         with self._lock:
             now = clock.monotonic()
-            idle = self._up_since is not None and not self._asking and not self._later
-            if self._stopping or idle:
+            if self._stopping or (self._up_since is not None and not self._due):
                 self._thread = None
                 return None
-            if self._up_since is None and now < self._retry_at:
-                return []
-            while self._later and self._later[0][0] <= now:
-                self._asking[heapq.heappop(self._later)[2]] = None
-            buckets = list(self._asking)
-            self._asking.clear()
+            buckets = []
+            if self._up_since is not None or now >= self._retry_at:
+                while self._due and self._due[0][0] <= now:
+                    buckets.append(heapq.heappop(self._due)[2])
             return buckets
 
     def _look_up(self) -> None:
@@ -458,22 +458,35 @@ class _Reserver:
         wanted = [(bucket, bucket.rate, missing) for bucket in buckets if (missing := bucket.count_missing(began))]
         if not wanted:
             return
-        replies = self._server.reserve([(bucket.key, rate, missing) for bucket, rate, missing in wanted])
+        replies = self._server.reserve(
+            [(bucket.key, rate, missing, bucket.count_held()) for bucket, rate, missing in wanted]
+        )
         ended = clock.monotonic()
         for (bucket, rate, _), (permits, first, free) in zip(wanted, replies, strict=True):
             # The machine may have slept meanwhile.
             if permits and ended - began <= _STUCK:
                 start = ended + first
                 bucket.add_permits(start, max(began + first + _validity(rate), start + _LEAST_VALID), permits)
+            # At a random time, so that processes take turns at being the first; and not for each permit.
+            several = 1 / rate < _HORIZON / 2
+            due = ended + max(0.0, free - _HORIZON) + _HORIZON / 4 * (several + random.random())
+            bucket.ask_at = due if first > _HORIZON / 2 else ended
             if bucket.count_missing(ended):
-                # At a random time, so that processes take turns at being the first; and not for each permit.
-                several = 1 / rate < _HORIZON / 2
-                due = ended + max(0.0, free - _HORIZON) + _HORIZON / 4 * (several + random.random())
                 self._request_later(bucket, due)
 
     def _request_later(self, bucket: _SharedBucket, due: float) -> None:
         with self._lock:
-            heapq.heappush(self._later, (due, next(self._numbers), bucket))
+            heapq.heappush(self._due, (due, next(self._numbers), bucket))
+
+
+def _check_interpreter() -> None:
+    """Raise RuntimeError in a subinterpreter: it cannot be destroyed while it has a thread."""
+    for name in ("_interpreters", "_xxsubinterpreters"):
+        with suppress(ImportError):
+            interpreters = importlib.import_module(name)
+            if interpreters.get_current() != interpreters.get_main():
+                raise RuntimeError("no threads in subinterpreters")
+            return
 
 
 _running: Final[weakref.WeakSet[_Reserver]] = weakref.WeakSet()

@@ -16,11 +16,12 @@ from tests.benchmarks.costs import costs
 from tests.benchmarks.environments import ENVIRONMENTS, ROOT, versions
 from tests.benchmarks.growth import growth
 from tests.benchmarks.machine import commit, machine
+from tests.benchmarks.quota import quota
 from tests.benchmarks.scenarios import DELAYS, quick, scenarios
 from tests.benchmarks.summary import is_throughput, own, own_unit, result
 
 RESULTS = ROOT / ".benchmarks/results.json"
-OTHERS = ("costs", "growth", "emulator", "streams")
+OTHERS = ("costs", "growth", "quota", "emulator", "streams")
 
 
 def main() -> int:
@@ -46,7 +47,7 @@ def main() -> int:
     began = time.monotonic()
     results: dict[str, Any] = {**commit(), "quick": options.quick, "machine": machine()}
     results["rows"] = list(_rows({name: groups[name] for name in groups if name in chosen}, options))
-    for name, run in (("costs", costs), ("growth", growth)):
+    for name, run in (("costs", costs), ("growth", growth), ("quota", quota)):
         if name in chosen:
             results[name] = []
             for row in run(options.quick):

@@ -172,7 +172,7 @@ def _paired(name: str, reference: str, pairs: int, run: Callable[[str], list[flo
     return found
 
 
-def _pair_row(group: str, name: str, unit: str, reference: str, pairs: list[list[float]]) -> dict[str, Any]:
+def pair_row(group: str, name: str, unit: str, reference: str, pairs: list[list[float]]) -> dict[str, Any]:
     return {"group": group, "name": name, "unit": unit, "reference": reference, "pairs": pairs}
 
 
@@ -181,7 +181,7 @@ def _import_times(count: int) -> Iterator[dict[str, Any]]:
     for name, (environment, statement) in _IMPORTS.items():
         programs = {name: program.format(statement), "httpx": program.format("import httpx")}
         pairs = _paired(name, "httpx", count, partial(_run_one_of, environment, programs))
-        yield _pair_row("import", name, "ms", "httpx", [[mine[0], theirs[0]] for mine, theirs in pairs])
+        yield pair_row("import", name, "ms", "httpx", [[mine[0], theirs[0]] for mine, theirs in pairs])
 
 
 def _run_one_of(environment: str, programs: dict[str, str], name: str) -> list[float]:
@@ -214,7 +214,7 @@ def _first_calls(url: str, count: int) -> Iterator[dict[str, Any]]:
             continue
         pairs = _paired(name, reference, count, run)
         for place, group, unit in ((0, "first answer", "ms"), (1, "memory", "MB")):
-            yield _pair_row(group, name, unit, reference, [[mine[place], theirs[place]] for mine, theirs in pairs])
+            yield pair_row(group, name, unit, reference, [[mine[place], theirs[place]] for mine, theirs in pairs])
 
 
 def _making(count: int) -> Iterator[dict[str, Any]]:

@@ -21,7 +21,7 @@ import httpx
 from forge_realtime import AsyncRealtimeClient, Quota, RetryPolicy
 from forge_realtime._quota import limiter as _quota
 from forge_realtime.redis import RedisStore
-from tests.benchmarks.costs import _pair_row as pair_row
+from tests.benchmarks.costs import pair_row
 from tests.support.redis_server import RedisProxy, RedisServer
 
 INSTALLATIONS = (10, 200, 1000)

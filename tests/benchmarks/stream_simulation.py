@@ -114,11 +114,11 @@ class _VirtualServer(_Server):
         self._replicas = replicas
         self._last = last
 
-    def reserve(self, wanted: list[tuple[str, float, int]]) -> list[tuple[int, float, float]]:
+    def reserve(self, wanted: list[tuple[str, float, int, int]]) -> list[tuple[int, float, float]]:
         now = asyncio.get_running_loop().time()
         replies = []
-        for key, rate, permits in wanted:
-            share = math.ceil(rate * _HORIZON / self._replicas)
+        for key, rate, permits, held in wanted:
+            share = max(0, math.ceil(rate * _HORIZON / self._replicas) - held)
             first = free = max(now, self._last.get(key, -math.inf) + 1 / rate)
             granted = 0
             while granted < permits and free <= now + _HORIZON:
@@ -155,7 +155,7 @@ class _VirtualReserver(_Reserver):
     def request(self, bucket: _SharedBucket) -> None:
         if not bucket.asked:
             bucket.asked = True
-            asyncio.get_running_loop().call_later(_REDIS, self._reserve, [bucket])
+            self._request_later(bucket, max(bucket.ask_at, asyncio.get_running_loop().time()))
 
     def _request_later(self, bucket: _SharedBucket, due: float) -> None:
         asyncio.get_running_loop().call_at(due + _REDIS, self._reserve, [bucket])

@@ -45,7 +45,7 @@ def test_variables_arrive_whole(programs: Path) -> None:
     assert given(programs, "pull", f"SOURCE={ODD}", "FORCE=yes") == ["pull", "--force", ODD]
     assert given(programs, "diff", f"OLD={ODD}", f"NEW={ODD}!") == ["diff", ODD, f"{ODD}!"]
     assert given(programs, "client", f"TAG={ODD}", "PACKAGE=forge_more", f"DEST={ODD}") == [
-        *("client", "--tag", ODD, "--package", "forge_more", "--output", ODD)
+        *("client", "--tag", ODD, "--package", "forge_more", "--output", ODD, "--check-types")
     ]
     assert given(programs, "publish", f"INDEX={ODD}") == ["publish", ODD]
     assert given(programs, "publish", INDEX=ODD) == ["publish", ODD]
@@ -64,7 +64,7 @@ def test_variables_arrive_whole(programs: Path) -> None:
 def test_variables_are_optional(programs: Path) -> None:
     assert given(programs, "pull") == ["pull"]
     assert given(programs, "diff") == ["diff", "HEAD"]
-    assert given(programs, "client") == ["client", "--tag", "", "--package", "", "--output", ""]
+    assert given(programs, "client") == ["client", "--tag", "", "--package", "", "--output", "", "--check-types"]
     assert given(programs, "publish") == ["publish", ""]
     assert given(programs, "vendor") == [""]
     assert given(programs, "bench") == []

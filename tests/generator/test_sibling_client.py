@@ -409,6 +409,13 @@ def test_documented_responses_are_read(typed: Made) -> None:
     assert (file.payload.read(), accept) == (b"PNG", "image/png")
 
 
+def test_operation_without_documented_success_accepts_any(make: Make) -> None:
+    made = make(small({"responses": {"default": {"description": "?"}}}), "Small")
+    for response, result in (answer(200, {"a": 1}), {"a": 1}), (answer(201, [1]), [1]), (answer(204), None):
+        with FaultServer(then=response) as server:
+            assert made.call(server, "get_small_0") == result
+
+
 @pytest.mark.parametrize("status", [201, 202, 204, 205])
 def test_undocumented_success_without_body_is_accepted(typed: Made, status: int) -> None:
     with FaultServer(then=answer(status)) as server:

@@ -1,4 +1,4 @@
-"""The same calls through the blocking client, and through the asyncio client on httpx and on aiohttp."""
+"""The same calls through the blocking and the asyncio client, on the connections of httpx, aiohttp and httpx2."""
 
 from __future__ import annotations
 
@@ -6,12 +6,17 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, Final, Literal, TypeAlias, get_args
 
+import httpx2
+
 from forge_realtime import AsyncRealtimeClient, ForgeRealtimeError, RealtimeClient, RetryPolicy
 
 AsyncKind: TypeAlias = Literal["async", "aiohttp"]
 Kind: TypeAlias = Literal["sync"] | AsyncKind
+# A transport of httpx2 that the app hands in.
+Httpx2Kind: TypeAlias = Literal["httpx2", "async httpx2"]
 ASYNC_KINDS: Final[tuple[AsyncKind, ...]] = get_args(AsyncKind)
 KINDS: Final[tuple[Kind, ...]] = ("sync", *ASYNC_KINDS)
+HTTPX2_KINDS: Final[tuple[Httpx2Kind, ...]] = get_args(Httpx2Kind)
 
 INVOCATION = {"x-forge-invocation-id": "invocation-123"}
 # Waits that are too short to slow down a test.
@@ -26,24 +31,28 @@ def async_client(kind: AsyncKind, url: str | None = None, **settings: Any) -> As
 class Caller:
     """Makes calls on one client, and returns the result or the error of each."""
 
-    def __init__(self, kind: Kind) -> None:
+    def __init__(self, kind: Kind | Httpx2Kind) -> None:
         self.kind = kind
 
     def __call__(
         self, url: str, *calls: Callable[[Any], Any], retry: RetryPolicy = QUICK, cache_tokens: bool = False
     ) -> list[Any]:
-        kind = self.kind
-        if kind == "sync":
-            with RealtimeClient(url, retry=retry, cache_tokens=cache_tokens) as client:
+        if self.kind in ("sync", "httpx2"):
+            transport = httpx2.HTTPTransport(verify=False) if self.kind == "httpx2" else None
+            with RealtimeClient(url, retry=retry, cache_tokens=cache_tokens, transport=transport) as client:
                 return [_outcome(call, client.for_invocation(INVOCATION)) for call in calls]
 
-        asynchronous: AsyncKind = "aiohttp" if kind == "aiohttp" else "async"
-
         async def run() -> list[Any]:
-            async with async_client(asynchronous, url, retry=retry, cache_tokens=cache_tokens) as client:
+            client = self._async_client(url, retry=retry, cache_tokens=cache_tokens)
+            async with client:
                 return [await _async_outcome(call, client.for_invocation(INVOCATION)) for call in calls]
 
         return asyncio.run(run())
+
+    def _async_client(self, url: str, **settings: Any) -> AsyncRealtimeClient:
+        if self.kind == "async httpx2":
+            return AsyncRealtimeClient(url, transport=httpx2.AsyncHTTPTransport(verify=False), **settings)
+        return async_client("aiohttp" if self.kind == "aiohttp" else "async", url, **settings)
 
 
 def _outcome(call: Callable[[Any], Any], live: RealtimeClient) -> Any:

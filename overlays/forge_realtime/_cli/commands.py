@@ -15,12 +15,12 @@ from importlib.metadata import entry_points
 from typing import Any, BinaryIO, Final, Literal, TextIO, TypeVar
 
 import click
-import httpx
 from attrs import asdict
 from click.core import ParameterSource
 from click.shell_completion import get_completion_class
 
 from .._core.errors import Delivery, ForgeRealtimeError, ResponseError, UsageError
+from .._core.http import httpx
 from .._core.invocation import Invocation
 from .._realtime.client import RealtimeClient
 from .._realtime.operations import Permission

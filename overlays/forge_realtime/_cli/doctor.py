@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterator, Mapping
 from importlib.util import find_spec
 from typing import Any, Final, Literal, TypeAlias
 
-import httpx
 from attrs import define, frozen
 
 from .._core.authorization import HEADER, Authorization
 from .._core.errors import ForgeRealtimeError, ResponseError, UsageError
+from .._core.http import httpx
 from .._core.invocation import Invocation
 from .._core.responses import TRANSPORT_ERRORS, Response
 from .._realtime.client import RealtimeClient

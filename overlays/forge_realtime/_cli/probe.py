@@ -16,11 +16,11 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, Final, TypeAlias
 
-import httpx
 from attrs import frozen
 
 from .._core.authorization import HEADER, bare_installation_id
 from .._core.errors import ForgeRealtimeError, RateLimitedError
+from .._core.http import httpx
 from .._core.invocation import Invocation
 from .._core.retry import RetryPolicy
 from .._realtime.client import RealtimeClient

@@ -10,22 +10,21 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any, Final, Literal, Self, TypeAlias, cast
 
-import httpx
-
 from .._core import clock
-from .._core.call import Flow, Sleep
-from .._core.errors import ForgeRealtimeError, UsageError
+from .._core.call import Flow, Instrument, Sleep
+from .._core.errors import ForgeRealtimeError
+from .._core.http import httpx
 from .._core.responses import Operation, P, Response, T
 from .._core.retry import RetryPolicy
 from .._transports.async_pool import AsyncConnectionPool, running_loop
-from .._transports.http_client import AsyncClientTransport
+from .._transports.http_client import AsyncHttpx2Client, AsyncHttpx2Transport, async_transport
 from .._transports.lazy_imports import ASYNC_MODULES, import_lazy_modules
 from .forge import BaseClient, ClientSettings
 
 # Seconds. On Windows, the two clocks differ by some milliseconds.
 _FAKED: Final = 1.0
 
-AsyncTransport: TypeAlias = httpx.AsyncBaseTransport | Literal["aiohttp", "httpx"]
+AsyncTransport: TypeAlias = httpx.AsyncBaseTransport | AsyncHttpx2Transport | Literal["aiohttp", "httpx"]
 
 
 class AsyncForgeClient(BaseClient[AsyncConnectionPool]):
@@ -39,9 +38,11 @@ class AsyncForgeClient(BaseClient[AsyncConnectionPool]):
             call, which the platform sets in the container.
         retry: When calls are retried; by default `RetryPolicy()`.
         transport: `"aiohttp"` to use aiohttp's connections, which take a third less time and need the extra `aiohttp`;
-            `"httpx"`, the default, to use httpx's. Or any asynchronous httpx transport to use instead of them.
-        http_client: An asynchronous httpx client to send with, including its event hooks, headers, authentication and
-            proxies. It stays open when this client is closed.
+            `"httpx"`, the default, to use httpx's. Or any asynchronous transport of httpx or httpx2 to use instead of
+            them.
+        http_client: An asynchronous client of httpx or httpx2 to send with, including its event hooks, headers,
+            authentication and proxies. It stays open when this client is closed.
+        instrument: Traces and measures calls, such as `forge_realtime.otel.Instrumentation()`; nothing by default.
 
     Raises:
         UsageError: The address is no http(s) URL, or an argument has the wrong type.
@@ -53,29 +54,19 @@ class AsyncForgeClient(BaseClient[AsyncConnectionPool]):
         *,
         retry: RetryPolicy | None = None,
         transport: AsyncTransport | None = None,
-        http_client: httpx.AsyncClient | None = None,
+        http_client: httpx.AsyncClient | AsyncHttpx2Client | None = None,
+        instrument: Instrument | None = None,
     ) -> None:
-        settings = ClientSettings(base_url=base_url, retry=RetryPolicy() if retry is None else retry)
+        retry = RetryPolicy() if retry is None else retry
+        settings = ClientSettings(base_url=base_url, retry=retry, instrument=instrument)
         self._set_up(settings, transport, http_client)
 
-    def _set_up(
-        self, settings: ClientSettings, transport: AsyncTransport | None, http_client: httpx.AsyncClient | None
-    ) -> None:
-        if not isinstance(transport, httpx.AsyncBaseTransport) and transport not in (None, "aiohttp", "httpx"):
-            raise UsageError(
-                "transport takes 'aiohttp', 'httpx' or an httpx.AsyncBaseTransport, such as httpx.AsyncHTTPTransport()."
-            )
-        if http_client is not None:
-            if transport is not None or not isinstance(http_client, httpx.AsyncClient):
-                raise UsageError(
-                    "http_client takes an httpx.AsyncClient, which has a transport: do not pass another one."
-                )
-            transport = AsyncClientTransport(http_client)
+    def _set_up(self, settings: ClientSettings, transport: AsyncTransport | None, http_client: object) -> None:
         self._settings = settings
-        if isinstance(transport, httpx.AsyncBaseTransport):
-            self._pool = AsyncConnectionPool(transport)
-        else:
+        if http_client is None and (transport is None or transport in ("aiohttp", "httpx")):
             self._pool = AsyncConnectionPool(None, aiohttp=transport == "aiohttp")
+        else:
+            self._pool = AsyncConnectionPool(async_transport(transport, http_client))
         import_lazy_modules(*ASYNC_MODULES)
 
     async def call(self, operation: Operation[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:

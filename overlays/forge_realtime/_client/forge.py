@@ -14,21 +14,21 @@ from functools import lru_cache
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Literal, Self, TypeVar, cast
 
-import httpx
 from attrs import evolve, field, frozen
 
 from .._core import clock
 from .._core.authorization import HEADER, Authorization
-from .._core.call import Flow, PreparedRequest, RateLimiter, Sleep, call_flow, operation_name
+from .._core.call import Flow, Instrument, PreparedRequest, RateLimiter, Sleep, call_flow, operation_name
 from .._core.encoding import encode_json
 from .._core.errors import Attempt, ForgeRealtimeError, UsageError
 from .._core.fork import reset_if_forked
 from .._core.group import USUAL, Traits, adapt_request, traits_of
 from .._core.hidden import Hidden
+from .._core.http import httpx
 from .._core.invocation import Headers, Invocation, require_invocation
 from .._core.responses import M, Operation, P, Response, T
 from .._core.retry import RetryPolicy
-from .._transports.http_client import ClientTransport
+from .._transports.http_client import Httpx2Client, Httpx2Transport, blocking_transport
 from .._transports.lazy_imports import import_lazy_modules
 from .._version import __version__
 
@@ -53,6 +53,11 @@ def _check_retry(_instance: object, _attribute: object, value: object) -> None:
         raise UsageError("retry takes a RetryPolicy, for example RetryPolicy(deadline=10.0).")
 
 
+def _check_instrument(_instance: object, _attribute: object, value: Instrument | None) -> None:
+    if value is not None and not hasattr(value, "call_flow"):
+        raise UsageError("instrument takes an Instrumentation, for example forge_realtime.otel.Instrumentation().")
+
+
 @frozen(kw_only=True)
 class ClientSettings:
     """Settings of one client. A sibling has a copy with changes.
@@ -61,11 +66,13 @@ class ClientSettings:
         base_url: Address of the sidecar; None for the environment's at each call, so that a module which makes its
             client can be imported anywhere.
         retry: When calls are retried.
+        instrument: What traces and measures calls; None if nothing does.
         authorization: Whom calls are made for; None for the current invocation.
     """
 
     base_url: str | None = field(default=None, converter=_base_url)
     retry: RetryPolicy = field(factory=RetryPolicy, validator=_check_retry)
+    instrument: Instrument | None = field(default=None, validator=_check_instrument)
     authorization: Authorization | None = None
 
 
@@ -165,7 +172,9 @@ class BaseClient(Generic[AnyPool]):
         retry: RetryPolicy | None = None,
         limiter: RateLimiter | None = None,
     ) -> Flow[T]:
-        return call_flow(
+        instrument = self._settings.instrument
+        make = call_flow if instrument is None else instrument.call_flow
+        return make(
             operation,
             prepared,
             convert,
@@ -232,9 +241,10 @@ class ForgeClient(BaseClient["ConnectionPool"]):
         base_url: Address of the egress sidecar. By default, the environment variable `FORGE_EGRESS_PROXY_URL` at each
             call, which the platform sets in the container.
         retry: When calls are retried; by default `RetryPolicy()`.
-        transport: Any httpx transport to use instead of the client's own connections.
-        http_client: An httpx client to send with, including its event hooks, headers, authentication and proxies. It
-            stays open when this client is closed.
+        transport: Any transport of httpx or httpx2 to use instead of the client's own connections.
+        http_client: A client of httpx or httpx2 to send with, including its event hooks, headers, authentication and
+            proxies. It stays open when this client is closed.
+        instrument: Traces and measures calls, such as `forge_realtime.otel.Instrumentation()`; nothing by default.
 
     Raises:
         UsageError: The address is no http(s) URL, or an argument has the wrong type.
@@ -247,26 +257,20 @@ class ForgeClient(BaseClient["ConnectionPool"]):
         base_url: str | None = None,
         *,
         retry: RetryPolicy | None = None,
-        transport: httpx.BaseTransport | None = None,
-        http_client: httpx.Client | None = None,
+        transport: httpx.BaseTransport | Httpx2Transport | None = None,
+        http_client: httpx.Client | Httpx2Client | None = None,
+        instrument: Instrument | None = None,
     ) -> None:
-        settings = ClientSettings(base_url=base_url, retry=RetryPolicy() if retry is None else retry)
+        retry = RetryPolicy() if retry is None else retry
+        settings = ClientSettings(base_url=base_url, retry=retry, instrument=instrument)
         self._set_up(settings, transport, http_client)
 
-    def _set_up(
-        self, settings: ClientSettings, transport: httpx.BaseTransport | None, http_client: httpx.Client | None
-    ) -> None:
+    def _set_up(self, settings: ClientSettings, transport: object, http_client: object) -> None:
         # It loads httpcore, as httpx does when its first client is made.
         from .._transports.pool import ConnectionPool
 
-        if transport is not None and not isinstance(transport, httpx.BaseTransport):
-            raise UsageError("transport takes an httpx.BaseTransport, such as httpx.HTTPTransport().")
-        if http_client is not None:
-            if transport is not None or not isinstance(http_client, httpx.Client):
-                raise UsageError("http_client takes an httpx.Client, which has a transport: do not pass another one.")
-            transport = ClientTransport(http_client)
         self._settings = settings
-        self._pool = ConnectionPool(transport)
+        self._pool = ConnectionPool(blocking_transport(transport, http_client))
         import_lazy_modules()
 
     def call(self, operation: Operation[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:

@@ -12,11 +12,11 @@ from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from contextlib import suppress
 from typing import Protocol, TypeAlias
 
-import httpx
 from attrs import define, evolve
 
 from . import clock
-from .errors import Attempt, Delivery, ForgeRealtimeError, OverQuotaError, RateLimitedError
+from .errors import Attempt, Delivery, ForgeRealtimeError, OverQuotaError, RateLimitedError, StreamReport
+from .http import httpx
 from .log import log, sending
 from .responses import (
     Failure,
@@ -127,6 +127,33 @@ class RateLimiter(Protocol):
 
     def slow_down(self, retry_after: float | None) -> None:
         """Learn that the platform's rate limit was hit, and the seconds that it asks to wait."""
+        ...
+
+
+class Instrument(Protocol):
+    """Observer of calls and streams, such as `forge_realtime.otel.Instrumentation`."""
+
+    def call_flow(
+        self,
+        operation: Operation[P, M],
+        prepared: PreparedRequest,
+        convert: Callable[..., T],
+        *,
+        policy: RetryPolicy,
+        budget: RetryBudget,
+        duplicate_harmless: bool,
+        started: float,
+        limiter: RateLimiter | None = None,
+    ) -> Flow[T]:
+        """Make a call as `call_flow` does, and observe it."""
+        ...
+
+    def wait_for_quota(self, flow: Flow[bool]) -> Flow[bool]:
+        """Carry out a stream's wait for the quota, and observe it."""
+        ...
+
+    def stream_ended(self, report: StreamReport) -> None:
+        """Learn what became of a stream. Must not raise."""
         ...
 
 

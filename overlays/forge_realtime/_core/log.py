@@ -16,10 +16,14 @@ logger: Final = logging.getLogger(__name__.rpartition("._core.")[0])
 logger.addHandler(logging.NullHandler())
 
 sending: Final[ContextVar[bool]] = ContextVar("forge_realtime.sending", default=False)
-"""Whether this context is carrying out an attempt. httpx and httpcore log in its midst."""
+"""Whether this context is carrying out an attempt. httpx and httpcore log in its midst, as httpx2 and httpcore2 do."""
 
 _handling: Final[ContextVar[bool]] = ContextVar("forge_realtime.handling", default=False)
-_HTTP_LOGGERS: Final = ("httpx", *(f"httpcore.{name}" for name in ("connection", "http11", "http2", "proxy", "socks")))
+_PARTS: Final = ("connection", "http11", "http2", "proxy", "socks")
+_HTTP_LOGGERS: Final = (
+    *("httpx", *(f"httpcore.{part}" for part in _PARTS)),
+    *("httpx2", *(f"httpcore2.{part}" for part in _PARTS)),
+)
 # The exceptions that were reported, by their type and the line that raised them.
 _reported: Final[set[tuple[type, str, int]]] = set()
 

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final, ParamSpec, Protocol, TypeVar, cast
 
-import httpx
 from attrs import define, field, frozen
 
 from .._api import Client
@@ -26,6 +25,7 @@ from .errors import (
     UnexpectedResponseError,
 )
 from .group import REALTIME
+from .http import httpx
 from .retry import retry_after
 
 P = ParamSpec("P")

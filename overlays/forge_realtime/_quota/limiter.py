@@ -9,9 +9,9 @@ import logging
 import math
 import threading
 from collections import OrderedDict
+from functools import cache
 from typing import Final, Protocol
 
-import httpx
 from attrs import field, frozen
 
 from .._core import clock
@@ -19,11 +19,15 @@ from .._core.authorization import HEADER, Authorization, bare_installation_id
 from .._core.call import Flow, Sleep, attempt_to_send
 from .._core.errors import UsageError
 from .._core.fork import register_fork_reset, reset_if_forked
+from .._core.http import httpx
 from .._core.log import log
 from .._core.responses import Response
 from .._core.retry import is_number
 from .bucket import Bucket, Waiter
 
+# Operations per second and installation, as documented.
+_PLATFORM_LIMIT: Final = 50
+_BURST: Final = 5
 _MAX_BUCKETS: Final = 1_000
 _MAX_INVOCATIONS: Final = 10_000
 # Seconds. The rate may change meanwhile.
@@ -47,16 +51,19 @@ class Quota:
     """How many operations of an installation may begin. Other calls wait, within their deadline.
 
     The platform allows 50 operations per second and installation: publishing, signing and subscribing, all replicas
-    together. The defaults leave room for subscriptions, which front ends make on their own.
+    together. The defaults leave room for subscriptions, which front ends make on their own. Settings that allow more
+    than 50 are logged as a warning, once: the platform refuses what is more, unless it has raised the limit.
 
     In any second, at most `per_second + burst` operations begin: plain calls before streams, otherwise in the order of
-    their arrival. After a 429 no operation begins until its `Retry-After` has passed, 60 seconds at most. Then the rate
-    is halved, and recovers within seconds. All clients of a process share the quota of an installation if they use the
+    their arrival. For the numbers with a store, see docs/limits.md. After a 429 no operation begins until its
+    `Retry-After` has passed, 60 seconds at most. Then the rate is halved, and recovers within seconds. All clients of a
+    process share the quota of an installation if they use the
     same sidecar and `store`; where their other settings differ, the lowest values apply.
 
     Attributes:
         per_second: Operations per second, on average.
-        burst: How many more operations may begin at once after a pause. With a `store` there is no burst.
+        burst: How many more operations may begin at once after a pause. With a `store` there is no burst, so that
+            another value than the default is an error.
         installation_id: The installation of the app's invocations as a UUID or an ARI, if the app knows it. By default
             it is looked up once for each invocation, with `GET /invocation/context`.
         store: A store through which processes share the quota, for example `forge_realtime.redis.RedisStore`. By
@@ -67,7 +74,7 @@ class Quota:
     """
 
     per_second: float = 40.0
-    burst: int = 5
+    burst: int = _BURST
     installation_id: str | None = field(default=None, repr=False, converter=bare_installation_id)
     store: Store | None = None
 
@@ -80,6 +87,22 @@ class Quota:
             Authorization(installation_id=self.installation_id)
         if self.store is not None and not hasattr(self.store, "new_bucket"):
             raise UsageError("Quota: store must be a store such as forge_realtime.redis.RedisStore(...), or None.")
+        if self.store is not None and self.burst != _BURST:
+            raise UsageError("Quota: burst has no effect with a store: leave it out.")
+        if self.per_second + (self.burst if self.store is None else 0.1 * self.per_second) > _PLATFORM_LIMIT:
+            _warn_of(self.per_second, None if self.store is not None else self.burst)
+
+
+@cache
+def _warn_of(per_second: float, burst: int | None) -> None:
+    log(
+        logging.WARNING,
+        "Quota: per_second=%g%s allows more operations in a second than the %d that the platform documents for an "
+        "installation. It refuses the others with RATE_LIMIT_EXCEEDED, unless it raised the limit: lower per_second",
+        per_second,
+        "" if burst is None else f" with burst={burst}",
+        _PLATFORM_LIMIT,
+    )
 
 
 class QuotaLimiter:

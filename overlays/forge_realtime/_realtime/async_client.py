@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import httpx
-
 from .._client.async_forge import AsyncForgeClient, AsyncTransport
+from .._core.call import Instrument
 from .._core.encoding import Encode, Payload
 from .._core.hidden import Hidden
+from .._core.http import httpx
 from .._core.retry import RetryPolicy
 from .._quota.limiter import Quota
 from .._streams.async_stream import AsyncStream
 from .._streams.buffer import Merge, Overflow, StreamOptions
+from .._transports.http_client import AsyncHttpx2Client
 from .base import BaseRealtimeClient, RealtimeSettings
 from .operations import Permission
 from .results import PublishResult, RealtimeToken
@@ -31,14 +32,16 @@ class AsyncRealtimeClient(BaseRealtimeClient, AsyncForgeClient):
             call, which the platform sets in the container.
         retry: When calls are retried; by default `RetryPolicy()`.
         transport: `"aiohttp"` to use aiohttp's connections, which take a third less time and need the extra `aiohttp`;
-            `"httpx"`, the default, to use httpx's. Or any asynchronous httpx transport to use instead of them.
-        http_client: An asynchronous httpx client to send with, including its event hooks, headers, authentication and
-            proxies. It stays open when this client is closed.
+            `"httpx"`, the default, to use httpx's. Or any asynchronous transport of httpx or httpx2 to use instead of
+            them.
+        http_client: An asynchronous client of httpx or httpx2 to send with, including its event hooks, headers,
+            authentication and proxies. It stays open when this client is closed.
         cache_tokens: Keep signed tokens for the same invocation or installation, channel, claims and permissions, and
             renew them when a tenth of their life is left. If the platform refuses one as expired, a publish signs it
             anew and is made once more.
         quota: Rate limit for the operations of an installation; calls over it wait within their deadline. Disabled by
             default.
+        instrument: Traces and measures calls, such as `forge_realtime.otel.Instrumentation()`; nothing by default.
         encode: Encodes payloads and updates other than `str`, in place of the `json` module: a plain function such as
             `orjson.dumps`, which returns `str` or UTF-8 `bytes`. For streams, that has to be JSON.
 
@@ -52,13 +55,14 @@ class AsyncRealtimeClient(BaseRealtimeClient, AsyncForgeClient):
         *,
         retry: RetryPolicy | None = None,
         transport: AsyncTransport | None = None,
-        http_client: httpx.AsyncClient | None = None,
+        http_client: httpx.AsyncClient | AsyncHttpx2Client | None = None,
         cache_tokens: bool = False,
         quota: Quota | None = None,
+        instrument: Instrument | None = None,
         encode: Encode | None = None,
     ) -> None:
         retry = RetryPolicy() if retry is None else retry
-        settings = RealtimeSettings(base_url=base_url, retry=retry, quota=quota, encode=encode)
+        settings = RealtimeSettings(base_url=base_url, retry=retry, quota=quota, encode=encode, instrument=instrument)
         self._set_up(settings, transport, http_client)
         self._clock = PlatformClock()
         self._tokens = TokenCache(self._clock) if cache_tokens else None
@@ -197,7 +201,7 @@ class AsyncRealtimeClient(BaseRealtimeClient, AsyncForgeClient):
             slots = self._stream_slots(channel, token, context_overrides)
         finally:
             del token
-        return AsyncStream(options, slots, self._run, self._settings.retry)
+        return AsyncStream(options, slots, self._run, self._settings.retry, self._settings.instrument)
 
     def stream_global(
         self,
@@ -244,4 +248,4 @@ class AsyncRealtimeClient(BaseRealtimeClient, AsyncForgeClient):
             slots = self._global_stream_slots(channel, token)
         finally:
             del token
-        return AsyncStream(options, slots, self._run, self._settings.retry)
+        return AsyncStream(options, slots, self._run, self._settings.retry, self._settings.instrument)

@@ -212,10 +212,17 @@ class BaseRealtimeClient(BaseClient[Any]):
         # Refuse at once what would be refused later.
         publish(Hidden("")).close()
         acting = self._acting("stream")
+        instrument = self._settings.instrument
+
+        def reserve(limiter: QuotaLimiter, until: float) -> Flow[bool]:
+            waiting = limiter.reserve(until)
+            return waiting if instrument is None else instrument.wait_for_quota(waiting)
 
         def slot() -> PublishSlot:
             limiter = QuotaLimiter(self.quota or _STREAM_QUOTA, self._address(), acting, stream=True)
-            return PublishSlot(limiter.reserve, lambda text, retry: publish(Hidden(text), retry=retry, limiter=limiter))
+            return PublishSlot(
+                partial(reserve, limiter), lambda text, retry: publish(Hidden(text), retry=retry, limiter=limiter)
+            )
 
         return slot
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import httpx
-
 from .._client.forge import ForgeClient
+from .._core.call import Instrument
 from .._core.encoding import Encode, Payload
 from .._core.hidden import Hidden
+from .._core.http import httpx
 from .._core.retry import RetryPolicy
 from .._quota.limiter import Quota
 from .._streams.buffer import Merge, Overflow, StreamOptions
 from .._streams.worker import StreamWorker, load_stream
+from .._transports.http_client import Httpx2Client, Httpx2Transport
 from .base import BaseRealtimeClient, RealtimeSettings
 from .operations import Permission
 from .results import PublishResult, RealtimeToken
@@ -32,14 +33,15 @@ class RealtimeClient(BaseRealtimeClient, ForgeClient):
         base_url: Address of the egress sidecar. By default, the environment variable `FORGE_EGRESS_PROXY_URL` at each
             call, which the platform sets in the container.
         retry: When calls are retried; by default `RetryPolicy()`.
-        transport: Any httpx transport to use instead of the client's own connections.
-        http_client: An httpx client to send with, including its event hooks, headers, authentication and proxies. It
-            stays open when this client is closed.
+        transport: Any transport of httpx or httpx2 to use instead of the client's own connections.
+        http_client: A client of httpx or httpx2 to send with, including its event hooks, headers, authentication and
+            proxies. It stays open when this client is closed.
         cache_tokens: Keep signed tokens for the same invocation or installation, channel, claims and permissions, and
             renew them when a tenth of their life is left. If the platform refuses one as expired, a publish signs it
             anew and is made once more.
         quota: Rate limit for the operations of an installation; calls over it wait within their deadline. Disabled by
             default.
+        instrument: Traces and measures calls, such as `forge_realtime.otel.Instrumentation()`; nothing by default.
         encode: Encodes payloads and updates other than `str`, in place of the `json` module: a plain function such as
             `orjson.dumps`, which returns `str` or UTF-8 `bytes`. For streams, that has to be JSON.
 
@@ -52,14 +54,15 @@ class RealtimeClient(BaseRealtimeClient, ForgeClient):
         base_url: str | None = None,
         *,
         retry: RetryPolicy | None = None,
-        transport: httpx.BaseTransport | None = None,
-        http_client: httpx.Client | None = None,
+        transport: httpx.BaseTransport | Httpx2Transport | None = None,
+        http_client: httpx.Client | Httpx2Client | None = None,
         cache_tokens: bool = False,
         quota: Quota | None = None,
+        instrument: Instrument | None = None,
         encode: Encode | None = None,
     ) -> None:
         retry = RetryPolicy() if retry is None else retry
-        settings = RealtimeSettings(base_url=base_url, retry=retry, quota=quota, encode=encode)
+        settings = RealtimeSettings(base_url=base_url, retry=retry, quota=quota, encode=encode, instrument=instrument)
         self._set_up(settings, transport, http_client)
         self._clock = PlatformClock()
         self._tokens = TokenCache(self._clock) if cache_tokens else None
@@ -200,7 +203,7 @@ class RealtimeClient(BaseRealtimeClient, ForgeClient):
             slots = self._stream_slots(channel, token, context_overrides)
         finally:
             del token
-        return stream_class(options, slots, self._settings.retry, self._stream_worker)
+        return stream_class(options, slots, self._settings.retry, self._stream_worker, self._settings.instrument)
 
     def stream_global(
         self,
@@ -248,4 +251,4 @@ class RealtimeClient(BaseRealtimeClient, ForgeClient):
             slots = self._global_stream_slots(channel, token)
         finally:
             del token
-        return stream_class(options, slots, self._settings.retry, self._stream_worker)
+        return stream_class(options, slots, self._settings.retry, self._stream_worker, self._settings.instrument)

@@ -52,11 +52,9 @@ def epoch_or_iso(value: str | float | None, *, per_second: int) -> datetime | No
     except OverflowError:
         return None
     except ValueError:
-        # Not the documented form, and slow to load.
-        import dateutil.parser
-
+        # Not the documented form.
         try:
-            moment = dateutil.parser.isoparse(str(value))
+            moment = datetime.fromisoformat(str(value))
             return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
         except (ValueError, OverflowError):
             return None

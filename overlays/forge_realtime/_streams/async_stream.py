@@ -6,6 +6,7 @@ import asyncio
 import time
 from typing import Final, Self
 
+from .._core.call import Instrument
 from .._core.encoding import Payload
 from .._core.errors import StreamReport
 from .._core.retry import RetryPolicy
@@ -26,8 +27,15 @@ class AsyncStream:
     Safe to use from many tasks of one event loop.
     """
 
-    def __init__(self, options: StreamOptions, slots: Slots, run: RunFlow, retry: RetryPolicy) -> None:
-        self._publisher = Publisher(options, slots, run, retry)
+    def __init__(
+        self,
+        options: StreamOptions,
+        slots: Slots,
+        run: RunFlow,
+        retry: RetryPolicy,
+        instrument: Instrument | None,
+    ) -> None:
+        self._publisher = Publisher(options, slots, run, retry, instrument)
         self._yield_at = 0.0
 
     def __repr__(self) -> str:

@@ -13,7 +13,7 @@ from typing import Final, TypeAlias
 from attrs import evolve
 
 from .._core import clock
-from .._core.call import Flow, Send, Sleep, TrackedBody, Waker
+from .._core.call import Flow, Instrument, Send, Sleep, TrackedBody, Waker
 from .._core.errors import (
     Attempt,
     Delivery,
@@ -45,12 +45,15 @@ class Publisher:
     Any thread may call `offer` and `check`, and read `report`. Everything else belongs to one event loop.
     """
 
-    def __init__(self, options: StreamOptions, slots: Slots, run: RunFlow, retry: RetryPolicy) -> None:
+    def __init__(
+        self, options: StreamOptions, slots: Slots, run: RunFlow, retry: RetryPolicy, instrument: Instrument | None
+    ) -> None:
         self.buffer = Buffer(options)
         self.forked = False
         self._options = options
         self._next_slot = slots
         self._run_flow = run
+        self._instrument = instrument
         # Duplicates are harmless: readers drop a `seq` that they have seen.
         self._retry = evolve(retry, delivery="at_least_once", on_attempt=self._see)
         self._hook = retry.on_attempt
@@ -179,6 +182,8 @@ class Publisher:
 
     def conclude(self, error: BaseException | None) -> None:
         """Raise or log the failure of the stream, if there was one. `error` is the block's."""
+        if self._instrument is not None:
+            self._instrument.stream_ended(self.buffer.report)
         if self._failure is None:
             log(logging.DEBUG, "stream: %s", self.buffer.report)
         elif error is None and self._cancelled is None:

@@ -8,7 +8,7 @@ from collections.abc import Coroutine
 from typing import Any, Final, Self
 
 from .._client.async_forge import run_flow
-from .._core.call import Flow
+from .._core.call import Flow, Instrument
 from .._core.encoding import Payload
 from .._core.errors import StreamError, StreamReport, UsageError
 from .._core.fork import reset_if_forked
@@ -34,13 +34,20 @@ class Stream:
     Thread-safe. Events are published from the client's worker thread.
     """
 
-    def __init__(self, options: StreamOptions, slots: Slots, retry: RetryPolicy, worker: StreamWorker) -> None:
+    def __init__(
+        self,
+        options: StreamOptions,
+        slots: Slots,
+        retry: RetryPolicy,
+        worker: StreamWorker,
+        instrument: Instrument | None,
+    ) -> None:
         # Where it cannot work, it is refused now.
         threads_are_green()
         self._worker = worker
         self._thread: WorkerThread | None = None
         self._seconds = options.deadline + _LATE_SECONDS
-        self._publisher = Publisher(options, slots, self._run_flow, retry)
+        self._publisher = Publisher(options, slots, self._run_flow, retry, instrument)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.report}>"

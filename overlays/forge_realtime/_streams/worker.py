@@ -22,8 +22,7 @@ from .._core.log import log
 if TYPE_CHECKING:
     import asyncio
 
-    import httpx
-
+    from .._core.http import httpx
     from .._core.responses import Response
     from .._transports.pool import ConnectionPool
     from .stream import Stream

@@ -13,11 +13,11 @@ from functools import lru_cache, partial
 from typing import Any, Final, cast
 
 import aiohttp
-import httpx
 import yarl
 from aiohttp.abc import AbstractResolver, AbstractStreamWriter, ResolveResult
 from aiohttp.client_proto import ResponseHandler
 
+from .._core.http import httpx
 from .connection import HEAD_BYTES, QuietSocket, async_resolve
 
 _PIECE_BYTES: Final = 64 * 1024
@@ -31,6 +31,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
 
     def __init__(self, context: Callable[[], ssl.SSLContext], connections: int, keepalive: float) -> None:
         self._context = context
+        self.open: weakref.WeakSet[asyncio.BaseTransport] = weakref.WeakSet()
         self._end = self._close_at_end()
         self._session = aiohttp.ClientSession(
             connector=_Connector(self, connections, keepalive),
@@ -81,6 +82,11 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             yield
         finally:
             await self._session.close()
+
+    def close_quietly(self) -> None:
+        """Close the connections of an event loop that was closed without a shutdown."""
+        for transport in list(self.open):
+            _close_quietly(transport)
 
     async def aclose(self) -> None:
         await self._session.close()
@@ -171,6 +177,7 @@ class _Protocol(ResponseHandler):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         self._connected = transport
+        self._owner.open.add(transport)
 
     def __del__(self) -> None:
         # Otherwise asyncio warns about the connection of a loop that was closed without a shutdown. Here, because

@@ -10,13 +10,12 @@ from importlib.util import find_spec
 from types import FunctionType
 from typing import TYPE_CHECKING, cast
 
-import httpcore
-import httpx
-
 from .._core.errors import UsageError
 from .._core.fork import reset_if_forked
+from .._core.http import httpx
 from .._core.responses import Response
 from .connection import AsyncPooledConnection
+from .http import httpcore
 from .pool import (
     CONNECTIONS,
     IDLE_SECONDS,
@@ -95,6 +94,8 @@ class AsyncConnectionPool(BaseConnectionPool):
             for former in list(self._loops):
                 if former.is_closed() and (connections := self._loops.pop(former, None)):
                     connections.close_idle()
+                    if (transport := connections.aiohttp()) is not None:
+                        transport.close_quietly()
             loop = self._loops[running] = _LoopConnections()
         return loop
 

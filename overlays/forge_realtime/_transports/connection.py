@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import os
 import select
 import socket
 import ssl
@@ -19,8 +20,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import wraps
 from typing import Any, Final, ParamSpec, Self, TypeAlias, TypeVar, cast
 
-import httpcore
-import httpx
+from .._core.http import httpx
+from .http import httpcore
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -265,8 +266,11 @@ class _AsyncNetwork(_BaseNetwork, httpcore.AsyncNetworkBackend, httpcore.AsyncNe
                     await asyncio.get_running_loop().sock_connect(connecting, address)
                 connecting.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 break
-            except OSError:
+            except OSError as error:
                 connecting.close()
+                if left == 1 and error.errno:
+                    # asyncio's text only names the address.
+                    raise OSError(error.errno, os.strerror(error.errno)) from None
                 if left == 1:
                     raise
         return self

@@ -1,12 +1,117 @@
-"""The user's own httpx client, as a transport: its hooks, headers, authentication and proxies apply."""
+"""The user's own client, as a transport: its hooks, headers, authentication and proxies apply."""
 
 from __future__ import annotations
 
 from contextlib import suppress
-
-import httpx
+from typing import Any, Protocol
 
 from .._core.errors import UsageError
+from .._core.http import httpx
+
+
+class Httpx2Transport(Protocol):
+    """A transport of httpx2, which need not be installed."""
+
+    def handle_request(self, request: Any, /) -> Any: ...
+
+    def close(self) -> None: ...
+
+
+class AsyncHttpx2Transport(Protocol):
+    """An asynchronous transport of httpx2."""
+
+    async def handle_async_request(self, request: Any, /) -> Any: ...
+
+    async def aclose(self) -> None: ...
+
+
+class Httpx2Client(Protocol):
+    """A client of httpx2."""
+
+    def send(self, request: Any, /, *, stream: bool = ...) -> Any: ...
+
+    def close(self) -> None: ...
+
+
+class AsyncHttpx2Client(Protocol):
+    """An asynchronous client of httpx2."""
+
+    async def send(self, request: Any, /, *, stream: bool = ...) -> Any: ...
+
+    async def aclose(self) -> None: ...
+
+
+def blocking_transport(transport: object, http_client: object) -> httpx.BaseTransport | None:
+    """Return a transport for the transport or client of httpx or httpx2 that the user gave; None if there is neither.
+
+    Raises:
+        UsageError: It is of another type, or there are both.
+    """
+    if http_client is None:
+        if transport is None or isinstance(transport, httpx.BaseTransport):
+            return transport
+        if _is_of_httpx2(transport):
+            import httpx2
+
+            from .httpx2 import TransportAdapter
+
+            if isinstance(transport, httpx2.BaseTransport):
+                return TransportAdapter(transport)
+        raise UsageError(
+            "transport takes an httpx.BaseTransport or httpx2.BaseTransport, such as httpx.HTTPTransport()."
+        )
+    if transport is None:
+        if isinstance(http_client, httpx.Client):
+            return ClientTransport(http_client)
+        if _is_of_httpx2(http_client):
+            import httpx2
+
+            from .httpx2 import ClientAdapter
+
+            if isinstance(http_client, httpx2.Client):
+                return ClientAdapter(http_client)
+    raise UsageError(
+        "http_client takes an httpx.Client or httpx2.Client, which has a transport: do not pass another one."
+    )
+
+
+def async_transport(transport: object, http_client: object) -> httpx.AsyncBaseTransport | None:
+    """Return an asynchronous transport, otherwise as `blocking_transport`.
+
+    Raises:
+        UsageError: It is of another type, or there are both.
+    """
+    if http_client is None:
+        if transport is None or isinstance(transport, httpx.AsyncBaseTransport):
+            return transport
+        if _is_of_httpx2(transport):
+            import httpx2
+
+            from .httpx2 import AsyncTransportAdapter
+
+            if isinstance(transport, httpx2.AsyncBaseTransport):
+                return AsyncTransportAdapter(transport)
+        raise UsageError(
+            "transport takes 'aiohttp', 'httpx', or an httpx.AsyncBaseTransport or httpx2.AsyncBaseTransport, such as "
+            "httpx.AsyncHTTPTransport()."
+        )
+    if transport is None:
+        if isinstance(http_client, httpx.AsyncClient):
+            return AsyncClientTransport(http_client)
+        if _is_of_httpx2(http_client):
+            import httpx2
+
+            from .httpx2 import AsyncClientAdapter
+
+            if isinstance(http_client, httpx2.AsyncClient):
+                return AsyncClientAdapter(http_client)
+    raise UsageError(
+        "http_client takes an httpx.AsyncClient or httpx2.AsyncClient, which has a transport: do not pass another one."
+    )
+
+
+def _is_of_httpx2(value: object) -> bool:
+    return any(each.__module__.partition(".")[0] == "httpx2" for each in type(value).__mro__)
 
 
 class ClientTransport(httpx.BaseTransport):

@@ -10,7 +10,7 @@ from contextlib import suppress
 from importlib import import_module
 from typing import Final
 
-_MODULES: Final = ("dateutil.parser", "email.utils", "encodings.idna")
+_MODULES: Final = ("email.utils", "encodings.idna")
 # httpcore's locks are anyio's, which loads its parts when they are used first.
 ASYNC_MODULES: Final = (
     "sniffio",

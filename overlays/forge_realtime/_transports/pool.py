@@ -11,9 +11,8 @@ from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import Any, Final, TypeVar, cast
 
-import httpx
-
 from .._core.fork import register_fork_reset, reset_if_forked
+from .._core.http import httpx
 from .._core.responses import Response
 from .._core.retry import RetryBudget
 from .connection import AsyncPooledConnection, PooledConnection

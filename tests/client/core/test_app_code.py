@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import httpx
+import httpx2
 import pytest
 from attrs import evolve
 
@@ -188,11 +189,12 @@ def test_record_factory_that_raises_changes_nothing(caller: Caller, warned: list
     assert len(warned) == 1
 
 
-def test_http_client_logs_are_guarded_too(warned: list[Any]) -> None:
+@pytest.mark.parametrize("library", [httpx, httpx2], ids=["httpx", "httpx2"])
+def test_http_client_logs_are_guarded_too(library: Any, warned: list[Any]) -> None:
     with (
         FaultServer() as server,
-        logging_to("httpx", handler=RaisingHandler(DOWN)),
-        httpx.Client() as http_client,
+        logging_to(library.__name__, handler=RaisingHandler(DOWN)),
+        library.Client() as http_client,
         RealtimeClient(server.url, http_client=http_client) as client,
     ):
         assert publish(client.for_invocation(INVOCATION)).event_id == "event-1"

@@ -30,7 +30,7 @@ from forge_realtime import (
     TimedOutError,
     UnexpectedResponseError,
 )
-from tests.support.callers import ASYNC_KINDS, INVOCATION, QUICK, Caller
+from tests.support.callers import ASYNC_KINDS, HTTPX2_KINDS, INVOCATION, KINDS, QUICK, Caller, Httpx2Kind, Kind
 from tests.support.fault_server import (
     Behaviour,
     FaultServer,
@@ -47,6 +47,11 @@ from tests.support.fault_server import (
 
 TOKEN = answer(200, {"token": "header.payload.signature", "expiresAt": 1767225600})
 ONCE = evolve(QUICK, delivery="at_most_once")
+
+
+@pytest.fixture(params=[*KINDS, *HTTPX2_KINDS])
+def caller(request: pytest.FixtureRequest) -> Caller:
+    return Caller(request.param)
 
 
 def publish(live: Any) -> Any:
@@ -165,12 +170,15 @@ def test_incomplete_request_is_not_sent_with_blocking_io_and_unknown_with_asynci
 
     # More than the buffers of both sides hold.
     payload = "x" * 20_000_000
-    with FaultServer(reset_within) as server:
-        [result] = Caller("sync")(server.url, lambda live: live.publish("board-42", payload), retry=ONCE)
-    assert deliveries(result.attempts) == ["NOT_SENT", "ACCEPTED"]
-    assert len(server.received) == 1
+    blocking: tuple[Kind | Httpx2Kind, ...] = ("sync", "httpx2")
+    for kind in blocking:
+        with FaultServer(reset_within) as server:
+            [result] = Caller(kind)(server.url, lambda live: live.publish("board-42", payload), retry=ONCE)
+        assert deliveries(result.attempts) == ["NOT_SENT", "ACCEPTED"]
+        assert len(server.received) == 1
     # asyncio does not tell how much it has written.
-    for kind in ASYNC_KINDS:
+    asynchronous: tuple[Kind | Httpx2Kind, ...] = (*ASYNC_KINDS, "async httpx2")
+    for kind in asynchronous:
         with FaultServer(reset_within) as server:
             [error] = Caller(kind)(server.url, lambda live: live.publish("board-42", payload), retry=ONCE)
         assert error.delivery is Delivery.UNKNOWN
@@ -424,11 +432,12 @@ def test_error_keeps_64_kib_of_the_body(caller: Caller) -> None:
     assert error.body == b"x" * 65536
 
 
-def test_pool_timeout_is_not_sent(caller: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_pool_timeout_is_not_sent(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("forge_realtime._transports.pool.CONNECTIONS", 0)
     monkeypatch.setattr("forge_realtime._transports.async_pool.CONNECTIONS", 0)
     with FaultServer() as server:
-        [error] = caller(server.url, publish, retry=evolve(ONCE, attempt_timeout=0.01, max_attempts=2))
+        [error] = Caller(kind)(server.url, publish, retry=evolve(ONCE, attempt_timeout=0.01, max_attempts=2))
         assert server.connections == 0
     assert type(error) is TimedOutError
     assert error.delivery is Delivery.NOT_SENT

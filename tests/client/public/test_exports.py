@@ -41,6 +41,25 @@ def test_a_name_is_loaded_at_its_first_use() -> None:
     ]
 
 
+def test_publishing_loads_no_dateutil() -> None:
+    """It takes as long to load as a third of httpx, and a call should import nothing."""
+    program = """
+import sys
+import httpx
+from forge_realtime import RealtimeClient
+
+times = iter(["1767225600000", "2026-01-01T00:00:00Z"])
+respond = lambda request: httpx.Response(
+    200, json={"eventId": "e", "eventTimestamp": next(times)}, headers={"Date": "Thu, 01 Jan 2026 00:00:00 GMT"}
+)
+with RealtimeClient("http://sidecar.test", transport=httpx.MockTransport(respond)) as realtime:
+    live = realtime.for_invocation({"x-forge-invocation-id": "invocation-123"})
+    print(live.publish("c", "p").event_timestamp == live.publish("c", "p").event_timestamp, "dateutil" in sys.modules)
+"""
+    shown = subprocess.run([sys.executable, "-I", "-c", program], capture_output=True, text=True, check=True).stdout
+    assert shown == "True False\n"
+
+
 def test_a_name_that_is_not_there() -> None:
     with pytest.raises(AttributeError, match="module 'forge_realtime' has no attribute 'Realtime'"):
         _ = forge_realtime.Realtime  # type: ignore[attr-defined] # pyright: ignore[reportAttributeAccessIssue]

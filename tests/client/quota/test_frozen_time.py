@@ -42,7 +42,7 @@ def quota(request: pytest.FixtureRequest) -> Iterator[Quota]:
         return
     require_redis()
     with RedisServer() as server:
-        yield Quota(per_second=10, burst=1, store=RedisStore(server.url, replicas=1, timeout=0.5))
+        yield Quota(per_second=10, store=RedisStore(server.url, replicas=1, timeout=0.5))
     redis_module._reserver_of.cache_clear()
 
 
@@ -73,7 +73,7 @@ def test_tasks_wait_for_the_quota_in_real_time(quota: Quota, fake: Callable[[], 
 
 @pytest.mark.parametrize("fake", FAKES.values(), ids=FAKES)
 def test_time_that_jumps_neither_gives_permits_nor_ends_waits(fake: Callable[[], AbstractContextManager[Any]]) -> None:
-    quota = Quota(per_second=0.5, burst=1)
+    quota = Quota(per_second=0.05, burst=1)
     brief = RetryPolicy(deadline=0.5)
     with FaultServer() as server, RealtimeClient(server.url, quota=quota, retry=brief) as client:
         live = client.for_installation("i")

@@ -209,11 +209,27 @@ def test_retry_after_pauses_for_60_seconds_at_most() -> None:
         {"installation_id": "a,b"},
         {"installation_id": ""},
         {"store": "redis://localhost"},
+        {"store": SimpleNamespace(new_bucket=None), "burst": 6},
     ],
 )
 def test_invalid_settings_are_rejected(arguments: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
         Quota(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("quota", "warned"),
+    [({"per_second": 45.5}, True), ({"per_second": 40, "burst": 11}, True), ({"per_second": 45}, False), ({}, False)],
+)
+def test_more_than_the_platform_allows_is_warned_of_once(
+    quota: dict[str, Any], warned: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    _quota._warn_of.cache_clear()
+    for _ in range(2):
+        Quota(**quota)
+    messages = [record.getMessage() for record in caplog.records]
+    assert len(messages) == warned
+    assert all("more operations in a second than the 50 that the platform documents" in message for message in messages)
 
 
 def test_settings_are_immutable_and_picklable_and_hide_the_installation() -> None:

@@ -332,3 +332,79 @@ def test_unknown_installation_leaves_the_share_of_the_process() -> None:
     store = RedisStore("redis://localhost", replicas=4)
     bucket = _quota._state.bucket(Quota(store=store), "http://localhost", None)
     assert (bucket._per_second, bucket._burst) == (10, 1)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_call_does_not_hang_when_the_thread_died(server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    reserve = redis_module._Server.reserve
+    died: list[threading.Thread] = []
+
+    def die(self: Any, wanted: Any) -> Any:
+        monkeypatch.setattr(redis_module._Server, "reserve", reserve)
+        died.append(threading.current_thread())
+        # As gevent ends a greenlet: no Exception.
+        raise SystemExit
+
+    monkeypatch.setattr(redis_module._Server, "reserve", die)
+    store = RedisStore(server.url, replicas=1)
+    with FaultServer() as platform, RealtimeClient(platform.url, quota=Quota(store=store), retry=PATIENT) as client:
+        began = time.monotonic()
+        client.for_installation("i").publish_global("c", "p")
+        assert time.monotonic() - began < 10
+    assert len(died) == 1
+
+
+AT_EXIT = """
+import atexit, sys, threading
+
+def publish():
+    client.for_installation("i").publish_global("c", "p")
+    print("published", threading.active_count())
+
+atexit.register(publish)
+from forge_realtime import Quota, RealtimeClient
+from forge_realtime.redis import RedisStore
+client = RealtimeClient(sys.argv[1], quota=Quota(store=RedisStore(sys.argv[2], replicas=1)))
+publish()
+"""
+
+
+def test_thread_ends_before_the_interpreter(server: RedisServer) -> None:
+    with FaultServer() as platform:
+        command = [sys.executable, "-c", AT_EXIT, platform.url, server.url]
+        run = subprocess.run(command, check=True, timeout=30, capture_output=True, text=True)
+    assert (run.stdout.splitlines(), run.stderr) == (["published 2", "published 1"], "")
+
+
+SUBINTERPRETER = """
+import sys
+try:
+    import _interpreters as interpreters
+    interpreter = interpreters.create("legacy")
+except ImportError:
+    import _xxsubinterpreters as interpreters
+    interpreter = interpreters.create(isolated=False)
+program = '''
+from forge_realtime import Quota, RealtimeClient
+from forge_realtime.redis import RedisStore
+with RealtimeClient({url!r}, quota=Quota(store=RedisStore({store!r}, replicas=1))) as client:
+    client.for_installation("i").publish_global("c", "p")
+'''
+interpreters.run_string(interpreter, program.format(url=sys.argv[1], store=sys.argv[2]))
+interpreters.destroy(interpreter)
+print("destroyed")
+"""
+
+
+def test_subinterpreter_starts_no_thread_and_uses_the_share(server: RedisServer) -> None:
+    with FaultServer() as platform:
+        command = [sys.executable, "-c", SUBINTERPRETER, platform.url, server.url]
+        run = subprocess.run(command, check=False, timeout=30, capture_output=True, text=True)
+    assert (run.returncode, run.stdout) == (0, "destroyed\n"), run.stderr
+    assert len(platform.received) == 1
+
+
+def test_store_without_calls_starts_no_thread() -> None:
+    store = RedisStore("redis://localhost", replicas=1)
+    with RealtimeClient("http://localhost:1", quota=Quota(store=store)):
+        assert redis_module._reserver_of(store)._thread is None

@@ -1,4 +1,4 @@
-"""Mocks and tracers for httpx keep working, and the app's own httpx client can be used."""
+"""Mocks and tracers for httpx keep working, and the app's own client, of httpx or httpx2, can be used."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from urllib.parse import urlsplit
 
 import httpcore
 import httpx
+import httpx2
 import pytest
 import respx
 import trustme
 from attrs import evolve
-from opentelemetry.instrumentation.httpx import HTTPXClientInstrumentor
+from opentelemetry.instrumentation.httpx import HTTPX2ClientInstrumentor, HTTPXClientInstrumentor
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -39,8 +40,7 @@ from forge_realtime import (
     UnexpectedResponseError,
     UsageError,
 )
-from forge_realtime._transports import async_pool
-from forge_realtime._transports.connection import AsyncPooledConnection
+from forge_realtime._transports import async_pool, connection
 from tests.support.callers import ASYNC_KINDS, INVOCATION, QUICK, AsyncKind, Caller, async_client
 from tests.support.fault_server import PUBLISHED, Connection, FaultServer, answer, http, refused_url, stall
 from tests.support.tls_server import https_sidecar
@@ -211,14 +211,15 @@ def test_opentelemetry_can_start_while_calls_are_in_flight(
     assert sum("traceparent" in request.headers for request in server.received) == 6
 
 
-# From here on: the app's own httpx client.
+# From here on: the app's own client.
 
 
 class HandedIn:
-    """Makes calls with the app's own httpx client, and checks that it stays open."""
+    """Makes calls with the app's own client, and checks that it stays open. `library` is httpx or httpx2."""
 
-    def __init__(self, kind: str) -> None:
+    def __init__(self, kind: str, library: Any) -> None:
         self.kind = kind
+        self.library = library
 
     def __call__(
         self,
@@ -232,8 +233,8 @@ class HandedIn:
     ) -> list[Any]:
         if self.kind == "sync":
             if proxy is not None:
-                settings["mounts"] = {"all://": httpx.HTTPTransport(proxy=proxy)}
-            with httpx.Client(event_hooks=hooks, **settings) as http_client:
+                settings["mounts"] = {"all://": self.library.HTTPTransport(proxy=proxy)}
+            with self.library.Client(event_hooks=hooks, **settings) as http_client:
                 instrument(http_client)
                 with RealtimeClient(url, http_client=http_client, retry=retry) as client:
                     outcomes = [self._outcome(call, client.for_invocation(INVOCATION)) for call in calls]
@@ -259,7 +260,7 @@ class HandedIn:
     ) -> list[Any]:
         def awaited(hook: Callable[[Any], object]) -> Callable[[Any], Any]:
             async def call(it: Any) -> None:
-                if isinstance(it, httpx.Response) and hook is read_and_raise:
+                if hook is read_and_raise:
                     await it.aread()
                     it.raise_for_status()
                 hook(it)
@@ -267,9 +268,9 @@ class HandedIn:
             return call
 
         if proxy is not None:
-            settings["mounts"] = {"all://": httpx.AsyncHTTPTransport(proxy=proxy)}
+            settings["mounts"] = {"all://": self.library.AsyncHTTPTransport(proxy=proxy)}
         asynchronous = {event: [awaited(hook) for hook in found] for event, found in hooks.items()}
-        async with httpx.AsyncClient(event_hooks=asynchronous, **settings) as http_client:
+        async with self.library.AsyncClient(event_hooks=asynchronous, **settings) as http_client:
             instrument(http_client)
             outcomes = []
             async with AsyncRealtimeClient(url, http_client=http_client, retry=retry) as client:
@@ -282,14 +283,19 @@ class HandedIn:
             return outcomes
 
 
-def read_and_raise(response: httpx.Response) -> None:
+def raise_unread(response: Any) -> None:
+    response.raise_for_status()
+
+
+def read_and_raise(response: Any) -> None:
     response.read()
     response.raise_for_status()
 
 
-@pytest.fixture(params=["sync", "async"])
+@pytest.fixture(params=["sync, httpx", "async, httpx", "sync, httpx2", "async, httpx2"])
 def handed_in(request: pytest.FixtureRequest) -> HandedIn:
-    return HandedIn(request.param)
+    kind, library = request.param.split(", ")
+    return HandedIn(kind, {"httpx": httpx, "httpx2": httpx2}[library])
 
 
 def test_http_client_adds_headers_cookies_parameters_and_authentication(handed_in: HandedIn) -> None:
@@ -320,7 +326,7 @@ def test_http_client_adds_headers_cookies_parameters_and_authentication(handed_i
 def test_authentication_with_two_requests_is_one_attempt(handed_in: HandedIn) -> None:
     challenge = answer(401, headers={"WWW-Authenticate": 'Digest realm="r", nonce="n", qop="auth"'}, publishes=False)
     with FaultServer(challenge) as server:
-        [result] = handed_in(server.url, publish, auth=httpx.DigestAuth("user", "password"))
+        [result] = handed_in(server.url, publish, auth=handed_in.library.DigestAuth("user", "password"))
     assert result.event_id == "event-1"
     assert len(result.attempts) == 1
     first, second = server.received
@@ -331,11 +337,11 @@ def test_authentication_with_two_requests_is_one_attempt(handed_in: HandedIn) ->
 def test_event_hooks_run_for_each_attempt(handed_in: HandedIn) -> None:
     seen: list[object] = []
 
-    def before(request: httpx.Request) -> None:
+    def before(request: Any) -> None:
         request.headers["X-Hook"] = "1"
         seen.append(request.url.path)
 
-    def afterwards(response: httpx.Response) -> None:
+    def afterwards(response: Any) -> None:
         seen.append(response.status_code)
 
     with FaultServer(answer(429)) as server:
@@ -353,10 +359,10 @@ STATUSES: dict[int, tuple[type[ForgeRealtimeError], Delivery]] = {
 }
 
 
-@pytest.mark.parametrize("hook", [httpx.Response.raise_for_status, read_and_raise], ids=["unread", "read"])
+@pytest.mark.parametrize("hook", [raise_unread, read_and_raise], ids=["unread", "read"])
 @pytest.mark.parametrize("status", STATUSES)
 def test_hook_that_raises_for_the_status_leaves_the_error_as_it_is(
-    handed_in: HandedIn, status: int, hook: Callable[[httpx.Response], None]
+    handed_in: HandedIn, status: int, hook: Callable[[Any], None]
 ) -> None:
     refusal = answer(status, {"code": "WHY"}, {"Retry-After": "7"})
     with FaultServer(then=refusal) as server:
@@ -371,7 +377,7 @@ def test_hook_that_raises_for_the_status_leaves_the_error_as_it_is(
 
 def test_hook_that_raises_for_the_status_does_not_end_retries(handed_in: HandedIn) -> None:
     with FaultServer(answer(429, headers={"Retry-After": "0"})) as server:
-        [result] = handed_in(server.url, publish, hooks={"response": [httpx.Response.raise_for_status]})
+        [result] = handed_in(server.url, publish, hooks={"response": [raise_unread]})
     assert [attempt.status for attempt in result.attempts] == [429, 200]
 
 
@@ -379,7 +385,7 @@ def test_error_of_a_hook_is_the_cause(handed_in: HandedIn) -> None:
     class Stop(Exception):  # noqa: N818 (it is no error)
         pass
 
-    def stop(request: object) -> None:
+    def stop(request: Any) -> None:
         raise Stop
 
     with FaultServer() as server:
@@ -469,8 +475,8 @@ def test_redirect_to_an_unreachable_server_is_unknown(handed_in: HandedIn) -> No
 
 
 def test_connect_error_of_a_hook_is_not_sent(handed_in: HandedIn) -> None:
-    def fail(request: httpx.Request) -> None:
-        raise httpx.ConnectError("not today")
+    def fail(request: Any) -> None:
+        raise handed_in.library.ConnectError("not today")
 
     with FaultServer() as server:
         [error] = handed_in(server.url, publish, hooks={"request": [fail]}, retry=ONCE)
@@ -494,17 +500,33 @@ def test_policy_bounds_the_time_instead_of_the_http_clients_timeout(handed_in: H
     assert error.delivery is Delivery.UNKNOWN
 
 
-def test_respx_can_mock_at_the_level_of_the_http_client(handed_in: HandedIn) -> None:
-    with respx.mock(base_url=BASE, using="httpx") as sidecar:
+@pytest.mark.parametrize("level", ["client", "connections"])
+def test_respx_can_mock_at_each_level_of_the_http_client(handed_in: HandedIn, level: str) -> None:
+    # pytest-httpx2 adds the one of httpx2, which has one level only.
+    using = "httpcore2" if handed_in.library is httpx2 else {"client": "httpx", "connections": "httpcore"}[level]
+    with respx.mock(base_url=BASE, using=using) as sidecar:
         sidecar.post(PATH).respond(json={"eventId": "mocked"})
         assert event_ids(handed_in(BASE, publish)) == ["mocked"]
+
+
+def test_pytest_httpx2_mocks_requests(httpx2_mock: respx.Router) -> None:
+    route = httpx2_mock.post(BASE + PATH)
+    for kind in ("sync", "async"):
+        route.side_effect = [httpx.ConnectError, httpx.Response(429), httpx.Response(200, json={"eventId": "mocked"})]
+        [result] = HandedIn(kind, httpx2)(BASE, publish)
+        assert result.event_id == "mocked"
+        deliveries = [attempt.delivery for attempt in result.attempts]
+        assert deliveries == [Delivery.NOT_SENT, Delivery.REJECTED, Delivery.ACCEPTED]
+    assert route.calls.last.request.headers["forge-proxy-authorization"] == "Forge as=app,id=invocation-123"
 
 
 def test_opentelemetry_can_instrument_one_http_client(
     handed_in: HandedIn, tracer: TracerProvider, spans: InMemorySpanExporter
 ) -> None:
+    instrumentor = HTTPX2ClientInstrumentor if handed_in.library is httpx2 else HTTPXClientInstrumentor
+
     def instrument(client: Any) -> None:
-        HTTPXClientInstrumentor().instrument_client(client, tracer_provider=tracer)
+        instrumentor.instrument_client(client, tracer_provider=tracer)
 
     with FaultServer() as server:
         handed_in(server.url, publish, instrument=instrument)
@@ -529,8 +551,9 @@ def test_secrets_of_the_http_client_are_in_no_message(handed_in: HandedIn, caplo
     assert "S3CRET" not in caplog.text
 
 
-def test_closed_http_client_is_refused() -> None:
-    http_client = httpx.Client()
+@pytest.mark.parametrize("library", [httpx, httpx2], ids=["httpx", "httpx2"])
+def test_closed_http_client_is_refused(library: Any) -> None:
+    http_client = library.Client()
     http_client.close()
     with (
         RealtimeClient(BASE, http_client=http_client) as client,
@@ -539,7 +562,7 @@ def test_closed_http_client_is_refused() -> None:
         publish(client.for_invocation(INVOCATION))
 
     async def run() -> None:
-        http_client = httpx.AsyncClient()
+        http_client = library.AsyncClient()
         await http_client.aclose()
         async with AsyncRealtimeClient(BASE, http_client=http_client) as client:
             await publish(client.for_invocation(INVOCATION))
@@ -557,18 +580,36 @@ def test_closed_http_client_is_refused() -> None:
         (AsyncRealtimeClient, {"http_client": httpx.Client()}),
         (AsyncRealtimeClient, {"http_client": httpx.AsyncClient(), "transport": "aiohttp"}),
         (AsyncRealtimeClient, {"http_client": "https://proxy"}),
+        (RealtimeClient, {"http_client": httpx2.AsyncClient()}),
+        (RealtimeClient, {"http_client": httpx2.Client(), "transport": httpx2.HTTPTransport()}),
+        (RealtimeClient, {"http_client": httpx2.HTTPTransport()}),
+        (RealtimeClient, {"http_client": httpx2.Client}),
+        (AsyncRealtimeClient, {"http_client": httpx2.Client()}),
+        (AsyncRealtimeClient, {"http_client": httpx2.AsyncClient(), "transport": "aiohttp"}),
     ],
 )
 def test_http_client_of_another_type_is_refused(client: Any, settings: dict[str, Any]) -> None:
-    with pytest.raises(UsageError, match=r"http_client takes an httpx\.(Async)?Client, which has a transport"):
+    with pytest.raises(
+        UsageError, match=r"http_client takes an httpx\.(Async)?Client or httpx2\.(Async)?Client, which has"
+    ):
         client(BASE, **settings)
 
 
 @pytest.mark.parametrize(
-    ("client", "transport"), [(RealtimeClient, "aiohttp"), (RealtimeClient, "httpx"), (AsyncRealtimeClient, "requests")]
+    ("client", "transport"),
+    [
+        (RealtimeClient, "aiohttp"),
+        (RealtimeClient, "httpx"),
+        (RealtimeClient, httpx.AsyncHTTPTransport()),
+        (RealtimeClient, httpx2.AsyncHTTPTransport()),
+        (RealtimeClient, httpx2.Client()),
+        (AsyncRealtimeClient, "requests"),
+        (AsyncRealtimeClient, httpx2.HTTPTransport()),
+        (AsyncRealtimeClient, httpx2.AsyncClient()),
+    ],
 )
-def test_transport_of_another_name_is_refused(client: Any, transport: str) -> None:
-    with pytest.raises(UsageError, match=r"transport takes .*an httpx\.(Async)?BaseTransport"):
+def test_transport_of_another_type_is_refused(client: Any, transport: Any) -> None:
+    with pytest.raises(UsageError, match=r"transport takes .*an httpx\.(Async)?BaseTransport or httpx2\.(Async)?Base"):
         client(BASE, transport=transport)
 
 
@@ -592,13 +633,13 @@ def test_httpx_is_used_unless_aiohttp_is_asked_for(monkeypatch: pytest.MonkeyPat
     """Installing aiohttp for another reason changes nothing."""
     used: list[str] = []
 
-    send = AsyncPooledConnection.send
+    send = connection.AsyncPooledConnection.send
 
     def watched(*args: Any) -> Any:
         used.append("httpx")
         return send(*args)
 
-    monkeypatch.setattr(AsyncPooledConnection, "send", watched)
+    monkeypatch.setattr(connection.AsyncPooledConnection, "send", watched)
 
     async def run(**settings: Any) -> None:
         async with AsyncRealtimeClient(server.url, **settings) as client:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
+import httpx2
 import pytest
 from attrs import evolve
 from httpx_retries import Retry, RetryTransport
@@ -200,3 +201,50 @@ def test_hook_that_reads_the_request_leaves_it_not_sent(given: Given) -> None:
     hooks = {"request": [aread if given.asynchronous else read]}
     error = given(refused_url(), transport, event_hooks=hooks)
     assert (type(error), error.delivery) == (NoResponseError, Delivery.NOT_SENT)
+
+
+class Httpx2Again(httpx2.BaseTransport, httpx2.AsyncBaseTransport):
+    """A wrapper of httpx2 that sends again after an error, to an address where nothing listens."""
+
+    def __init__(self) -> None:
+        self._sync, self._async = httpx2.HTTPTransport(), httpx2.AsyncHTTPTransport()
+
+    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+        try:
+            return self._sync.handle_request(request)
+        except httpx2.TransportError:
+            request.url = httpx2.URL(refused_url())
+            return self._sync.handle_request(request)
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        try:
+            return await self._async.handle_async_request(request)
+        except httpx2.TransportError:
+            request.url = httpx2.URL(refused_url())
+            return await self._async.handle_async_request(request)
+
+
+@pytest.mark.parametrize("as_client", [False, True])
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_transport_of_httpx2_that_sends_again_is_unknown(asynchronous: bool, as_client: bool) -> None:
+    def publish(url: str) -> Any:
+        given: Any = {"transport": Httpx2Again()}
+        if not asynchronous:
+            given = {"http_client": httpx2.Client(**given)} if as_client else given
+            with RealtimeClient(url, retry=ONCE, **given) as client:
+                return client.for_invocation(INVOCATION).publish("c", "x")
+
+        async def run() -> Any:
+            settings: Any = {"http_client": httpx2.AsyncClient(**given)} if as_client else given
+            async with AsyncRealtimeClient(url, retry=ONCE, **settings) as client:
+                return await client.for_invocation(INVOCATION).publish("c", "x")
+
+        return asyncio.run(run())
+
+    with FaultServer(reset_after) as server, pytest.raises(NoResponseError) as caught:
+        publish(server.url)
+    assert caught.value.delivery is Delivery.UNKNOWN
+    assert len(server.received) == 1
+    with pytest.raises(NoResponseError) as caught:
+        publish(refused_url())
+    assert caught.value.delivery is Delivery.NOT_SENT
