@@ -13,7 +13,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -68,10 +69,11 @@ def main(folder: str | None = None) -> int:
     documents = list(own_documents(pinned, base) if folder is None else documents_of(Path(folder)))
     started = time.monotonic()
     wrong = 0
-    with tempfile.TemporaryDirectory() as scratch, ThreadPoolExecutor(2) as pool:
+    with tempfile.TemporaryDirectory() as scratch, ProcessPoolExecutor(2) as pool:
         old = Path(scratch) / "base"
         make_package(base, old)
-        rows = pool.map(lambda it: row(it[1], base, old, Path(scratch) / str(it[0])), enumerate(documents))
+        folders = [Path(scratch) / str(number) for number in range(len(documents))]
+        rows = pool.map(partial(row, base, old), [document for _, document in documents], folders)
         print("| document | verdict | generate | what a call does |\n|---|---|---|---|")
         for (name, _), (verdict, generated, called) in zip(documents, rows, strict=True):
             print(f"| {' | '.join(map(_cell, (name, verdict, generated, called)))} |", flush=True)
@@ -102,9 +104,8 @@ def documents_of(folder: Path) -> Iterator[tuple[str, Document | GeneratorError]
             yield path.name, error
 
 
-def row(named: tuple[str, Document | GeneratorError], base: Document, old: Path, folder: Path) -> tuple[str, str, str]:
+def row(base: Document, old: Path, document: Document | GeneratorError, folder: Path) -> tuple[str, str, str]:
     """Return verdict, result of `generate`, and result of the calls."""
-    _, document = named
     try:
         if isinstance(document, GeneratorError):
             raise document
