@@ -18,8 +18,7 @@ import socket
 import ssl
 import sys
 import time
-from collections.abc import Callable, Coroutine, Sequence
-from functools import wraps
+from collections.abc import Callable, Sequence
 from typing import Any, Final, ParamSpec, Self, TypeAlias, TypeVar, cast
 
 from .._core.http import httpx
@@ -51,47 +50,26 @@ def is_whole_response(data: bytes) -> bool:
     return head is not None and head.end() + int(head[1]) == len(data)
 
 
-def _mapped(timed_out: type[Exception], failed: type[Exception]) -> Callable[[Callable[P, T]], Callable[P, T]]:
-    """Decorate a step of the network to raise these errors of httpcore."""
+class _Step:
+    """Step of the network. Its timeouts and errors are raised as these errors of httpcore."""
 
-    def decorate(step: Callable[P, T]) -> Callable[P, T]:
-        @wraps(step)
-        def mapped(*args: P.args, **kwargs: P.kwargs) -> T:
-            try:
-                return step(*args, **kwargs)
-            except TimeoutError as error:
-                raise timed_out(error) from error
-            except OSError as error:
-                raise failed(error) from error
-            finally:
-                # Crash reporters show the variables of every frame.
-                del args, kwargs
+    def __init__(self, timed_out: type[Exception], failed: type[Exception]) -> None:
+        self._timed_out = timed_out
+        self._failed = failed
 
-        return mapped
+    def __enter__(self) -> None:
+        pass
 
-    return decorate
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+        if isinstance(error, TimeoutError):
+            raise self._timed_out(error) from error
+        if isinstance(error, OSError):
+            raise self._failed(error) from error
 
 
-def _async_mapped(
-    timed_out: type[Exception], failed: type[Exception]
-) -> Callable[[Callable[P, Coroutine[Any, Any, Any]]], Callable[P, Any]]:
-    """Do the same for a step with asyncio."""
-
-    def decorate(step: Callable[P, Coroutine[Any, Any, Any]]) -> Callable[P, Any]:
-        @wraps(step)
-        async def mapped(*args: P.args, **kwargs: P.kwargs) -> Any:
-            try:
-                return await step(*args, **kwargs)
-            except TimeoutError as error:
-                raise timed_out(error) from error
-            except OSError as error:
-                raise failed(error) from error
-            finally:
-                del args, kwargs
-
-        return mapped
-
-    return decorate
+_CONNECTING: Final = _Step(httpcore.ConnectTimeout, httpcore.ConnectError)
+_WRITING: Final = _Step(httpcore.WriteTimeout, httpcore.WriteError)
+_READING: Final = _Step(httpcore.ReadTimeout, httpcore.ReadError)
 
 
 class PooledConnection(httpx.HTTPTransport):
@@ -212,48 +190,48 @@ class _Network(_BaseNetwork, httpcore.NetworkBackend, httpcore.NetworkStream):
     could stretch an attempt for ever.
     """
 
-    @_mapped(httpcore.ConnectTimeout, httpcore.ConnectError)
     def connect_tcp(self, host: str, port: int, *_: Any, **__: Any) -> Self:
-        addresses = resolve(host, port)
-        for left in range(len(addresses), 0, -1):
-            family, kind, protocol, _name, address = addresses[-left]
-            connecting = self._socket = socket.socket(family, kind, protocol)
-            try:
-                # An address that does not respond leaves time for the others.
-                connecting.settimeout(self._left() / left)
-                connecting.connect(address)
-                connecting.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                break
-            except OSError:
-                connecting.close()
-                if left == 1:
-                    raise
-        return self
+        with _CONNECTING:
+            addresses = resolve(host, port)
+            for left in range(len(addresses), 0, -1):
+                family, kind, protocol, _name, address = addresses[-left]
+                connecting = self._socket = socket.socket(family, kind, protocol)
+                try:
+                    # An address that does not respond leaves time for the others.
+                    connecting.settimeout(self._left() / left)
+                    connecting.connect(address)
+                    connecting.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                    break
+                except OSError:
+                    connecting.close()
+                    if left == 1:
+                        raise
+            return self
 
-    @_mapped(httpcore.ConnectTimeout, httpcore.ConnectError)
     def start_tls(self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, *_: Any, **__: Any) -> Self:
-        assert self._socket is not None
-        # It bounds the handshake as a whole.
-        self._socket.settimeout(self._left())
-        self._socket = ssl_context.wrap_socket(self._socket, server_hostname=server_hostname)
-        return self
-
-    @_mapped(httpcore.WriteTimeout, httpcore.WriteError)
-    def write(self, buffer: bytes, *_: Any, **__: Any) -> None:
-        assert self._socket is not None
-        view = memoryview(buffer)
-        del buffer
-        while view:
+        with _CONNECTING:
+            assert self._socket is not None
+            # It bounds the handshake as a whole.
             self._socket.settimeout(self._left())
-            view = view[self._socket.send(view) :]
+            self._socket = ssl_context.wrap_socket(self._socket, server_hostname=server_hostname)
+            return self
 
-    @_mapped(httpcore.ReadTimeout, httpcore.ReadError)
+    def write(self, buffer: bytes, *_: Any, **__: Any) -> None:
+        with _WRITING:
+            assert self._socket is not None
+            view = memoryview(buffer)
+            del buffer
+            while view:
+                self._socket.settimeout(self._left())
+                view = view[self._socket.send(view) :]
+
     def read(self, max_bytes: int, *_: Any, **__: Any) -> bytes:
-        if self._held:
-            return self._take_held()
-        assert self._socket is not None
-        self._socket.settimeout(self._left())
-        return self._hold(self._socket.recv(_allowed(max_bytes, self.head_left)))
+        with _READING:
+            if self._held:
+                return self._take_held()
+            assert self._socket is not None
+            self._socket.settimeout(self._left())
+            return self._hold(self._socket.recv(_allowed(max_bytes, self.head_left)))
 
     def _pending_tls(self) -> int:
         return self._socket.pending() if isinstance(self._socket, ssl.SSLSocket) else 0
@@ -282,58 +260,58 @@ class _AsyncNetwork(_BaseNetwork, httpcore.AsyncNetworkBackend, httpcore.AsyncNe
         self._tls: ssl.SSLObject | None = None
         self._incoming = self._outgoing = ssl.MemoryBIO()
 
-    @_async_mapped(httpcore.ConnectTimeout, httpcore.ConnectError)
     async def connect_tcp(self, host: str, port: int, *_: Any, **__: Any) -> Self:
-        addresses = await async_resolve(host, port)
-        for left in range(len(addresses), 0, -1):
-            family, kind, protocol, _name, address = addresses[-left]
-            connecting = self._socket = QuietSocket(family, kind, protocol)
-            try:
-                connecting.settimeout(0)
-                async with asyncio.timeout(self._left() / left):
-                    await asyncio.get_running_loop().sock_connect(connecting, address)
-                connecting.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                break
-            except OSError as error:
-                connecting.close()
-                if left == 1 and error.errno:
-                    # asyncio's text only names the address.
-                    raise OSError(error.errno, os.strerror(error.errno)) from None
-                if left == 1:
-                    raise
-        return self
+        with _CONNECTING:
+            addresses = await async_resolve(host, port)
+            for left in range(len(addresses), 0, -1):
+                family, kind, protocol, _name, address = addresses[-left]
+                connecting = self._socket = QuietSocket(family, kind, protocol)
+                try:
+                    connecting.settimeout(0)
+                    async with asyncio.timeout(self._left() / left):
+                        await asyncio.get_running_loop().sock_connect(connecting, address)
+                    connecting.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                    break
+                except OSError as error:
+                    connecting.close()
+                    if left == 1 and error.errno:
+                        # asyncio's text only names the address.
+                        raise OSError(error.errno, os.strerror(error.errno)) from None
+                    if left == 1:
+                        raise
+            return self
 
-    @_async_mapped(httpcore.ConnectTimeout, httpcore.ConnectError)
     async def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, *_: Any, **__: Any
     ) -> Self:
-        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self._tls = ssl_context.wrap_bio(self._incoming, self._outgoing, server_hostname=server_hostname)
-        await self._with_tls(self._tls.do_handshake)
-        return self
+        with _CONNECTING:
+            self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+            self._tls = ssl_context.wrap_bio(self._incoming, self._outgoing, server_hostname=server_hostname)
+            await self._with_tls(self._tls.do_handshake)
+            return self
 
-    @_async_mapped(httpcore.WriteTimeout, httpcore.WriteError)
     async def write(self, buffer: bytes, *_: Any, **__: Any) -> None:
-        if not buffer:
-            return
-        view = memoryview(buffer)
-        del buffer
-        if self._tls is None:
-            await self._send(view)
-        else:
-            await self._with_tls(self._tls.write, view)
+        with _WRITING:
+            if not buffer:
+                return
+            view = memoryview(buffer)
+            del buffer
+            if self._tls is None:
+                await self._send(view)
+            else:
+                await self._with_tls(self._tls.write, view)
 
-    @_async_mapped(httpcore.ReadTimeout, httpcore.ReadError)
     async def read(self, max_bytes: int, *_: Any, **__: Any) -> bytes:
-        if self._held:
-            return self._take_held()
-        size = _allowed(max_bytes, self.head_left)
-        if self._tls is None:
-            return self._hold(await self._receive(size))
-        try:
-            return self._hold(await self._with_tls(self._tls.read, size))
-        except (ssl.SSLEOFError, ssl.SSLZeroReturnError):
-            return b""
+        with _READING:
+            if self._held:
+                return self._take_held()
+            size = _allowed(max_bytes, self.head_left)
+            if self._tls is None:
+                return self._hold(await self._receive(size))
+            try:
+                return self._hold(await self._with_tls(self._tls.read, size))
+            except (ssl.SSLEOFError, ssl.SSLZeroReturnError):
+                return b""
 
     async def _with_tls(self, step: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         while True:
