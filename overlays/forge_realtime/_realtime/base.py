@@ -122,9 +122,7 @@ class BaseRealtimeClient(BaseClient[Any]):
     ) -> Flow[PublishResult]:
         prepared = self._prepare(
             _publish,
-            body=publish_request(
-                channel, payload, token, context_overrides, encode=self._settings.encode, clock=self._clock
-            ),
+            body=publish_request(channel, payload, token, context_overrides, encode=self._encode, clock=self._clock),
         )
         flow = self._flow(_publish, prepared, publish_result, retry=retry, limiter=limiter)
         if token.value is None or self._tokens is None or not renew:

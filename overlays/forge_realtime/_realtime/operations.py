@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, Literal, TypeAlias, TypeVar
 
@@ -22,7 +23,7 @@ from .._api.types import UNSET, Unset
 from .._core.encoding import Encode, encode_json
 from .._core.errors import Attempt, UsageError
 from .._core.hidden import Hidden
-from .._core.log import logger
+from .._core.log import log
 from .._core.responses import Response
 from .._core.retry import http_date
 from .results import PublishResult, RealtimeToken, epoch_or_iso
@@ -94,7 +95,10 @@ def publish_result(
     if isinstance(model.event_id, Unset) and isinstance(model.event_timestamp, Unset):
         # Null is documented for "nobody was subscribed", absence is not. The reference page documents no property, so
         # this may be all that the platform says of success: an error would send the event again.
-        logger.warning("publish: success without eventId and eventTimestamp: unknown whether anybody was subscribed")
+        log(
+            logging.WARNING,
+            "publish: success without eventId and eventTimestamp: unknown whether anybody was subscribed",
+        )
     event_id = _known(model.event_id)
     if event_id is not None and not isinstance(event_id, str):
         raise TypeError("eventId")

@@ -50,26 +50,8 @@ def is_whole_response(data: bytes) -> bool:
     return head is not None and head.end() + int(head[1]) == len(data)
 
 
-class _Step:
-    """Step of the network. Its timeouts and errors are raised as these errors of httpcore."""
-
-    def __init__(self, timed_out: type[Exception], failed: type[Exception]) -> None:
-        self._timed_out = timed_out
-        self._failed = failed
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
-        if isinstance(error, TimeoutError):
-            raise self._timed_out(error) from error
-        if isinstance(error, OSError):
-            raise self._failed(error) from error
-
-
-_CONNECTING: Final = _Step(httpcore.ConnectTimeout, httpcore.ConnectError)
-_WRITING: Final = _Step(httpcore.WriteTimeout, httpcore.WriteError)
-_READING: Final = _Step(httpcore.ReadTimeout, httpcore.ReadError)
+def _of_httpcore(error: OSError, timed_out: type[Exception], failed: type[Exception]) -> Exception:
+    return timed_out(error) if isinstance(error, TimeoutError) else failed(error)
 
 
 class PooledConnection(httpx.HTTPTransport):
@@ -191,7 +173,7 @@ class _Network(_BaseNetwork, httpcore.NetworkBackend, httpcore.NetworkStream):
     """
 
     def connect_tcp(self, host: str, port: int, *_: Any, **__: Any) -> Self:
-        with _CONNECTING:
+        try:
             addresses = resolve(host, port)
             for left in range(len(addresses), 0, -1):
                 family, kind, protocol, _name, address = addresses[-left]
@@ -206,32 +188,40 @@ class _Network(_BaseNetwork, httpcore.NetworkBackend, httpcore.NetworkStream):
                     connecting.close()
                     if left == 1:
                         raise
-            return self
+        except OSError as error:
+            raise _of_httpcore(error, httpcore.ConnectTimeout, httpcore.ConnectError) from error
+        return self
 
     def start_tls(self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, *_: Any, **__: Any) -> Self:
-        with _CONNECTING:
+        try:
             assert self._socket is not None
             # It bounds the handshake as a whole.
             self._socket.settimeout(self._left())
             self._socket = ssl_context.wrap_socket(self._socket, server_hostname=server_hostname)
-            return self
+        except OSError as error:
+            raise _of_httpcore(error, httpcore.ConnectTimeout, httpcore.ConnectError) from error
+        return self
 
     def write(self, buffer: bytes, *_: Any, **__: Any) -> None:
-        with _WRITING:
+        try:
             assert self._socket is not None
             view = memoryview(buffer)
             del buffer
             while view:
                 self._socket.settimeout(self._left())
                 view = view[self._socket.send(view) :]
+        except OSError as error:
+            raise _of_httpcore(error, httpcore.WriteTimeout, httpcore.WriteError) from error
 
     def read(self, max_bytes: int, *_: Any, **__: Any) -> bytes:
-        with _READING:
+        try:
             if self._held:
                 return self._take_held()
             assert self._socket is not None
             self._socket.settimeout(self._left())
             return self._hold(self._socket.recv(_allowed(max_bytes, self.head_left)))
+        except OSError as error:
+            raise _of_httpcore(error, httpcore.ReadTimeout, httpcore.ReadError) from error
 
     def _pending_tls(self) -> int:
         return self._socket.pending() if isinstance(self._socket, ssl.SSLSocket) else 0
@@ -261,7 +251,7 @@ class _AsyncNetwork(_BaseNetwork, httpcore.AsyncNetworkBackend, httpcore.AsyncNe
         self._incoming = self._outgoing = ssl.MemoryBIO()
 
     async def connect_tcp(self, host: str, port: int, *_: Any, **__: Any) -> Self:
-        with _CONNECTING:
+        try:
             addresses = await async_resolve(host, port)
             for left in range(len(addresses), 0, -1):
                 family, kind, protocol, _name, address = addresses[-left]
@@ -279,19 +269,23 @@ class _AsyncNetwork(_BaseNetwork, httpcore.AsyncNetworkBackend, httpcore.AsyncNe
                         raise OSError(error.errno, os.strerror(error.errno)) from None
                     if left == 1:
                         raise
-            return self
+        except OSError as error:
+            raise _of_httpcore(error, httpcore.ConnectTimeout, httpcore.ConnectError) from error
+        return self
 
     async def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, *_: Any, **__: Any
     ) -> Self:
-        with _CONNECTING:
+        try:
             self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
             self._tls = ssl_context.wrap_bio(self._incoming, self._outgoing, server_hostname=server_hostname)
             await self._with_tls(self._tls.do_handshake)
-            return self
+        except OSError as error:
+            raise _of_httpcore(error, httpcore.ConnectTimeout, httpcore.ConnectError) from error
+        return self
 
     async def write(self, buffer: bytes, *_: Any, **__: Any) -> None:
-        with _WRITING:
+        try:
             if not buffer:
                 return
             view = memoryview(buffer)
@@ -300,9 +294,11 @@ class _AsyncNetwork(_BaseNetwork, httpcore.AsyncNetworkBackend, httpcore.AsyncNe
                 await self._send(view)
             else:
                 await self._with_tls(self._tls.write, view)
+        except OSError as error:
+            raise _of_httpcore(error, httpcore.WriteTimeout, httpcore.WriteError) from error
 
     async def read(self, max_bytes: int, *_: Any, **__: Any) -> bytes:
-        with _READING:
+        try:
             if self._held:
                 return self._take_held()
             size = _allowed(max_bytes, self.head_left)
@@ -312,6 +308,8 @@ class _AsyncNetwork(_BaseNetwork, httpcore.AsyncNetworkBackend, httpcore.AsyncNe
                 return self._hold(await self._with_tls(self._tls.read, size))
             except (ssl.SSLEOFError, ssl.SSLZeroReturnError):
                 return b""
+        except OSError as error:
+            raise _of_httpcore(error, httpcore.ReadTimeout, httpcore.ReadError) from error
 
     async def _with_tls(self, step: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         while True:
