@@ -54,11 +54,29 @@ def _of_httpcore(error: OSError, timed_out: type[Exception], failed: type[Except
     return timed_out(error) if isinstance(error, TimeoutError) else failed(error)
 
 
-class PooledConnection(httpx.HTTPTransport):
-    """One blocking connection to the server of a URL, made with the first request.
+class _BaseConnection:
+    """One connection to the server of a URL, made with the first request.
 
     It is no longer used after `keepalive` idle seconds. `idle_since` and `until` are times of `time.monotonic()`.
     """
+
+    _connection: httpcore.HTTPConnection | httpcore.AsyncHTTPConnection
+    _network: _BaseNetwork
+    _origin: tuple[str, bytes]
+    idle_since = 0.0
+
+    def is_usable(self, url: httpx.URL) -> bool:
+        """Return whether a request to `url` can be sent. A connection that the server has closed is not usable."""
+        connection = self._connection
+        return self._origin == _origin(url) and connection.is_available() and not connection.has_expired()
+
+    def close(self) -> None:
+        """Close the socket. Needs no event loop, and no lock, which an interrupt or a fork could have left locked."""
+        self._network.close()
+
+
+class PooledConnection(_BaseConnection, httpx.HTTPTransport):
+    """A connection with blocking I/O."""
 
     def __init__(self, url: httpx.URL, context: ssl.SSLContext | None, keepalive: float) -> None:
         # Without httpx's constructor, which makes a TLS context and a pool. The other methods use only `_pool`.
@@ -68,12 +86,6 @@ class PooledConnection(httpx.HTTPTransport):
             _core_origin(url), context, keepalive_expiry=keepalive, network_backend=self._network
         )
         self._pool = cast(httpcore.ConnectionPool, self._connection)
-        self.idle_since = 0.0
-
-    def is_usable(self, url: httpx.URL) -> bool:
-        """Return whether a request to `url` can be sent. A connection that the server has closed is not usable."""
-        connection = self._connection
-        return self._origin == _origin(url) and connection.is_available() and not connection.has_expired()
 
     def send(self, request: httpx.Request, until: float) -> httpx.Response:
         """Send a request and read the head of the response. The body must be read by `until`, too."""
@@ -82,13 +94,9 @@ class PooledConnection(httpx.HTTPTransport):
         self._network.head_left = sys.maxsize
         return response
 
-    def close(self) -> None:
-        """Close the socket. Needs no lock, which an interrupt or a fork could have left locked."""
-        self._network.close()
 
-
-class AsyncPooledConnection(httpx.AsyncHTTPTransport):
-    """One connection with asyncio, otherwise as `PooledConnection`."""
+class AsyncPooledConnection(_BaseConnection, httpx.AsyncHTTPTransport):
+    """A connection with asyncio."""
 
     def __init__(self, url: httpx.URL, context: ssl.SSLContext | None, keepalive: float) -> None:
         self._origin = _origin(url)
@@ -97,21 +105,12 @@ class AsyncPooledConnection(httpx.AsyncHTTPTransport):
             _core_origin(url), context, keepalive_expiry=keepalive, network_backend=self._network
         )
         self._pool = cast(httpcore.AsyncConnectionPool, self._connection)
-        self.idle_since = 0.0
-
-    def is_usable(self, url: httpx.URL) -> bool:
-        connection = self._connection
-        return self._origin == _origin(url) and connection.is_available() and not connection.has_expired()
 
     async def send(self, request: httpx.Request, until: float) -> httpx.Response:
         self._network.begin(request, until)
         response = await self.handle_async_request(request)
         self._network.head_left = sys.maxsize
         return response
-
-    def close(self) -> None:
-        """Close the socket. Needs no event loop."""
-        self._network.close()
 
 
 class _BaseNetwork:
@@ -158,6 +157,10 @@ class _BaseNetwork:
     def _take_held(self) -> bytes:
         held, self._held = self._held, b""
         return held
+
+    def close(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
 
     def _left(self) -> float:
         if (left := self.until - time.monotonic()) <= 0:
@@ -225,10 +228,6 @@ class _Network(_BaseNetwork, httpcore.NetworkBackend, httpcore.NetworkStream):
 
     def _pending_tls(self) -> int:
         return self._socket.pending() if isinstance(self._socket, ssl.SSLSocket) else 0
-
-    def close(self) -> None:
-        if self._socket is not None:
-            self._socket.close()
 
 
 class QuietSocket(socket.socket):
@@ -343,10 +342,6 @@ class _AsyncNetwork(_BaseNetwork, httpcore.AsyncNetworkBackend, httpcore.AsyncNe
 
     def _pending_tls(self) -> int:
         return 0 if self._tls is None else self._tls.pending() + self._incoming.pending
-
-    def close(self) -> None:
-        if self._socket is not None:
-            self._socket.close()
 
     async def aclose(self) -> None:
         self.close()
