@@ -85,11 +85,7 @@ class BaseRealtimeClient(BaseClient[Any]):
         return self._settings.encode
 
     def with_options(
-        self,
-        *,
-        retry: RetryPolicy = _UNCHANGED,
-        quota: Quota | None = _UNCHANGED,
-        encode: Encode | None = _UNCHANGED,
+        self, *, retry: RetryPolicy = _UNCHANGED, quota: Quota | None = _UNCHANGED, encode: Encode | None = _UNCHANGED
     ) -> Self:
         """Return a sibling with other options. It shares the connections and is cheap to make.
 
