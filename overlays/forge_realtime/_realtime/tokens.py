@@ -211,6 +211,8 @@ class TokenCache:
 
         until = monotonic() + timeout
         while (token := self._find(key)) is None:
+        from .._transports.timeouts import limit_time
+
             ours: Future[RealtimeToken | None] = Future()
             try:
                 if (theirs := self._register(key, ours)) is ours:
@@ -219,7 +221,7 @@ class TokenCache:
                     ours.set_result(token)
                 else:
                     try:
-                        async with asyncio.timeout(max(0, until - monotonic())):
+                        async with limit_time(max(0, until - monotonic())):
                             token = await asyncio.wrap_future(theirs)
                     except TimeoutError as error:
                         raise _still_signing(error) from error.__cause__

@@ -138,6 +138,9 @@ class WorkerThread(threading.Thread):
         new_loop = (lambda: GreenLoop(lambda: self.forked)) if self.green else asyncio.new_event_loop
         self._runner = asyncio.Runner(loop_factory=new_loop)
         self.loop: asyncio.AbstractEventLoop = self._runner.get_loop()
+        if isinstance(self.loop, asyncio.BaseEventLoop):
+            # A test of the app may freeze or move the other clock.
+            self.loop.time = clock.monotonic  # type: ignore[method-assign]
         self._one_call = asyncio.Lock()
         self._stopping = False
         self._dying = False
