@@ -267,8 +267,9 @@ class _ProcessState:
 
 def _installation_in(context: Response) -> str | None:
     try:
-        installation = context.json()["app"]["installationId"]
-    except (ValueError, TypeError, KeyError, RecursionError):
+        # Checks it, too.
+        return Authorization(installation_id=context.json()["app"]["installationId"]).installation_id
+    except (ValueError, TypeError, KeyError, RecursionError, UsageError):
         return None
     return (isinstance(installation, str) and bare_installation_id(installation)) or None
 
