@@ -17,6 +17,7 @@ import socket
 import ssl
 import sys
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
 from functools import wraps
 from typing import Any, Final, ParamSpec, Self, TypeAlias, TypeVar, cast
 
@@ -241,7 +242,9 @@ class QuietSocket(socket.socket):
     """Socket without a ResourceWarning: nobody can close a client in the event loop of each test, or of each job."""
 
     def __del__(self) -> None:
-        self.close()
+        # At the limit of open files, none was made.
+        with suppress(AttributeError):
+            self.close()
 
 
 class _AsyncNetwork(_BaseNetwork, httpcore.AsyncNetworkBackend, httpcore.AsyncNetworkStream):
