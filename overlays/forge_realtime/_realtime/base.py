@@ -224,7 +224,9 @@ class BaseRealtimeClient(BaseClient[Any]):
         def slot() -> PublishSlot:
             limiter = QuotaLimiter(self.quota or _STREAM_QUOTA, self._address(), acting, stream=True)
             return PublishSlot(
-                partial(reserve, limiter), lambda text, retry: publish(Hidden(text), retry=retry, limiter=limiter)
+                partial(reserve, limiter),
+                lambda text, retry: publish(Hidden(text), retry=retry, limiter=limiter),
+                limiter.skip_hold,
             )
 
         return slot

@@ -76,6 +76,8 @@ class PublishSlot:
     reserve: Callable[[float], Flow[bool]]
     # The first attempt uses the reservation.
     publish: Callable[[str, RetryPolicy], Flow[object]]
+    # If a `Retry-After` holds longer than this time, lets the next attempt begin, and returns True.
+    skip_hold: Callable[[float], bool]
 
 
 Slots: TypeAlias = Callable[[], PublishSlot]
