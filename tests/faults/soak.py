@@ -173,6 +173,8 @@ def misfortunes(server: Outages, redis: RedisServer | None) -> Iterator[Misfortu
     if redis is not None:
         yield Misfortune("Redis is killed", 5, redis.kill, redis.start)
         yield Misfortune("Redis hangs", 5, redis.pause, redis.go_on)
+        yield Misfortune("the clock of Redis goes back", 5, lambda: redis.step_clock(-3600), lambda: None)
+        yield Misfortune("the clock of Redis goes forward", 5, lambda: redis.step_clock(3600), lambda: None)
 
 
 @contextmanager
