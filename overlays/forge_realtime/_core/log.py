@@ -16,11 +16,12 @@ logger: Final = logging.getLogger(__name__.rpartition("._core.")[0])
 logger.addHandler(logging.NullHandler())
 
 sending: Final[ContextVar[bool]] = ContextVar("forge_realtime.sending", default=False)
-"""Whether this context is carrying out an attempt. httpx and httpcore log in its midst, as httpx2 and httpcore2 do."""
+"""Whether this context is carrying out an attempt. httpx, httpcore and asyncio log in its midst, as httpx2 does."""
 
 _handling: Final[ContextVar[bool]] = ContextVar("forge_realtime.handling", default=False)
 _PARTS: Final = ("connection", "http11", "http2", "proxy", "socks")
-_HTTP_LOGGERS: Final = (
+_GUARDED: Final = (
+    "asyncio",
     *("httpx", *(f"httpcore.{part}" for part in _PARTS)),
     *("httpx2", *(f"httpcore2.{part}" for part in _PARTS)),
 )
@@ -68,8 +69,8 @@ def _warn_once(error: Exception) -> None:
         warnings.warn_explicit(message, RuntimeWarning, file, line)
 
 
-class _HttpLogs(logging.Filter):
-    """Filter that guards the records of httpx and httpcore during an attempt as `log` guards the package's own."""
+class _GuardedLogs(logging.Filter):
+    """Filter that guards the records of httpx, httpcore and asyncio as `log` guards the package's own."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         if not sending.get():
@@ -78,5 +79,5 @@ class _HttpLogs(logging.Filter):
         return False
 
 
-for _name in _HTTP_LOGGERS:
-    logging.getLogger(_name).addFilter(_HttpLogs())
+for _name in _GUARDED:
+    logging.getLogger(_name).addFilter(_GuardedLogs())

@@ -168,13 +168,16 @@ class BaseRealtimeClient(BaseClient[Any]):
         def remaining() -> RetryPolicy:
             return evolve(policy, deadline=max(0.001, deadline - monotonic()))
 
-        sign = partial(realtime_token, self._clock)
-        try:
-            signed = yield from self._flow(_sign_realtime_token, key.prepared, sign, retry=remaining())
-        except ForgeRealtimeError:
-            raise refused from None
         assert self._tokens is not None
-        self._tokens.keep(key, signed)
+        # Another call may have signed it meanwhile.
+        signed = self._tokens.find(key)
+        if signed is None:
+            sign = partial(realtime_token, self._clock)
+            try:
+                signed = yield from self._flow(_sign_realtime_token, key.prepared, sign, retry=remaining())
+            except ForgeRealtimeError:
+                raise refused from None
+            self._tokens.keep(key, signed)
         # A stream goes on with it.
         token.value = signed
         try:
@@ -221,7 +224,9 @@ class BaseRealtimeClient(BaseClient[Any]):
         def slot() -> PublishSlot:
             limiter = QuotaLimiter(self.quota or _STREAM_QUOTA, self._address(), acting, stream=True)
             return PublishSlot(
-                partial(reserve, limiter), lambda text, retry: publish(Hidden(text), retry=retry, limiter=limiter)
+                partial(reserve, limiter),
+                lambda text, retry: publish(Hidden(text), retry=retry, limiter=limiter),
+                limiter.skip_hold,
             )
 
         return slot

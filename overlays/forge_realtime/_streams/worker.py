@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from .._core import clock
 from .._core.errors import ForgeRealtimeError, StreamError, UsageError
 from .._core.fork import register_fork_reset, reset_if_forked
-from .._core.log import log
+from .._core.log import log, sending
 
 if TYPE_CHECKING:
     import asyncio
@@ -137,13 +137,22 @@ class WorkerThread(threading.Thread):
         self.green = threads_are_green()
         new_loop = (lambda: GreenLoop(lambda: self.forked)) if self.green else asyncio.new_event_loop
         self._runner = asyncio.Runner(loop_factory=new_loop)
-        self.loop: asyncio.AbstractEventLoop = self._runner.get_loop()
+        # Handlers of asyncio's log cannot break it.
+        former = sending.set(True)
+        try:
+            self.loop: asyncio.AbstractEventLoop = self._runner.get_loop()
+        finally:
+            sending.reset(former)
+        if isinstance(self.loop, asyncio.BaseEventLoop):
+            # A test of the app may freeze or move the other clock.
+            self.loop.time = clock.monotonic  # type: ignore[method-assign]
         self._one_call = asyncio.Lock()
         self._stopping = False
         self._dying = False
 
     def run(self) -> None:
         """Run the loop until it is stopped."""
+        sending.set(True)
         alone = getattr(self.loop, "alone", contextlib.nullcontext)
         try:
             with alone():

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import ssl
 import threading
-import time
 import weakref
 from collections import deque
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import Any, Final, TypeVar, cast
 
+from .._core import clock
 from .._core.fork import register_fork_reset, reset_if_forked
 from .._core.http import httpx
 from .._core.responses import Response
@@ -34,7 +34,7 @@ class IdleConnections(deque[AnyConnection]):
             return None
 
     def give(self, connection: AnyConnection) -> None:
-        connection.idle_since = time.monotonic()
+        connection.idle_since = clock.monotonic()
         self.append(connection)
 
     def take_expired(self) -> AnyConnection | None:
@@ -43,7 +43,7 @@ class IdleConnections(deque[AnyConnection]):
             connection = self.popleft()
         except IndexError:
             return None
-        if connection.idle_since <= time.monotonic() - IDLE_SECONDS:
+        if connection.idle_since <= clock.monotonic() - IDLE_SECONDS:
             return connection
         self.appendleft(connection)
         return None
@@ -85,7 +85,7 @@ class ConnectionPool(BaseConnectionPool):
     def send(self, request: httpx.Request, timeout: float) -> Response:
         """Send a request and read the whole response within `timeout` seconds, or raise one of `TRANSPORT_ERRORS`."""
         reset_if_forked()
-        until = time.monotonic() + timeout
+        until = clock.monotonic() + timeout
         if self.transport is not None:
             begun = BegunRequests()
             request.extensions = {"timeout": httpx.Timeout(timeout).as_dict(), "trace": begun.trace}
@@ -181,7 +181,7 @@ def _read(response: httpx.Response, request: httpx.Request, until: float) -> Res
         raw = cast(httpx.SyncByteStream, response.stream)
         # A mock or a hook may have read it already.
         for chunk in response.iter_bytes() if response.is_stream_consumed else raw:
-            if time.monotonic() > until:
+            if clock.monotonic() > until:
                 raise httpx.ReadTimeout("the time for this attempt is up")  # noqa: TRY301 (handled as any other)
             chunks.append(chunk)
             if (size := size + len(chunk)) > RESPONSE_BYTES:
