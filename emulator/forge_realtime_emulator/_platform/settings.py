@@ -12,6 +12,21 @@ from .errors import EmulatorError
 _OPTIONAL = ("limit", "limit_retry_after", "invocation_lifetime", "cold_start_after")
 """Settings of whole seconds, or of operations, that may be `None`."""
 
+READINGS: tuple[dict[str, int | bool], ...] = (
+    {},
+    {"token_lifetime": 60},
+    {"invocation_lifetime": 60},
+    {"token_by_installation": False},
+    {"errors_in_200": False},
+    {"overrides_in_order": True},
+    {"empty_overrides_are_global": True},
+    {"keep_unheard": True},
+    {"replay_retention": 10},
+    {"limit_retry_after": 1},
+    {"cold_start_after": 900, "cold_start_duration": 300},
+)
+"""Readings of what Atlassian leaves unknown: the settings in which each differs from those of the session."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
