@@ -170,6 +170,6 @@ def _prepare(emulator: Emulator, item: pytest.Item) -> None:
     item.stash[_EMULATOR] = emulator
 
 
-def _reading_of(item: pytest.Item) -> dict[str, int | bool] | None:
+def _reading_of(item: pytest.Item) -> dict[str, Any] | None:
     callspec = getattr(item, "callspec", None)
     return None if callspec is None else callspec.params.get(_READING)

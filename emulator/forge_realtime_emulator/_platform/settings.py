@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from .errors import EmulatorError
 
 _OPTIONAL = ("limit", "limit_retry_after", "invocation_lifetime", "cold_start_after")
 """Settings of whole seconds, or of operations, that may be `None`."""
 
-READINGS: tuple[dict[str, int | bool], ...] = (
+READINGS: tuple[dict[str, Any], ...] = (
     {},
     {"token_lifetime": 60},
     {"invocation_lifetime": 60},

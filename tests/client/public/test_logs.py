@@ -231,6 +231,7 @@ def test_any_field_can_be_formatted(logger: logging.Logger, stream: io.StringIO,
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=5,
 )
 
 
