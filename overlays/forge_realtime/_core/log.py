@@ -19,7 +19,7 @@ logger: Final = logging.getLogger(__name__.rpartition("._core.")[0])
 
 VARIABLE: Final = "FORGE_REALTIME_LOG"
 
-# Everything logged is also raised. Without this, Python would print warnings when logging is not set up.
+# What matters is also raised. Without this, Python would print warnings when logging is not set up.
 logger.addHandler(logging.NullHandler())
 
 sending: Final[ContextVar[bool]] = ContextVar("forge_realtime.sending", default=False)
