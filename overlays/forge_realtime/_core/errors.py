@@ -16,7 +16,7 @@
     + StreamFullError          more updates than may be pending
 
 Every error carries `delivery`, which decides whether to send again. Messages show no payload, token, claim or id, and
-no text of the response: that is in `body`.
+no text of the response: that is in `body`. A client with `show_response=True` adds it to the message.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 
-from attrs import frozen
+from attrs import field, frozen
 
 
 class Delivery(enum.Enum):
@@ -38,6 +38,10 @@ class Delivery(enum.Enum):
     """The platform refused the request: the event was not published."""
     UNKNOWN = "unknown"
     """The request left, but no clear response came back: the event may have been published."""
+
+
+def _in_milliseconds(seconds: float | None) -> str:
+    return "None" if seconds is None else f"{seconds:.3f}"
 
 
 @frozen
@@ -54,11 +58,11 @@ class Attempt:
     """
 
     number: int
-    delivery: Delivery
+    delivery: Delivery = field(repr=str)
     status: int | None
     error: str | None
-    elapsed: float
-    wait: float | None
+    elapsed: float = field(repr=_in_milliseconds)
+    wait: float | None = field(repr=_in_milliseconds)
 
 
 @frozen(kw_only=True)
