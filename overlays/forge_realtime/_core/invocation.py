@@ -203,7 +203,10 @@ def require_invocation(name: str) -> Invocation:
     if current is not None:
         return current.require(name)
     if "django.conf" in sys.modules:
-        middleware = "add 'forge_realtime.django.InvocationMiddleware' to MIDDLEWARE in the settings of Django"
+        middleware = (
+            "add 'forge_realtime.django.InvocationMiddleware' to MIDDLEWARE in the settings of Django (in a test, use "
+            "Client or AsyncClient: RequestFactory runs no middleware)"
+        )
     else:
         middleware = "add InvocationMiddleware of forge_realtime.asgi or forge_realtime.wsgi to the app"
     raise NoInvocationError(

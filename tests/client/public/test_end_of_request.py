@@ -264,8 +264,9 @@ def test_wsgi_request_ends_when_its_response_is_closed(caught: Caught) -> None:
 def test_error_names_what_applies() -> None:
     realtime = Sidecar().client()
     # Django is loaded in this process.
-    with pytest.raises(NoInvocationError, match=r"'forge_realtime.django.InvocationMiddleware' to MIDDLEWARE"):
+    with pytest.raises(NoInvocationError, match=r"'forge_realtime.django.InvocationMiddleware' to MIDDLEWARE") as error:
         realtime.publish("board", "moved")
+    assert "RequestFactory runs no middleware" in str(error.value)
 
     def app(environ: Any, start_response: Any) -> list[bytes]:
         realtime.publish("board", "moved")

@@ -17,6 +17,7 @@ settings.configure(
     MIDDLEWARE=["forge_realtime.django.InvocationMiddleware"],  # first of all
     ROOT_URLCONF=__name__,
     ALLOWED_HOSTS=["*"],
+    SECRET_KEY="only for this example",
     DEBUG=True,
 )
 realtime = RealtimeClient()
