@@ -18,10 +18,10 @@ def import_cards(self: Task, invocation: str, cards: list[int]) -> None:
         try:
             realtime.publish("board-42", {"imported": cards})
         except ForgeRealtimeError as error:
-            # UNKNOWN: the page may have it already, so do not send it twice.
-            if error.delivery is Delivery.UNKNOWN:
+            # UNKNOWN: the page may have it already. Not retryable: it would fail again.
+            if error.delivery is Delivery.UNKNOWN or not error.retryable:
                 raise
-            raise self.retry(exc=error, countdown=0) from error
+            raise self.retry(exc=error, countdown=1) from error
 
 
 @app.task(ignore_result=True)

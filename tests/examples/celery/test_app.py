@@ -30,8 +30,8 @@ def test_task_publishes_for_the_request(realtime_emulator: Emulator, service: Fl
         assert {page.receive().payload for _ in range(2)} == {'{"imported":[7]}', '{"imported":[8]}'}
 
 
-def test_refused_event_is_retried(realtime_emulator: Emulator, service: FlaskClient) -> None:
-    realtime_emulator.fail_next(status=400)
+def test_task_is_retried_when_over_the_limit(realtime_emulator: Emulator, service: FlaskClient) -> None:
+    realtime_emulator.fail_next(status=429, retry_after=60)  # longer than the client waits
     with realtime_emulator.subscribe("board-42") as page:
         service.post("/import", json=[7], headers=HEADERS)
         assert page.receive().payload == '{"imported":[7]}'
