@@ -12,7 +12,7 @@ from typing import Final
 logger: Final = logging.getLogger(__name__.rpartition("._core.")[0])
 """Named after the package, which has another name where it is vendored."""
 
-# Everything logged is also raised. Without this, Python would print warnings when logging is not set up.
+# What matters is also raised. Without this, Python would print warnings when logging is not set up.
 logger.addHandler(logging.NullHandler())
 
 sending: Final[ContextVar[bool]] = ContextVar("forge_realtime.sending", default=False)

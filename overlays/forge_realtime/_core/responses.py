@@ -169,6 +169,8 @@ def read_response(
         message, retryable = f"the response ({status}) is not JSON of the documented shape", REALTIME
         if "content-encoding" in response.headers:
             message = f"the response ({status}) has a Content-Encoding, although the client asks for none"
+    if 200 <= status < 300:
+        message = f"{message}; its status says success, so it was probably accepted"
     return _failure(UnexpectedResponseError, response, None, message, Delivery.UNKNOWN, retryable=retryable)
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final, Literal, TypeAlias
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final, Literal, TypeAlias, TypeVar
 
 import attrs
 
@@ -22,11 +22,13 @@ from .._api.types import UNSET, Unset
 from .._core.encoding import Encode, encode_json
 from .._core.errors import Attempt, UsageError
 from .._core.hidden import Hidden
+from .._core.log import logger
 from .._core.responses import Response
 from .._core.retry import http_date
 from .results import PublishResult, RealtimeToken, epoch_or_iso
 from .tokens import PlatformClock, check_token
 
+T = TypeVar("T")
 Permission: TypeAlias = Literal["subscribe", "publish"]
 
 LATER: Final = {
@@ -52,7 +54,9 @@ def publish_request(
         _require(PublishOptions, "context_overrides")
     if token.value is not None:
         options["token"] = _token(token, name, clock)
-    return PublishRequest(name=name, payload=text.value, options=PublishOptions(**options) if options else UNSET)
+    return PublishRequest(
+        name=name, payload=text.value, options=_model(PublishOptions, **options) if options else UNSET
+    )
 
 
 def publish_global_request(
@@ -71,8 +75,11 @@ def sign_realtime_token_request(
     if permissions is not None:
         granted["permissions"] = _permissions(permissions)
         _require(SignRealtimeTokenRequest, "permissions")
-    return SignRealtimeTokenRequest(
-        channel_name=_channel(channel), claims=RealtimeTokenClaims.from_dict(copy.value), **granted
+    return _model(
+        SignRealtimeTokenRequest,
+        channel_name=_channel(channel),
+        claims=RealtimeTokenClaims.from_dict(copy.value),
+        **granted,
     )
 
 
@@ -84,6 +91,10 @@ def lacking() -> list[str]:
 def publish_result(
     model: PublishResponse | PublishGlobalResponse, attempts: tuple[Attempt, ...], _response: Response
 ) -> PublishResult:
+    if isinstance(model.event_id, Unset) and isinstance(model.event_timestamp, Unset):
+        # Null is documented for "nobody was subscribed", absence is not. The reference page documents no property, so
+        # this may be all that the platform says of success: an error would send the event again.
+        logger.warning("publish: success without eventId and eventTimestamp: unknown whether anybody was subscribed")
     event_id = _known(model.event_id)
     if event_id is not None and not isinstance(event_id, str):
         raise TypeError("eventId")
@@ -176,6 +187,17 @@ def _time(value: object) -> str | float | None:
     if not isinstance(known, str | int | float | None) or isinstance(known, bool):
         raise TypeError("not a point in time")
     return known
+
+
+def _model(model: Callable[..., T], **properties: object) -> T:
+    """Make a part of a request, of which the document may require more than the arguments of a call give."""
+    try:
+        return model(**properties)
+    except TypeError as error:
+        missing = str(error).rpartition("() ")[2]
+    # Reporters of crashes show the variables of a frame.
+    del properties
+    raise UsageError(f"The API document asks for more in this call: {missing}. Pass it too, or regenerate the client.")
 
 
 def _require(model: type, name: str) -> None:

@@ -15,7 +15,8 @@ class PublishResult:
     """An event that the platform accepted.
 
     Attributes:
-        event_id: Id of the event; None if nobody was subscribed, which is no error.
+        event_id: Id of the event; None if nobody was subscribed, which is no error. Also None if the response does not
+            say, with a warning in the log.
         event_timestamp: Time of publishing in UTC; None if nobody was subscribed or the platform's value is unreadable.
         raw_event_timestamp: `eventTimestamp` as received. Documented as epoch milliseconds in a string, or null.
         attempts: Every attempt, in order. After one that ended UNKNOWN, subscribers may see the event twice.
