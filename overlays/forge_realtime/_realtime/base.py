@@ -11,7 +11,7 @@ from attrs import evolve, field, frozen
 from .._api.api.forge_realtime import publish as _publish
 from .._api.api.forge_realtime import publish_global as _publish_global
 from .._api.api.forge_realtime import sign_realtime_token as _sign_realtime_token
-from .._client.forge import BaseClient, ClientSettings
+from .._client.forge import UNCHANGED, BaseClient, ClientSettings
 from .._core.call import Flow, RateLimiter, operation_name
 from .._core.clock import monotonic
 from .._core.encoding import Encode
@@ -31,7 +31,6 @@ from .operations import (
 from .results import PublishResult, RealtimeToken
 from .tokens import PlatformClock, TokenCache, TokenKey
 
-_UNCHANGED: Final[Any] = object()
 _STREAM_QUOTA: Final = Quota()
 
 
@@ -85,7 +84,12 @@ class BaseRealtimeClient(BaseClient[Any]):
         return self._settings.encode
 
     def with_options(
-        self, *, retry: RetryPolicy = _UNCHANGED, quota: Quota | None = _UNCHANGED, encode: Encode | None = _UNCHANGED
+        self,
+        *,
+        retry: RetryPolicy = UNCHANGED,
+        quota: Quota | None = UNCHANGED,
+        encode: Encode | None = UNCHANGED,
+        show_response: bool = UNCHANGED,
     ) -> Self:
         """Return a sibling with other options. It shares the connections and is cheap to make.
 
@@ -93,12 +97,12 @@ class BaseRealtimeClient(BaseClient[Any]):
             retry: When calls are retried; unchanged by default.
             quota: Rate limit for calls; None disables it. Unchanged by default.
             encode: Encodes payloads other than `str`; None for the `json` module. Unchanged by default.
+            show_response: Whether the message of an error quotes the platform's response; unchanged by default.
 
         Raises:
             UsageError: An argument has the wrong type.
         """
-        changes = {"retry": retry, "quota": quota, "encode": encode}
-        return self._sibling(**{name: value for name, value in changes.items() if value is not _UNCHANGED})
+        return self._with(retry=retry, quota=quota, encode=encode, show_response=show_response)
 
     def _limiter(self, operation: object) -> RateLimiter | None:
         if (quota := self.quota) is None:
@@ -166,13 +170,16 @@ class BaseRealtimeClient(BaseClient[Any]):
         def remaining() -> RetryPolicy:
             return evolve(policy, deadline=max(0.001, deadline - monotonic()))
 
-        sign = partial(realtime_token, self._clock)
-        try:
-            signed = yield from self._flow(_sign_realtime_token, key.prepared, sign, retry=remaining())
-        except ForgeRealtimeError:
-            raise refused from None
         assert self._tokens is not None
-        self._tokens.keep(key, signed)
+        # Another call may have signed it meanwhile.
+        signed = self._tokens.find(key)
+        if signed is None:
+            sign = partial(realtime_token, self._clock)
+            try:
+                signed = yield from self._flow(_sign_realtime_token, key.prepared, sign, retry=remaining())
+            except ForgeRealtimeError:
+                raise refused from None
+            self._tokens.keep(key, signed)
         # A stream goes on with it.
         token.value = signed
         try:
@@ -219,7 +226,9 @@ class BaseRealtimeClient(BaseClient[Any]):
         def slot() -> PublishSlot:
             limiter = QuotaLimiter(self.quota or _STREAM_QUOTA, self._address(), acting, stream=True)
             return PublishSlot(
-                partial(reserve, limiter), lambda text, retry: publish(Hidden(text), retry=retry, limiter=limiter)
+                partial(reserve, limiter),
+                lambda text, retry: publish(Hidden(text), retry=retry, limiter=limiter),
+                limiter.skip_hold,
             )
 
         return slot

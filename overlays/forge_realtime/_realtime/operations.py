@@ -26,11 +26,13 @@ from .._core.hidden import Hidden
 from .._core.log import log
 from .._core.responses import Response
 from .._core.retry import http_date
-from .results import PublishResult, RealtimeToken, epoch_or_iso
+from .results import PublishResult, RealtimeToken, ResponseInfo, epoch_or_iso
 from .tokens import PlatformClock, check_token
 
 T = TypeVar("T")
 Permission: TypeAlias = Literal["subscribe", "publish"]
+# The documented names. Others are passed on, as the platform may learn more of them.
+ContextOverride: TypeAlias = Literal["board", "issue", "project", "content", "space", "repository", "pullRequest"]
 
 LATER: Final = {
     (PublishOptions, "context_overrides"): "publish(context_overrides=...)",
@@ -88,7 +90,7 @@ def lacking() -> list[str]:
 
 
 def publish_result(
-    model: PublishResponse | PublishGlobalResponse, attempts: tuple[Attempt, ...], _response: Response
+    model: PublishResponse | PublishGlobalResponse, attempts: tuple[Attempt, ...], response: Response
 ) -> PublishResult:
     if isinstance(model.event_id, Unset) and isinstance(model.event_timestamp, Unset):
         # Null is documented for "nobody was subscribed", absence is not. The reference page documents no property, so
@@ -106,6 +108,7 @@ def publish_result(
         event_timestamp=epoch_or_iso(timestamp, per_second=1000),
         raw_event_timestamp=timestamp,
         attempts=attempts,
+        response=ResponseInfo(response.status_code, response.headers),
     )
 
 
@@ -120,7 +123,8 @@ def realtime_token(
     # A clock by which a new token has expired is wrong.
     if date is not None and (expires_at is None or date < expires_at):
         clock.set(date.timestamp())
-    return RealtimeToken(token=token, expires_at=expires_at, attempts=attempts)
+    info = ResponseInfo(response.status_code, response.headers)
+    return RealtimeToken(token=token, expires_at=expires_at, attempts=attempts, response=info)
 
 
 def _channel(channel: str) -> str:

@@ -197,11 +197,14 @@ class _Protocol(ResponseHandler):
         for part in (data[:-1], data[-1:]) if len(data) > 1 else (data,):
             # aiohttp itself passes empty data, to go on after a pause.
             if part and self._body is not None and self._body.is_eof():
-                self.force_close()
-                if self.transport is not None:
-                    self.transport.close()
+                self._close_behind()
                 return
             self._receive(part)
+
+    def _close_behind(self) -> None:
+        self.force_close()
+        if self.transport is not None:
+            self.transport.close()
 
     def _receive(self, data: bytes) -> None:
         if self.head_left is not None:
@@ -218,6 +221,10 @@ class _Protocol(ResponseHandler):
 
     def feed_data(self, data: tuple[Any, Any], size: int = 0) -> None:
         if data[0].code >= 200:
+            if self._body is not None:
+                # A second response. The first one may have given the connection back already.
+                self._close_behind()
+                return
             self.head_left = None
             self._body = data[1]
         super().feed_data(data, size)

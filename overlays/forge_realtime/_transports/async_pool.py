@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import time
 import weakref
 from collections.abc import Awaitable, Callable
 from importlib.util import find_spec
 from types import FunctionType
 from typing import TYPE_CHECKING, cast
 
+from .._core import clock
 from .._core.errors import UsageError
 from .._core.fork import reset_if_forked
 from .._core.http import httpx
@@ -26,6 +26,7 @@ from .pool import (
     ResponseTooLargeError,
     join_body,
 )
+from .timeouts import limit_time
 
 if TYPE_CHECKING:
     from .aiohttp import AiohttpTransport
@@ -70,7 +71,7 @@ class AsyncConnectionPool(BaseConnectionPool):
     async def send(self, request: httpx.Request, timeout: float) -> Response:  # noqa: ASYNC109 (as the blocking pool)
         """Send a request and read the whole response within `timeout` seconds, or raise one of `TRANSPORT_ERRORS`."""
         reset_if_forked()
-        until = time.monotonic() + timeout
+        until = clock.monotonic() + timeout
         if self.transport is not None:
             begun = BegunRequests()
             request.extensions = {"timeout": httpx.Timeout(timeout).as_dict(), "trace": begun.async_trace}
@@ -164,7 +165,7 @@ class _LoopConnections:
                 return
             self._contended = True
             try:
-                async with asyncio.timeout(timeout):
+                async with limit_time(timeout):
                     await self._places.acquire()
             except TimeoutError:
                 raise httpx.PoolTimeout(f"all {CONNECTIONS} connections are in use") from None
@@ -217,7 +218,7 @@ async def _exchange(sending: Awaitable[httpx.Response], request: httpx.Request, 
     chunks: list[bytes] = []
     size = 0
     try:
-        async with asyncio.timeout(until - time.monotonic()):
+        async with limit_time(until - clock.monotonic()):
             response = await sending
             response.request = request
             raw = cast(httpx.AsyncByteStream, response.stream)
@@ -225,7 +226,7 @@ async def _exchange(sending: Awaitable[httpx.Response], request: httpx.Request, 
             already_read = response.is_stream_consumed
             async for chunk in response.aiter_bytes() if already_read else raw:
                 # A loop that is busy notices late that the time is up.
-                if time.monotonic() > until:
+                if clock.monotonic() > until:
                     raise TimeoutError  # noqa: TRY301 (ends as the timeout does)
                 chunks.append(chunk)
                 if (size := size + len(chunk)) > RESPONSE_BYTES:

@@ -17,12 +17,14 @@ import select
 import socket
 import ssl
 import sys
-import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, Final, ParamSpec, Self, TypeAlias, TypeVar, cast
 
+from .._core import clock
 from .._core.http import httpx
 from .http import httpcore
+from .timeouts import limit_time
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -57,7 +59,7 @@ def _of_httpcore(error: OSError, timed_out: type[Exception], failed: type[Except
 class _BaseConnection:
     """One connection to the server of a URL, made with the first request.
 
-    It is no longer used after `keepalive` idle seconds. `idle_since` and `until` are times of `time.monotonic()`.
+    It is no longer used after `keepalive` idle seconds. `idle_since` and `until` are times of `clock.monotonic()`.
     """
 
     _connection: httpcore.HTTPConnection | httpcore.AsyncHTTPConnection
@@ -163,7 +165,7 @@ class _BaseNetwork:
             self._socket.close()
 
     def _left(self) -> float:
-        if (left := self.until - time.monotonic()) <= 0:
+        if (left := self.until - clock.monotonic()) <= 0:
             raise TimeoutError
         return left
 
@@ -234,7 +236,9 @@ class QuietSocket(socket.socket):
     """Socket without a ResourceWarning: nobody can close a client in the event loop of each test, or of each job."""
 
     def __del__(self) -> None:
-        self.close()
+        # At the limit of open files, none was made.
+        with suppress(AttributeError):
+            self.close()
 
 
 class _AsyncNetwork(_BaseNetwork, httpcore.AsyncNetworkBackend, httpcore.AsyncNetworkStream):
@@ -257,7 +261,7 @@ class _AsyncNetwork(_BaseNetwork, httpcore.AsyncNetworkBackend, httpcore.AsyncNe
                 connecting = self._socket = QuietSocket(family, kind, protocol)
                 try:
                     connecting.settimeout(0)
-                    async with asyncio.timeout(self._left() / left):
+                    async with limit_time(self._left() / left):
                         await asyncio.get_running_loop().sock_connect(connecting, address)
                     connecting.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                     break

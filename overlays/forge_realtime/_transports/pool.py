@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ssl
 import threading
-import time
 import weakref
 from collections import deque
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Any, Final, TypeVar, cast
 
+from .._core import clock
 from .._core.fork import register_fork_reset, reset_if_forked
 from .._core.http import httpx
 from .._core.responses import Response
@@ -41,7 +41,7 @@ class IdleConnections(deque[AnyConnection]):
 
     def give(self, connection: AnyConnection) -> None:
         """Keep a connection, and close those that have been idle for longer than `IDLE_SECONDS`."""
-        connection.idle_since = now = time.monotonic()
+        connection.idle_since = now = clock.monotonic()
         self.append(connection)
         with suppress(IndexError):
             while (oldest := self.popleft()).idle_since <= now - IDLE_SECONDS:
@@ -90,7 +90,7 @@ class ConnectionPool(BaseConnectionPool):
     def send(self, request: httpx.Request, timeout: float) -> Response:
         """Send a request and read the whole response within `timeout` seconds, or raise one of `TRANSPORT_ERRORS`."""
         reset_if_forked()
-        until = time.monotonic() + timeout
+        until = clock.monotonic() + timeout
         if self.transport is not None:
             begun = BegunRequests()
             request.extensions = {"timeout": httpx.Timeout(timeout).as_dict(), "trace": begun.trace}
@@ -177,7 +177,7 @@ def _read(response: httpx.Response, request: httpx.Request, until: float) -> Res
         raw = cast(httpx.SyncByteStream, response.stream)
         # A mock or a hook may have read it already.
         for chunk in response.iter_bytes() if response.is_stream_consumed else raw:
-            if time.monotonic() > until:
+            if clock.monotonic() > until:
                 raise httpx.ReadTimeout("the time for this attempt is up")  # noqa: TRY301 (handled as any other)
             chunks.append(chunk)
             if (size := size + len(chunk)) > RESPONSE_BYTES:

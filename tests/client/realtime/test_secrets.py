@@ -237,7 +237,14 @@ def test_no_secret_in_the_variables_of_frames(caller: Caller, fault: str) -> Non
 def test_no_secret_in_repr_of_requests() -> None:
     headers = httpx.Headers({"name": SECRET})
     under_way = [
-        PreparedRequest("publish", "POST", httpx.URL("http://sidecar.test"), headers, SECRET.encode()),
+        PreparedRequest(
+            "publish",
+            "POST",
+            httpx.URL("http://sidecar.test"),
+            headers,
+            SECRET.encode(),
+            base_url="http://sidecar.test",
+        ),
         Response(200, headers, SECRET.encode()),
         Update(SECRET, 6),
         Envelope(SECRET, 1, last=False),

@@ -99,6 +99,25 @@ def test_response_with_bytes_behind_it_ends_the_connection(caller: Caller, what:
     assert len(server.received) == 3
 
 
+@pytest.mark.parametrize("left", [1, 3, 40])
+def test_second_response_in_the_packet_that_ends_the_first_one_is_not_taken(caller: Caller, left: int) -> None:
+    """The connection goes back to the pool before the second response is parsed."""
+
+    def behave(connection: Connection) -> bool:
+        connection.read()
+        first = response("first")
+        connection.send(first[:-left])
+        # Two packets.
+        connection.stopping.wait(0.05)
+        connection.send(first[-left:] + response("second"))
+        return True
+
+    with FaultServer(behave) as server:
+        outcomes = caller(server.url, *[publish] * 3, retry=ONCE)
+        assert server.connections == 2
+    assert [result.event_id for result in outcomes] == ["first", "event-1", "event-1"]
+
+
 @pytest.mark.parametrize("what", FIRST)
 def test_bytes_that_come_while_the_connection_is_idle_end_it(caller: Caller, what: str) -> None:
     first, behind = FIRST[what]
