@@ -389,9 +389,10 @@ def _allowed(max_bytes: int, head_left: int) -> int:
 
 
 def _is_readable(connected: socket.socket) -> bool:
-    if not hasattr(select, "poll"):  # pragma: no cover (Windows and eventlet have none)
+    try:
+        poll = select.poll()
+    except AttributeError:  # pragma: no cover (Windows and eventlet have none)
         return bool(select.select([connected], [], [], 0)[0])
-    poll = select.poll()
     poll.register(connected, select.POLLIN)
     return bool(poll.poll(0))
 

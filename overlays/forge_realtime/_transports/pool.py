@@ -43,10 +43,15 @@ class IdleConnections(deque[AnyConnection]):
         """Keep a connection, and close those that have been idle for longer than `IDLE_SECONDS`."""
         connection.idle_since = now = clock.monotonic()
         self.append(connection)
-        with suppress(IndexError):
-            while (oldest := self.popleft()).idle_since <= now - IDLE_SECONDS:
-                oldest.close()
-            self.appendleft(oldest)
+        while True:
+            try:
+                oldest = self.popleft()
+            except IndexError:
+                return
+            if oldest.idle_since > now - IDLE_SECONDS:
+                self.appendleft(oldest)
+                return
+            oldest.close()
 
     def close_all(self) -> None:
         with suppress(IndexError):
