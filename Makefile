@@ -20,7 +20,7 @@ export SOURCE_DATE_EPOCH := 1580601600
 # uv trusts what the machine trusts, as pip does.
 export UV_SYSTEM_CERTS := 1
 
-.PHONY: help setup pull diff generate client wheel demo test test-fast faults bench bench-report bench-check soak revisions check sbom matrix publish vendor release push propose upgrade clean
+.PHONY: help setup pull diff generate client wheel demo test test-fast faults bench bench-report bench-check soak revisions mutations check sbom matrix publish vendor release push propose upgrade clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -78,6 +78,9 @@ soak: wheel ## Run clients through 10 minutes of random faults and print a ledge
 revisions: $(DONE)/setup ## Pull, compare, generate and test through all published revisions, forwards and backwards, in a clone
 	$(BIN)/python -m tests.revisions "$(ARGS)"
 
+mutations: wheel ## Print document, verdict, generation and calls of mutated documents: the tests' own, or DOCUMENTS=folder
+	@$(BIN)/python -m tests.mutations $(if $(DOCUMENTS),"$$DOCUMENTS")
+
 bench: wheel ## Measure against other clients, and the emulator, on a machine that does nothing else; ARGS="--quick sync async"
 	$(BIN)/python -m tests.benchmarks $(filter-out tests,$(ARGS))
 
@@ -121,7 +124,7 @@ $(DONE)/sbom: $(DONE)/setup requirements-sbom.lock
 	$(BIN)/uv pip install --quiet --python .venv/core -r pyproject.toml --constraint requirements.lock
 	@touch $@
 
-matrix: sbom ## Test the core with its lowest and highest dependencies on every Python here (needs the package index)
+matrix: sbom ## Test lowest and highest dependencies on every Python here, and the newest frameworks (needs the package index)
 	FORGE_REALTIME_INDEX=required $(BIN)/python -m pytest tests/distribution/test_matrix.py tests/distribution/test_sbom.py
 
 publish: $(DONE)/setup ## Build wheel and sdist, and upload them to the package index at INDEX=https://…

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
-import tempfile
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +12,7 @@ from pathlib import Path
 from generator.compare.rules import PARTS
 from generator.document import Document, GeneratorError, blaming, canonical_json, read_document, write_atomically
 from generator.paths import CONFIG, DOCUMENT, LOCK, OVERLAYS
-from generator.pipeline.atomic_replace import replace_atomically
+from generator.pipeline.atomic_replace import replace_atomically, scratch_folder
 from generator.pipeline.lock import hash_folder, lock_text
 from generator.pipeline.patch import overlay_files, patch
 from generator.pipeline.regenerate import check, generate
@@ -21,6 +20,7 @@ from generator.pipeline.render import render
 from generator.pipeline.select import REALTIME_TAG, select
 from generator.pipeline.sibling_client import make_client
 from generator.spec.pull import pull
+from generator.text import escape_hidden, say, write_stdout
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,10 +33,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         _run(options)
     except GeneratorError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {escape_hidden(str(error))}", file=sys.stderr)
         return 1
     except OSError as error:
-        print(f"error: {error}. Check the path, its permissions and the space on the disk.", file=sys.stderr)
+        text = escape_hidden(str(error))
+        print(f"error: {text}. Check the path, its permissions and the space on the disk.", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
@@ -70,7 +71,7 @@ def _run(options: argparse.Namespace) -> None:  # noqa: C901, PLR0912 (one branc
                 force=options.force,
                 check_types=options.check_types,
             )
-            print(f"made: {made}")
+            say(f"made: {made}")
         case "lock":
             write_atomically(root / LOCK, lock_text(root, root))
         case "generate":
@@ -89,7 +90,7 @@ def _run(options: argparse.Namespace) -> None:  # noqa: C901, PLR0912 (one branc
             found = diff(root, options.old, options.new)
             text = as_json(found) if options.json else as_text(found)
             if options.output is None:
-                sys.stdout.buffer.write(text.encode())
+                write_stdout(text)
             else:
                 write_atomically(options.output, text)
         case "release":
@@ -104,7 +105,7 @@ def _run(options: argparse.Namespace) -> None:  # noqa: C901, PLR0912 (one branc
 
 def _write(document: Document, output: Path | None) -> None:
     if output is None:
-        sys.stdout.buffer.write(canonical_json(document).encode())
+        write_stdout(canonical_json(document))
     else:
         write_atomically(output, canonical_json(document))
 
@@ -114,8 +115,7 @@ def _render_into(document: Document, config: Path, output: Path) -> None:
     if output.exists() and not (output / "client.py").is_file() and (output.is_file() or any(output.iterdir())):
         raise GeneratorError(f"--output {output} is not a rendered client. Choose an empty or new folder.")
     output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=output.parent, prefix=".generate-") as folder:
-        scratch = Path(folder)
+    with scratch_folder(output.parent) as scratch:
         render(document, config, scratch / "made")
         if hash_folder(scratch / "made", Path()) != hash_folder(output, Path()):
             replace_atomically({scratch / "made": output}, scratch)

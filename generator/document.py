@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import json
 import math
 import os
@@ -18,9 +17,14 @@ from ruamel.yaml.constructor import SafeConstructor
 from ruamel.yaml.error import YAMLError
 from ruamel.yaml.nodes import ScalarNode
 
+from generator.text import escape_hidden
+
 Document = dict[str, Any]
 
 _MOST_VALUES = 10_000_000
+# The tools of the later steps recurse, several calls for each level.
+_DEEPEST = 250
+_LONGEST_LOCATION = 300
 
 
 class GeneratorError(Exception):
@@ -87,14 +91,21 @@ def parse_document(content: bytes, language: Literal["JSON", "YAML"] | None = No
         if not isinstance(root, dict):
             raise GeneratorError(f"has {_kind(root)} at its root, expected an object. Is it the right file?")
         document: Document = _plain(root, "")
-    except (ValueError, YAMLError, RecursionError) as error:
+    except RecursionError as error:
+        raise GeneratorError(
+            f"is not valid {language}: {error}. It nests deeper than {_DEEPEST} levels. Move schemas to components."
+        ) from error
+    except (ValueError, YAMLError) as error:
         raise GeneratorError(f"is not valid {language}: {error}. Is it truncated? Restore or correct it.") from error
     return document
 
 
 def canonical_json(document: Mapping[str, Any]) -> str:
-    """Return a document as canonical text: two spaces, no escapes, the same order of keys, a final newline."""
-    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+    """Return a document as canonical text: two spaces, the same order of keys, a final newline.
+
+    Only what `escape_hidden` names is escaped.
+    """
+    return escape_hidden(json.dumps(document, indent=2, ensure_ascii=False), in_json=True) + "\n"
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -118,7 +129,12 @@ def write_atomically(path: Path, text: str) -> None:
         raise
 
 
-def _plain(node: Any, location: str) -> Any:
+def _plain(node: Any, location: str, depth: int = 0) -> Any:
+    if depth > _DEEPEST:
+        shown = location if len(location) <= _LONGEST_LOCATION else f"{location[:_LONGEST_LOCATION]}…"
+        raise GeneratorError(
+            f"{shown}: nests deeper than {_DEEPEST} levels. Move the inner schemas to components, or shorten them."
+        )
     if isinstance(node, dict):
         plain = {}
         for name, value in node.items():
@@ -129,11 +145,11 @@ def _plain(node: Any, location: str) -> Any:
             if key in plain:
                 raise GeneratorError(f"{location or '/'} has the key {key!r} twice. Remove one.")
             _require_whole_characters(key, location)
-            plain[key] = _plain(value, f"{location}/{key}")
+            plain[key] = _plain(value, f"{location}/{key}", depth + 1)
         return plain
     if isinstance(node, list):
-        return [_plain(member, f"{location}/{index}") for index, member in enumerate(node)]
-    if isinstance(node, dt.date) or (isinstance(node, float) and not math.isfinite(node)):
+        return [_plain(member, f"{location}/{index}", depth + 1) for index, member in enumerate(node)]
+    if isinstance(node, float) and not math.isfinite(node):
         raise GeneratorError(f"{location}: JSON has no value for {node!s}. If it is a string, put it in quotes.")
     if not isinstance(node, str | int | float | None):
         raise GeneratorError(f"{location}: JSON has no value for YAML's {type(node).__name__}. Write it as a string.")
@@ -171,11 +187,15 @@ def _float(text: str) -> float:
 
 
 class _Yaml(SafeConstructor):
-    """Constructor for YAML 1.2 numbers. ruamel.yaml's own also accepts 1_000 and 0b1, which are YAML 1.1."""
+    """Constructor for YAML 1.2. ruamel.yaml's own also accepts 1_000, 0b1 and dates, which are YAML 1.1."""
 
     def construct_yaml_int(self, node: ScalarNode) -> Any:
         old = "_" in node.value or node.value.lstrip("+-").startswith("0b")
         return node.value if old else super().construct_yaml_int(node)
+
+    def construct_yaml_timestamp(self, node: ScalarNode, values: Any = None) -> Any:
+        del values  # The parts of a date.
+        return node.value
 
     def construct_yaml_float(self, node: ScalarNode) -> Any:
         if "_" in node.value:
@@ -186,6 +206,7 @@ class _Yaml(SafeConstructor):
 
 _Yaml.add_constructor("tag:yaml.org,2002:int", _Yaml.construct_yaml_int)
 _Yaml.add_constructor("tag:yaml.org,2002:float", _Yaml.construct_yaml_float)
+_Yaml.add_constructor("tag:yaml.org,2002:timestamp", _Yaml.construct_yaml_timestamp)
 
 
 def _require_bounded(root: Any) -> None:

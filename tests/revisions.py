@@ -1,4 +1,8 @@
-"""`make revisions`: pull, diff, generate and test all published revisions, forwards and backwards, in a clone."""
+"""`make revisions`: the published revisions and the sibling groups, in a clone.
+
+Pulls, compares, generates and tests the revisions of the Realtime part, forwards and backwards. Then makes a client for
+each other group of a document with three groups and of one with 14.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.support.revisions import revision
+from generator.pipeline.select import REALTIME_TAG
+from tests.support.revisions import Document, revision
+from tests.support.whole_document import GROUPS, whole_document
 
 ROOT = Path(__file__).parent.parent
 ORDER = (1, 2, 3, 2, 1)
@@ -39,7 +45,42 @@ def main(tests: str) -> int:
             subprocess.run(["git", "add", "--all"], cwd=clone, check=True)
             commit = ["-c", "user.name=revisions", "-c", "user.email=revisions@localhost", "commit", "--quiet"]
             subprocess.run(["git", *commit, "--allow-empty", "-m", f"Revision {number}"], cwd=clone, check=True)
+        for document in (pinned, fourteen_groups(pinned)):
+            passed &= make_siblings(clone, Path(folder) / "siblings", document)
         return 0 if passed else 1
+
+
+def fourteen_groups(pinned: Document) -> Document:
+    """Return the pinned document with eleven more groups."""
+    document = whole_document(pinned)
+    document["paths"] = {
+        path: item
+        for path, item in document["paths"].items()
+        if not any(
+            GROUPS[-1] in operation.get("tags", ()) for operation in item.values() if isinstance(operation, dict)
+        )
+    }
+    return document
+
+
+def make_siblings(clone: Path, folder: Path, document: Document) -> bool:
+    """Pin a document, and make a client for each of its groups but Realtime."""
+    tags = dict.fromkeys(
+        tag
+        for item in document["paths"].values()
+        for operation in item.values()
+        if isinstance(operation, dict)
+        for tag in operation.get("tags", ())
+    )
+    print(f"\n## A document with {len(tags)} groups\n", flush=True)
+    published = folder.with_name("siblings.json")
+    published.write_text(json.dumps(document), encoding="utf-8")
+    passed = run(clone, "pull", f"SOURCE={published}", last=1)
+    for tag in tags:
+        if tag != REALTIME_TAG:
+            package = f"sibling_{re.sub('[^a-z]+', '_', tag.lower())}"
+            passed &= run(clone, "client", f"TAG={tag}", f"PACKAGE={package}", f"DEST={folder}", "FORCE=1", last=1)
+    return passed
 
 
 def run(clone: Path, *arguments: str, last: int = 0) -> bool:

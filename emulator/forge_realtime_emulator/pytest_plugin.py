@@ -10,6 +10,7 @@ test requests it. When a test with the fixture fails, the report shows the last 
 A test that leaves a fault unused fails, unless the fault is `optional`.
 
     @pytest.mark.realtime_emulator(limit=None)  # settings for this test
+    @pytest.mark.every_reading  # once for each reading of what Atlassian leaves unknown
 """
 
 from __future__ import annotations
@@ -28,11 +29,33 @@ _EMULATOR: pytest.StashKey[Emulator] = pytest.StashKey()
 
 _MARKER = "realtime_emulator"
 _OF_SESSION = "realtime_emulator_session"
+_EVERY_READING = "every_reading"
+_READING = "_realtime_emulator_reading"
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the marker."""
+    """Register the markers."""
     config.addinivalue_line("markers", f"{_MARKER}(**settings): settings of the emulator, such as limit=None.")
+    config.addinivalue_line(
+        "markers", f"{_EVERY_READING}: run the test once for each reading of what Atlassian leaves unknown."
+    )
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a test with the marker `every_reading` once for each reading."""
+    has_fixture = {_MARKER, _OF_SESSION} & {*metafunc.fixturenames}
+    if not has_fixture or metafunc.definition.get_closest_marker(_EVERY_READING) is None:
+        return
+    from ._platform.settings import READINGS
+
+    metafunc.fixturenames.append(_READING)
+    ids = [",".join(f"{name}={value}" for name, value in reading.items()) or "as-set" for reading in READINGS]
+    metafunc.parametrize(_READING, READINGS, ids=ids, indirect=True)
+
+
+@pytest.fixture(name=_READING)
+def _reading() -> None:
+    """Carry the reading of a test; `_prepare` applies it before the test's fixtures."""
 
 
 @pytest.fixture(scope="session")
@@ -60,6 +83,11 @@ def _realtime_emulator_of_session(
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_setup(item: pytest.Item) -> Generator[None]:
     """Prepare the emulator of the session for a test that uses it."""
+    if item.get_closest_marker(_EVERY_READING) is not None and _reading_of(item) is None:
+        pytest.fail(
+            f"The marker {_EVERY_READING} needs a test function with the fixture {_MARKER} or {_OF_SESSION}.",
+            pytrace=False,
+        )
     if _OF_SESSION not in getattr(item, "fixturenames", ()):
         yield
         return
@@ -138,4 +166,10 @@ def _prepare(emulator: Emulator, item: pytest.Item) -> None:
     # From the module's marker to that of the test.
     for marker in reversed([*item.iter_markers(_MARKER)]):
         emulator.change(**marker.kwargs)
+    emulator.change(**(_reading_of(item) or {}))
     item.stash[_EMULATOR] = emulator
+
+
+def _reading_of(item: pytest.Item) -> dict[str, Any] | None:
+    callspec = getattr(item, "callspec", None)
+    return None if callspec is None else callspec.params.get(_READING)

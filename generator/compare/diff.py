@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import griffe
@@ -21,7 +21,7 @@ from generator.compare.documents import compare, compare_outside
 from generator.compare.python_api import ApiComparison, compare_apis
 from generator.compare.rules import Change, Effect, next_version, strongest
 from generator.compare.typing_tests import TypingError, added_errors, check_types
-from generator.document import GeneratorError
+from generator.document import Document, GeneratorError
 from generator.paths import GENERATED, TYPING_TESTS
 from generator.pipeline.overlay_fit import unsupported_arguments
 from generator.pipeline.select import select
@@ -69,6 +69,8 @@ class Difference:
         api: Changes in the Python API.
         typing: Result of the typing tests.
         arguments: Changes in the supported arguments of named calls.
+        hidden: Changes in the Realtime part as published that the overlays hide, so that the derived documents do not
+            show them. Empty if a whole document is missing.
         outside: Changed operations outside of the Realtime part, counted by tag. `None` if a whole document is missing.
     """
 
@@ -78,6 +80,7 @@ class Difference:
     api: ApiComparison
     typing: TypingComparison
     arguments: ArgumentComparison
+    hidden: list[Change]
     outside: dict[str, dict[str, int]] | None
 
     @property
@@ -87,8 +90,9 @@ class Difference:
 
     @property
     def effect(self) -> Effect:
-        """The strongest effect of the three comparisons."""
-        return strongest([self.schema_effect, self.api.effect, self.typing.effect])
+        """The strongest effect of the three comparisons. A hidden change alone is cosmetic: no code can notice it."""
+        hidden = Effect.COSMETIC if self.hidden else Effect.NONE
+        return strongest([self.schema_effect, self.api.effect, self.typing.effect, hidden])
 
     @property
     def bump(self) -> tuple[str, str]:
@@ -118,9 +122,10 @@ def diff(root: Path, old: str | None = None, new: str | None = None) -> Differen
         except OverlayMismatchError as error:
             raise _explain(error, before) from error
         comparison = compare(before.derived, after.derived)
-        outside = None
+        outside, hidden = None, []
         if before.published is not None and after.published is not None:
             outside = compare_outside(before.published, after.published)
+            hidden = _compare_published(before.published, after.published, comparison.changes)
         try:
             api = compare_apis(before.package, after.package, comparison.read_only)
         except griffe.AliasResolutionError as error:
@@ -137,6 +142,7 @@ def diff(root: Path, old: str | None = None, new: str | None = None) -> Differen
             if api.code_differs
             else TypingComparison(_tests_origin(root, before), None),
             arguments=_compare_arguments(before, after) if api.code_differs else ArgumentComparison([], []),
+            hidden=hidden,
             outside=outside,
         )
 
@@ -148,15 +154,23 @@ def _compare_arguments(before: ClientSide, after: ClientSide) -> ArgumentCompari
     return ArgumentComparison(removed=sorted(new - old), added=sorted(old - new))
 
 
+def _compare_published(old: Document, new: Document, shown: list[Change]) -> list[Change]:
+    """Return the changes of the Realtime part at locations where the derived documents show none."""
+    known = {(change.direction, where) for change in shown for where in change.where}
+    changes = _compare_selected(select(old), select(new))
+    return [change for change in changes if any((change.direction, where) not in known for where in change.where)]
+
+
+def _compare_selected(old: Document, new: Document) -> list[Change]:
+    # Without overlays, Python names mean nothing.
+    renamed = {"operation renamed", "model renamed"}
+    return [replace(change, python=()) for change in compare(old, new).changes if change.kind not in renamed]
+
+
 def _explain(error: OverlayMismatchError, old: ClientSide) -> GeneratorError:
     if old.published is None:
         return error
-    # Without overlays, Python names mean nothing.
-    changes = [
-        change
-        for change in compare(select(old.published), error.selected).changes
-        if change.kind not in {"operation renamed", "model renamed"}
-    ]
+    changes = _compare_selected(select(old.published), error.selected)
     listed = "\n".join(f"  {change}: {_summarize(change)}" for change in changes) or "  nothing"
     return GeneratorError(
         f"{error}\nNo client can be made. Changes since {old.label}, without overlays:\n{listed}\n"
@@ -180,10 +194,10 @@ def _compare_typing(root: Path, old: ClientSide, new: ClientSide, scratch: Path)
         shutil.copytree(root / TYPING_TESTS, tests, ignore=shutil.ignore_patterns("__pycache__"))
     else:
         raise GeneratorError(f"{root / TYPING_TESTS}: does not exist. Restore it.")
-    cache = root / ".mypy_cache/typing-tests"
-    errors = check_types(tests, new.package, cache / "new")
+    libraries = root / ".mypy_cache/libraries"
+    errors = check_types(tests, new.package, libraries)
     if errors:
-        errors = added_errors(check_types(tests, old.package, cache / "old"), errors)
+        errors = added_errors(check_types(tests, old.package, libraries), errors)
     return TypingComparison(_tests_origin(root, old), errors)
 
 

@@ -9,6 +9,8 @@ from typing import Any
 from generator.compare.client_side import ClientSide
 from generator.compare.diff import Difference
 from generator.compare.rules import PARTS, Change, Effect, between
+from generator.compare.typing_tests import TypingError
+from generator.text import code_span, escape_hidden, markdown
 
 FORMAT = 1
 
@@ -22,7 +24,7 @@ _MEANINGS = {
 
 def as_json(found: Difference) -> str:
     """Return the report as JSON, described in `as_document`."""
-    return json.dumps(as_document(found), indent=2, ensure_ascii=False) + "\n"
+    return escape_hidden(json.dumps(as_document(found), indent=2, ensure_ascii=False), in_json=True) + "\n"
 
 
 def as_document(found: Difference) -> dict[str, Any]:
@@ -41,18 +43,15 @@ def as_document(found: Difference) -> dict[str, Any]:
           (names), `where` (locations in the document), `old` and `new` (short texts or null).
         - `python_api`: `verdict`, `breakages` of griffe (`kind`, `python`, `old`, `new`), `added` and `removed` (name
           to signature), `changed` (name to `old` and `new`).
-        - `typing`: `verdict`, `tests` (their origin), `run`, `errors` in the tests and `to_fix` in the hand-written
-          package (each with `file`, `line`, `message`).
+        - `typing`: `verdict`, `tests` (their origin), `run`, `errors` in the tests, `to_fix` in the hand-written
+          package and `generated` in generated code (each with `file`, `line`, `message`).
         - `arguments`: arguments of named calls that the document no longer supports (`removed`) or now supports
           (`added`).
         - `disagreements`: sentences.
+        - `hidden`: changes as in `schema` that were published and that the overlays hide.
         - `outside`: numbers of operations `added`, `removed` and `changed` by tag; null if unknown.
     """
     bump, version = found.bump
-    errors = [
-        ({"file": error.file, "line": error.line, "message": error.message}, error.in_tests)
-        for error in found.typing.errors or ()
-    ]
     return {
         "format": FORMAT,
         "old": _describe_side(found.old),
@@ -60,23 +59,10 @@ def as_document(found: Difference) -> dict[str, Any]:
         "verdict": str(found.effect),
         "bump": bump,
         "next_version": version,
-        "breaks_deployed": any(change.rule.deployed for change in found.changes),
+        "breaks_deployed": any(change.rule.deployed for change in [*found.changes, *found.hidden]),
         "schema": {
             "verdict": str(found.schema_effect),
-            "changes": [
-                {
-                    "kind": change.kind,
-                    "direction": change.direction,
-                    "class": str(change.rule.effect),
-                    "why": change.rule.why,
-                    "breaks_deployed": change.rule.deployed,
-                    "python": list(change.python),
-                    "where": list(change.where),
-                    "old": change.old,
-                    "new": change.new,
-                }
-                for change in found.changes
-            ],
+            "changes": [_describe_change(change) for change in found.changes],
         },
         "python_api": {
             "verdict": str(found.api.effect),
@@ -89,11 +75,13 @@ def as_document(found: Difference) -> dict[str, Any]:
             "verdict": str(found.typing.effect),
             "tests": found.typing.tests,
             "run": found.typing.errors is not None,
-            "errors": [error for error, in_tests in errors if in_tests],
-            "to_fix": [error for error, in_tests in errors if not in_tests],
+            "errors": [_describe_error(error) for error in _typing_errors(found)[0]],
+            "to_fix": [_describe_error(error) for error in _typing_errors(found)[1]],
+            "generated": [_describe_error(error) for error in _typing_errors(found)[2]],
         },
         "arguments": {"removed": found.arguments.removed, "added": found.arguments.added},
         "disagreements": disagreements(found),
+        "hidden": [_describe_change(change) for change in found.hidden],
         "outside": found.outside,
     }
 
@@ -117,7 +105,7 @@ def as_text(found: Difference) -> str:
         f"| typing tests of {found.typing.tests} | {_typing_verdict(found)} |",
     ]
     lines += _section("Where they disagree", disagreements(found))
-    deployed = [_line(change) for change in found.changes if change.rule.deployed]
+    deployed = [_line(change) for change in [*found.changes, *found.hidden] if change.rule.deployed]
     lines += _section("Deployed clients can fail because of", deployed)
     for effect in (Effect.BREAKING, Effect.ADDITIVE, Effect.COSMETIC):
         changes = [f"{_line(change)}: {change.rule.why}" for change in found.changes if change.rule.effect is effect]
@@ -134,15 +122,42 @@ def as_text(found: Difference) -> str:
         for breakage in found.api.breakages
     ]
     lines += _section("Breaking changes found by griffe", breakages)
-    api = [f"added {_code([name])}: `{text}`" for name, text in found.api.added.items() if text != "class"]
+    api = [f"added {_code([name])}: {code_span(text)}" for name, text in found.api.added.items() if text != "class"]
     api += [f"removed {_code([name])}" for name in found.api.removed]
     api += [f"changed {_code([name])}{between(*texts)}" for name, texts in found.api.changed.items()]
     lines += _section("Names and annotations", api)
-    errors = found.typing.errors or []
-    for title, in_tests in (("Typing tests that fail now", True), ("To fix in the hand-written package", False)):
-        lines += _section(title, [f"`{it.file}:{it.line}`: {it.message}" for it in errors if it.in_tests is in_tests])
+    titles = "Typing tests that fail now", "To fix in the hand-written package", "Type errors in generated code"
+    for title, shown in zip(titles, _typing_errors(found), strict=True):
+        lines += _section(title, [f"`{it.file}:{it.line}`: {markdown(it.message)}" for it in shown])
+    lines += _section("Published, and hidden by the overlays", [str(change) for change in found.hidden])
     lines += ["", _outside_line(found)]
     return "\n".join(lines) + "\n"
+
+
+def _typing_errors(found: Difference) -> tuple[list[TypingError], list[TypingError], list[TypingError]]:
+    """Return the errors in the tests, in the hand-written package, and in generated code."""
+    errors = found.typing.errors or []
+    tests = [error for error in errors if error.in_tests]
+    to_fix = [error for error in errors if not (error.in_tests or error.in_generated)]
+    return tests, to_fix, [error for error in errors if error.in_generated]
+
+
+def _describe_error(error: TypingError) -> dict[str, Any]:
+    return {"file": error.file, "line": error.line, "message": error.message}
+
+
+def _describe_change(change: Change) -> dict[str, Any]:
+    return {
+        "kind": change.kind,
+        "direction": change.direction,
+        "class": str(change.rule.effect),
+        "why": change.rule.why,
+        "breaks_deployed": change.rule.deployed,
+        "python": list(change.python),
+        "where": list(change.where),
+        "old": change.old,
+        "new": change.new,
+    }
 
 
 def _explain_bump(effect: Effect, bump: str) -> str:
@@ -192,7 +207,7 @@ def _line(change: Change) -> str:
 
 
 def _code(names: tuple[str, ...] | list[str]) -> str:
-    return ", ".join(f"`{name}`" for name in names)
+    return ", ".join(map(code_span, names))
 
 
 def _outside_line(found: Difference) -> str:
@@ -201,7 +216,7 @@ def _outside_line(found: Difference) -> str:
     if not found.outside:
         return "Outside of the Realtime part, nothing changed."
     tags = [
-        f"{tag}: {', '.join(f'{number} {kind}' for kind, number in counts.items() if number)}"
+        f"{markdown(tag)}: {', '.join(f'{number} {kind}' for kind, number in counts.items() if number)}"
         for tag, counts in found.outside.items()
     ]
     total: Counter[str] = Counter()

@@ -16,6 +16,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
 
+from generator.text import code_span, markdown
+
 PARTS = ("major", "minor", "patch")
 
 
@@ -69,14 +71,15 @@ class Change:
     new: str | None = None
 
     def __str__(self) -> str:
+        """Describe the change in one line of Markdown."""
         first, *others = self.where
         more = f" and {len(others)} more" if others else ""
-        return f"{self.kind}{between(self.old, self.new)} ({first}{more})"
+        return f"{self.kind}{between(self.old, self.new)} ({markdown(first)}{more})"
 
 
 def between(old: str | None, new: str | None) -> str:
     """Return the old and the new state as a suffix, or an empty string if both are `None`."""
-    texts = [f"`{text}`" for text in (old, new) if text is not None]
+    texts = [code_span(text) for text in (old, new) if text is not None]
     return f", {' → '.join(texts)}" if texts else ""
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import hashlib
 import json
 import os
 import shutil
@@ -10,11 +12,13 @@ import sys
 import sysconfig
 import tempfile
 import venv
-import zlib
+from contextlib import suppress
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 
 from generator.document import GeneratorError
+from generator.paths import API, GENERATED
 
 _TESTS, _PACKAGE = "tests", "package"
 
@@ -35,16 +39,22 @@ class TypingError:
     message: str
     in_tests: bool
 
+    @property
+    def in_generated(self) -> bool:
+        """Whether it is in generated code, which nobody edits."""
+        return not self.in_tests and Path(self.file).is_relative_to(API.relative_to(GENERATED))
 
-def check_types(tests: Path, package: Path, cache: Path) -> list[TypingError]:
+
+def check_types(tests: Path, package: Path, libraries: Path) -> list[TypingError]:
     """Run `mypy --strict` on typing tests against a client, ignoring any installed client.
 
-    An unused `type: ignore` is not an error: the new client accepts more than the old one.
+    An unused `type: ignore` is not an error: the new client accepts more than the old one. Only what mypy knows of
+    libraries outlives a run, so that no check depends on an earlier one.
 
     Args:
         tests: A folder of Python files.
         package: The folder with the package `forge_realtime`.
-        cache: A cache folder of mypy, one for each side of a comparison.
+        libraries: A folder for mypy's caches of libraries. It is created if need be.
 
     Raises:
         GeneratorError: There are no tests, or mypy cannot run.
@@ -54,19 +64,11 @@ def check_types(tests: Path, package: Path, cache: Path) -> list[TypingError]:
     with tempfile.TemporaryDirectory(prefix="typing-") as folder:
         scratch = Path(folder)
         for source, name in ((tests, _TESTS), (package, _PACKAGE)):
-            shutil.copytree(source, scratch / name, ignore=shutil.ignore_patterns("__pycache__"), copy_function=_copy)
-        program = [sys.executable, "-m", "mypy", "--strict", "--no-warn-unused-ignores", "--config-file="]
-        program += ["--output=json", "--python-executable", str(_environment(scratch / "environment"))]
-        # Relative paths keep the cache valid in the next scratch folder.
-        files = sorted(path.relative_to(scratch) for path in (scratch / _TESTS).rglob("*.py"))
-        process = subprocess.run(
-            [*program, "--cache-dir", str(cache.resolve()), *map(str, files)],
-            check=False,
-            cwd=scratch,
-            env={**os.environ, "MYPYPATH": _PACKAGE},
-            capture_output=True,
-            encoding="utf-8",
-        )
+            shutil.copytree(source, scratch / name, ignore=shutil.ignore_patterns("__pycache__"))
+        python = _environment(scratch / "environment")
+        shutil.copytree(_library_cache(scratch / _PACKAGE, python, libraries), scratch / "cache")
+        files = sorted(str(path.relative_to(scratch)) for path in (scratch / _TESTS).rglob("*.py"))
+        process = _run_mypy(scratch, python, files)
     if process.returncode not in (0, 1):
         raise GeneratorError(
             f"mypy failed with exit code {process.returncode}:\n{process.stdout}{process.stderr}\n"
@@ -75,12 +77,42 @@ def check_types(tests: Path, package: Path, cache: Path) -> list[TypingError]:
     return [_error(json.loads(line)) for line in process.stdout.splitlines() if '"error"' in line]
 
 
-def _copy(source: str, target: str) -> None:
-    # mypy treats files with the same time and size as unchanged, so derive the time from the content.
-    content = Path(source).read_bytes()
-    Path(target).write_bytes(content)
-    time = zlib.crc32(content)
-    os.utime(target, (time, time))
+def _run_mypy(folder: Path, python: Path, files: list[str]) -> subprocess.CompletedProcess[str]:
+    program = [sys.executable, "-m", "mypy", "--strict", "--no-warn-unused-ignores", "--config-file="]
+    options = ["--output=json", "--python-executable", str(python), "--cache-dir=cache", "--sqlite-cache"]
+    return subprocess.run(
+        [*program, *options, *files],
+        check=False,
+        cwd=folder,
+        env={**os.environ, "MYPYPATH": _PACKAGE},
+        capture_output=True,
+        encoding="utf-8",
+    )
+
+
+def _library_cache(package: Path, python: Path, libraries: Path) -> Path:
+    """Return a cache of mypy that holds the libraries of a client, and nothing of the client.
+
+    Its name is a hash of all that goes into it: the imports, mypy and the installed packages.
+    """
+    imports: set[str] = set()
+    for path in package.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_bytes())):
+            if isinstance(node, ast.Import):
+                imports.update(alias.name for alias in node.names)
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                imports.add(node.module)
+    program = "".join(f"import {name}\n" for name in sorted(imports) if not name.startswith("forge_realtime"))
+    installed = sorted(f"{found.name} {found.version}\n" for found in metadata.distributions())
+    cache = libraries / hashlib.sha256("".join([sys.version, *installed, program]).encode()).hexdigest()[:32]
+    if not cache.is_dir():
+        libraries.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=libraries) as folder:
+            (Path(folder) / "libraries.py").write_text(program, encoding="utf-8")
+            _run_mypy(Path(folder), python, ["libraries.py"])
+            with suppress(OSError):  # Another run was faster.
+                (Path(folder) / "cache").rename(cache)
+    return cache
 
 
 def _environment(folder: Path) -> Path:

@@ -21,7 +21,17 @@ from generator.document import Document, GeneratorError, blaming, read_document
 from generator.pipeline.header_parameters import bring_in_headers
 from generator.pipeline.open_enums import open_response_enums
 
+# Fields that say what the platform sends and accepts. An overlay may replace a name or a description, but not these.
+_FACTS = frozenset(
+    {"$ref", "type", "format", "nullable", "const", "default", "pattern", "additionalProperties", "required"}
+    | {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "minLength", "maxLength"}
+    | {"minItems", "maxItems", "uniqueItems", "minProperties", "maxProperties", "readOnly", "writeOnly", "deprecated"}
+    | {"in", "name", "style", "explode", "allowReserved", "allowEmptyValue", "propertyName", "scheme", "bearerFormat"}
+    | {"contentEncoding", "contentMediaType"}
+)
 _RFC_9535 = jsonpath.JSONPathEnvironment(strict=True)
+# The default of 100 levels is 46 objects in each other.
+_RFC_9535.max_recursion_depth = 500
 
 
 def overlay_files(folder: Path) -> list[Path]:
@@ -55,18 +65,20 @@ def patch(document: Document, overlays: Sequence[Path]) -> Document:
         A new document.
 
     Raises:
-        GeneratorError: An overlay is malformed, or an action matches nothing and is not marked `x-optional: true`.
-            Names the file, action and target.
+        GeneratorError: An overlay is malformed, an action matches nothing and is not marked `x-optional: true`, or an
+            update would hide a published value of another meaning. Names the file, line, action and target.
     """
     # Not deepcopy: an object that appears twice would stay shared.
     patched: Document = json.loads(json.dumps(document))
     bring_in_headers(patched)
+    # Loses what an overlay removes.
+    published: Document = json.loads(json.dumps(patched))
     for path in overlays:
         overlay = read_document(path)
         with blaming(path):
             for number, action in enumerate(_actions(overlay), start=1):
                 try:
-                    _apply(patched, action)
+                    _apply(patched, published, action)
                 except GeneratorError as error:
                     where = f"line {_line(path, number)}: action {number}, target {action.get('target')}"
                     raise GeneratorError(f"{where}: {error}") from error
@@ -92,7 +104,7 @@ def _actions(overlay: Document) -> list[Document]:
     return actions
 
 
-def _apply(document: Document, action: Document) -> None:
+def _apply(document: Document, published: Document, action: Document) -> None:
     _refuse_unknown(action, {"target", "description", "update", "remove"})
     remove = action.get("remove", False)
     if not isinstance(action.get("target"), str) or not isinstance(remove, bool) or remove == ("update" in action):
@@ -111,8 +123,10 @@ def _apply(document: Document, action: Document) -> None:
             )
         if remove:
             _remove(document, location)
+            if _find(published, location) is not None:
+                _remove(published, location)
         else:
-            _update(found[location], action["update"])
+            _update(found[location], action["update"], _find(published, location))
 
 
 def _remove(document: Document, location: tuple[int | str, ...]) -> None:
@@ -124,7 +138,17 @@ def _remove(document: Document, location: tuple[int | str, ...]) -> None:
     del parent[location[-1]]
 
 
-def _update(node: Any, update: Any) -> None:
+def _find(document: Any, location: tuple[int | str, ...]) -> Any:
+    """Return the object or list at a location, or `None`."""
+    for step in location:
+        try:
+            document = document[step]
+        except (KeyError, IndexError, TypeError):
+            return None
+    return document
+
+
+def _update(node: Any, update: Any, published: Any, inside: str = "") -> None:
     if isinstance(node, list):
         node.extend(copy.deepcopy(update if isinstance(update, list) else [update]))
         return
@@ -132,14 +156,37 @@ def _update(node: Any, update: Any) -> None:
         raise GeneratorError("selects an object, so `update` must be an object.")
     for key, new in update.items():
         old = node.get(key)
+        stated = published.get(key) if isinstance(published, dict) else None
         if isinstance(old, dict | list):
             if type(new) is not type(old):
                 raise GeneratorError(
                     f"`update` has another type for {key!r} than the document. Remove the old value first."
                 )
-            _update(old, new)
+            _update(old, new, stated, f"{inside}{key}.")
         else:
+            if stated is not None and key in _FACTS and json.dumps(stated) != json.dumps(new):
+                raise _hidden(inside, f"{key}: {json.dumps(stated)}", f"{key}: {json.dumps(new)}")
+            _require_type_allowed(published, key, new, inside)
             node[key] = copy.deepcopy(new)
+
+
+def _require_type_allowed(published: Any, key: str, new: Any, inside: str) -> None:
+    """Check that a union that an overlay adds to a published type contains this type."""
+    stated = published.get("type") if isinstance(published, dict) and key in {"anyOf", "oneOf"} else None
+    types = {member.get("type") for member in new if isinstance(member, dict)} if isinstance(new, list) else set()
+    if "number" in types:
+        types.add("integer")
+    if isinstance(stated, str) and None not in types and stated not in types:
+        raise _hidden(inside, f"type: {json.dumps(stated)}", f"{key}: {json.dumps(new)}")
+
+
+def _hidden(inside: str, stated: str, new: str) -> GeneratorError:
+    where = f" at {inside.removesuffix('.')}" if inside else ""
+    return GeneratorError(
+        f"`update` would hide a published value{where}: the document says {stated}, the overlay {new}. Adapt the "
+        "overlay and the hand-written package to the document; or, to keep the overlay's value, remove that object "
+        "with an action before this one."
+    )
 
 
 def _refuse_unknown(fields: Document, known: set[str]) -> None:

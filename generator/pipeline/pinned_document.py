@@ -10,6 +10,7 @@ from typing import Any
 from generator.document import Document, GeneratorError
 from generator.paths import DOCUMENT, SOURCE
 from generator.pipeline.lock import sha256
+from generator.text import escape_hidden
 
 
 def read_source(root: Path) -> dict[str, Any]:
@@ -64,6 +65,6 @@ class ApiDocument(NamedTuple):
 
 DOCUMENT: Final = ApiDocument(
     sha256="{digest}",
-    version={json.dumps(str(document["info"]["version"]))},
+    version={escape_hidden(json.dumps(str(document["info"]["version"]), ensure_ascii=False))},
 )
 '''

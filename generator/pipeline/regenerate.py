@@ -18,13 +18,14 @@ from generator.paths import (
     OVERLAYS,
     SOURCE,
 )
-from generator.pipeline.atomic_replace import replace_atomically
+from generator.pipeline.atomic_replace import replace_atomically, scratch_folder
 from generator.pipeline.lock import hash_folder, is_as_locked, lock_text, sha256
 from generator.pipeline.overlay_fit import check_overlay_fit
 from generator.pipeline.patch import overlay_files, patch
 from generator.pipeline.pinned_document import document_module, require_pinned
 from generator.pipeline.render import render
 from generator.pipeline.select import REALTIME_TAG, select
+from generator.text import say
 
 
 def generate(root: Path) -> None:
@@ -37,19 +38,18 @@ def generate(root: Path) -> None:
     """
     require_pinned(root)
     if is_as_locked(root):
-        print(f"nothing changed: everything is as {LOCK} says")
+        say(f"nothing changed: everything is as {LOCK} says")
         return
-    with tempfile.TemporaryDirectory(dir=root, prefix=".generate-") as folder:
-        scratch = Path(folder)
+    with scratch_folder(root) as scratch:
         _make(root, scratch)
         new, old = _outputs(scratch), _outputs(root)
         changed = _different(old, new)
         tops = [top for top in (DERIVED, GENERATED, LOCK) if any(Path(name).is_relative_to(top) for name in changed)]
         replace_atomically({scratch / top: root / top for top in tops}, scratch)
     for name in changed:
-        print(f"{'added' if name not in old else 'removed' if name not in new else 'changed'}: {name}")
+        say(f"{'added' if name not in old else 'removed' if name not in new else 'changed'}: {name}")
     if not changed:
-        print("nothing changed")
+        say("nothing changed")
 
 
 def check(root: Path) -> None:
@@ -74,19 +74,19 @@ def check(root: Path) -> None:
             f"the repository is not what the document, the overlays and the generator make:\n{listed}\n"
             f"{remedy}, and commit the changes."
         )
-    print("everything is as generated")
+    say("everything is as generated")
 
 
 def _make(root: Path, scratch: Path) -> None:
     require_pinned(root)
-    print(f"pin: {DOCUMENT} has the hash recorded in {SOURCE}")
+    say(f"pin: {DOCUMENT} has the hash recorded in {SOURCE}")
     document = read_document(root / DOCUMENT)
     with blaming(root / DOCUMENT):
         selected = select(document)
-    print(f"select: {len(selected['paths'])} of {len(document['paths'])} paths, tagged {REALTIME_TAG!r}")
+    say(f"select: {len(selected['paths'])} of {len(document['paths'])} paths, tagged {REALTIME_TAG!r}")
     overlays = overlay_files(root / OVERLAYS)
     patched = patch(selected, overlays)
-    print(f"patch: {', '.join(path.name for path in overlays)}")
+    say(f"patch: {', '.join(path.name for path in overlays)}")
     (scratch / DERIVED).parent.mkdir()
     (scratch / DERIVED).write_text(canonical_json(patched), encoding="utf-8")
     (scratch / DERIVED).chmod(0o644)
@@ -95,16 +95,16 @@ def _make(root: Path, scratch: Path) -> None:
         render(patched, root / CONFIG, scratch / API)
     (scratch / DOCUMENT_MODULE).write_text(document_module(document, sha256(root / DOCUMENT)), encoding="utf-8")
     (scratch / DOCUMENT_MODULE).chmod(0o644)
-    print(f"render: {len(hash_folder(scratch, GENERATED))} files")
+    say(f"render: {len(hash_folder(scratch, GENERATED))} files")
     unsupported = check_overlay_fit(patched, (scratch / API).parent, root / HAND_WRITTEN)
-    print(
+    say(
         f"fit: notice: the document has no property for {', '.join(unsupported)}"
         if unsupported
         else "fit: the document has a property for every argument"
     )
     (scratch / LOCK).write_text(lock_text(root, scratch), encoding="utf-8")
     (scratch / LOCK).chmod(0o644)
-    print(f"lock: {LOCK}")
+    say(f"lock: {LOCK}")
 
 
 def _outputs(base: Path) -> dict[str, str]:

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from openapi_schema_validator import oas31_format_checker
 from openapi_spec_validator import OpenAPIV30SpecValidator, OpenAPIV31SpecValidator
 
 from generator.document import Document, GeneratorError, canonical_json
+from generator.names import operation_name
+from generator.pipeline.samples import schema_validator
 from generator.pipeline.select import require_openapi_3
-from generator.references import METHODS, reached_components
+from generator.references import METHODS, component_of, reached_components, walk
+from generator.text import escape_hidden
 
 # Another backend, if it happens to be installed, has other messages.
 os.environ["OPENAPI_SPEC_VALIDATOR_SCHEMA_VALIDATOR_BACKEND"] = "jsonschema"
@@ -36,8 +42,10 @@ def render(document: Document, config: Path, output: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "document.json"
         path.write_text(canonical_json(document), encoding="utf-8")
-        _run_openapi_python_client(path, config, output)
+        _run_openapi_python_client(path, document, config, output)
+    _escape_hidden(output)
     _require_complete(document, output)
+    _require_defined(document, output)
 
 
 def tool_versions() -> dict[str, str]:
@@ -59,6 +67,8 @@ def invalid_parts(document: Document) -> list[str]:
         reached_components(document, document)
     except GeneratorError as error:
         return [str(error)]
+    if circular := _circular_parts(document):
+        return circular
     validator = OpenAPIV30SpecValidator if document["openapi"].startswith("3.0.") else OpenAPIV31SpecValidator
     try:
         # The checks beyond the schema fail on documents that do not match the schema.
@@ -86,12 +96,12 @@ def _deepest(error: Any) -> list[Any]:
     return [branch for branch in branches if len(branch.absolute_path) == depth]
 
 
-def _run_openapi_python_client(document: Path, config: Path, output: Path) -> None:
+def _run_openapi_python_client(path: Path, content: Document, config: Path, output: Path) -> None:
     version = tool_versions()["openapi-python-client"]
     # -I: ignore the working directory, the home directory and PYTHON* variables. PATH and the missing RUFF_* variables
     # leave only the ruff beside this Python, with no settings.
     program = [sys.executable, "-I", "-X", "utf8", "-m", "openapi_python_client", "generate"]
-    files = ["--path", str(document), "--config", str(config), "--output-path", str(output)]
+    files = ["--path", str(path), "--config", str(config), "--output-path", str(output)]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RUFF_")}
     environment["PATH"] = str(Path(sys.executable).parent)
     process = subprocess.run(
@@ -104,16 +114,130 @@ def _run_openapi_python_client(document: Path, config: Path, output: Path) -> No
         errors="replace",
     )
     if process.returncode != 0:
+        said = process.stderr.strip() or process.stdout.strip()
+        if "File name too long" in said:
+            raise GeneratorError(
+                f"{_deepest_schema(content)}: nests so deeply that the name of its class, which joins the names around "
+                "it, is too long for a file. Give it or an object around it a `title` with an overlay in "
+                "overlays/openapi."
+            )
+        places = "".join(f"{place}\n" for place in _wrong_defaults(content))
         raise GeneratorError(
-            f"openapi-python-client {version} failed with exit code {process.returncode}:\n"
-            f"{process.stderr.strip() or process.stdout.strip()}\n"
+            f"openapi-python-client {version} failed with exit code {process.returncode}:\n{said}\n{places}"
             "Correct the document with an overlay in overlays/openapi; if a program is missing, run `make setup`."
         )
 
 
+def _schemas(document: Document) -> Iterator[tuple[str, Document]]:
+    """Yield the schemas of a document with their locations."""
+    locations: dict[int, str] = {}
+    waiting: list[tuple[str, Any]] = [("", document)]
+    while waiting:
+        location, node = waiting.pop()
+        members = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+        locations[id(node)] = location
+        waiting += ((f"{location}/{name}", member) for name, member in members)
+    for kind, node in walk(document, "document"):
+        if kind == "schema":
+            yield locations[id(node)], node
+
+
+def _wrong_defaults(document: Document) -> Iterator[str]:
+    for location, schema in _schemas(document):
+        if "default" in schema:
+            checked = schema_validator(document, schema).evolve(format_checker=oas31_format_checker)
+            for error in checked.iter_errors(schema["default"]):
+                yield f"{location}/default: {error.message}"
+
+
+def _deepest_schema(document: Document) -> str:
+    return max((location for location, _ in _schemas(document)), key=lambda location: location.count("/"))
+
+
+def _circular_parts(document: Document) -> list[str]:
+    """Return the component schemas that are a part of themselves by `allOf`, with the components in between."""
+    parts = {
+        name: [
+            member["$ref"].rpartition("/")[2]
+            for member in (schema.get("allOf") or () if isinstance(schema, dict) else ())
+            if isinstance(member, dict) and isinstance(member.get("$ref"), str)
+        ]
+        for name, schema in document.get("components", {}).get("schemas", {}).items()
+    }
+    found: list[str] = []
+    known: set[str] = set()
+    for start in parts:
+        waiting, seen = [[start]], {start}
+        while waiting and start not in known:
+            way = waiting.pop()
+            following = parts.get(way[-1], [])
+            waiting += ([*way, name] for name in following if name not in seen)
+            seen.update(following)
+            if start in following:
+                known.update(way)
+                found.append(
+                    f"/components/schemas/{start}: `allOf` contains the schema itself ({' → '.join([*way, start])}). "
+                    "Remove one of these references."
+                )
+    return found
+
+
+def _require_defined(document: Document, output: Path) -> None:
+    """Check that generated modules use no undefined name, which openapi-python-client does not notice itself."""
+    command = [
+        sys.executable,
+        "-m",
+        "ruff",
+        "check",
+        "--isolated",
+        "--no-cache",
+        "--select=F821",
+        "--output-format=json",
+    ]
+    process = subprocess.run([*command, str(output)], check=False, capture_output=True, encoding="utf-8")
+    if process.returncode not in (0, 1):
+        raise GeneratorError(f"ruff failed:\n{process.stderr.strip()}\nRun `make setup`.")
+    for problem in json.loads(process.stdout):
+        module = Path(problem["filename"]).resolve().relative_to(output.resolve())
+        where, advice = str(module), "Correct the document with an overlay in overlays/openapi."
+        for path, method, operation in _operations(document):
+            if module.stem == operation_name(path, method, operation):
+                where = f"{method.upper()} {path}"
+                types = list(_resolved_body(document, operation).get("content", {}))
+                if len(types) > 1:
+                    others = ", ".join(types[1:])
+                    advice = f"Keep one type of body: remove {others} with an overlay in overlays/openapi."
+        version = tool_versions()["openapi-python-client"]
+        raise GeneratorError(
+            f"{where}: openapi-python-client {version} makes code that cannot run ({problem['message']}). {advice}"
+        )
+
+
+def _operations(document: Document) -> Iterator[tuple[str, str, Document]]:
+    for path, item in document["paths"].items():
+        for method in METHODS & item.keys() if path.startswith("/") else ():
+            yield path, method, item[method]
+
+
+def _resolved_body(document: Document, operation: Document) -> Document:
+    body: Document = operation.get("requestBody", {})
+    if "$ref" in body:
+        section, name = component_of(document, body["$ref"])
+        body = document["components"][section][name]
+    return body
+
+
+def _escape_hidden(output: Path) -> None:
+    # A text of the document must not show other code than what runs: https://trojansource.codes/
+    for path in output.rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        if (escaped := escape_hidden(text)) != text:
+            path.write_text(escaped, encoding="utf-8")
+
+
 def _require_complete(document: Document, output: Path) -> None:
     # Names that differ only in case or in `_` become the same module: the second silently overwrites the first.
-    operations = sum(len(METHODS & item.keys()) for path, item in document["paths"].items() if path.startswith("/"))
+    operations = sum(1 for _ in _operations(document))
     _require_modules(output / "api", "*/*.py", operations, "operations", "operationId")
     classes = sum(
         len(ast.literal_eval(statement.value))

@@ -18,65 +18,72 @@ from typing import Any
 
 import httpx
 
-CHANNEL = "channel"
-RESPONSE = {"eventId": "event", "eventTimestamp": "0", "token": "token", "expiresAt": 0}
+READERS = {"publish": "publish_result", "publish_global": "publish_result", "sign_realtime_token": "realtime_token"}
+# Frames that only detect a mistake of their callers.
+DETECTING = frozenset({"_prepare", "_model"})
 
 
 def main(folder: str, package: str) -> None:
     """Print the result of the calls as JSON."""
     sys.path.insert(0, folder)
     try:
-        result = make_calls(package)
+        result = make_calls(package, json.load(sys.stdin))
     except Exception as error:  # noqa: BLE001 (every error is part of the result)
         # An ImportError ends with the path of the scratch copy.
         message = re.sub(rf" \({re.escape(folder)}[^()]*\)$", "", str(error))
         result = {"error": f"{type(error).__name__}: {message}", "line": None}
         for frame in traceback.extract_tb(error.__traceback__):
             path = Path(frame.filename)
-            # Generated code and `_prepare` only detect the mistake; their caller made it.
-            if path.is_relative_to(folder) and "_api" not in path.parts and frame.name != "_prepare":
+            if path.is_relative_to(folder) and "_api" not in path.parts and frame.name not in DETECTING:
                 result["line"] = [str(path.relative_to(folder)), frame.lineno]
     print(json.dumps(result))
 
 
-def make_calls(package: str) -> dict[str, Any]:
-    """Make each named call, with and without its optional arguments."""
+def make_calls(package: str, plan: list[dict[str, Any]]) -> dict[str, Any]:
+    """Make the calls of the plan, without arguments that the document does not support."""
     sent: list[dict[str, Any]] = []
+    planned: dict[str, Any] = {}
 
-    def record(request: httpx.Request) -> httpx.Response:
+    def respond(request: httpx.Request) -> httpx.Response:
         sent.append({"method": request.method, "path": request.url.path, "body": json.loads(request.content)})
-        return httpx.Response(200, json=RESPONSE)
+        if planned["body"] is None:
+            return httpx.Response(planned["status"])
+        return httpx.Response(planned["status"], json=planned["body"])
 
     realtime: Any = importlib.import_module(package)
     for name in realtime.__all__:
         # Exported names are imported on first use.
         getattr(realtime, name)
     operations: Any = importlib.import_module(f"{package}._realtime.operations")
-    client = realtime.RealtimeClient("http://localhost", transport=httpx.MockTransport(record))
-    live = client.for_invocation(realtime.Invocation("invocation"))
     unsupported = operations.lacking()
-    overrides = (
-        {} if any("context_overrides" in argument for argument in unsupported) else {"context_overrides": ["issue"]}
-    )
-    permissions = (
-        {} if any("permissions" in argument for argument in unsupported) else {"permissions": ["subscribe", "publish"]}
-    )
-    token = "." + base64.urlsafe_b64encode(json.dumps({"channel": {"name": CHANNEL}}).encode()).decode() + "."
-
-    calls: list[tuple[str, dict[str, Any]]] = [
-        ("publish", {"payload": "payload"}),
-        ("publish", {"payload": "payload", "token": token, **overrides}),
-        ("publish_global", {"payload": "payload"}),
-        ("publish_global", {"payload": "payload", "token": token}),
-        ("sign_realtime_token", {"claims": {"team": "red"}}),
-        ("sign_realtime_token", {"claims": {"team": "red"}, **permissions}),
-    ]
-    for name, arguments in calls:
-        getattr(live, name)(CHANNEL, **arguments)
-        builder = getattr(operations, f"{name}_request")
-        file = Path(inspect.getfile(builder)).relative_to(sys.path[0])
-        sent[-1]["line"] = [str(file), inspect.getsourcelines(builder)[1]]
+    if not plan:
+        return {"unsupported": unsupported, "sent": []}
+    retry = realtime.RetryPolicy(max_attempts=1)
+    client = realtime.RealtimeClient("http://localhost", transport=httpx.MockTransport(respond), retry=retry)
+    live = client.for_invocation(realtime.Invocation("invocation"))
+    for planned in plan:
+        name, channel = planned["name"], planned["channel"]
+        arguments = {
+            argument: _token(channel) if argument == "token" else value
+            for argument, value in planned["arguments"].items()
+            if not any(f"{name}({argument}=" in text for text in unsupported)
+        }
+        try:
+            getattr(live, name)(channel, **arguments)
+        except realtime.ResponseError:
+            response = json.dumps(planned["body"])
+            problem = f"{name} cannot read the documented response {planned['status']} with {response}"
+            return {"error": problem, "line": _first_line(getattr(operations, READERS[name]))}
+        sent[-1]["line"] = _first_line(getattr(operations, f"{name}_request"))
     return {"unsupported": unsupported, "sent": sent}
+
+
+def _first_line(function: Any) -> list[Any]:
+    return [str(Path(inspect.getfile(function)).relative_to(sys.path[0])), inspect.getsourcelines(function)[1]]
+
+
+def _token(channel: str) -> str:
+    return "." + base64.urlsafe_b64encode(json.dumps({"channel": {"name": channel}}).encode()).decode() + "."
 
 
 if __name__ == "__main__":

@@ -21,12 +21,14 @@ from generator.document import GeneratorError
 from generator.paths import DOCUMENT, GENERATED, LOCK
 from generator.release.git import git
 from generator.spec.pull import pull
+from generator.text import code_block, say
 
 BRANCH = "api-document"
 # The workflow with the checks. GitHub does not start it for a push with a workflow's own token.
 CHECKS = "ci.yml"
 # Characters. GitHub accepts 65,536.
-_MAX_TEXT = 60_000
+_MAX_TEXT = 40_000
+_MAX_QUOTE = 10_000
 
 
 @dataclass(frozen=True)
@@ -68,10 +70,10 @@ def propose(root: Path, source: str | None = None) -> None:
         try:
             pull(tree, source)
             if not git(tree, "status", "--porcelain"):
-                print(f"nothing to propose: {open_one.url if open_one else base} has this document")
+                say(f"nothing to propose: {open_one.url if open_one else base} has this document")
                 return
             if not open_one and (rejected := _rejected(tree, known)):
-                print(f"nothing to propose: {rejected.url} had this document and was closed. Reopen it if you want it")
+                say(f"nothing to propose: {rejected.url} had this document and was closed. Reopen it if you want it")
                 return
             title, text = _describe(tree, git(root, "merge-base", upstream, start))
             git(tree, "add", "--all", "--", DOCUMENT.parent.as_posix(), GENERATED.as_posix(), LOCK.as_posix())
@@ -89,13 +91,13 @@ def propose(root: Path, source: str | None = None) -> None:
         finally:
             git(root, "worktree", "remove", "--force", str(tree))
         if open_one:
-            print(f"updated: {open_one.url}")
+            say(f"updated: {open_one.url}")
         else:
             fields = ["--title", title, "--body-file", str(report)]
-            print(f"opened: {_gh(root, 'pr', 'create', '--base', base, '--head', BRANCH, *fields)}")
+            say(f"opened: {_gh(root, 'pr', 'create', '--base', base, '--head', BRANCH, *fields)}")
     if os.environ.get("GITHUB_ACTIONS") == "true":
         _gh(root, "workflow", "run", CHECKS, "--ref", BRANCH)
-        print(f"started: {CHECKS}")
+        say(f"started: {CHECKS}")
 
 
 def _pull_requests(root: Path) -> list[_PullRequest]:
@@ -140,7 +142,7 @@ def _describe(tree: Path, old: str) -> tuple[str, str]:
     except GeneratorError as error:
         title, text = (
             "The API document changed, and the overlays do not fit it",
-            f"`make diff` fails:\n\n{_quote(error)}",
+            f"`make diff` fails:\n\n{_quote(str(error))}",
         )
     made = subprocess.run(
         # The generator of the branch, because the lock contains its hashes.
@@ -158,8 +160,9 @@ def _describe(tree: Path, old: str) -> tuple[str, str]:
     return title, text.replace(f"{tree}/", "")
 
 
-def _quote(text: object) -> str:
-    return f"```text\n{str(text).strip()}\n```"
+def _quote(text: str) -> str:
+    cut = f"{text[:_MAX_QUOTE]}\n… The rest: run it on this branch." if len(text) > _MAX_QUOTE else text
+    return code_block(cut)
 
 
 def _shorten(text: str) -> str:

@@ -7,11 +7,13 @@ https://docs.astral.sh/uv/guides/package/
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Final
 from urllib.parse import quote, urlsplit
 
 import httpx
@@ -19,17 +21,21 @@ import httpx
 from generator.compare.client_side import version_of
 from generator.document import GeneratorError
 from generator.release.git import git, require_clean
+from generator.text import say
+
+_OVER_HTTP: Final = "FORGE_PUBLISH_OVER_HTTP"
 
 
 def publish(root: Path, index: str) -> None:
     """Build, check and upload the release that is checked out.
 
-    Credentials come from `UV_PUBLISH_USERNAME` and `UV_PUBLISH_PASSWORD`, from `UV_PUBLISH_TOKEN`, or from keyring
+    Over plain http, credentials are sent to a loopback address only, or if `FORGE_PUBLISH_OVER_HTTP` is 1. They come
+    from `UV_PUBLISH_USERNAME` and `UV_PUBLISH_PASSWORD`, from `UV_PUBLISH_TOKEN`, or from keyring
     (`UV_KEYRING_PROVIDER=subprocess`).
 
     Args:
         root: The repository.
-        index: The upload address, http or https.
+        index: The upload address: https, or http on this machine or a trusted network.
 
     Raises:
         GeneratorError: The address is invalid, the tree is dirty, the commit has no release tag, generated code is not
@@ -50,7 +56,7 @@ def publish(root: Path, index: str) -> None:
         # Compares all files with the index before the first is uploaded.
         _run(root, *upload, "--dry-run", *files, **environment)
         _run(root, *upload, *files, **environment)
-    print(f"published; to install it: pip install --index-url {index.rstrip('/')}/simple/ forge-realtime")
+    say(f"published; to install it: pip install --index-url {index.rstrip('/')}/simple/ forge-realtime")
 
 
 def _check_address(index: str) -> None:
@@ -65,6 +71,20 @@ def _check_address(index: str) -> None:
         )
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise GeneratorError(f"{index} is not an http or https address. Name the index: make publish INDEX=https://…")
+    if parts.scheme == "http" and not _is_loopback(parts.hostname) and os.environ.get(_OVER_HTTP) != "1":
+        raise GeneratorError(
+            f"{index} is plain http: everyone on the way can read the credentials and change the files. "
+            f"Use https. For a network that you trust, set {_OVER_HTTP}=1."
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _check_released(root: Path) -> None:

@@ -24,6 +24,7 @@ from generator.paths import CHANGELOG, DOCUMENT_MODULE, LOCK, PROJECT, VERSION
 from generator.pipeline.lock import is_as_locked
 from generator.release.changelog import Changelog, parse_changelog
 from generator.release.git import git, require_clean
+from generator.text import say
 
 
 @dataclass(frozen=True)
@@ -57,21 +58,21 @@ def release(root: Path, bump: str, day: date) -> None:
             raise GeneratorError(f"{CHANGELOG} has no lines under Unreleased. Describe the first release there.")
         new = old if bump == "auto" else raised(old, bump)
         why = f"as in {VERSION}" if bump == "auto" else f"BUMP={bump}"
-        print(f"first release: no tag v… to compare with. Version: {new} ({why})")
+        say(f"first release: no tag v… to compare with. Version: {new} ({why})")
     else:
         verdict = _verdict(root, tag, old)
         _require_agreement(root, verdict, bump, tag, changelog)
         new = raised(old, verdict.part if bump == "auto" else bump)
-        print(f"since {tag}: {verdict.effect}")
-        print("\n".join(f"  {reason}" for reason in verdict.reasons))
-        print(f"version: {old} → {new} (BUMP={bump})")
+        say(f"since {tag}: {verdict.effect}")
+        say("\n".join(f"  {reason}" for reason in verdict.reasons))
+        say(f"version: {old} → {new} (BUMP={bump})")
 
     _require_no_tag(root, new)
     with blaming(root / CHANGELOG):
         text = changelog.release(new, day)
     commit = _commit(root, head, new, changelog, {CHANGELOG: text, VERSION: _version_text(root, old, new)})
-    print(f"released: commit {commit[:12]}, tag v{new}. Nothing was pushed")
-    print("next: `make push` pushes both, `make publish INDEX=https://…` uploads the wheel")
+    say(f"released: commit {commit[:12]}, tag v{new}. Nothing was pushed")
+    say("next: `make push` pushes both, `make publish INDEX=https://…` uploads the wheel")
 
 
 def _require_ready(root: Path) -> str:

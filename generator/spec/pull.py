@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import tempfile
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 
 from generator.document import Document, GeneratorError, blaming, canonical_json, parse_document, read_document
 from generator.paths import DOCUMENT, OVERLAYS, SOURCE
-from generator.pipeline.atomic_replace import replace_atomically
+from generator.pipeline.atomic_replace import replace_atomically, scratch_folder
 from generator.pipeline.patch import overlay_files, patch
 from generator.pipeline.pinned_document import read_source
 from generator.pipeline.render import invalid_parts
@@ -21,6 +20,7 @@ from generator.references import METHODS
 from generator.spec.fetch import ELSEWHERE, LIMIT, Fetched, fetch
 from generator.spec.reference_page import document_address, is_html
 from generator.spec.source import source_text
+from generator.text import say
 
 # The beginning of a target in an overlay, which names the operation.
 _USED_OPERATION = re.compile(r"\$\.paths\['([^']+)'\]\.(\w+)")
@@ -53,7 +53,7 @@ def pull(root: Path, source: str | None = None, *, force: bool = False) -> None:
 
     published = _fetch_published(known, source, intact=intact)
     if published is None:
-        print(f"nothing changed: {known['address']} is as recorded in {SOURCE} (304 at {now.isoformat()})")
+        say(f"nothing changed: {known['address']} is as recorded in {SOURCE} (304 at {now.isoformat()})")
         return
     with blaming(published.name):
         document = parse_document(published.content)
@@ -61,7 +61,7 @@ def pull(root: Path, source: str | None = None, *, force: bool = False) -> None:
         # Replace the record of a file by that of an address.
         better = "file" not in published.origin and not _is_address(str(known.get("address")))
         if content == pinned and intact and not better:
-            print(f"nothing changed: {published.name} is the same as {DOCUMENT} (at {now.isoformat()})")
+            say(f"nothing changed: {published.name} is the same as {DOCUMENT} (at {now.isoformat()})")
             return
         report = _check_document(document, root, force=force)
 
@@ -76,10 +76,10 @@ def pull(root: Path, source: str | None = None, *, force: bool = False) -> None:
         }
     )
     _pin(root, content, record.encode())
-    print(f"pulled: {published.name} as {DOCUMENT}")
+    say(f"pulled: {published.name} as {DOCUMENT}")
     for line in report:
-        print(line)
-    print("next: `make diff` shows what changed for users of the client, `make generate` makes the client")
+        say(line)
+    say("next: `make diff` shows what changed for users of the client, `make generate` makes the client")
 
 
 def _fetch_published(known: dict[str, Any], source: str | None, *, intact: bool) -> _Published | None:
@@ -148,7 +148,9 @@ def _check_document(document: Document, root: Path, *, force: bool) -> list[str]
         )
     if problems and not force:
         listed = "\n".join(problems)
-        raise GeneratorError(f"{listed}\nTo pin it anyway and adapt {OVERLAYS}, run the same make pull with FORCE=1.")
+        raise GeneratorError(
+            f"{listed}\nTo pin it anyway and adapt {OVERLAYS}: make pull FORCE=1, with the same SOURCE."
+        )
     report += [f"notice: {problem}" for problem in problems]
     if not problems:
         try:
@@ -182,8 +184,7 @@ def _has_version(document: Document) -> bool:
 
 
 def _pin(root: Path, content: bytes, record: bytes) -> None:
-    with tempfile.TemporaryDirectory(dir=root, prefix=".generate-") as folder:
-        scratch = Path(folder)
+    with scratch_folder(root) as scratch:
         made = {scratch / DOCUMENT.name: root / DOCUMENT, scratch / SOURCE.name: root / SOURCE}
         for path, new in zip(made, (content, record), strict=True):
             path.write_bytes(new)

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from ._quota.limiter import Quota
     from ._realtime.async_client import AsyncRealtimeClient
     from ._realtime.client import RealtimeClient
-    from ._realtime.results import PublishResult, RealtimeToken
+    from ._realtime.results import PublishResult, RealtimeToken, ResponseInfo
     from ._streams.async_stream import AsyncStream
     from ._streams.stream import Stream
 
@@ -58,6 +58,7 @@ __all__ = [
     "RealtimeToken",
     "RejectedError",
     "ResponseError",
+    "ResponseInfo",
     "RetryPolicy",
     "ServerError",
     "Stream",
@@ -80,7 +81,7 @@ _HOMES = {
     "_document": ("DOCUMENT",),
     "_core.invocation": ("Invocation", "current_invocation"),
     "_quota.limiter": ("Quota",),
-    "_realtime.results": ("PublishResult", "RealtimeToken"),
+    "_realtime.results": ("PublishResult", "RealtimeToken", "ResponseInfo"),
     "_core.retry": ("RetryPolicy",),
     "_streams.stream": ("Stream",),
     "_streams.async_stream": ("AsyncStream",),

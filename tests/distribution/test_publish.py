@@ -223,6 +223,29 @@ def test_invalid_address_is_refused(index: str, message: str, capsys: pytest.Cap
     assert "correct-horse" not in output.err + output.out
 
 
+PLAIN = "is plain http: everyone on the way can read the credentials and change the files. Use https."
+
+
+@pytest.mark.parametrize("host", ["packages.example", "192.0.2.1", "[2001:db8::1]", "localhost.packages.example"])
+def test_plain_http_is_refused(host: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("FORGE_PUBLISH_OVER_HTTP", raising=False)
+    assert main(["publish", f"http://{host}:8080/python"]) == 1
+    assert capsys.readouterr().err.startswith(f"error: http://{host}:8080/python {PLAIN}")
+
+
+@pytest.mark.parametrize(
+    ("host", "asked"), [("packages.example", "1"), ("localhost", ""), ("127.0.0.1", ""), ("[::1]", "")]
+)
+def test_plain_http_is_for_loopback_or_on_request(
+    clean: Path, host: str, asked: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORGE_PUBLISH_OVER_HTTP", asked)
+    monkeypatch.setattr("generator.release.publish.require_clean", lambda _: None)
+    monkeypatch.setattr("generator.release.publish.git", lambda *_: "no tag")
+    assert main(["--root", str(clean), "publish", f"http://{host}:8080/python"]) == 1
+    assert capsys.readouterr().err.startswith("error: the commit is not a release")
+
+
 def test_make_publish_without_index_is_refused(clean: Path) -> None:
     run = make_publish(clean, "")
     assert run.returncode != 0

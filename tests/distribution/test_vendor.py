@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import compileall
 import functools
 import hashlib
 import json
 import os
+import py_compile
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
+from importlib.util import cache_from_source
 from pathlib import Path
+from py_compile import PycInvalidationMode
 from typing import Any
 
 import pytest
@@ -232,7 +236,26 @@ def test_check_detects_other_files_in_same_version(tmp_path: Path) -> None:
     (release / "forge_realtime/asgi.py").write_text("# another\n", encoding="utf-8")
     made = run("-m", "forge_realtime.vendor", tmp_path / "app", env=elsewhere(release))
     assert made.returncode == 0, made.stderr
-    assert check(tmp_path / "app").endswith("The installed package differs: same version and document.")
+    with pytest.raises(VendorError, match=r"build of the same version is installed:\n  modified: asgi\.py\n"):
+        check(tmp_path / "app")
+
+
+def test_file_edited_together_with_its_hash_is_found(destination: Path, copy: Path) -> None:
+    former = hashlib.sha256((copy / "asgi.py").read_bytes()).hexdigest()
+    (copy / "asgi.py").write_text("# by hand\n", encoding="utf-8")
+    (copy / "new.py").write_text("# by hand\n", encoding="utf-8")
+    by_hand = hashlib.sha256(b"# by hand\n").hexdigest()
+    manifest = (copy / "SHA256SUMS").read_text(encoding="utf-8").replace(former, by_hand)
+    (copy / "SHA256SUMS").write_text(f"{manifest}{by_hand}  new.py\n", encoding="utf-8")
+    with pytest.raises(VendorError) as failure:
+        check(destination)
+    assert str(failure.value).startswith(
+        f"{copy} was edited together with its SHA256SUMS, or another build of the same version is installed:\n"
+        f"  modified: asgi.py\n  extra: new.py\nIt is {RELEASE}; "
+    )
+    assert str(failure.value).endswith("\nCopy again if the installed package is the right one.")
+    assert "It was " in vendor(destination)
+    assert "is unchanged" in check(destination)
 
 
 def modify(copy: Path) -> None:
@@ -256,6 +279,29 @@ def link_to_nowhere(copy: Path) -> None:
     (copy / "logs.py").symlink_to("nowhere")
 
 
+def link_a_file(copy: Path) -> None:
+    (copy / "wsgi.py").rename(copy.parent / "elsewhere.py")
+    (copy / "wsgi.py").symlink_to("../elsewhere.py")
+
+
+def add_a_pipe(copy: Path) -> None:
+    (copy / "logs.py").unlink()
+    os.mkfifo(copy / "logs.py")
+
+
+def add_a_folder(copy: Path) -> None:
+    (copy / "empty").mkdir()
+
+
+def add_beside_bytecode(copy: Path) -> None:
+    (copy / "__pycache__").mkdir()
+    (copy / "__pycache__/hidden.py").touch()
+
+
+def add_bytecode_without_source(copy: Path) -> None:
+    (copy / "hidden.pyc").touch()
+
+
 def remove_all(copy: Path) -> None:
     for path in copy.iterdir():
         if path.name != "SHA256SUMS":
@@ -268,12 +314,18 @@ EDITS: dict[str, Callable[[Path], None]] = {
     "extra: _api/new.py": add,
     "extra: linked": link_a_folder,
     "modified: logs.py": link_to_nowhere,
+    "modified: wsgi.py": link_a_file,
+    "modified: logs.py\n": add_a_pipe,
+    "extra: empty/": add_a_folder,
+    "extra: __pycache__/hidden.py": add_beside_bytecode,
+    "extra: hidden.pyc": add_bytecode_without_source,
 }
 
 
 @pytest.mark.parametrize("named", EDITS)
 def test_edits_are_named_and_kept_without_force(destination: Path, copy: Path, named: str) -> None:
     EDITS[named](copy)
+    named = named.strip()
     edited = hashes(copy)
     with pytest.raises(VendorError) as failure:
         check(destination)
@@ -310,17 +362,136 @@ def test_second_run_updates_copy(tmp_path: Path) -> None:
     assert "0.0.9" not in (destination / "forge_realtime/_version.py").read_text(encoding="utf-8")
 
 
-def test_bytecode_in_copy_is_ignored(destination: Path, copy: Path) -> None:
+def import_copy(destination: Path, *options: str) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": ""}
-    imported = run("-c", "import app._vendor.forge_realtime", cwd=destination.parent.parent, env=environment)
+    program = "import app._vendor.forge_realtime.vendor"
+    return run(*options, "-c", program, cwd=destination.parent.parent, env=environment)
+
+
+@pytest.mark.parametrize("options", [[], ["-O"], ["-OO"]])
+def test_bytecode_of_the_copy_is_no_edit(destination: Path, copy: Path, options: list[str]) -> None:
+    imported = import_copy(destination, *options)
     assert imported.returncode == 0, imported.stderr
-    assert list(copy.rglob("*.pyc"))
+    written = {path.relative_to(copy).as_posix() for path in copy.rglob("*.pyc")}
+    assert {Path(name).name.split(".")[0] for name in written} >= {"__init__", "vendor"}
     assert "is unchanged" in check(destination)
+    assert vendor(destination) == f"{copy} is up to date: {RELEASE}."
+    assert {path.relative_to(copy).as_posix() for path in copy.rglob("*.pyc")} == written
+    compileall.compile_dir(copy, quiet=2, force=True, invalidation_mode=PycInvalidationMode.CHECKED_HASH)
+    assert "is unchanged" in check(destination)
+
+
+def test_outdated_bytecode_is_no_edit(destination: Path, copy: Path) -> None:
+    for mode in (PycInvalidationMode.TIMESTAMP, PycInvalidationMode.CHECKED_HASH):
+        compile_other_code(copy, mode, forged=False)
+        assert "is unchanged" in check(destination)
+        imported = import_copy(destination)
+        assert (imported.returncode, imported.stdout) == (0, "")
+
+
+def compile_other_code(copy: Path, mode: PycInvalidationMode, *, forged: bool) -> Path:
+    """Write bytecode of other code for `vendor.py`: `forged` with the stamp that Python compares."""
+    source, other = copy / "vendor.py", copy.parent / "other.py"
+    other.write_text(source.read_text(encoding="utf-8") + "\nprint('other code')\n", encoding="utf-8")
+    target = Path(cache_from_source(str(source)))
+    py_compile.compile(str(other), cfile=str(target), dfile=str(source), invalidation_mode=mode, doraise=True)
+    if forged:
+        own = Path(py_compile.compile(str(source), cfile=str(copy.parent / "own.pyc"), invalidation_mode=mode) or "")
+        target.write_bytes(own.read_bytes()[:16] + target.read_bytes()[16:])
+        own.unlink()
+    other.unlink()
+    return target
+
+
+@pytest.mark.parametrize("mode", PycInvalidationMode)
+def test_bytecode_of_other_code_is_found_and_removed(destination: Path, copy: Path, mode: PycInvalidationMode) -> None:
+    target = compile_other_code(copy, mode, forged=True)
+    assert import_copy(destination).stdout == "other code\n"
+    name = target.relative_to(copy).as_posix()
+    with pytest.raises(VendorError) as failure:
+        check(destination)
+    assert f"\n  bytecode of other code: {name}\n" in str(failure.value)
+    assert str(failure.value).endswith(f"\nRemove the bytecode: python -m forge_realtime.vendor {destination}.")
+    assert vendor(destination).endswith(f" Removed bytecode that is not of its files:\n  {name}")
+    assert import_copy(destination).stdout == ""
+    assert "is unchanged" in check(destination)
+
+
+def write_unchecked(target: Path) -> None:
+    mode = PycInvalidationMode.UNCHECKED_HASH
+    py_compile.compile(str(target.parent.parent / "vendor.py"), cfile=str(target), invalidation_mode=mode)
+
+
+def write_for_another_python(target: Path) -> None:
+    written = Path(py_compile.compile(str(target.parent.parent / "vendor.py")) or "")
+    content = written.read_bytes()
+    written.unlink()
+    target.with_name("vendor.cpython-399.pyc").write_bytes(b"other" + content[4:])
+
+
+def write_without_source(target: Path) -> None:
+    target.with_name("left.cpython-311.pyc").touch()
+
+
+def write_garbage(target: Path) -> None:
+    written = py_compile.compile(str(target.parent.parent / "vendor.py"), cfile=str(target))
+    Path(written or "").write_bytes(target.read_bytes()[:16] + b"garbage")
+
+
+def write_pipe(target: Path) -> None:
+    os.mkfifo(target)
+
+
+def write_link(target: Path) -> None:
+    target.symlink_to("/dev/zero")
+
+
+@pytest.mark.parametrize(
+    "write",
+    [write_unchecked, write_for_another_python, write_without_source, write_garbage, write_pipe, write_link],
+)
+def test_bytecode_that_cannot_be_checked_is_found_and_removed(
+    destination: Path, copy: Path, write: Callable[[Path], None]
+) -> None:
+    (copy / "__pycache__").mkdir()
+    write(Path(cache_from_source(str(copy / "vendor.py"))))
+    [name] = [path.name for path in (copy / "__pycache__").iterdir()]
+    with pytest.raises(VendorError, match=rf"bytecode of other code: __pycache__/{name}"):
+        check(destination)
+    assert vendor(destination).endswith(f"  __pycache__/{name}")
+    assert "is unchanged" in check(destination)
+
+
+def test_bytecode_left_by_a_removed_copy_is_replaced(destination: Path, copy: Path) -> None:
     shutil.rmtree(copy)
     (copy / "__pycache__").mkdir(parents=True)
     (copy / "__pycache__/left.pyc").touch()
     vendor(destination)
+    assert not (copy / "__pycache__").exists()
     assert "is unchanged" in check(destination)
+
+
+def test_links_in_place_of_folders_are_found(destination: Path, copy: Path) -> None:
+    (copy / "_api").rename(copy.parent / "elsewhere")
+    (copy / "_api").symlink_to("../elsewhere")
+    with pytest.raises(VendorError, match=r"missing: _api/__init__.py(.|\n)* more\n"):
+        check(destination)
+    vendor(destination, force=True)
+    assert not (copy / "_api").is_symlink()
+    copy.rename(destination / "moved")
+    copy.symlink_to("moved")
+    for attempt in (vendor, functools.partial(vendor, force=True), check):
+        with pytest.raises(VendorError, match=r"is a link, so nothing holds its files in place\. Remove it"):
+            attempt(destination)
+
+
+@pytest.mark.parametrize("replace", [os.mkfifo, os.mkdir, functools.partial(os.symlink, "elsewhere")])
+def test_manifest_is_regular_file(destination: Path, copy: Path, replace: Callable[[Path], None]) -> None:
+    (copy / "SHA256SUMS").rename(copy / "elsewhere")
+    replace(copy / "SHA256SUMS")
+    for attempt in (vendor, check):
+        with pytest.raises(VendorError, match="SHA256SUMS cannot be read"):
+            attempt(destination)
 
 
 def test_linked_destination_is_followed(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ class Site:
 
     def close(self) -> None:
         self._server.shutdown()
-        self._thread.join()
+        self._thread.join(30)
         self._server.server_close()
 
     def app(self, name: str, emulator: Emulator) -> str:

@@ -196,11 +196,11 @@ def test_concurrent_publishers_give_all_subscribers_one_order(api: Api, channel:
             api.publish(channel, f"{sender} {number}")
 
     with api.emulator.subscribe(channel) as first, api.emulator.subscribe(channel) as second:
-        threads = [Thread(target=publish, args=[sender]) for sender in range(4)]
+        threads = [Thread(target=publish, args=[sender], daemon=True) for sender in range(4)]
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join()
+            thread.join(30)
         order = [first.receive().payload for _ in range(160)]
         assert [second.receive().payload for _ in range(160)] == order
     assert sorted(order) == sorted(f"{sender} {number}" for sender in range(4) for number in range(40))

@@ -282,11 +282,11 @@ def test_records_and_faults_are_thread_safe(own: Api, channel: str) -> None:
             own.publish(channel)
             assert own.emulator.requests
 
-    threads = [threading.Thread(target=work) for _ in range(4)]
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        thread.join(30)
     assert [call.status for call in own.emulator.requests] == [503] * 80
 
 

@@ -236,13 +236,14 @@ def test_delayed_call_delays_no_other(own: Api, channel: str) -> None:
 def test_delayed_call_ends_with_the_emulator_and_leaves_no_trace(own: Api, end: str) -> None:
     own.emulator.fail_next(delay=3600)
     responses: list[httpx.Response] = []
-    caller = Thread(target=lambda: responses.append(own.publish("faults")))
+    caller = Thread(target=lambda: responses.append(own.publish("faults")), daemon=True)
     caller.start()
+    until = time.monotonic() + 30
     while own.get("/_emulator/state").json()["faults"]:
-        pass
+        assert time.monotonic() < until
     began = time.monotonic()
     getattr(own.emulator, end)()
-    caller.join()
+    caller.join(30)
     assert time.monotonic() - began < 2
     assert [(response.status_code, response.json()["code"]) for response in responses] == [(503, "DELAY_ENDED")]
     assert (own.emulator.requests, own.emulator.events) == ([], [])

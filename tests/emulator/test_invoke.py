@@ -153,7 +153,7 @@ def test_silent_service_does_not_delay_stop(silent: socket.socket) -> None:
             except httpx.HTTPError as failure:
                 outcome.append(type(failure))
 
-    calling = threading.Thread(target=call)
+    calling = threading.Thread(target=call, daemon=True)
     calling.start()
     accepted, _ = silent.accept()
     with accepted:
@@ -161,7 +161,7 @@ def test_silent_service_does_not_delay_stop(silent: socket.socket) -> None:
         emulator.stop()
         # The emulator has closed its connection to the service too.
         assert accepted.recv(65536) == b""
-    calling.join()
+    calling.join(30)
     assert outcome == [httpx.RemoteProtocolError]
 
 
@@ -175,13 +175,14 @@ def test_service_that_breaks_http_is_reported(client: httpx.Client, silent: sock
             accepted.recv(65536)
             accepted.sendall(response)
 
-    serving = threading.Thread(target=serve)
+    serving = threading.Thread(target=serve, daemon=True)
     serving.start()
     with Emulator(service=f"http://127.0.0.1:{silent.getsockname()[1]}") as emulator:
         status, error = unavailable(client, emulator)
         assert status == 502
         assert error.startswith("SERVICE_FAILED: ")
-    serving.join()
+    serving.join(30)
+    assert not serving.is_alive()
 
 
 @pytest.mark.parametrize("headers", [{"a": "b\r\nc: d"}, {"a\n": "b"}, {"a": "ü\u4e00"}])

@@ -13,6 +13,8 @@ from typing import Any
 
 import httpx
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from forge_realtime_emulator import Emulator, EmulatorError
 from tests.emulator.api import Api, failure
@@ -316,3 +318,37 @@ def test_only_the_first_problems_are_reported(api: Api, channel: str) -> None:
     assert response.json()["message"] == f"Invalid request: {'; '.join(problems)}; and more."
     ten = api.publish(channel, contextOverrides=[1] * 10)
     assert ten.json()["message"] == f"Invalid request: {'; '.join(problems)}."
+
+
+SECRETS = st.text("secret-ä\x1b.[]0").map("secret{}".format)
+SECRET_JSON = st.recursive(
+    SECRETS | st.integers() | st.none(),
+    lambda inner: st.lists(inner) | st.dictionaries(SECRETS, inner),
+    max_leaves=5,
+)
+PROPERTIES = ["name", "payload", "options", "channelName", "claims", "permissions", "token", "contextOverrides"]
+SECRET_OBJECT = st.dictionaries(st.sampled_from(PROPERTIES) | SECRETS, SECRET_JSON)
+
+
+def test_no_refusal_repeats_what_was_sent(own: Api) -> None:
+    """An error of the client can show them, and so does the report of a failed test."""
+    refusals: set[str | None] = set()
+
+    @settings(deadline=None)
+    @given(
+        path=st.sampled_from([PUBLISH, GLOBAL, TOKEN]),
+        body=SECRET_JSON | st.builds(lambda outer, inner: {**outer, "options": inner}, SECRET_OBJECT, SECRET_OBJECT),
+        authorization=st.sampled_from(["Forge id=", "Forge as=user,accountId=secret,id=", "Forge secret=x,id=", "s "]),
+        changes=st.fixed_dictionaries({"strict": st.booleans(), "errors_in_200": st.booleans()}),
+    )
+    def check(path: str, body: Any, authorization: str, changes: dict[str, bool]) -> None:
+        own.emulator.change(**changes)
+        response = own.post(path, body, f"{authorization}secret")
+        call = own.emulator.requests[-1]
+        assert "secret" not in f"{call.message} {call.detail}"
+        if call.code is not None:
+            assert "secret" not in response.text
+        refusals.add(call.code)
+
+    check()
+    assert {"INVALID_REQUEST", "UNAUTHORIZED"} <= refusals

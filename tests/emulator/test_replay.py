@@ -100,14 +100,14 @@ def test_replay_continues_live_without_gap_or_duplicate(own: Api, channel: str) 
                 halfway.set()
             own.publish(channel, str(number))
 
-    publisher = Thread(target=publish)
+    publisher = Thread(target=publish, daemon=True)
     publisher.start()
     assert halfway.wait(30)
     with own.emulator.subscribe(channel, replay_seconds=60) as subscription:
         payloads = [subscription.receive().payload for _ in range(200)]
         with pytest.raises(TimeoutError):
             subscription.receive(timeout=0)
-    publisher.join()
+    publisher.join(30)
     assert payloads == [str(number) for number in range(200)]
 
 

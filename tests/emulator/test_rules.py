@@ -8,6 +8,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from forge_realtime_emulator import Settings
+from forge_realtime_emulator._platform.settings import READINGS
 
 HERE = Path(__file__).parent
 RULES = (HERE.parents[1] / "emulator/RULES.md").read_text(encoding="utf-8")
@@ -35,3 +36,12 @@ def test_every_setting_is_there_with_its_default() -> None:
     stated = {row[1].split("`")[1]: row[2].strip("`") for row in rows("Unknown: question")}
     stated |= dict(re.findall(r"`(\w+)` \(default `(\w+)`", RULES))
     assert stated == {setting.name: repr(setting.default) for setting in fields(Settings)}
+
+
+def test_every_reading_differs_in_settings_that_are_unknown() -> None:
+    unknown = [row[1].split("`")[1] for row in rows("Unknown: question")]
+    changed = [name for reading in READINGS for name in reading]
+    assert sorted(changed) == sorted(unknown)
+    assert READINGS[0] == {}
+    for reading in READINGS[1:]:
+        assert all(getattr(Settings(**reading), name) != getattr(Settings(), name) for name in reading)

@@ -13,7 +13,7 @@ import pytest
 
 from generator.compare.documents import compare_outside
 from tests.generator.changes import PUBLISH, operation, options, request
-from tests.generator.conftest import git, last_revision
+from tests.generator.conftest import git, last_revision, repin
 from tests.support.revisions import REVISIONS, revision
 
 pytestmark = pytest.mark.slow
@@ -240,3 +240,54 @@ def test_invalid_side_is_refused(repo: Path, history: Path, run: Run, tmp_path: 
         result = run("--root", root, "diff", *arguments)
         assert (result.code, result.out) == (1, "")
         assert message in result.err
+
+
+def test_published_change_that_an_overlay_hides_is_reported(
+    git_repo: Path, run: Run, pinned: Document, write: Callable[[str, Document], Path]
+) -> None:
+    actions = [
+        {
+            "target": "$.paths['/forge/realtime/v1/publish'].post.requestBody.content[*].schema.properties.name",
+            "remove": True,
+        },
+        {
+            "target": "$.paths['/forge/realtime/v1/publish'].post.requestBody.content[*].schema.properties",
+            "update": {"name": {"type": "string"}},
+        },
+    ]
+    (git_repo / "overlays/openapi/90.json").write_text(
+        json.dumps({"overlay": "1.0.0", "actions": actions}), encoding="utf-8"
+    )
+    old = write("old", pinned)
+    request(pinned)["properties"]["name"] = {"type": "array", "items": {"type": "string"}}
+    new = write("new", pinned)
+    report = json.loads(run("--root", git_repo, "diff", old, new, "--json").out)
+    assert (report["verdict"], report["schema"]["changes"], report["breaks_deployed"]) == ("cosmetic", [], True)
+    [hidden] = report["hidden"]
+    assert (hidden["kind"], hidden["where"]) == ("type changed", [f"POST {PUBLISH}, body, name"])
+    text = run("--root", git_repo, "diff", old, new).out
+    line = f"- type changed, `str` → `list[str]` (POST {PUBLISH}, body, name)\n"
+    assert f"\n## Deployed clients can fail because of\n\n{line}" in text
+    assert f"\n## Published, and hidden by the overlays\n\n{line}" in text
+
+
+@pytest.mark.parametrize(("part", "stated"), [("token", "array"), ("eventId", "integer")])
+def test_overlay_that_would_hide_a_published_type_stops_the_run(
+    git_repo: Path, run: Run, pinned: Document, part: str, stated: str, snapshot: Snapshot
+) -> None:
+    if part == "token":
+        options(pinned)["properties"]["token"] = {"type": stated, "items": {"type": "string"}}
+    else:
+        content = operation(pinned)["responses"]["200"]["content"]["application/json"]
+        content["schema"]["properties"] = {"eventId": {"type": stated}}
+    repin(git_repo, pinned)
+    before = snapshot(git_repo)
+    for command in ("generate", "diff"):
+        result = run("--root", git_repo, command)
+        assert result.code == 1
+        [line] = re.findall(r"overlays/openapi/20-realtime.yaml: line (\d+): action \d+, target ", result.err)
+        lines = (git_repo / "overlays/openapi/20-realtime.yaml").read_text(encoding="utf-8").splitlines()
+        assert "publish" in lines[int(line) - 1]
+        values = f'properties.{part}: the document says type: "{stated}", the overlay type: "string". Adapt'
+        assert f"`update` would hide a published value at {values}" in result.err
+    assert snapshot(git_repo) == before

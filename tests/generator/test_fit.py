@@ -58,13 +58,13 @@ PARAMETER = {"in": "query", "required": True, "schema": {"type": "string"}}
         (
             _update(f"{PUBLISH}{SCHEMA}.properties.options", REQUIRED_TEXT),
             "_realtime/operations.py",
-            "PublishOptions(**options)",
+            "_model(PublishOptions, **options)",
             "missing 1 required positional argument: 'kind'",
         ),
         (
             _update(TOKEN + SCHEMA, REQUIRED_TEXT),
             "_realtime/operations.py",
-            "return SignRealtimeTokenRequest(",
+            "return _model(",
             "missing 1 required positional argument: 'kind'",
         ),
         (
@@ -121,6 +121,99 @@ def test_line_to_change_is_named(
     lines = (repo / "overlays/forge_realtime" / file).read_text(encoding="utf-8").splitlines()
     assert line in lines[int(number) - 1]
     assert snapshot(repo) == before
+
+
+RESPONSE = f"{PUBLISH}.responses['200'].content['application/json'].schema"
+UNREAD = "publish cannot read the documented response"
+
+
+@pytest.mark.parametrize(
+    ("actions", "line", "problem"),
+    [
+        (
+            [_update(f"{RESPONSE}.properties.eventId", {"format": "uuid"})],
+            "def publish_result(",
+            f'{UNREAD} 200 with {{"eventId": "6f1e7c0a-',
+        ),
+        (
+            [_update(f"{RESPONSE}.properties.eventTimestamp.anyOf[0]", {"format": "date-time"})],
+            "def publish_result(",
+            f'{UNREAD} 200 with {{"eventId": "text", "eventTimestamp": "2026-08-01T12:00:00Z"}}',
+        ),
+        (
+            [_update(f"{RESPONSE}.properties.eventTimestamp.anyOf", [{"type": "object"}])],
+            "def publish_result(",
+            f'{UNREAD} 200 with {{"eventId": "text", "eventTimestamp": {{}}}}',
+        ),
+        (
+            [
+                _update(
+                    f"{PUBLISH}.responses",
+                    {"202": {"description": "", "content": {"application/json": {"schema": {"type": "object"}}}}},
+                )
+            ],
+            "def publish_result(",
+            f"{UNREAD} 202 with {{}}",
+        ),
+        (
+            [_update(f"{PUBLISH}.responses", {"204": {"description": "no content"}})],
+            "def publish_result(",
+            f"{UNREAD} 204 with null",
+        ),
+        (
+            [
+                _update(
+                    f"{TOKEN}.responses['200'].content['application/json'].schema.properties.token", {"format": "date"}
+                )
+            ],
+            "def realtime_token(",
+            "sign_realtime_token cannot read the documented response 200 with",
+        ),
+        (
+            [_update(f"{PUBLISH}{SCHEMA}.properties.options", {"required": ["token"]})],
+            "_model(PublishOptions, **options)",
+            "UsageError: The API document asks for more in this call: missing 1 required positional argument: 'token'.",
+        ),
+        (
+            [_update(f"{TOKEN}{SCHEMA}", {"required": ["permissions"]})],
+            "return _model(",
+            "asks for more in this call: missing 1 required positional argument: 'permissions'.",
+        ),
+        (
+            [_update(f"{TOKEN}{SCHEMA}.properties.permissions", {"minItems": 3})],
+            "def sign_realtime_token_request(",
+            "sign_realtime_token sends an invalid request: body.permissions:",
+        ),
+    ],
+)
+def test_each_argument_and_each_documented_response_is_tried(
+    repo: Path, run: Run, actions: list[Any], line: str, problem: str
+) -> None:
+    _overlay(repo, *actions)
+    result = run("--root", repo, "generate")
+    assert result.code == 1
+    assert problem in result.err
+    [number] = re.findall(r"_realtime/operations.py, line (\d+): the hand-written package no longer fits", result.err)
+    lines = (repo / "overlays/forge_realtime/_realtime/operations.py").read_text(encoding="utf-8").splitlines()
+    assert line in lines[int(number) - 1]
+
+
+def test_calls_keep_to_formats_enumerations_and_patterns(repo: Path, run: Run) -> None:
+    properties = f"{PUBLISH}{SCHEMA}.properties"
+    _overlay(
+        repo,
+        _update(f"{properties}.name", {"pattern": "^[a-z]+-[0-9]{2,4}$"}),
+        _update(f"{properties}.payload", {"enum": ["moved", "closed"]}),
+        _update(f"{properties}.options.properties.contextOverrides.items", {"enum": ["board", "project"]}),
+        _update(f"{TOKEN}{SCHEMA}.properties.channelName", {"format": "uuid", "minLength": 36}),
+        _update(
+            f"{TOKEN}{SCHEMA}.properties.claims",
+            {"required": ["account"], "properties": {"account": {"type": "string"}}},
+        ),
+        _update(f"{RESPONSE}.properties.eventId", {"pattern": "^evt_[A-F0-9]{8}$"}),
+    )
+    result = run("--root", repo, "generate")
+    assert (result.code, result.err) == (0, "")
 
 
 def test_additions_to_document_fit(repo: Path, run: Run) -> None:

@@ -229,3 +229,52 @@ def test_error_names_first_line_of_action(tmp_path: Path) -> None:
     )
     with pytest.raises(GeneratorError, match=r"overlay.yaml: line 8: action 2, target \$.b: matches nothing"):
         patch({}, [path])
+
+
+TYPED = {"a": {"b": {"type": "integer", "description": "x", "nullable": False, "enum": [1], "title": "T"}}}
+
+
+@pytest.mark.parametrize(
+    ("update", "stated", "new"),
+    [
+        ({"type": "string"}, 'type: "integer"', 'type: "string"'),
+        ({"nullable": True}, "nullable: false", "nullable: true"),
+        ({"nullable": 0}, "nullable: false", "nullable: 0"),
+        ({"type": ["integer"]}, 'type: "integer"', 'type: ["integer"]'),
+        ({"anyOf": [{"type": "string"}]}, 'type: "integer"', 'anyOf: [{"type": "string"}]'),
+        ({"oneOf": [{"type": "boolean"}]}, 'type: "integer"', 'oneOf: [{"type": "boolean"}]'),
+    ],
+)
+def test_update_that_hides_published_value_is_refused(tmp_path: Path, update: Document, stated: str, new: str) -> None:
+    path = overlay(tmp_path, {"target": "$.a", "update": {"new": 1}}, {"target": "$", "update": {"a": {"b": update}}})
+    with pytest.raises(GeneratorError) as failure:
+        patch(TYPED, [path])
+    assert str(failure.value).startswith(f"{path}: line ")
+    assert (
+        ": action 2, target $: `update` would hide a published value at a.b: "
+        f"the document says {stated}, the overlay {new}. Adapt" in str(failure.value)
+    )
+
+
+@pytest.mark.parametrize(
+    "update",
+    [
+        {"type": "integer", "nullable": False},
+        {"title": "Other", "description": "y", "operationId": "z"},
+        {"format": "int64", "enum": [2]},
+        {"anyOf": [{"type": "string"}, {"type": "number"}]},
+        {"anyOf": [{"$ref": "#/x"}]},
+    ],
+)
+def test_names_additions_and_the_same_value_hide_nothing(tmp_path: Path, update: Document) -> None:
+    patch(TYPED, [overlay(tmp_path, {"target": "$.a.b", "update": update})])
+
+
+def test_removed_value_and_value_of_an_overlay_may_be_replaced(tmp_path: Path) -> None:
+    replaced = {"target": "$.a", "update": {"b": {"type": "string"}}}
+    last = {"target": "$.a.b", "update": {"type": "array"}}
+    path = overlay(tmp_path, {"target": "$.a.b", "remove": True}, replaced, last)
+    assert patch(TYPED, [path]) == {"a": {"b": {"type": "array"}}}
+    path = overlay(tmp_path, {"target": "$.l[0]", "remove": True}, {"target": "$.l[0]", "update": {"type": 2}})
+    with pytest.raises(GeneratorError, match="the document says type: 1"):
+        patch({"l": [{"type": 0}, {"type": 1}]}, [path])

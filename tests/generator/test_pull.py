@@ -474,7 +474,7 @@ def test_unusable_document_is_pinned_only_with_force(
     address = server.put(PATH, Reply(encoded(document), headers=JSON))
     error = refused(address)
     assert message in error
-    assert "the same make pull with FORCE=1" in error
+    assert "make pull FORCE=1, with the same SOURCE." in error
     assert (", POST /forge/realtime/v2/token. An old revision may be served" in error) == (change is _without_token)
 
     result = run("--root", repo, "pull", "--force", address)

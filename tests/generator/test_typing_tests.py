@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from generator.compare.typing_tests import TypingError, check_types
+from tests.generator.changes import CASES, operation, request
+from tests.generator.conftest import render_unformatted
 
 pytestmark = pytest.mark.slow
 
 Check = Callable[..., list[TypingError]]
+Document = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +32,7 @@ def client(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def check(repository: Path, mypy_cache: Path) -> Check:
     def check(package: Path) -> list[TypingError]:
-        return check_types(repository / "tests/typing", package, mypy_cache / "typing-tests/new")
+        return check_types(repository / "tests/typing", package, mypy_cache / "libraries")
 
     return check
 
@@ -51,9 +56,63 @@ def test_cached_errors_do_not_leak_into_another_client(client: Path, check: Chec
     version.write_text(wrong, encoding="utf-8")
     expected = [("forge_realtime/_version.py", wrong.count("\n"))]
     assert [(error.file, error.line) for error in check(package)] == expected
-    # Found again in another folder, from mypy's cache.
+    # Found again in another folder.
     moved = package.rename(tmp_path / "second")
     assert [(error.file, error.line) for error in check(moved)] == expected
     # Another file with the same size and time.
     (moved / "forge_realtime/_version.py").write_text(f'{right}\nWRONG: str = "x"\n', encoding="utf-8")
     assert check(moved) == []
+
+
+def _documents(derived: Document) -> list[Document]:
+    names = [name for name in CASES if name.split(",")[0] in _KINDS]
+    # An operation that moved to the module of another tag, and a wider type.
+    moved, widened = copy.deepcopy(derived), copy.deepcopy(derived)
+    operation(moved)["tags"].insert(0, "Preview")
+    request(widened)["properties"]["payload"] = {"oneOf": [{"type": "string"}, {"type": "object"}]}
+    return [derived, moved, widened, *(CASES[name].documents(derived)[1] for name in names)][:12]
+
+
+_KINDS = {
+    "operation renamed",
+    "operation moved",
+    "operation added",
+    "model renamed",
+    "property removed",
+    "property renamed",
+    "became required",
+    "type changed",
+    "type widened",
+    "became nullable",
+    "parameter added",
+    "status added",
+    "response body removed",
+}
+
+
+def test_no_check_depends_on_an_earlier_one(
+    repository: Path, derived: Document, mypy_cache: Path, tmp_path: Path
+) -> None:
+    documents = _documents(derived)
+    assert len(documents) == 12
+    clients = []
+    for number, document in enumerate(documents):
+        client = tmp_path / str(number)
+        shutil.copytree(repository / "overlays/forge_realtime", client / "forge_realtime")
+        shutil.copy(repository / "generated/forge_realtime/_document.py", client / "forge_realtime")
+        render_unformatted(
+            document, repository / "generator/openapi-python-client.yaml", client / "forge_realtime/_api"
+        )
+        clients.append(client)
+
+    def check(client: Path) -> list[TypingError]:
+        return check_types(repository / "tests/typing", client, mypy_cache / "libraries")
+
+    # Forwards and backwards, so that each is checked once before and once after each other one.
+    forwards = [check(client) for client in clients]
+    kept = {path.name: path.read_bytes() for path in (mypy_cache / "libraries").rglob("*") if path.is_file()}
+    backwards = [check(client) for client in reversed(clients)]
+    assert forwards == backwards[::-1]
+    assert len({tuple(errors) for errors in forwards}) >= 4
+    assert not any(b"forge_realtime" in content for content in kept.values())
+    assert kept == {path.name: path.read_bytes() for path in (mypy_cache / "libraries").rglob("*") if path.is_file()}

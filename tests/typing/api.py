@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, assert_type
+from typing import Any, Literal, assert_type
 
 import httpx
 from forge_realtime._api.api.forge_realtime import publish, sign_realtime_token
@@ -23,7 +24,9 @@ from forge_realtime import (
     PublishResult,
     RealtimeClient,
     RealtimeToken,
+    ResponseInfo,
 )
+from forge_realtime._realtime.operations import ContextOverride
 
 
 def with_blocking_io(client: RealtimeClient, headers: dict[str, str], asgi: list[tuple[bytes, bytes]]) -> None:
@@ -46,6 +49,26 @@ async def with_asyncio(client: AsyncRealtimeClient, headers: dict[str, str]) -> 
         assert_type(await live.publish("board-42", "moved", context_overrides=["issue"]), PublishResult)
         body = SignRealtimeTokenRequest("board-42", RealtimeTokenClaims())
         assert_type(await live.call(sign_realtime_token, body=body), SignRealtimeTokenResponse)
+
+
+def context_overrides(live: RealtimeClient, asynchronous: AsyncRealtimeClient, chosen: list[str], name: str) -> None:
+    documented: list[Literal["board", "issue"]] = ["board", "issue"]
+    live.publish("c", "x", context_overrides=documented)
+    live.publish("c", "x", context_overrides=chosen)
+    live.stream("c", context_overrides=[name])
+    asynchronous.stream("c", context_overrides=("pullRequest", "repository"))
+    names: list[ContextOverride] = ["board", "issue", "project", "content", "space", "repository", "pullRequest"]
+    asynchronous.stream("c", context_overrides=names)
+    names = ["moon"]  # type: ignore[list-item]  # pyright: ignore[reportAssignmentType]
+    live.publish("c", "x", context_overrides=[1])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
+
+
+async def results(live: RealtimeClient, asynchronous: AsyncRealtimeClient) -> None:
+    told = live.with_options(show_response=True, retry=live.retry)
+    assert_type(told.publish("c", "x").response, ResponseInfo)
+    assert_type(told.publish("c", "x").response.status, int)
+    assert_type((await asynchronous.publish("c", "x")).response.headers, Mapping[str, str])
+    AsyncRealtimeClient(show_response="yes")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
 def transports(address: str) -> None:

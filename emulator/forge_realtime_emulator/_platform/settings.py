@@ -5,12 +5,27 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from .errors import EmulatorError
 
 _OPTIONAL = ("limit", "limit_retry_after", "invocation_lifetime", "cold_start_after")
 """Settings of whole seconds, or of operations, that may be `None`."""
+
+READINGS: tuple[dict[str, Any], ...] = (
+    {},
+    {"token_lifetime": 60},
+    {"invocation_lifetime": 60},
+    {"token_by_installation": False},
+    {"errors_in_200": False},
+    {"overrides_in_order": True},
+    {"empty_overrides_are_global": True},
+    {"keep_unheard": True},
+    {"replay_retention": 10},
+    {"limit_retry_after": 1},
+    {"cold_start_after": 900, "cold_start_duration": 300},
+)
+"""Readings of what Atlassian leaves unknown: the settings in which each differs from those of the session."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

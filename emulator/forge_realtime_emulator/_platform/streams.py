@@ -111,7 +111,7 @@ class Streams:
 
     def take(self, address: Address, payload: str, at: float) -> None:
         """Add an event to its stream, if it belongs to one."""
-        envelope = _envelope(payload)
+        envelope = parse_envelope(payload)
         if envelope is None:
             return
         key = (address, envelope["stream"], envelope["merge"])
@@ -138,7 +138,7 @@ class Streams:
         return [stream.record().to_json() for stream in [*self._streams.values()][-_SHOWN:]]
 
 
-def _envelope(payload: str) -> Any:
+def parse_envelope(payload: str) -> Any:
     """Parse a payload as an envelope, or return `None`."""
     if _MARK not in payload:
         return None

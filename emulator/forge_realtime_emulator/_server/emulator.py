@@ -17,6 +17,7 @@ from .._platform.settings import Settings
 from .._platform.sidecar import Sidecar
 from .._platform.streams import RecordedStream
 from .._platform.tokens import derive_key
+from .._platform.transcript import make_transcript
 from .._platform.why_not import why_not
 from .subscription import Subscription
 from .uvicorn_thread import UvicornThread
@@ -149,6 +150,18 @@ class Emulator:
         records: list[RecordedStream] = []
         self._in_loop(lambda: records.extend(self._sidecar.streams.records()))
         return records
+
+    def transcript(self) -> dict[str, list[dict[str, Any]]]:
+        """Return what was called and published, for snapshot tests: the same in every run of a test.
+
+        It has the `calls` of operations, the accepted `events` with the number of subscribers that got each one, and
+        the reassembled `streams`, whose single publishes are left out. Each list is sorted by channel, and within a
+        channel in the order of `requests`, `events` and `streams`. Payloads that are JSON objects or arrays are parsed.
+
+        In every text, UUIDs are replaced by `<id 1>`, tokens by `<token 1>` and times in ISO 8601 by `<time>`. Equal
+        ones get the same number. All else is as it was sent, payloads and claims too.
+        """
+        return make_transcript(self.requests, self.events, self.streams)
 
     @property
     def unused_faults(self) -> list[dict[str, Any]]:

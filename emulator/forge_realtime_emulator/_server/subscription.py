@@ -34,17 +34,20 @@ _END_TIMEOUT = 5.0
 class ReceivedEvent:
     """Event as received by a subscriber.
 
+    Events with the same channel and payload are equal, so that a test can compare with
+    `ReceivedEvent("board-42", "moved")`.
+
     Attributes:
         channel: The channel name.
         payload: The payload exactly as published; hidden in the repr.
-        event_id: The event id, the same that the publisher got.
-        event_timestamp: Epoch milliseconds as a string.
+        event_id: The event id, the same that the publisher got; not compared.
+        event_timestamp: Epoch milliseconds as a string; not compared.
     """
 
     channel: str
     payload: str = field(repr=False)
-    event_id: str
-    event_timestamp: str
+    event_id: str = field(default="", compare=False)
+    event_timestamp: str = field(default="", compare=False)
 
 
 class Subscription:

@@ -37,6 +37,8 @@ class AsyncForgeClient(BaseClient[AsyncConnectionPool]):
         http_client: An asynchronous client of httpx or httpx2 to send with, including its event hooks, headers,
             authentication and proxies. It stays open when this client is closed.
         instrument: Traces and measures calls, such as `forge_realtime.otel.Instrumentation()`; nothing by default.
+        show_response: Quote the platform's response in the message of an error, which logs and traces show too. It may
+            repeat what was sent.
 
     Raises:
         UsageError: The address is no http(s) URL, or an argument has the wrong type.
@@ -50,9 +52,10 @@ class AsyncForgeClient(BaseClient[AsyncConnectionPool]):
         transport: AsyncTransport | None = None,
         http_client: httpx.AsyncClient | AsyncHttpx2Client | None = None,
         instrument: Instrument | None = None,
+        show_response: bool = False,
     ) -> None:
         retry = RetryPolicy() if retry is None else retry
-        settings = ClientSettings(base_url=base_url, retry=retry, instrument=instrument)
+        settings = ClientSettings(base_url=base_url, retry=retry, instrument=instrument, show_response=show_response)
         self._set_up(settings, transport, http_client)
 
     def _set_up(self, settings: ClientSettings, transport: AsyncTransport | None, http_client: object) -> None:

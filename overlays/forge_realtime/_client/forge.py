@@ -41,7 +41,8 @@ AnyPool = TypeVar("AnyPool", bound="BaseConnectionPool")
 _IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
 _VARIABLE: Final = "FORGE_EGRESS_PROXY_URL"
 _USER_AGENT: Final = f"forge-realtime/{__version__}".encode("ascii")
-_HEADER: Final = HEADER.encode("ascii")
+UNCHANGED: Final[Any] = object()
+"""Default of the arguments of `with_options`."""
 
 
 def _base_url(value: str | httpx.URL | None) -> str | None:
@@ -58,6 +59,11 @@ def _check_instrument(_instance: object, _attribute: object, value: Instrument |
         raise UsageError("instrument takes an Instrumentation, for example forge_realtime.otel.Instrumentation().")
 
 
+def _check_show_response(_instance: object, _attribute: object, value: object) -> None:
+    if not isinstance(value, bool):
+        raise UsageError("show_response takes True or False.")
+
+
 @frozen(kw_only=True)
 class ClientSettings:
     """Settings of one client. A sibling has a copy with changes.
@@ -67,12 +73,14 @@ class ClientSettings:
             client can be imported anywhere.
         retry: When calls are retried.
         instrument: What traces and measures calls; None if nothing does.
+        show_response: Whether the message of an error quotes the platform's response.
         authorization: Whom calls are made for; None for the current invocation.
     """
 
     base_url: str | None = field(default=None, converter=_base_url)
     retry: RetryPolicy = field(factory=RetryPolicy, validator=_check_retry)
     instrument: Instrument | None = field(default=None, validator=_check_instrument)
+    show_response: bool = field(default=False, validator=_check_show_response)
     authorization: Authorization | None = None
 
 
@@ -140,16 +148,20 @@ class BaseClient(Generic[AnyPool]):
         authorization = Authorization(installation_id=installation_id, as_=as_, account_id=account_id)
         return self._sibling(authorization=authorization)
 
-    def with_options(self, *, retry: RetryPolicy) -> Self:
-        """Return a sibling with another retry policy. It shares the connections and is cheap to make.
+    def with_options(self, *, retry: RetryPolicy = UNCHANGED, show_response: bool = UNCHANGED) -> Self:
+        """Return a sibling with other options. It shares the connections and is cheap to make.
 
         Args:
-            retry: When calls of the sibling are retried.
+            retry: When calls of the sibling are retried; unchanged by default.
+            show_response: Whether the message of an error quotes the platform's response; unchanged by default.
 
         Raises:
-            UsageError: `retry` is no RetryPolicy.
+            UsageError: An argument has the wrong type.
         """
-        return self._sibling(retry=retry)
+        return self._with(retry=retry, show_response=show_response)
+
+    def _with(self, **options: Any) -> Self:
+        return self._sibling(**{name: value for name, value in options.items() if value is not UNCHANGED})
 
     def _sibling(self, **changes: Any) -> Self:
         sibling = copy.copy(self)
@@ -198,7 +210,7 @@ class BaseClient(Generic[AnyPool]):
         return Authorization(invocation_id=require_invocation(name).id)
 
     def _prepare(self, operation: Operation[P, M], /, *args: P.args, **kwargs: P.kwargs) -> PreparedRequest:
-        arguments = Hidden((args, kwargs))
+        arguments: Hidden[tuple[Any, Any]] = Hidden((args, kwargs))
         del args, kwargs
         reset_if_forked()
         if self._pool.closed:
@@ -220,7 +232,9 @@ class BaseClient(Generic[AnyPool]):
             )
         address = self._address()
         try:
-            return _request(operation, name, address, acting, traits, *arguments.value[0], **arguments.value[1])
+            prepared = _request(operation, arguments, name=name, address=address, acting=acting, traits=traits)
+            prepared.show_response = self._settings.show_response
+            return prepared  # noqa: TRY300 (the errors of both lines are the arguments')
         except UsageError:
             raise
         except Exception as error:  # noqa: BLE001 (the values of the arguments may raise anything)
@@ -245,6 +259,8 @@ class ForgeClient(BaseClient["ConnectionPool"]):
         http_client: A client of httpx or httpx2 to send with, including its event hooks, headers, authentication and
             proxies. It stays open when this client is closed.
         instrument: Traces and measures calls, such as `forge_realtime.otel.Instrumentation()`; nothing by default.
+        show_response: Quote the platform's response in the message of an error, which logs and traces show too. It may
+            repeat what was sent.
 
     Raises:
         UsageError: The address is no http(s) URL, or an argument has the wrong type.
@@ -260,9 +276,10 @@ class ForgeClient(BaseClient["ConnectionPool"]):
         transport: httpx.BaseTransport | Httpx2Transport | None = None,
         http_client: httpx.Client | Httpx2Client | None = None,
         instrument: Instrument | None = None,
+        show_response: bool = False,
     ) -> None:
         retry = RetryPolicy() if retry is None else retry
-        settings = ClientSettings(base_url=base_url, retry=retry, instrument=instrument)
+        settings = ClientSettings(base_url=base_url, retry=retry, instrument=instrument, show_response=show_response)
         self._set_up(settings, transport, http_client)
 
     def _set_up(self, settings: ClientSettings, transport: object, http_client: object) -> None:
@@ -335,39 +352,35 @@ class ForgeClient(BaseClient["ConnectionPool"]):
 
 
 def _request(
-    operation: Operation[P, M],
+    operation: Operation[..., object],
+    arguments: Hidden[tuple[Any, Any]],
+    *,
     name: str,
     address: str,
     acting: Authorization | None,
     traits: Traits,
-    /,
-    *args: P.args,
-    **kwargs: P.kwargs,
 ) -> PreparedRequest:
-    try:
-        generated = operation._get_kwargs(*args, **kwargs)  # noqa: SLF001 (generated code has no other name for it)
-    finally:
-        del args, kwargs
+    generated = operation._get_kwargs(*arguments.value[0], **arguments.value[1])  # noqa: SLF001 (generated code has no other name for it)
     if traits is not USUAL:
         hidden = Hidden(generated)
         del generated
         adapt_request(name, traits, hidden)
         generated = hidden.value
-    url: httpx.URL = _url(address + generated.pop("url"))
     own: dict[str, str] = generated.pop("headers", {})
+    url, common = _url_and_headers(address + generated.pop("url"), traits.accept, *own.items())
     method = generated.pop("method").upper()
     if "json" in generated:
         generated["content"] = encode_json(generated.pop("json"), f"the body of {name}")
-    headers = [*_headers(url.netloc, traits.accept, *own.items())]
+    headers = httpx.Headers(common)
     if acting is not None:
-        headers.append((_HEADER, acting.header.encode("ascii")))
+        headers[HEADER] = acting.header
     if generated.keys() == {"content"}:
         # The same request as httpx makes, in a quarter of the time.
         content = generated["content"]
-        headers.append((b"Content-Length", b"%d" % len(content)))
-        return PreparedRequest(name, method, url, headers, content)
+        headers["Content-Length"] = str(len(content))
+        return PreparedRequest(name, method, url, headers, content, base_url=address)
     request = httpx.Request(method, url, headers=headers, **generated)
-    return PreparedRequest(name, method, request.url, request.headers.raw, request.read())
+    return PreparedRequest(name, method, request.url, request.headers, request.read(), base_url=address)
 
 
 def _sleep(step: Sleep) -> None:
@@ -385,20 +398,16 @@ def _sleep(step: Sleep) -> None:
 
 
 @lru_cache(maxsize=64)
-def _url(text: str) -> httpx.URL:
-    return httpx.URL(text)
-
-
-@lru_cache(maxsize=64)
-def _headers(host: bytes, accept: str, *own: tuple[str, str]) -> list[tuple[bytes, bytes]]:
-    """Headers that all requests of an operation to a host have in common."""
+def _url_and_headers(text: str, accept: str, *own: tuple[str, str]) -> tuple[httpx.URL, httpx.Headers]:
+    """Return the URL of an operation, and the headers that all requests to it have in common."""
+    url = httpx.URL(text)
     common = [
-        (b"Host", host),
+        (b"Host", url.netloc),
         (b"Accept", accept.encode("ascii")),
         (b"Accept-Encoding", b"identity"),
         (b"User-Agent", _USER_AGENT),
     ]
-    return [*common, *((name.encode("ascii"), value.encode("utf-8")) for name, value in own)]
+    return url, httpx.Headers([*common, *((name.encode("ascii"), value.encode("utf-8")) for name, value in own)])
 
 
 @lru_cache(maxsize=16)

@@ -10,7 +10,7 @@ import logging
 import math
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from contextlib import suppress
-from typing import Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 from attrs import define, evolve
 
@@ -57,13 +57,21 @@ class TrackedBody(httpx.ByteStream):
 
 @define(eq=False, repr=False)
 class PreparedRequest:
-    """A request, of which each attempt makes an `httpx.Request` of its own. `name` is the operation's in messages."""
+    """A request, of which each attempt makes an `httpx.Request` of its own.
+
+    Attributes:
+        name: Name of the operation in messages.
+        base_url: Address of the sidecar in messages.
+        show_response: Whether the message of an error quotes the response.
+    """
 
     name: str
     method: str
     url: httpx.URL
-    headers: list[tuple[bytes, bytes]]
+    headers: httpx.Headers
     content: bytes
+    base_url: str
+    show_response: bool = False
 
     def request(self, body: TrackedBody) -> httpx.Request:
         """Make the request of one attempt."""
@@ -157,6 +165,8 @@ class Instrument(Protocol):
         ...
 
 
+# Characters of a response that a message quotes at most.
+_SHOWN: Final = 1_000
 _OVER_QUOTA = Failure(
     kind=OverQuotaError,
     message="the quota of the installation is used up: send less often, or with a later deadline",
@@ -309,15 +319,24 @@ def _final_error(
         parts.append(reason)
     response = failure.response
     if response is not None and response.content:
-        parts.append("the platform's own words are in the error's body")
+        parts.append(_quote(response, show=prepared.show_response))
     if isinstance(failure.cause, httpx.ConnectError | httpx.ConnectTimeout) or (
         response is not None and response.status_code in (404, 405)
     ):
-        origin = f"{prepared.url.scheme}://{prepared.url.netloc.decode()}"
         parts.append(
-            f"is {origin} the right address (FORGE_EGRESS_PROXY_URL or base_url), and does the sidecar listen there?"
+            f"is {prepared.base_url} the right address (FORGE_EGRESS_PROXY_URL or base_url), and does the sidecar "
+            "listen there?"
         )
     return failure.error("; ".join(parts), delivery, tuple(attempts))
+
+
+def _quote(response: Response, *, show: bool) -> str:
+    if not show:
+        return "the platform's own words are in the error's body"
+    text = response.text
+    # On one line, as logs and terminals need it.
+    shown = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text[:_SHOWN])
+    return f"the platform said: {shown}{'…' if len(text) > _SHOWN else ''}"
 
 
 def _notify(name: str, policy: RetryPolicy, attempt: Attempt) -> None:

@@ -16,7 +16,7 @@
     + StreamFullError          more updates than may be pending
 
 Every error carries `delivery`, which decides whether to send again. Messages show no payload, token, claim or id, and
-no text of the response: that is in `body`.
+no text of the response: that is in `body`. A client with `show_response=True` adds it to the message.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 
-from attrs import frozen
+from attrs import field, frozen
 
 
 class Delivery(enum.Enum):
@@ -38,6 +38,10 @@ class Delivery(enum.Enum):
     """The platform refused the request: the event was not published."""
     UNKNOWN = "unknown"
     """The request left, but no clear response came back: the event may have been published."""
+
+
+def _in_milliseconds(seconds: float | None) -> str:
+    return "None" if seconds is None else f"{seconds:.3f}"
 
 
 @frozen
@@ -54,11 +58,11 @@ class Attempt:
     """
 
     number: int
-    delivery: Delivery
+    delivery: Delivery = field(repr=str)
     status: int | None
     error: str | None
-    elapsed: float
-    wait: float | None
+    elapsed: float = field(repr=_in_milliseconds)
+    wait: float | None = field(repr=_in_milliseconds)
 
 
 @frozen(kw_only=True)
@@ -91,7 +95,8 @@ class ForgeRealtimeError(Exception):
 
     Attributes:
         delivery: What is known about the event: NOT_SENT, REJECTED or UNKNOWN. If an earlier attempt ended UNKNOWN and
-            a later one was refused, it stays UNKNOWN: the earlier one may have arrived.
+            a later one was refused, it stays UNKNOWN: the earlier one may have arrived. An error rebuilt from its
+            message alone, as by Celery's JSON results, is UNKNOWN too, unless it is a UsageError.
         attempts: Every attempt, in order; empty if nothing was tried.
         retryable: Whether a later call may succeed, as far as the kind of failure tells.
     """
@@ -100,7 +105,7 @@ class ForgeRealtimeError(Exception):
         self,
         message: str = "",
         *,
-        delivery: Delivery = Delivery.NOT_SENT,
+        delivery: Delivery = Delivery.UNKNOWN,
         attempts: tuple[Attempt, ...] = (),
         retryable: bool = False,
     ) -> None:
@@ -112,6 +117,9 @@ class ForgeRealtimeError(Exception):
 
 class UsageError(ForgeRealtimeError, ValueError):
     """The client's own checks refused the call. Nothing was sent; the message says what to do."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(message, delivery=Delivery.NOT_SENT)
 
 
 class NoInvocationError(UsageError):
@@ -165,7 +173,7 @@ class ResponseError(ForgeRealtimeError):
         self,
         message: str = "",
         *,
-        delivery: Delivery = Delivery.NOT_SENT,
+        delivery: Delivery = Delivery.UNKNOWN,
         attempts: tuple[Attempt, ...] = (),
         retryable: bool = False,
         status: int = 0,
@@ -215,7 +223,7 @@ class StreamError(ForgeRealtimeError):
         self,
         message: str = "",
         *,
-        delivery: Delivery = Delivery.NOT_SENT,
+        delivery: Delivery = Delivery.UNKNOWN,
         attempts: tuple[Attempt, ...] = (),
         retryable: bool = False,
         report: StreamReport = StreamReport(),

@@ -1,8 +1,13 @@
-"""The package's log. Handlers and filters of the app never change what becomes of a call."""
+"""The package's log. Handlers and filters of the app never change what becomes of a call.
+
+For a first look, the environment variable `FORGE_REALTIME_LOG=debug` or `info` shows it on standard error.
+"""
 
 from __future__ import annotations
 
 import logging
+import os
+import sys
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
@@ -12,7 +17,9 @@ from typing import Final
 logger: Final = logging.getLogger(__name__.rpartition("._core.")[0])
 """Named after the package, which has another name where it is vendored."""
 
-# Everything logged is also raised. Without this, Python would print warnings when logging is not set up.
+VARIABLE: Final = "FORGE_REALTIME_LOG"
+
+# What matters is also raised. Without this, Python would print warnings when logging is not set up.
 logger.addHandler(logging.NullHandler())
 
 sending: Final[ContextVar[bool]] = ContextVar("forge_realtime.sending", default=False)
@@ -67,6 +74,31 @@ def _warn_once(error: Exception) -> None:
     # The filters of warnings may make it an exception, and the app may show warnings with the same handler.
     with suppress(Exception):
         warnings.warn_explicit(message, RuntimeWarning, file, line)
+
+
+def _show_log(value: str) -> None:
+    """Show the log on standard error, as the environment variable says."""
+    if not value:
+        return
+    level = {"debug": logging.DEBUG, "info": logging.INFO}.get(value.strip().lower())
+    if level is None:
+        # Not the value: it may be anything.
+        warnings.warn(f"{VARIABLE} takes debug or info. Its value is neither.", RuntimeWarning, stacklevel=2)
+        return
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("[%(asctime)s %(name)s %(levelname)s] %(message)s"))
+    handler.addFilter(_is_not_shown_by_the_app)
+    logger.addHandler(handler)
+    logger.setLevel(level)
+
+
+def _is_not_shown_by_the_app(_record: logging.LogRecord) -> bool:
+    # An app that logs to its terminal shows the record as well.
+    terminal = (sys.stdout, sys.stderr)
+    return not (logger.propagate and any(getattr(h, "stream", None) in terminal for h in logging.getLogger().handlers))
+
+
+_show_log(os.environ.get(VARIABLE, ""))
 
 
 class _GuardedLogs(logging.Filter):

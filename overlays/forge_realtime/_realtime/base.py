@@ -11,7 +11,7 @@ from attrs import evolve, field, frozen
 from .._api.api.forge_realtime import publish as _publish
 from .._api.api.forge_realtime import publish_global as _publish_global
 from .._api.api.forge_realtime import sign_realtime_token as _sign_realtime_token
-from .._client.forge import BaseClient, ClientSettings
+from .._client.forge import UNCHANGED, BaseClient, ClientSettings
 from .._core.call import Flow, RateLimiter, operation_name
 from .._core.clock import monotonic
 from .._core.encoding import Encode
@@ -31,7 +31,6 @@ from .operations import (
 from .results import PublishResult, RealtimeToken
 from .tokens import PlatformClock, TokenCache, TokenKey
 
-_UNCHANGED: Final[Any] = object()
 _STREAM_QUOTA: Final = Quota()
 
 
@@ -87,9 +86,10 @@ class BaseRealtimeClient(BaseClient[Any]):
     def with_options(
         self,
         *,
-        retry: RetryPolicy = _UNCHANGED,
-        quota: Quota | None = _UNCHANGED,
-        encode: Encode | None = _UNCHANGED,
+        retry: RetryPolicy = UNCHANGED,
+        quota: Quota | None = UNCHANGED,
+        encode: Encode | None = UNCHANGED,
+        show_response: bool = UNCHANGED,
     ) -> Self:
         """Return a sibling with other options. It shares the connections and is cheap to make.
 
@@ -97,12 +97,12 @@ class BaseRealtimeClient(BaseClient[Any]):
             retry: When calls are retried; unchanged by default.
             quota: Rate limit for calls; None disables it. Unchanged by default.
             encode: Encodes payloads other than `str`; None for the `json` module. Unchanged by default.
+            show_response: Whether the message of an error quotes the platform's response; unchanged by default.
 
         Raises:
             UsageError: An argument has the wrong type.
         """
-        changes = {"retry": retry, "quota": quota, "encode": encode}
-        return self._sibling(**{name: value for name, value in changes.items() if value is not _UNCHANGED})
+        return self._with(retry=retry, quota=quota, encode=encode, show_response=show_response)
 
     def _limiter(self, operation: object) -> RateLimiter | None:
         if (quota := self.quota) is None:
@@ -120,10 +120,10 @@ class BaseRealtimeClient(BaseClient[Any]):
         limiter: RateLimiter | None = None,
         renew: bool = True,
     ) -> Flow[PublishResult]:
-        body = Hidden(
-            publish_request(channel, payload, token, context_overrides, encode=self._encode, clock=self._clock)
+        prepared = self._prepare(
+            _publish,
+            body=publish_request(channel, payload, token, context_overrides, encode=self._encode, clock=self._clock),
         )
-        prepared = self._prepare(_publish, body=body.value)
         flow = self._flow(_publish, prepared, publish_result, retry=retry, limiter=limiter)
         if token.value is None or self._tokens is None or not renew:
             return flow
@@ -140,8 +140,10 @@ class BaseRealtimeClient(BaseClient[Any]):
         limiter: RateLimiter | None = None,
         renew: bool = True,
     ) -> Flow[PublishResult]:
-        body = Hidden(publish_global_request(channel, payload, token, encode=self._encode, clock=self._clock))
-        prepared = self._prepare(_publish_global, body=body.value)
+        encode, clock = self._encode, self._clock
+        prepared = self._prepare(
+            _publish_global, body=publish_global_request(channel, payload, token, encode=encode, clock=clock)
+        )
         flow = self._flow(_publish_global, prepared, publish_result, retry=retry, limiter=limiter)
         if token.value is None or self._tokens is None or not renew:
             return flow
@@ -235,8 +237,7 @@ class BaseRealtimeClient(BaseClient[Any]):
         self, channel: str, claims: Hidden[Mapping[str, Any]], permissions: Iterable[Permission] | None
     ) -> tuple[Flow[RealtimeToken], Hashable]:
         """Return the flow, and a key of all that makes the token what it is."""
-        body = Hidden(sign_realtime_token_request(channel, claims, permissions))
-        prepared = self._prepare(_sign_realtime_token, body=body.value)
+        prepared = self._prepare(_sign_realtime_token, body=sign_realtime_token_request(channel, claims, permissions))
         # The address belongs to it, since the environment may change it; the headers say whom the token is for.
-        key = TokenKey((str(prepared.url), *prepared.headers, prepared.content), prepared)
+        key = TokenKey((str(prepared.url), *prepared.headers.raw, prepared.content), prepared)
         return self._flow(_sign_realtime_token, prepared, partial(realtime_token, self._clock)), key

@@ -16,7 +16,7 @@ from .._streams.buffer import Merge, Overflow, StreamOptions
 from .._streams.worker import StreamWorker, load_stream
 from .._transports.http_client import Httpx2Client, Httpx2Transport
 from .base import BaseRealtimeClient, RealtimeSettings
-from .operations import Permission
+from .operations import ContextOverride, Permission
 from .results import PublishResult, RealtimeToken
 from .tokens import PlatformClock, TokenCache
 
@@ -44,6 +44,8 @@ class RealtimeClient(BaseRealtimeClient, ForgeClient):
         instrument: Traces and measures calls, such as `forge_realtime.otel.Instrumentation()`; nothing by default.
         encode: Encodes payloads and updates other than `str`, in place of the `json` module: a plain function such as
             `orjson.dumps`, which returns `str` or UTF-8 `bytes`. For streams, that has to be JSON.
+        show_response: Quote the platform's response in the message of an error, which logs and traces show too. It may
+            repeat what was sent.
 
     Raises:
         UsageError: The address is no http(s) URL, or an argument has the wrong type.
@@ -60,9 +62,17 @@ class RealtimeClient(BaseRealtimeClient, ForgeClient):
         quota: Quota | None = None,
         instrument: Instrument | None = None,
         encode: Encode | None = None,
+        show_response: bool = False,
     ) -> None:
         retry = RetryPolicy() if retry is None else retry
-        settings = RealtimeSettings(base_url=base_url, retry=retry, quota=quota, encode=encode, instrument=instrument)
+        settings = RealtimeSettings(
+            base_url=base_url,
+            retry=retry,
+            quota=quota,
+            encode=encode,
+            instrument=instrument,
+            show_response=show_response,
+        )
         self._set_up(settings, transport, http_client)
         self._clock = PlatformClock()
         self._tokens = TokenCache(self._clock) if cache_tokens else None
@@ -74,7 +84,7 @@ class RealtimeClient(BaseRealtimeClient, ForgeClient):
         payload: Payload,
         *,
         token: str | RealtimeToken | None = None,
-        context_overrides: Sequence[str] | None = None,
+        context_overrides: Sequence[ContextOverride] | Sequence[str] | None = None,
     ) -> PublishResult:
         """Publish an event to the subscribers of a channel in the context of the invocation.
 
@@ -82,8 +92,9 @@ class RealtimeClient(BaseRealtimeClient, ForgeClient):
             channel: Name of the channel; case-sensitive.
             payload: A `str` is sent as it is; anything else is encoded as JSON.
             token: A token with the same claims as the subscribers' tokens.
-            context_overrides: Parts of the context (such as `"issue"`, `"project"`) that replace the default scope;
-                they must be exactly those of the subscribers. `[]` is no context at all.
+            context_overrides: Parts of the context that replace the default scope: `"board"`, `"issue"`, `"project"`,
+                `"content"`, `"space"`, `"repository"` or `"pullRequest"`. They must be exactly those of the
+                subscribers. `[]` is no context at all.
 
         Returns:
             Id and time of the event; both None if nobody was subscribed.
@@ -153,7 +164,7 @@ class RealtimeClient(BaseRealtimeClient, ForgeClient):
         overflow: Overflow = "wait",
         deadline: float = 10.0,
         token: str | RealtimeToken | None = None,
-        context_overrides: Sequence[str] | None = None,
+        context_overrides: Sequence[ContextOverride] | Sequence[str] | None = None,
     ) -> Stream:
         """Open a stream of updates to the subscribers of a channel in the context of the invocation.
 

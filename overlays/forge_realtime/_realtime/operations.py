@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final, Literal, TypeAlias
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final, Literal, TypeAlias, TypeVar
 
 import attrs
 
@@ -22,12 +23,16 @@ from .._api.types import UNSET, Unset
 from .._core.encoding import Encode, encode_json
 from .._core.errors import Attempt, UsageError
 from .._core.hidden import Hidden
+from .._core.log import log
 from .._core.responses import Response
 from .._core.retry import http_date
-from .results import PublishResult, RealtimeToken, epoch_or_iso
+from .results import PublishResult, RealtimeToken, ResponseInfo, epoch_or_iso
 from .tokens import PlatformClock, check_token
 
+T = TypeVar("T")
 Permission: TypeAlias = Literal["subscribe", "publish"]
+# The documented names. Others are passed on, as the platform may learn more of them.
+ContextOverride: TypeAlias = Literal["board", "issue", "project", "content", "space", "repository", "pullRequest"]
 
 LATER: Final = {
     (PublishOptions, "context_overrides"): "publish(context_overrides=...)",
@@ -45,22 +50,24 @@ def publish_request(
     encode: Encode | None,
     clock: PlatformClock,
 ) -> PublishRequest:
-    name, text = _channel(channel), Hidden(_payload(payload, encode))
-    options: dict[str, Any] = {}
-    if context_overrides is not None:
-        options["context_overrides"] = _context_overrides(context_overrides)
-        _require(PublishOptions, "context_overrides")
-    if token.value is not None:
-        options["token"] = _token(token, name, clock)
-    return PublishRequest(name=name, payload=text.value, options=PublishOptions(**options) if options else UNSET)
+    name = _channel(channel)
+    # In this order, and in no variables, which crash reporters show.
+    return PublishRequest(
+        name=name,
+        payload=_payload(payload, encode),
+        options=_publish_options(token, context_overrides, name, clock),
+    )
 
 
 def publish_global_request(
     channel: str, payload: Hidden[Any], token: Hidden[Any], *, encode: Encode | None, clock: PlatformClock
 ) -> PublishGlobalRequest:
-    name, text = _channel(channel), Hidden(_payload(payload, encode))
-    options = UNSET if token.value is None else PublishGlobalOptions(token=_token(token, name, clock))
-    return PublishGlobalRequest(name=name, payload=text.value, options=options)
+    name = _channel(channel)
+    return PublishGlobalRequest(
+        name=name,
+        payload=_payload(payload, encode),
+        options=UNSET if token.value is None else PublishGlobalOptions(token=_token(token, name, clock)),
+    )
 
 
 def sign_realtime_token_request(
@@ -71,8 +78,11 @@ def sign_realtime_token_request(
     if permissions is not None:
         granted["permissions"] = _permissions(permissions)
         _require(SignRealtimeTokenRequest, "permissions")
-    return SignRealtimeTokenRequest(
-        channel_name=_channel(channel), claims=RealtimeTokenClaims.from_dict(copy.value), **granted
+    return _model(
+        SignRealtimeTokenRequest,
+        channel_name=_channel(channel),
+        claims=RealtimeTokenClaims.from_dict(copy.value),
+        **granted,
     )
 
 
@@ -82,8 +92,15 @@ def lacking() -> list[str]:
 
 
 def publish_result(
-    model: PublishResponse | PublishGlobalResponse, attempts: tuple[Attempt, ...], _response: Response
+    model: PublishResponse | PublishGlobalResponse, attempts: tuple[Attempt, ...], response: Response
 ) -> PublishResult:
+    if isinstance(model.event_id, Unset) and isinstance(model.event_timestamp, Unset):
+        # Null is documented for "nobody was subscribed", absence is not. The reference page documents no property, so
+        # this may be all that the platform says of success: an error would send the event again.
+        log(
+            logging.WARNING,
+            "publish: success without eventId and eventTimestamp: unknown whether anybody was subscribed",
+        )
     event_id = _known(model.event_id)
     if event_id is not None and not isinstance(event_id, str):
         raise TypeError("eventId")
@@ -93,6 +110,7 @@ def publish_result(
         event_timestamp=epoch_or_iso(timestamp, per_second=1000),
         raw_event_timestamp=timestamp,
         attempts=attempts,
+        response=ResponseInfo(response.status_code, response.headers),
     )
 
 
@@ -109,7 +127,8 @@ def realtime_token(
         clock.set(date.timestamp())
     elif expires_at is not None and expires_at.timestamp() <= clock.now():
         clock.distrust()
-    return RealtimeToken(token=token, expires_at=expires_at, attempts=attempts)
+    info = ResponseInfo(response.status_code, response.headers)
+    return RealtimeToken(token=token, expires_at=expires_at, attempts=attempts, response=info)
 
 
 def _channel(channel: str) -> str:
@@ -117,6 +136,20 @@ def _channel(channel: str) -> str:
         raise UsageError("channel must be a non-empty string: the name that the front end subscribes to.")
     # Not a subclass, whose methods are the app's.
     return str.__str__(channel)
+
+
+def _publish_options(
+    token: Hidden[Any], context_overrides: Sequence[str] | None, channel: str, clock: PlatformClock
+) -> PublishOptions | Unset:
+    if token.value is None and context_overrides is None:
+        return UNSET
+    options: dict[str, Any] = {}
+    if context_overrides is not None:
+        options["context_overrides"] = _context_overrides(context_overrides)
+        _require(PublishOptions, "context_overrides")
+    if token.value is not None:
+        options["token"] = _token(token, channel, clock)
+    return _model(PublishOptions, **options)
 
 
 def _payload(payload: Hidden[Any], encode: Encode | None) -> str:
@@ -178,6 +211,17 @@ def _time(value: object) -> str | float | None:
     if not isinstance(known, str | int | float | None) or isinstance(known, bool):
         raise TypeError("not a point in time")
     return known
+
+
+def _model(model: Callable[..., T], **properties: object) -> T:
+    """Make a part of a request, of which the document may require more than the arguments of a call give."""
+    try:
+        return model(**properties)
+    except TypeError as error:
+        missing = str(error).rpartition("() ")[2]
+    # Reporters of crashes show the variables of a frame.
+    del properties
+    raise UsageError(f"The API document asks for more in this call: {missing}. Pass it too, or regenerate the client.")
 
 
 def _require(model: type, name: str) -> None:

@@ -3,11 +3,29 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from typing import Final
 
 from attrs import field, frozen
 
 from .._core.errors import Attempt
+
+
+@frozen
+class ResponseInfo:
+    """Status and headers of a response of success. `repr` and `str` hide the headers.
+
+    Attributes:
+        status: Status of the response.
+        headers: Its headers; names in any case.
+    """
+
+    status: int
+    headers: Mapping[str, str] = field(repr=False)
+
+
+_NO_RESPONSE: Final = ResponseInfo(200, {})
 
 
 @frozen(kw_only=True)
@@ -15,16 +33,19 @@ class PublishResult:
     """An event that the platform accepted.
 
     Attributes:
-        event_id: Id of the event; None if nobody was subscribed, which is no error.
+        event_id: Id of the event; None if nobody was subscribed, which is no error. Also None if the response does not
+            say, with a warning in the log.
         event_timestamp: Time of publishing in UTC; None if nobody was subscribed or the platform's value is unreadable.
         raw_event_timestamp: `eventTimestamp` as received. Documented as epoch milliseconds in a string, or null.
         attempts: Every attempt, in order. After one that ended UNKNOWN, subscribers may see the event twice.
+        response: Status and headers of the last response; not compared.
     """
 
     event_id: str | None
     event_timestamp: datetime | None
-    raw_event_timestamp: str | float | None
+    raw_event_timestamp: str | float | None = field(repr=False)
     attempts: tuple[Attempt, ...]
+    response: ResponseInfo = field(default=_NO_RESPONSE, eq=False, repr=False)
 
 
 @frozen(kw_only=True)
@@ -35,11 +56,13 @@ class RealtimeToken:
         token: Text of the token, for the front end's subscription and for `publish(..., token=...)`.
         expires_at: Time of expiry in UTC; None if the platform does not say.
         attempts: Every attempt to have it signed, in order.
+        response: Status and headers of the response; not compared.
     """
 
     token: str = field(repr=False)
     expires_at: datetime | None
     attempts: tuple[Attempt, ...]
+    response: ResponseInfo = field(default=_NO_RESPONSE, eq=False, repr=False)
 
 
 def epoch_or_iso(value: str | float | None, *, per_second: int) -> datetime | None:

@@ -17,7 +17,7 @@ from attrs import field, frozen
 
 from .._core.call import PreparedRequest
 from .._core.clock import monotonic
-from .._core.errors import InvalidTokenError, TimedOutError
+from .._core.errors import Delivery, InvalidTokenError, TimedOutError
 from .._core.fork import register_fork_reset
 from .results import RealtimeToken
 
@@ -295,4 +295,5 @@ def _still_signing(error: TimeoutError) -> TimedOutError:
     if isinstance(error, TimedOutError):
         # The other call ended with it.
         return error
-    return TimedOutError("sign_realtime_token: another call is still signing this token; try again later")
+    message = "sign_realtime_token: another call is still signing this token; try again later"
+    return TimedOutError(message, delivery=Delivery.NOT_SENT)

@@ -177,7 +177,8 @@ class Publisher:
                     after = f"{min(seconds, _INTERRUPTED_SECONDS):g} s after the block was cancelled"
                 last = self._last_error
                 attempts = () if last is None else last.attempts
-                timed_out = TimedOutError(f"not everything was published {after}", attempts=attempts, retryable=True)
+                message = f"not everything was published {after}"
+                timed_out = TimedOutError(message, delivery=Delivery.NOT_SENT, attempts=attempts, retryable=True)
                 timed_out.__cause__ = last
                 self._fail(timed_out)
         self.conclude(error)
@@ -395,4 +396,5 @@ class Publisher:
 
     def _full(self, state: str) -> StreamFullError:
         advice = "send fewer updates, or choose another overflow, max_pending or max_bytes"
-        return StreamFullError(f"stream: the buffer {state}: {advice}", report=self.buffer.report)
+        message = f"stream: the buffer {state}: {advice}"
+        return StreamFullError(message, delivery=Delivery.NOT_SENT, report=self.buffer.report)

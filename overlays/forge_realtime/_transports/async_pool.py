@@ -94,17 +94,14 @@ class AsyncConnectionPool(BaseConnectionPool):
         if (loop := self._loops.get(running)) is None:
             for former in list(self._loops):
                 if former.is_closed() and (connections := self._loops.pop(former, None)):
-                    connections.close_idle()
+                    connections.idle.close_all()
                     if (transport := connections.aiohttp()) is not None:
                         transport.close_quietly()
             loop = self._loops[running] = _LoopConnections()
         return loop
 
     async def _send(self, loop: _LoopConnections, request: httpx.Request, until: float) -> Response:
-        connection = loop.idle.take()
-        if connection is not None and not connection.is_usable(request.url):
-            connection.close()
-            connection = None
+        connection = loop.idle.take(request.url)
         if connection is None:
             context = self._tls() if request.url.scheme == "https" else None
             connection = AsyncPooledConnection(request.url, context, IDLE_SECONDS)
@@ -115,9 +112,7 @@ class AsyncConnectionPool(BaseConnectionPool):
             raise
         loop.idle.give(connection)
         if self.closed:
-            loop.close_idle()
-        while expired := loop.idle.take_expired():
-            expired.close()
+            loop.idle.close_all()
         return response
 
     async def _send_with_aiohttp(
@@ -141,7 +136,7 @@ class AsyncConnectionPool(BaseConnectionPool):
         if self.transport is not None:
             await self.transport.aclose()
         if loop := self._loops.get(running):
-            loop.close_idle()
+            loop.idle.close_all()
             if not loop.busy:
                 await loop.close_aiohttp()
 
@@ -184,10 +179,6 @@ class _LoopConnections:
         if not self.busy and self._contended:
             # A semaphore that was waited for refers to its event loop.
             self._places, self._contended = asyncio.Semaphore(CONNECTIONS), False
-
-    def close_idle(self) -> None:
-        while connection := self.idle.take():
-            connection.close()
 
     async def close_aiohttp(self) -> None:
         """Close aiohttp's connections. A call that is retried later makes new ones."""

@@ -376,7 +376,7 @@ def test_siblings_reuse_connections(caller: Caller) -> None:
 
 def test_attempts_retries_and_final_error_are_logged(caller: Caller, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "forge_realtime")
-    with FaultServer(answer(429, headers={"Retry-After": "0"}), answer(200, {}), answer(400)) as server:
+    with FaultServer(answer(429, headers={"Retry-After": "0"}), answer(200, {"eventId": None}), answer(400)) as server:
         caller(server.url, publish, publish)
     lines = [(record.levelname, record.getMessage()) for record in caplog.records if record.name == "forge_realtime"]
     assert [level for level, _ in lines] == ["DEBUG", "INFO", "DEBUG", "DEBUG", "WARNING"]

@@ -5,10 +5,13 @@ import json
 import logging
 import logging.config
 import queue
+import re
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
 from logging.handlers import QueueHandler
+from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
@@ -18,7 +21,7 @@ from hypothesis import strategies as st
 from forge_realtime import Invocation, RealtimeClient
 from forge_realtime.logs import InvocationFilter, JsonFormatter
 from tests.support.callers import QUICK
-from tests.support.fault_server import FaultServer, answer, reset_after
+from tests.support.fault_server import FaultServer, answer, refused_url, reset_after
 
 INVOCATION = Invocation("hidden-id", log_attributes="b3BhcXVl", trace_id="463ac35c9f6413ad")
 
@@ -59,7 +62,7 @@ def test_line_has_documented_properties(logger: logging.Logger, stream: io.Strin
         logger.info("moved %d cards", 7)
     [line] = lines(stream)
     assert began <= line.pop("ts") <= time.time() * 1000
-    assert line == {"level": "INFO", "msg": "moved 7 cards", "forge_invocation": "b3BhcXVl"}
+    assert line == {"level": "INFO", "msg": "moved 7 cards", "logger": "tests.logs", "forge_invocation": "b3BhcXVl"}
 
 
 @pytest.mark.parametrize(
@@ -85,7 +88,7 @@ def test_forge_invocation_is_omitted_without_log_attributes(logger: logging.Logg
     with Invocation("i").active():
         logger.info("x")
     for line in lines(stream):
-        assert sorted(line) == ["level", "msg", "ts"]
+        assert sorted(line) == ["level", "logger", "msg", "ts"]
 
 
 def test_exception_and_stack_are_in_the_line(logger: logging.Logger, stream: io.StringIO) -> None:
@@ -183,6 +186,73 @@ def test_any_text_is_one_line(text: str, log_attributes: str) -> None:
     assert line["forge_invocation"] == log_attributes.encode(errors="backslashreplace").decode()
 
 
+def ring() -> list[Any]:
+    found: list[Any] = []
+    found.append(found)
+    return found
+
+
+def test_fields_of_extra_are_an_object(logger: logging.Logger, stream: io.StringIO) -> None:
+    extra = {"board": 42, "moved": {"cards": [7, None, True]}, "level": "own", "ts": "own", "logger": "own"}
+    logger.info("moved", extra=extra)
+    logger.info("moved", extra={})
+    first, second = lines(stream)
+    assert first["extra"] == extra
+    assert (first["level"], first["logger"], first["msg"]) == ("INFO", "tests.logs", "moved")
+    assert "extra" not in second
+    # Each property once: JSON readers take the last of two.
+    names = [name for name, _ in json.loads(stream.getvalue().splitlines()[0], object_pairs_hook=list)]
+    assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (LookupError("no board"), "LookupError: no board"),
+        ([LookupError("no board")], ["LookupError: no board"]),
+        (datetime(2026, 1, 1, tzinfo=UTC), "2026-01-01 00:00:00+00:00"),
+        ({1: {"b": b"x"}}, {"1": {"b": "b'x'"}}),
+        ({(1, 2): 3}, "{(1, 2): 3}"),
+        (float("nan"), "nan"),
+        (["naïve 🚀 \ud800", {"\udfff": 1}], ["naïve 🚀 \\ud800", {"\\udfff": 1}]),
+        ("\\ud800", "\\ud800"),
+        (ring(), "[[...]]"),
+        (Odd(), "(cannot be formatted)"),
+        ([OddError()], ["(cannot be formatted)"]),
+        ([OddText("odd")], ["odd"]),
+    ],
+)
+def test_any_field_can_be_formatted(logger: logging.Logger, stream: io.StringIO, value: object, shown: object) -> None:
+    logger.info("x", extra={"field": value})
+    [line] = lines(stream)
+    assert line["extra"] == {"field": shown}
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=5,
+)
+
+
+@given(st.dictionaries(st.text(st.characters()).map("x".__add__), JSON, min_size=1))
+def test_json_of_extra_is_kept(extra: dict[str, Any]) -> None:
+    formatted = JsonFormatter().format(logging.makeLogRecord({"msg": "x", **extra}))
+    assert formatted.isascii()
+    assert formatted.isprintable()
+    readable = {name.encode(errors="backslashreplace").decode(): value for name, value in extra.items()}
+    assert json.loads(formatted)["extra"] == readable
+
+
+def test_formatter_of_another_handler_adds_no_field(logger: logging.Logger, stream: io.StringIO) -> None:
+    plain = logging.StreamHandler(io.StringIO())
+    plain.setFormatter(logging.Formatter("%(asctime)s %(message)s %(taskName)s", defaults={"taskName": None}))
+    plain.addFilter(InvocationFilter())
+    logger.handlers.insert(0, plain)
+    logger.info("x")
+    assert sorted(lines(stream)[0]) == ["level", "logger", "msg", "ts"]
+
+
 def test_filter_works_with_any_format(stream: io.StringIO) -> None:
     handler = logging.StreamHandler(stream)
     handler.addFilter(InvocationFilter())
@@ -239,7 +309,7 @@ else:
         "root": {"level": "INFO", "handlers": ["stdout"]},
     })
 with Invocation("i", log_attributes="b3BhcXVl").active():
-    logging.getLogger("app").warning("na\\u00efve\\n%s", "\\ud800")
+    logging.getLogger("app").warning("na\\u00efve\\n%s", "\\ud800", extra={"board": 42})
 """
 
 
@@ -252,7 +322,65 @@ def test_configurations_write_to_standard_output(configuration: str) -> None:
     assert run.stderr == ""
     line = json.loads(run.stdout)
     assert isinstance(line.pop("ts"), int)
-    assert line == {"level": "WARN", "msg": "naïve\n\\ud800", "forge_invocation": "b3BhcXVl"}
+    assert line == {
+        "level": "WARN",
+        "msg": "naïve\n\\ud800",
+        "logger": "app",
+        "forge_invocation": "b3BhcXVl",
+        "extra": {"board": 42},
+    }
+
+
+FIRST_LOOK = """
+import logging, sys
+if sys.argv[1] == "app":
+    logging.basicConfig(stream=sys.stdout, format="app: %(message)s")
+from forge_realtime import Delivery, NoResponseError, RealtimeClient, RetryPolicy
+if sys.argv[1] == "later":
+    logging.basicConfig(format="app: %(message)s")
+if sys.argv[1] == "file":
+    logging.basicConfig(filename="app.log")
+with RealtimeClient(sys.argv[2], retry=RetryPolicy(max_attempts=2, backoff_initial=0.001)) as client:
+    try:
+        client.for_installation("hidden-id").publish_global("hidden-channel", "hidden-payload")
+    except NoResponseError:
+        pass
+"""
+
+
+@pytest.mark.parametrize(
+    ("value", "levels"),
+    [
+        ("debug", ["DEBUG", "INFO", "DEBUG", "WARNING"]),
+        (" Info ", ["INFO", "WARNING"]),
+        ("", []),
+        (None, []),
+    ],
+)
+@pytest.mark.parametrize("app", ["none", "app", "later", "file"])
+def test_variable_shows_the_log_once(value: str | None, levels: list[str], app: str, tmp_path: Path) -> None:
+    environment = {} if value is None else {"FORGE_REALTIME_LOG": value}
+    command = [sys.executable, "-W", "error", "-c", FIRST_LOOK, app, refused_url()]
+    run = subprocess.run(command, check=True, env=environment, cwd=tmp_path, capture_output=True, text=True)
+    assert "hidden" not in run.stdout + run.stderr
+    if app in ("app", "later"):
+        # The app shows them itself, on its own stream. Without the variable, those from WARNING on.
+        shown = run.stdout if app == "app" else run.stderr
+        assert shown.count("app: publish_global: ") == len(levels or ["WARNING"])
+        assert run.stdout + run.stderr == shown
+        return
+    shown_levels = re.findall(r"^\[[\d:, -]+ forge_realtime (\w+)\] publish_global: ", run.stderr, re.MULTILINE)
+    assert shown_levels == levels
+    assert len(run.stderr.splitlines()) == len(levels)
+    assert run.stdout == ""
+
+
+def test_variable_with_another_value_warns_without_showing_it() -> None:
+    program = "from forge_realtime import RealtimeClient; import forge_realtime._core.log"
+    environment = {"FORGE_REALTIME_LOG": "hidden"}
+    run = subprocess.run([sys.executable, "-c", program], check=True, env=environment, capture_output=True, text=True)
+    assert run.stderr.count("RuntimeWarning: FORGE_REALTIME_LOG takes debug or info. Its value is neither.") == 1
+    assert "hidden" not in run.stderr
 
 
 def test_client_logs_no_secrets(stream: io.StringIO) -> None:

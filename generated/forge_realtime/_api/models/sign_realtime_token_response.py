@@ -13,7 +13,8 @@ T = TypeVar("T", bound="SignRealtimeTokenResponse")
 
 @_attrs_define
 class SignRealtimeTokenResponse:
-    token: str | Unset = UNSET
+    token: None | str | Unset = UNSET
+    """ Null when the operation failed. """
     expires_at: float | None | str | Unset = UNSET
     """ Epoch seconds. """
     errors: Any | Unset = UNSET
@@ -21,7 +22,11 @@ class SignRealtimeTokenResponse:
     additional_properties: dict[str, Any] = _attrs_field(init=False, factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        token = self.token
+        token: None | str | Unset
+        if isinstance(self.token, Unset):
+            token = UNSET
+        else:
+            token = self.token
 
         expires_at: float | None | str | Unset
         if isinstance(self.expires_at, Unset):
@@ -46,7 +51,15 @@ class SignRealtimeTokenResponse:
     @classmethod
     def from_dict(cls: type[T], src_dict: Mapping[str, Any]) -> T:
         d = dict(src_dict)
-        token = d.pop("token", UNSET)
+
+        def _parse_token(data: object) -> None | str | Unset:
+            if data is None:
+                return data
+            if isinstance(data, Unset):
+                return data
+            return cast(None | str | Unset, data)
+
+        token = _parse_token(d.pop("token", UNSET))
 
         def _parse_expires_at(data: object) -> float | None | str | Unset:
             if data is None:
