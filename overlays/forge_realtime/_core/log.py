@@ -75,6 +75,20 @@ def _warn_once(error: Exception) -> None:
         warnings.warn_explicit(message, RuntimeWarning, file, line)
 
 
+class _HttpLogs(logging.Filter):
+    """Filter that guards the records of httpx and httpcore during an attempt as `log` guards the package's own."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if not sending.get():
+            return True
+        _guard(logging.getLogger(record.name).callHandlers, record)
+        return False
+
+
+for _name in _HTTP_LOGGERS:
+    logging.getLogger(_name).addFilter(_HttpLogs())
+
+
 def _show_log(value: str) -> None:
     """Show the log on standard error, as the environment variable says."""
     if not value:
@@ -98,17 +112,3 @@ def _is_not_shown_by_the_app(_record: logging.LogRecord) -> bool:
 
 
 _show_log(os.environ.get(VARIABLE, ""))
-
-
-class _HttpLogs(logging.Filter):
-    """Filter that guards the records of httpx and httpcore during an attempt as `log` guards the package's own."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        if not sending.get():
-            return True
-        _guard(logging.getLogger(record.name).callHandlers, record)
-        return False
-
-
-for _name in _HTTP_LOGGERS:
-    logging.getLogger(_name).addFilter(_HttpLogs())
