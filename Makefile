@@ -124,7 +124,7 @@ $(DONE)/sbom: $(DONE)/setup requirements-sbom.lock
 	$(BIN)/uv pip install --quiet --python .venv/core -r pyproject.toml --constraint requirements.lock
 	@touch $@
 
-matrix: sbom ## Test the core with its lowest and highest dependencies on every Python here (needs the package index)
+matrix: sbom ## Test lowest and highest dependencies on every Python here, and the newest frameworks (needs the package index)
 	FORGE_REALTIME_INDEX=required $(BIN)/python -m pytest tests/distribution/test_matrix.py tests/distribution/test_sbom.py
 
 publish: $(DONE)/setup ## Build wheel and sdist, and upload them to the package index at INDEX=https://…

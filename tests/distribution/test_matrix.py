@@ -1,4 +1,4 @@
-"""`make matrix`: the core with its lowest and highest dependencies, on every Python that it supports."""
+"""`make matrix`: the core with its lowest and highest dependencies, and the newest frameworks, on every Python."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests.support.bare import names_of, publish_from
+from tests.support.example_apps import APPS, run_tests
 
 UV = str(Path(sys.executable).parent / "uv")
 ROOT = Path(__file__).parent.parent.parent
@@ -132,3 +133,12 @@ def test_client_tests_pass(version: str, which: str, tmp_path: Path) -> None:
     command = [str(here), "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/client"]
     run = subprocess.run(command, check=False, capture_output=True, text=True, cwd=ROOT)
     assert run.returncode == 0, run.stdout[-8000:]
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("app", APPS)
+def test_example_app_passes_its_tests_with_the_newest_framework(app: str, tmp_path: Path) -> None:
+    python = find_python(PYTHONS[-1])
+    pins(python, "highest", tmp_path, "emulator")
+    here = install(python, tmp_path, f"{wheel()}[emulator]", "pytest", *APPS[app])
+    assert " passed" in run_tests(app, here, tmp_path)

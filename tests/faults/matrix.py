@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import gzip
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -34,6 +35,7 @@ from forge_realtime import (
 from tests.support.callers import INVOCATION, AsyncKind, Kind, async_client
 from tests.support.fault_server import (
     Behaviour,
+    Connection,
     FaultServer,
     answer,
     close_after,
@@ -90,10 +92,15 @@ GOOD = answer(200, FIELDS)
 GOOD_AND_CLOSE = then_close(GOOD)
 BODY = b'{"eventId": "event-1", "eventTimestamp": "1767225600000", "token": "a.b.c", "expiresAt": 4102444800}'
 NOON = "Mon, 23 Nov 2026 12:00:00 GMT"
-ALMOST_NOON = "Mon, 23 Nov 2026 11:59:59.9 GMT"
+ALMOST_NOON = "Mon, 23 Nov 2026 11:59:59 GMT"
 HALF_A_MINUTE_LATER = "Mon, 23 Nov 2026 12:00:30 GMT"
 HOUR_EARLIER = "Mon, 23 Nov 2026 11:00:00 GMT"
 TEN_MEGABYTES = 10_000_000
+ERRORS = {"errors": [{"code": "TOKEN_EXPIRED"}]}
+GZIP = {"Content-Encoding": "gzip"}
+FOREIGN_DATE = f"Sun, 1{'9' * 40}h2020s"
+# A second response to a request. The next call must not take it for its own.
+STALE = http(400, b"{}")
 # More than the socket buffers of both sides hold.
 LARGE = 20_000_000
 
@@ -149,6 +156,19 @@ def _fields(headers: dict[str, str]) -> dict[str, str]:
 
 def head(*fields: str, code: int = 200) -> bytes:
     return "".join(f"{line}\r\n" for line in (f"HTTP/1.1 {code} Whatever", *fields, "")).encode("latin-1")
+
+
+def sent(*packets: bytes) -> Behaviour:
+    """Read the request, send these packets, and keep the connection."""
+
+    def behave(connection: Connection) -> bool:
+        connection.read()
+        for packet in packets:
+            connection.send(packet)
+            connection.stopping.wait(0.02)
+        return True
+
+    return behave
 
 
 EMPTY = "Content-Length: 0"
@@ -233,7 +253,7 @@ FAULTS = (
     throttled(
         "429, two Retry-After", raw(head("Retry-After: 1", "Retry-After: 2", CLOSE, EMPTY, code=429), publishes=False)
     ),
-    throttled("429, a date in 0.1 s", refusal(429, Retry_After=NOON, Date=ALMOST_NOON), wait=0.1),
+    throttled("429, a date in 1 s", refusal(429, Retry_After=NOON, Date=ALMOST_NOON), wait=1),
     throttled("429, a date in 30 s", refusal(429, Retry_After=HALF_A_MINUTE_LATER, Date=NOON), attempts=NEVER),
     throttled("429, a date that is past", refusal(429, Retry_After=HOUR_EARLIER, Date=NOON), wait=0),
     throttled(
@@ -243,19 +263,23 @@ FAULTS = (
     throttled("429, a date that is none", refusal(429, Retry_After="Mon, 99 Nov 2026 12:00:00 GMT")),
     throttled("429, a date in no time zone", refusal(429, Retry_After="Mon, 23 Nov 2026 11:00:00 +9999", Date=NOON)),
     throttled("429, a date in zone XYZ", refusal(429, Retry_After="Mon, 23 Nov 2026 11:00:00 XYZ", Date=NOON)),
+    throttled("429, a date that breaks dateutil", refusal(429, Retry_After=FOREIGN_DATE)),
+    throttled("429 in gzip", answer(429, gzip.compress(b"{}"), GZIP, publishes=False)),
     refused("503, Retry-After: 0.05", refusal(503, Retry_After="0.05"), attempts=AGAIN, wait=0.05),
     refused("503, Retry-After: 10**400", refusal(503, Retry_After=str(10**400))),
     refused("503, a date that is past", refusal(503, Retry_After=HOUR_EARLIER, Date=NOON), attempts=AGAIN, wait=0),
     # Other refusals.
     refused("400", refusal(400)),
     refused("400, byte by byte in the body", slowly(head(LONG, code=400), b" " * 10_000, publishes=False), timed=True),
-    refused("errors in a 200", answer(200, {"errors": [{"code": "TOKEN_EXPIRED"}]}, publishes=False)),
+    refused("errors in a 200", answer(200, ERRORS, publishes=False)),
+    refused("400 in gzip", answer(400, gzip.compress(b"{}"), GZIP, publishes=False)),
     # Failures after which the event may have been published.
     failed("500", status(500)),
     failed("502", status(502)),
     failed("503", status(503)),
     failed("503, Retry-After: -5", status(503, Retry_After="-5")),
     failed("503, Retry-After: soon", status(503, Retry_After="soon")),
+    failed("503, a date that breaks dateutil", status(503, Retry_After=FOREIGN_DATE)),
     failed("504", status(504)),
     failed("520", status(520)),
     failed("502 with 10 MB of HTML", answer(502, b"<html>" + b"x" * TEN_MEGABYTES)),
@@ -275,10 +299,15 @@ FAULTS = (
     ),
     unreadable("an HTML page", answer(200, b"<!doctype html><p>Log in", {"Content-Type": "text/html"})),
     unreadable("an empty 200", answer(200)),
-    unreadable("gzip that is none", answer(200, BODY, {"Content-Encoding": "gzip"})),
+    unreadable("gzip that is none", answer(200, BODY, GZIP)),
+    unreadable("gzip", answer(200, gzip.compress(BODY), GZIP)),
+    unreadable("gzip in gzip", answer(200, gzip.compress(gzip.compress(BODY)), {"Content-Encoding": "gzip, gzip"})),
     unreadable("invalid UTF-8", answer(200, b'{"eventId": "\xff\xfe"}')),
     unreadable("10 MB of opening brackets", answer(200, b"[" * TEN_MEGABYTES)),
     unreadable("a number of 10,000 digits", answer(200, b'{"n": ' + b"9" * 10_000 + b"}")),
+    unreadable("two answers in one body", answer(200, BODY + BODY)),
+    Fault("204", raw(head(CLOSE, code=204)), UNKNOWN, UnexpectedResponseError, NEVER, "must"),
+    Fault("errors in a 201", answer(201, ERRORS), UNKNOWN, UnexpectedResponseError, NEVER, "must"),
     Fault("302", status(302, Location="/elsewhere"), UNKNOWN, UnexpectedResponseError, NEVER, "must"),
     # Unusual, but successful.
     accepted("a property of 10 MB", answer(200, {**FIELDS, "unknown": "x" * TEN_MEGABYTES})),
@@ -286,6 +315,12 @@ FAULTS = (
     accepted("invalid UTF-8 in a header", raw(head("X: \xff\xfe", LENGTH) + BODY)),
     accepted("100 and 103 before the answer", raw(b"HTTP/1.1 100 Continue\r\n\r\n" + HINTS, HINTS + http(200, BODY))),
     accepted("byte by byte, but in time", slowly(b"", http(200, BODY), 0.0001)),
+    accepted("HTTP/1.0, no stated length", raw(b"HTTP/1.0 200 OK\r\n\r\n" + BODY)),
+    accepted("two answers to the request before", GOOD, first=sent(http(200, BODY) + STALE)),
+    accepted(
+        "the end of the answer before, and a second one", GOOD, first=sent(http(200, BODY)[:-3], BODY[-3:] + STALE)
+    ),
+    accepted("bytes behind the answer before", GOOD, first=sent(http(200, BODY) + b"\r\n")),
     accepted("garbage after the answer", raw(http(200, BODY) + b"\x00\xff"), aiohttp=NO_ANSWER),
 )
 

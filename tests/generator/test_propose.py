@@ -126,8 +126,8 @@ def publish(pinned: Document, tmp_path: Path) -> Callable[..., Path]:
         if description:
             document = revision(document, 3)
             document["info"]["description"] = description
-            del document["components"]["securitySchemes"]["bearerAuth"]
-            document.pop("security", None)
+            content = document["paths"]["/forge/realtime/v1/publish"]["post"]["requestBody"]["content"]
+            content["text/plain"] = content.pop("application/json")
         path = tmp_path / "published.json"
         path.write_text(json.dumps(document), encoding="utf-8")
         return path

@@ -136,11 +136,13 @@ class Probe:
                 try:
                     finding["answer"], found = observation.look(self)
                     settings |= found
-                except OpenError as error:
-                    finding["open"] = str(error)
-                except _FAILURES as error:
+                except (OpenError, *_FAILURES) as error:
+                    # The client wraps what its hooks raise.
+                    opened = error.__cause__ if isinstance(error.__cause__, OpenError) else error
                     problem = f"{type(error).__name__}: {error}"
                     finding["open"] = f"A call failed or its response has another form ({problem}). See the evidence."
+                    if isinstance(opened, OpenError):
+                        finding["open"] = str(opened)
                 finding["evidence"] = [f"{n} x {line}" if n > 1 else line for line, n in self._evidence.items()]
                 findings.append(finding)
                 report(f"{observation.name}: {finding.get('answer', 'open')}")

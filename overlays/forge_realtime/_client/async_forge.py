@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import threading
-import time
 from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import suppress
 from types import TracebackType
-from typing import Any, Final, Literal, Self, TypeAlias, cast
+from typing import Any, Literal, Self, TypeAlias, cast
 
-from .._core import clock
 from .._core.call import Flow, Instrument, Sleep
 from .._core.errors import ForgeRealtimeError
 from .._core.http import httpx
@@ -19,10 +15,8 @@ from .._core.retry import RetryPolicy
 from .._transports.async_pool import AsyncConnectionPool, running_loop
 from .._transports.http_client import AsyncHttpx2Client, AsyncHttpx2Transport, async_transport
 from .._transports.lazy_imports import ASYNC_MODULES, import_lazy_modules
+from .._transports.timeouts import call_later
 from .forge import BaseClient, ClientSettings
-
-# Seconds. On Windows, the two clocks differ by some milliseconds.
-_FAKED: Final = 1.0
 
 AsyncTransport: TypeAlias = httpx.AsyncBaseTransport | AsyncHttpx2Transport | Literal["aiohttp", "httpx"]
 
@@ -145,9 +139,7 @@ async def _sleep(step: Sleep) -> None:
     def wake() -> None:
         loop.call_soon_threadsafe(_finish, end)
 
-    # A test of the app may have frozen or moved the time of event loops.
-    faked = abs(time.monotonic() - clock.monotonic()) > _FAKED
-    timer = _start_timer(step.seconds, wake) if faked else loop.call_later(step.seconds, _finish, end)
+    timer = call_later(step.seconds, lambda: _finish(end))
     try:
         if step.waker is None or step.waker.begin(wake):
             await end
@@ -155,18 +147,6 @@ async def _sleep(step: Sleep) -> None:
         if step.waker is not None:
             step.waker.end()
         timer.cancel()
-
-
-def _start_timer(seconds: float, wake: Callable[[], object]) -> threading.Timer:
-    def end() -> None:
-        # The loop may be closed by now.
-        with suppress(RuntimeError):
-            wake()
-
-    timer = threading.Timer(seconds, end)
-    timer.daemon = True
-    timer.start()
-    return timer
 
 
 def _finish(end: asyncio.Future[None]) -> None:

@@ -68,7 +68,7 @@ class PreparedRequest:
     name: str
     method: str
     url: httpx.URL
-    headers: list[tuple[bytes, bytes]]
+    headers: httpx.Headers
     content: bytes
     base_url: str
     show_response: bool = False

@@ -95,7 +95,8 @@ class ForgeRealtimeError(Exception):
 
     Attributes:
         delivery: What is known about the event: NOT_SENT, REJECTED or UNKNOWN. If an earlier attempt ended UNKNOWN and
-            a later one was refused, it stays UNKNOWN: the earlier one may have arrived.
+            a later one was refused, it stays UNKNOWN: the earlier one may have arrived. An error rebuilt from its
+            message alone, as by Celery's JSON results, is UNKNOWN too, unless it is a UsageError.
         attempts: Every attempt, in order; empty if nothing was tried.
         retryable: Whether a later call may succeed, as far as the kind of failure tells.
     """
@@ -104,7 +105,7 @@ class ForgeRealtimeError(Exception):
         self,
         message: str = "",
         *,
-        delivery: Delivery = Delivery.NOT_SENT,
+        delivery: Delivery = Delivery.UNKNOWN,
         attempts: tuple[Attempt, ...] = (),
         retryable: bool = False,
     ) -> None:
@@ -116,6 +117,9 @@ class ForgeRealtimeError(Exception):
 
 class UsageError(ForgeRealtimeError, ValueError):
     """The client's own checks refused the call. Nothing was sent; the message says what to do."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(message, delivery=Delivery.NOT_SENT)
 
 
 class NoInvocationError(UsageError):
@@ -169,7 +173,7 @@ class ResponseError(ForgeRealtimeError):
         self,
         message: str = "",
         *,
-        delivery: Delivery = Delivery.NOT_SENT,
+        delivery: Delivery = Delivery.UNKNOWN,
         attempts: tuple[Attempt, ...] = (),
         retryable: bool = False,
         status: int = 0,
@@ -219,7 +223,7 @@ class StreamError(ForgeRealtimeError):
         self,
         message: str = "",
         *,
-        delivery: Delivery = Delivery.NOT_SENT,
+        delivery: Delivery = Delivery.UNKNOWN,
         attempts: tuple[Attempt, ...] = (),
         retryable: bool = False,
         report: StreamReport = StreamReport(),

@@ -171,7 +171,7 @@ class CurrentInvocation:
         if self.invocation is None:
             raise NoInvocationError(
                 f"{name}: the request that this code runs for carries no x-forge-invocation-id. Only requests that the "
-                f"platform sent to the container have one. {_WITHOUT}"
+                f"platform sent to the container have one; in a test, set this header. {_WITHOUT}"
             )
         if self.ended and self.after_end != "allow":
             self._report(name)
@@ -203,13 +203,17 @@ def require_invocation(name: str) -> Invocation:
     if current is not None:
         return current.require(name)
     if "django.conf" in sys.modules:
-        middleware = "add 'forge_realtime.django.InvocationMiddleware' to MIDDLEWARE in the settings of Django"
+        middleware = (
+            "add 'forge_realtime.django.InvocationMiddleware' to MIDDLEWARE in the settings of Django, first of all "
+            "(in a test, use Client or AsyncClient: RequestFactory runs no middleware)"
+        )
     else:
         middleware = "add InvocationMiddleware of forge_realtime.asgi or forge_realtime.wsgi to the app"
     raise NoInvocationError(
         f"{name}: no invocation is current here. In a request, {middleware}, or call it on "
         "client.for_invocation(request.headers). In a thread, executor or queue worker, enter "
-        f"`with invocation.active()` with the request's current_invocation(). {_WITHOUT}"
+        "`with invocation.active()` with the request's current_invocation(); to_text() carries it through a queue. "
+        f"{_WITHOUT}"
     )
 
 

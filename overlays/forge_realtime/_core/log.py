@@ -23,11 +23,12 @@ VARIABLE: Final = "FORGE_REALTIME_LOG"
 logger.addHandler(logging.NullHandler())
 
 sending: Final[ContextVar[bool]] = ContextVar("forge_realtime.sending", default=False)
-"""Whether this context is carrying out an attempt. httpx and httpcore log in its midst, as httpx2 and httpcore2 do."""
+"""Whether this context is carrying out an attempt. httpx, httpcore and asyncio log in its midst, as httpx2 does."""
 
 _handling: Final[ContextVar[bool]] = ContextVar("forge_realtime.handling", default=False)
 _PARTS: Final = ("connection", "http11", "http2", "proxy", "socks")
-_HTTP_LOGGERS: Final = (
+_GUARDED: Final = (
+    "asyncio",
     *("httpx", *(f"httpcore.{part}" for part in _PARTS)),
     *("httpx2", *(f"httpcore2.{part}" for part in _PARTS)),
 )
@@ -75,20 +76,6 @@ def _warn_once(error: Exception) -> None:
         warnings.warn_explicit(message, RuntimeWarning, file, line)
 
 
-class _HttpLogs(logging.Filter):
-    """Filter that guards the records of httpx and httpcore during an attempt as `log` guards the package's own."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        if not sending.get():
-            return True
-        _guard(logging.getLogger(record.name).callHandlers, record)
-        return False
-
-
-for _name in _HTTP_LOGGERS:
-    logging.getLogger(_name).addFilter(_HttpLogs())
-
-
 def _show_log(value: str) -> None:
     """Show the log on standard error, as the environment variable says."""
     if not value:
@@ -112,3 +99,17 @@ def _is_not_shown_by_the_app(_record: logging.LogRecord) -> bool:
 
 
 _show_log(os.environ.get(VARIABLE, ""))
+
+
+class _GuardedLogs(logging.Filter):
+    """Filter that guards the records of httpx, httpcore and asyncio as `log` guards the package's own."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if not sending.get():
+            return True
+        _guard(logging.getLogger(record.name).callHandlers, record)
+        return False
+
+
+for _name in _GUARDED:
+    logging.getLogger(_name).addFilter(_GuardedLogs())

@@ -212,9 +212,9 @@ def _find_failure(response: Response, body: object) -> Failure | None:
     if not REALTIME and status < 400 and _RATE_LIMITED not in codes:
         # In other groups, `errors` can be part of a result: GraphQL, for one.
         return None
-    code = _RATE_LIMITED if _RATE_LIMITED in codes else next(iter(codes), None)
     if status < 400 and not codes and not (status == 200 and fields.get("errors")):
         return None
+    code = _RATE_LIMITED if _RATE_LIMITED in codes else next(iter(codes), None)
     # The rate limit is a refusal under any status, unless the platform also says that it carried the operation out.
     carried_out = any(fields.get(name) is not None for name in _RESULTS) and not 400 <= status < 500
     kind: type[ResponseError] = RejectedError

@@ -17,6 +17,8 @@ from .errors import Attempt, UsageError
 from .group import ATTEMPT_TIMEOUT, DEADLINE, DELIVERY
 
 _DAY = 86_400.0
+# Seconds. More than any date can ask for.
+_LONGEST: Final = 1e12
 _HTTP_DATE: Final = re.compile(
     r"([A-Z][a-z]{2}, \d{1,2} [A-Z][a-z]{2} \d{4}"  # Sun, 06 Nov 1994 08:49:37 GMT
     r"|[A-Z][a-z]{5,8}, \d\d-[A-Z][a-z]{2}-\d\d"  # Sunday, 06-Nov-94 08:49:37 GMT
@@ -115,7 +117,8 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     """
     value = headers.get("retry-after", "").strip()
     if re.fullmatch(r"[0-9]+(\.[0-9]+)?", value, re.ASCII):
-        return seconds if math.isfinite(seconds := float(value)) else None
+        # Finite, however many digits there are.
+        return min(float(value), _LONGEST)
     if (until := http_date(value)) is None:
         return None
     now = http_date(headers.get("date", "")) or datetime.now(UTC)

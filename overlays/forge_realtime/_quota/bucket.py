@@ -128,6 +128,10 @@ class Bucket:
                 self._rate = max(self._rate / 2, min(1.0, self._per_second))
             self._slowed = self._filled
 
+    def is_held_at(self, time: float) -> bool:
+        """Whether a `Retry-After` still holds at this time."""
+        return self._filled > time
+
     def is_idle(self, now: float) -> bool:
         """Whether a new bucket would behave the same, so that this one can be dropped."""
         with self._lock:

@@ -149,6 +149,16 @@ class QuotaLimiter:
         self._reserved = yield from self.acquire(until)
         return self._reserved
 
+    def skip_hold(self, until: float) -> bool:
+        """If a `Retry-After` holds longer than `until`, let the next `acquire` return at once; return whether it does.
+
+        The last attempt of a stream, which could not wait.
+        """
+        if self._bucket is None or not self._bucket.is_held_at(until):
+            return False
+        self._reserved = True
+        return True
+
     def slow_down(self, retry_after: float | None) -> None:
         """Slow down all calls of the installation after a 429."""
         if self._bucket is not None:
@@ -267,10 +277,10 @@ class _ProcessState:
 
 def _installation_in(context: Response) -> str | None:
     try:
-        installation = context.json()["app"]["installationId"]
-    except (ValueError, TypeError, KeyError, RecursionError):
+        # Checks it, too.
+        return Authorization(installation_id=context.json()["app"]["installationId"]).installation_id
+    except (ValueError, TypeError, KeyError, RecursionError, UsageError):
         return None
-    return (isinstance(installation, str) and bare_installation_id(installation)) or None
 
 
 _state: Final = _ProcessState()

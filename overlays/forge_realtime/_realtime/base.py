@@ -120,10 +120,10 @@ class BaseRealtimeClient(BaseClient[Any]):
         limiter: RateLimiter | None = None,
         renew: bool = True,
     ) -> Flow[PublishResult]:
-        body = Hidden(
-            publish_request(channel, payload, token, context_overrides, encode=self._encode, clock=self._clock)
+        prepared = self._prepare(
+            _publish,
+            body=publish_request(channel, payload, token, context_overrides, encode=self._encode, clock=self._clock),
         )
-        prepared = self._prepare(_publish, body=body.value)
         flow = self._flow(_publish, prepared, publish_result, retry=retry, limiter=limiter)
         if token.value is None or self._tokens is None or not renew:
             return flow
@@ -140,8 +140,10 @@ class BaseRealtimeClient(BaseClient[Any]):
         limiter: RateLimiter | None = None,
         renew: bool = True,
     ) -> Flow[PublishResult]:
-        body = Hidden(publish_global_request(channel, payload, token, encode=self._encode, clock=self._clock))
-        prepared = self._prepare(_publish_global, body=body.value)
+        encode, clock = self._encode, self._clock
+        prepared = self._prepare(
+            _publish_global, body=publish_global_request(channel, payload, token, encode=encode, clock=clock)
+        )
         flow = self._flow(_publish_global, prepared, publish_result, retry=retry, limiter=limiter)
         if token.value is None or self._tokens is None or not renew:
             return flow
@@ -168,13 +170,16 @@ class BaseRealtimeClient(BaseClient[Any]):
         def remaining() -> RetryPolicy:
             return evolve(policy, deadline=max(0.001, deadline - monotonic()))
 
-        sign = partial(realtime_token, self._clock)
-        try:
-            signed = yield from self._flow(_sign_realtime_token, key.prepared, sign, retry=remaining())
-        except ForgeRealtimeError:
-            raise refused from None
         assert self._tokens is not None
-        self._tokens.keep(key, signed)
+        # Another call may have signed it meanwhile.
+        signed = self._tokens.find(key)
+        if signed is None:
+            sign = partial(realtime_token, self._clock)
+            try:
+                signed = yield from self._flow(_sign_realtime_token, key.prepared, sign, retry=remaining())
+            except ForgeRealtimeError:
+                raise refused from None
+            self._tokens.keep(key, signed)
         # A stream goes on with it.
         token.value = signed
         try:
@@ -221,7 +226,9 @@ class BaseRealtimeClient(BaseClient[Any]):
         def slot() -> PublishSlot:
             limiter = QuotaLimiter(self.quota or _STREAM_QUOTA, self._address(), acting, stream=True)
             return PublishSlot(
-                partial(reserve, limiter), lambda text, retry: publish(Hidden(text), retry=retry, limiter=limiter)
+                partial(reserve, limiter),
+                lambda text, retry: publish(Hidden(text), retry=retry, limiter=limiter),
+                limiter.skip_hold,
             )
 
         return slot
@@ -230,8 +237,7 @@ class BaseRealtimeClient(BaseClient[Any]):
         self, channel: str, claims: Hidden[Mapping[str, Any]], permissions: Iterable[Permission] | None
     ) -> tuple[Flow[RealtimeToken], Hashable]:
         """Return the flow, and a key of all that makes the token what it is."""
-        body = Hidden(sign_realtime_token_request(channel, claims, permissions))
-        prepared = self._prepare(_sign_realtime_token, body=body.value)
+        prepared = self._prepare(_sign_realtime_token, body=sign_realtime_token_request(channel, claims, permissions))
         # The address belongs to it, since the environment may change it; the headers say whom the token is for.
-        key = TokenKey((str(prepared.url), *prepared.headers, prepared.content), prepared)
+        key = TokenKey((str(prepared.url), *prepared.headers.raw, prepared.content), prepared)
         return self._flow(_sign_realtime_token, prepared, partial(realtime_token, self._clock)), key

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, Literal, TypeAlias, TypeVar
 
@@ -22,7 +23,7 @@ from .._api.types import UNSET, Unset
 from .._core.encoding import Encode, encode_json
 from .._core.errors import Attempt, UsageError
 from .._core.hidden import Hidden
-from .._core.log import logger
+from .._core.log import log
 from .._core.responses import Response
 from .._core.retry import http_date
 from .results import PublishResult, RealtimeToken, ResponseInfo, epoch_or_iso
@@ -49,24 +50,24 @@ def publish_request(
     encode: Encode | None,
     clock: PlatformClock,
 ) -> PublishRequest:
-    name, text = _channel(channel), Hidden(_payload(payload, encode))
-    options: dict[str, Any] = {}
-    if context_overrides is not None:
-        options["context_overrides"] = _context_overrides(context_overrides)
-        _require(PublishOptions, "context_overrides")
-    if token.value is not None:
-        options["token"] = _token(token, name, clock)
+    name = _channel(channel)
+    # In this order, and in no variables, which crash reporters show.
     return PublishRequest(
-        name=name, payload=text.value, options=_model(PublishOptions, **options) if options else UNSET
+        name=name,
+        payload=_payload(payload, encode),
+        options=_publish_options(token, context_overrides, name, clock),
     )
 
 
 def publish_global_request(
     channel: str, payload: Hidden[Any], token: Hidden[Any], *, encode: Encode | None, clock: PlatformClock
 ) -> PublishGlobalRequest:
-    name, text = _channel(channel), Hidden(_payload(payload, encode))
-    options = UNSET if token.value is None else PublishGlobalOptions(token=_token(token, name, clock))
-    return PublishGlobalRequest(name=name, payload=text.value, options=options)
+    name = _channel(channel)
+    return PublishGlobalRequest(
+        name=name,
+        payload=_payload(payload, encode),
+        options=UNSET if token.value is None else PublishGlobalOptions(token=_token(token, name, clock)),
+    )
 
 
 def sign_realtime_token_request(
@@ -96,7 +97,10 @@ def publish_result(
     if isinstance(model.event_id, Unset) and isinstance(model.event_timestamp, Unset):
         # Null is documented for "nobody was subscribed", absence is not. The reference page documents no property, so
         # this may be all that the platform says of success: an error would send the event again.
-        logger.warning("publish: success without eventId and eventTimestamp: unknown whether anybody was subscribed")
+        log(
+            logging.WARNING,
+            "publish: success without eventId and eventTimestamp: unknown whether anybody was subscribed",
+        )
     event_id = _known(model.event_id)
     if event_id is not None and not isinstance(event_id, str):
         raise TypeError("eventId")
@@ -130,6 +134,20 @@ def _channel(channel: str) -> str:
         raise UsageError("channel must be a non-empty string: the name that the front end subscribes to.")
     # Not a subclass, whose methods are the app's.
     return str.__str__(channel)
+
+
+def _publish_options(
+    token: Hidden[Any], context_overrides: Sequence[str] | None, channel: str, clock: PlatformClock
+) -> PublishOptions | Unset:
+    if token.value is None and context_overrides is None:
+        return UNSET
+    options: dict[str, Any] = {}
+    if context_overrides is not None:
+        options["context_overrides"] = _context_overrides(context_overrides)
+        _require(PublishOptions, "context_overrides")
+    if token.value is not None:
+        options["token"] = _token(token, channel, clock)
+    return _model(PublishOptions, **options)
 
 
 def _payload(payload: Hidden[Any], encode: Encode | None) -> str:

@@ -16,7 +16,7 @@ from attrs import field, frozen
 
 from .._core.call import PreparedRequest
 from .._core.clock import monotonic
-from .._core.errors import InvalidTokenError, TimedOutError
+from .._core.errors import Delivery, InvalidTokenError, TimedOutError
 from .._core.fork import register_fork_reset
 from .results import RealtimeToken
 
@@ -169,6 +169,8 @@ class TokenCache:
         self._lock = threading.RLock()
         # Each with the time of the monotonic clock after which to sign another.
         self._tokens: OrderedDict[Hashable, tuple[RealtimeToken, float]] = OrderedDict()
+        # The keys of dropped tokens, by their text. Other calls may be publishing with them.
+        self._dropped: OrderedDict[str, Hashable] = OrderedDict()
         self._signing: dict[Hashable, Future[RealtimeToken | None]] = {}
 
     def get(self, key: Hashable, sign: Callable[[], RealtimeToken], timeout: float) -> RealtimeToken:
@@ -180,7 +182,7 @@ class TokenCache:
             timeout: Seconds to wait for another call that is signing it; then TimedOutError.
         """
         until = monotonic() + timeout
-        while (token := self._find(key)) is None:
+        while (token := self.find(key)) is None:
             ours: Future[RealtimeToken | None] = Future()
             try:
                 if (theirs := self._register(key, ours)) is ours:
@@ -209,8 +211,10 @@ class TokenCache:
         # Not loaded by programs with blocking I/O only.
         import asyncio
 
+        from .._transports.timeouts import limit_time
+
         until = monotonic() + timeout
-        while (token := self._find(key)) is None:
+        while (token := self.find(key)) is None:
             ours: Future[RealtimeToken | None] = Future()
             try:
                 if (theirs := self._register(key, ours)) is ours:
@@ -219,7 +223,7 @@ class TokenCache:
                     ours.set_result(token)
                 else:
                     try:
-                        async with asyncio.timeout(max(0, until - monotonic())):
+                        async with limit_time(max(0, until - monotonic())):
                             token = await asyncio.wrap_future(theirs)
                     except TimeoutError as error:
                         raise _still_signing(error) from error.__cause__
@@ -231,15 +235,19 @@ class TokenCache:
         return token
 
     def drop(self, text: str) -> Hashable | None:
-        """Forget a token that the platform refused as expired. Return its key, or None if it is not in the cache."""
+        """Forget a token that the platform refused as expired. Return its key, or None if it was never in the cache."""
         with self._lock:
             for key, (token, _) in self._tokens.items():
                 if token.token == text:
                     del self._tokens[key]
+                    self._dropped[text] = key
+                    if len(self._dropped) > self._MOST:
+                        self._dropped.popitem(last=False)
                     return key
-        return None
+            return self._dropped.get(text)
 
-    def _find(self, key: Hashable) -> RealtimeToken | None:
+    def find(self, key: Hashable) -> RealtimeToken | None:
+        """Return the token, or None if it has to be signed."""
         with self._lock:
             token, renew_at = self._tokens.get(key, (None, 0.0))
             if token is None or monotonic() >= renew_at:
@@ -281,4 +289,5 @@ def _still_signing(error: TimeoutError) -> TimedOutError:
     if isinstance(error, TimedOutError):
         # The other call ended with it.
         return error
-    return TimedOutError("sign_realtime_token: another call is still signing this token; try again later")
+    message = "sign_realtime_token: another call is still signing this token; try again later"
+    return TimedOutError(message, delivery=Delivery.NOT_SENT)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import Final, Self
 
+from .._core import clock
 from .._core.call import Instrument
 from .._core.encoding import Payload
 from .._core.errors import StreamReport
@@ -60,9 +60,9 @@ class AsyncStream:
         encoded = self._publisher.buffer.encode(update)
         if not self._publisher.offer(encoded):
             await self._publisher.put(encoded)
-        elif self._publisher.wake.is_set() or time.monotonic() >= self._yield_at:
+        elif self._publisher.wake.is_set() or clock.monotonic() >= self._yield_at:
             await asyncio.sleep(0)
-            self._yield_at = time.monotonic() + _YIELD_SECONDS
+            self._yield_at = clock.monotonic() + _YIELD_SECONDS
 
     async def flush(self) -> None:
         """Publish everything pending at once, and return when the platform has accepted it.

@@ -72,10 +72,12 @@ class StreamOptions:
 class PublishSlot:
     """Permission for one publish, asked for before its payload is known."""
 
-    # Waits until the publish may start, at most until this time of `time.monotonic()`.
+    # Waits until the publish may start, at most until this time of `clock.monotonic()`.
     reserve: Callable[[float], Flow[bool]]
     # The first attempt uses the reservation.
     publish: Callable[[str, RetryPolicy], Flow[object]]
+    # If a `Retry-After` holds longer than this time, lets the next attempt begin, and returns True.
+    skip_hold: Callable[[float], bool]
 
 
 Slots: TypeAlias = Callable[[], PublishSlot]

@@ -27,7 +27,9 @@ from .._core.errors import (
 )
 from .._core.fork import register_fork_reset, reset_if_forked
 from .._core.log import log
+from .._core.responses import Response
 from .._core.retry import RetryPolicy
+from .._transports.timeouts import limit_time
 from .buffer import Buffer, Envelope, PublishSlot, Slots, StreamOptions, Update
 
 # A stream keeps its place in the queue for the quota longer than a web request.
@@ -129,7 +131,7 @@ class Publisher:
     async def put(self, update: Update) -> None:
         """Wait until there is room for an update, and take it."""
         try:
-            async with asyncio.timeout(self._options.deadline), self._queue:
+            async with limit_time(self._options.deadline), self._queue:
                 while not self.buffer.offer(update):
                     await self._changed.wait()
         except TimeoutError:
@@ -142,7 +144,7 @@ class Publisher:
         self._flush_to = max(self._flush_to, target)
         self.wake.set()
         try:
-            async with asyncio.timeout(self._options.deadline):
+            async with limit_time(self._options.deadline):
                 while self.buffer.settled() < target and self._failure is None:
                     await self._changed.wait()
         except TimeoutError:
@@ -162,7 +164,7 @@ class Publisher:
             self._error = type(error).__name__
             if not isinstance(error, Exception):
                 seconds = min(seconds, _INTERRUPTED_SECONDS)
-        self._end_by = asyncio.get_running_loop().time() + seconds
+        self._end_by = clock.monotonic() + seconds
         self.buffer.close()
         self._ending.wake()
         self.wake.set()
@@ -175,7 +177,8 @@ class Publisher:
                     after = f"{min(seconds, _INTERRUPTED_SECONDS):g} s after the block was cancelled"
                 last = self._last_error
                 attempts = () if last is None else last.attempts
-                timed_out = TimedOutError(f"not everything was published {after}", attempts=attempts, retryable=True)
+                message = f"not everything was published {after}"
+                timed_out = TimedOutError(message, delivery=Delivery.NOT_SENT, attempts=attempts, retryable=True)
                 timed_out.__cause__ = last
                 self._fail(timed_out)
         self.conclude(error)
@@ -211,7 +214,7 @@ class Publisher:
             await self._outlast()
         # A cancelled attempt lets go of its connection.
         if self._task.cancel():
-            self._end_by = asyncio.get_running_loop().time() + _INTERRUPTED_SECONDS
+            self._end_by = clock.monotonic() + _INTERRUPTED_SECONDS
             await self._outlast()
 
     async def _outlast(self) -> None:
@@ -220,13 +223,15 @@ class Publisher:
         anyio, and so Starlette and FastAPI, cancels again and again until the block has been left.
         """
         assert self._task is not None
-        loop = asyncio.get_running_loop()
-        while not self._task.done() and (left := self._end_by - loop.time()) > 0:
+        while not self._task.done() and (left := self._end_by - clock.monotonic()) > 0:
             try:
-                await asyncio.wait({self._task}, timeout=left)
+                async with limit_time(left):
+                    await asyncio.wait({self._task})
+            except TimeoutError:
+                pass
             except asyncio.CancelledError as error:
                 self._cancelled = error
-                self._end_by = min(self._end_by, loop.time() + _INTERRUPTED_SECONDS)
+                self._end_by = min(self._end_by, clock.monotonic() + _INTERRUPTED_SECONDS)
                 self.wake.set()
 
     async def _publish_all(self) -> None:
@@ -247,27 +252,39 @@ class Publisher:
 
     async def _take(self) -> Envelope:
         """Wait until there is something to publish, it is time, and the quota allows it."""
-        loop = asyncio.get_running_loop()
         while True:
             self.wake.clear()
             end = self._end_by < math.inf
-            on_time = end or loop.time() >= self._next_at or self.buffer.settled() < self._flush_to
+            on_time = end or clock.monotonic() >= self._next_at or self.buffer.settled() < self._flush_to
             if self.buffer.is_due(on_time=on_time, end=end):
                 self._slot = self._next_slot()
                 # Before the envelope is taken: updates sent while the quota is waited for go out with it.
-                left = min(_QUOTA_SECONDS, self._end_by - loop.time())
-                await self._run_flow(self._slot.reserve(clock.monotonic() + left))
-                self._next_at = loop.time() + self._options.interval
+                left = min(_QUOTA_SECONDS, self._end_by - clock.monotonic())
+                await self._run_flow(self._reserve(self._slot, clock.monotonic() + left))
+                self._next_at = clock.monotonic() + self._options.interval
                 envelope = self.buffer.take(end=self._end_by < math.inf, error=self._error)
                 self._delivery = Delivery.NOT_SENT
                 self._notify()
                 return envelope
             await self._woken(None if self.buffer.is_empty else self._next_at)
 
+    def _reserve(self, slot: PublishSlot, until: float) -> Flow[None]:
+        """Wait for the quota. The end of the block cuts a wait short that the platform asked for, as in `_rest`."""
+        flow = slot.reserve(until)
+        outcome: Response | Exception | None = None
+        try:
+            while not slot.skip_hold(self._end_by):
+                outcome = yield flow.send(outcome)
+        except StopIteration:
+            slot.skip_hold(self._end_by)
+        finally:
+            flow.close()
+
     async def _deliver(self, envelope: Envelope) -> None:
         """Publish an envelope in as many calls as it takes; raise if a retry would not help or would be too late."""
         assert self._slot is not None
         for calls in itertools.count(1):
+            self._slot.skip_hold(self._end_by)
             try:
                 await self._run_flow(self._watch(self._slot.publish(envelope.payload, self._retry)))
             except ForgeRealtimeError as error:
@@ -310,7 +327,7 @@ class Publisher:
         """Wait until another call makes sense; return False if that is too late."""
         asked = error.retry_after if isinstance(error, ResponseError) else None
         wait = self._retry.backoff(self._retry.max_attempts + calls) if asked is None else asked
-        if asyncio.get_running_loop().time() + min(wait, _LONGEST_PAUSE) > self._end_by:
+        if clock.monotonic() + min(wait, _LONGEST_PAUSE) > self._end_by:
             return False
         await self._run_flow(self._rest(wait))
         return True
@@ -321,7 +338,7 @@ class Publisher:
 
     async def _woken(self, at: float | None) -> None:
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout_at(at):
+            async with limit_time(None if at is None else at - clock.monotonic()):
                 await self.wake.wait()
 
     def _fail(self, failure: BaseException) -> None:
@@ -379,4 +396,5 @@ class Publisher:
 
     def _full(self, state: str) -> StreamFullError:
         advice = "send fewer updates, or choose another overflow, max_pending or max_bytes"
-        return StreamFullError(f"stream: the buffer {state}: {advice}", report=self.buffer.report)
+        message = f"stream: the buffer {state}: {advice}"
+        return StreamFullError(message, delivery=Delivery.NOT_SENT, report=self.buffer.report)

@@ -10,7 +10,7 @@ from typing import Any, Final, Self
 from .._client.async_forge import run_flow
 from .._core.call import Flow, Instrument
 from .._core.encoding import Payload
-from .._core.errors import StreamError, StreamReport, UsageError
+from .._core.errors import Delivery, StreamError, StreamReport, UsageError
 from .._core.fork import reset_if_forked
 from .._core.retry import RetryPolicy
 from .buffer import Slots, StreamOptions
@@ -110,7 +110,11 @@ class Stream:
     def exit(self) -> None:
         """Publish what is left and end the stream, because the interpreter exits. Returns at once."""
         self._publisher.buffer.close(
-            lambda: StreamError("stream: the interpreter exits; the update was not sent", report=self.report)
+            lambda: StreamError(
+                "stream: the interpreter exits; the update was not sent",
+                delivery=Delivery.NOT_SENT,
+                report=self.report,
+            )
         )
         self._wait_for(self._end(SystemExit()), timeout=0, error=SystemExit())
 

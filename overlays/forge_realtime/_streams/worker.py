@@ -15,9 +15,9 @@ from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from .._core import clock
-from .._core.errors import ForgeRealtimeError, StreamError, UsageError
+from .._core.errors import Delivery, ForgeRealtimeError, StreamError, UsageError
 from .._core.fork import register_fork_reset, reset_if_forked
-from .._core.log import log
+from .._core.log import log, sending
 
 if TYPE_CHECKING:
     import asyncio
@@ -38,7 +38,10 @@ _threads: Final[weakref.WeakSet[WorkerThread]] = weakref.WeakSet()
 
 
 class ThreadLostError(ForgeRealtimeError):
-    """The worker thread ended early, or does not respond."""
+    """The worker thread ended early, or does not respond. The stream knows what became of its updates."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(message, delivery=Delivery.NOT_SENT, retryable=True)
 
 
 class OpenStream(Protocol):
@@ -137,13 +140,22 @@ class WorkerThread(threading.Thread):
         self.green = threads_are_green()
         new_loop = (lambda: GreenLoop(lambda: self.forked)) if self.green else asyncio.new_event_loop
         self._runner = asyncio.Runner(loop_factory=new_loop)
-        self.loop: asyncio.AbstractEventLoop = self._runner.get_loop()
+        # Handlers of asyncio's log cannot break it.
+        former = sending.set(True)
+        try:
+            self.loop: asyncio.AbstractEventLoop = self._runner.get_loop()
+        finally:
+            sending.reset(former)
+        if isinstance(self.loop, asyncio.BaseEventLoop):
+            # A test of the app may freeze or move the other clock.
+            self.loop.time = clock.monotonic  # type: ignore[method-assign]
         self._one_call = asyncio.Lock()
         self._stopping = False
         self._dying = False
 
     def run(self) -> None:
         """Run the loop until it is stopped."""
+        sending.set(True)
         alone = getattr(self.loop, "alone", contextlib.nullcontext)
         try:
             with alone():
@@ -160,7 +172,7 @@ class WorkerThread(threading.Thread):
     def _die(self, failure: BaseException) -> None:
         """Fail all open streams: nothing can be published any more."""
         self._stopping = self._dying = True
-        lost = ThreadLostError(f"the worker thread has ended ({type(failure).__name__})", retryable=True)
+        lost = ThreadLostError(f"the worker thread has ended ({type(failure).__name__})")
         lost.__cause__ = failure
         for stream in list(self.streams):
             stream.lose(lost)
@@ -233,7 +245,7 @@ class WorkerThread(threading.Thread):
             self.loop.call_soon_threadsafe(start, context=contextvars.copy_context())
         except RuntimeError as error:
             coroutine.close()
-            raise ThreadLostError("the worker thread has ended", retryable=True) from error
+            raise ThreadLostError("the worker thread has ended") from error
         if timeout == 0:
             return
         try:
@@ -249,7 +261,7 @@ class WorkerThread(threading.Thread):
                 self.loop.call_soon_threadsafe(lambda: tasks[0].cancel())  # noqa: PLW0108 (`start` fills it first)
             raise
         if task.cancelled():
-            raise ThreadLostError("the worker thread has ended", retryable=True)
+            raise ThreadLostError("the worker thread has ended")
         task.result()
 
     def _wait(self, done: queue.SimpleQueue[asyncio.Task[None]], timeout: float) -> asyncio.Task[None]:
@@ -278,11 +290,12 @@ class WorkerThread(threading.Thread):
 
     def _lost(self, *, alive: bool, timeout: float) -> ThreadLostError:
         state = f"did not respond for {timeout:g} s" if alive else "has ended"
-        return ThreadLostError(f"the worker thread {state}", retryable=True)
+        return ThreadLostError(f"the worker thread {state}")
 
 
 def _cannot_start(error: Exception) -> StreamError:
-    return StreamError(f"stream: the worker thread cannot start ({error}); nothing was sent")
+    message = f"stream: the worker thread cannot start ({error}); nothing was sent"
+    return StreamError(message, delivery=Delivery.NOT_SENT)
 
 
 def _exit_all() -> None:

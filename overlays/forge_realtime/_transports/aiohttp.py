@@ -18,7 +18,7 @@ from aiohttp.abc import AbstractResolver, AbstractStreamWriter, ResolveResult
 from aiohttp.client_proto import ResponseHandler
 
 from .._core.http import httpx
-from .connection import HEAD_BYTES, QuietSocket, async_resolve
+from .connection import HEAD_BYTES, QuietSocket, async_resolve, is_whole_response
 
 _PIECE_BYTES: Final = 64 * 1024
 
@@ -47,7 +47,8 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         stream = cast(AsyncIterable[bytes], request.stream)
-        body = _Body(stream) if "content-length" in request.headers else None
+        headers = [(name.decode("ascii"), value.decode("utf-8")) for name, value in request.headers.raw]
+        body = _Body(stream) if "content-length" in [name.lower() for name, _ in headers] else None
         if body is None:
             # Nothing tells when a request without a body leaves. From here on, it may have been sent.
             async for _ in stream:
@@ -56,7 +57,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             response = await self._session.request(
                 request.method,
                 _url(str(request.url)),
-                headers=[(name.decode("ascii"), value.decode("utf-8")) for name, value in request.headers.raw],
+                headers=headers,
                 data=body,
                 allow_redirects=False,
                 # aiohttp repeats no POST.
@@ -142,9 +143,9 @@ class _Connector(aiohttp.TCPConnector):
         self._factory = cast(partial[ResponseHandler], partial(_Protocol, owner, loop=self._loop))
         self._find_owner = weakref.ref(owner, lambda _: None)
 
-    async def connect(self, *args: Any, **kwargs: Any) -> aiohttp.connector.Connection:
-        connection = await super().connect(*args, **kwargs)
-        cast(_Protocol, connection.protocol).expect_response()
+    async def connect(self, req: aiohttp.ClientRequest, *args: Any, **kwargs: Any) -> aiohttp.connector.Connection:
+        connection = await super().connect(req, *args, **kwargs)
+        cast(_Protocol, connection.protocol).expect_response(req.method)
         return connection
 
     @property
@@ -162,6 +163,7 @@ class _Protocol(ResponseHandler):
 
     # In bytes; None when the final status is there.
     head_left: int | None = None
+    _may_be_whole = False
     _body: aiohttp.StreamReader | None = None
     _connected: asyncio.BaseTransport | None = None
 
@@ -170,9 +172,10 @@ class _Protocol(ResponseHandler):
         # As long as the event loop knows this connection, the pool lives.
         self._owner = owner
 
-    def expect_response(self) -> None:
+    def expect_response(self, method: str) -> None:
         self.head_left = HEAD_BYTES
         self._body = None
+        self._may_be_whole = method != "HEAD"
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -185,15 +188,23 @@ class _Protocol(ResponseHandler):
         _close_quietly(self._connected)
 
     def data_received(self, data: bytes) -> None:
+        if self._may_be_whole:
+            self._may_be_whole = False
+            if is_whole_response(data):
+                self._receive(data)
+                return
         # The last byte comes alone. If the response is complete before it, there are bytes behind the response.
         for part in (data[:-1], data[-1:]) if len(data) > 1 else (data,):
             # aiohttp itself passes empty data, to go on after a pause.
             if part and self._body is not None and self._body.is_eof():
-                self.force_close()
-                if self.transport is not None:
-                    self.transport.close()
+                self._close_behind()
                 return
             self._receive(part)
+
+    def _close_behind(self) -> None:
+        self.force_close()
+        if self.transport is not None:
+            self.transport.close()
 
     def _receive(self, data: bytes) -> None:
         if self.head_left is not None:
@@ -210,6 +221,10 @@ class _Protocol(ResponseHandler):
 
     def feed_data(self, data: tuple[Any, Any], size: int = 0) -> None:
         if data[0].code >= 200:
+            if self._body is not None:
+                # A second response. The first one may have given the connection back already.
+                self._close_behind()
+                return
             self.head_left = None
             self._body = data[1]
         super().feed_data(data, size)

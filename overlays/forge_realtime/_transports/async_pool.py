@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import time
 import weakref
 from collections.abc import Awaitable, Callable
 from importlib.util import find_spec
 from types import FunctionType
 from typing import TYPE_CHECKING, cast
 
+from .._core import clock
 from .._core.errors import UsageError
 from .._core.fork import reset_if_forked
 from .._core.http import httpx
@@ -26,6 +26,7 @@ from .pool import (
     ResponseTooLargeError,
     join_body,
 )
+from .timeouts import limit_time
 
 if TYPE_CHECKING:
     from .aiohttp import AiohttpTransport
@@ -70,7 +71,7 @@ class AsyncConnectionPool(BaseConnectionPool):
     async def send(self, request: httpx.Request, timeout: float) -> Response:  # noqa: ASYNC109 (as the blocking pool)
         """Send a request and read the whole response within `timeout` seconds, or raise one of `TRANSPORT_ERRORS`."""
         reset_if_forked()
-        until = time.monotonic() + timeout
+        until = clock.monotonic() + timeout
         if self.transport is not None:
             begun = BegunRequests()
             request.extensions = {"timeout": httpx.Timeout(timeout).as_dict(), "trace": begun.async_trace}
@@ -93,17 +94,14 @@ class AsyncConnectionPool(BaseConnectionPool):
         if (loop := self._loops.get(running)) is None:
             for former in list(self._loops):
                 if former.is_closed() and (connections := self._loops.pop(former, None)):
-                    connections.close_idle()
+                    connections.idle.close_all()
                     if (transport := connections.aiohttp()) is not None:
                         transport.close_quietly()
             loop = self._loops[running] = _LoopConnections()
         return loop
 
     async def _send(self, loop: _LoopConnections, request: httpx.Request, until: float) -> Response:
-        connection = loop.idle.take()
-        if connection is not None and not connection.is_usable(request.url):
-            connection.close()
-            connection = None
+        connection = loop.idle.take(request.url)
         if connection is None:
             context = self._tls() if request.url.scheme == "https" else None
             connection = AsyncPooledConnection(request.url, context, IDLE_SECONDS)
@@ -114,9 +112,7 @@ class AsyncConnectionPool(BaseConnectionPool):
             raise
         loop.idle.give(connection)
         if self.closed:
-            loop.close_idle()
-        while expired := loop.idle.take_expired():
-            expired.close()
+            loop.idle.close_all()
         return response
 
     async def _send_with_aiohttp(
@@ -140,7 +136,7 @@ class AsyncConnectionPool(BaseConnectionPool):
         if self.transport is not None:
             await self.transport.aclose()
         if loop := self._loops.get(running):
-            loop.close_idle()
+            loop.idle.close_all()
             if not loop.busy:
                 await loop.close_aiohttp()
 
@@ -169,7 +165,7 @@ class _LoopConnections:
                 return
             self._contended = True
             try:
-                async with asyncio.timeout(timeout):
+                async with limit_time(timeout):
                     await self._places.acquire()
             except TimeoutError:
                 raise httpx.PoolTimeout(f"all {CONNECTIONS} connections are in use") from None
@@ -183,10 +179,6 @@ class _LoopConnections:
         if not self.busy and self._contended:
             # A semaphore that was waited for refers to its event loop.
             self._places, self._contended = asyncio.Semaphore(CONNECTIONS), False
-
-    def close_idle(self) -> None:
-        while connection := self.idle.take():
-            connection.close()
 
     async def close_aiohttp(self) -> None:
         """Close aiohttp's connections. A call that is retried later makes new ones."""
@@ -226,7 +218,7 @@ async def _exchange(sending: Awaitable[httpx.Response], request: httpx.Request, 
     chunks: list[bytes] = []
     size = 0
     try:
-        async with asyncio.timeout(until - time.monotonic()):
+        async with limit_time(until - clock.monotonic()):
             response = await sending
             response.request = request
             raw = cast(httpx.AsyncByteStream, response.stream)
@@ -234,7 +226,7 @@ async def _exchange(sending: Awaitable[httpx.Response], request: httpx.Request, 
             already_read = response.is_stream_consumed
             async for chunk in response.aiter_bytes() if already_read else raw:
                 # A loop that is busy notices late that the time is up.
-                if time.monotonic() > until:
+                if clock.monotonic() > until:
                     raise TimeoutError  # noqa: TRY301 (ends as the timeout does)
                 chunks.append(chunk)
                 if (size := size + len(chunk)) > RESPONSE_BYTES:

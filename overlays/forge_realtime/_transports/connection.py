@@ -12,17 +12,19 @@ import _thread
 import asyncio
 import concurrent.futures
 import os
+import re
 import select
 import socket
 import ssl
 import sys
-import time
-from collections.abc import Callable, Coroutine, Sequence
-from functools import wraps
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, Final, ParamSpec, Self, TypeAlias, TypeVar, cast
 
+from .._core import clock
 from .._core.http import httpx
 from .http import httpcore
+from .timeouts import limit_time
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -33,56 +35,50 @@ HEAD_BYTES: Final = 64 * 1024
 # Few enough that parsing them does not delay the next look at the clock.
 _PIECE_BYTES: Final = 4 * 1024
 _TLS_BYTES: Final = 64 * 1024
+# Head of a response whose framing leaves no doubt. Whatever else a parser would accept has its last byte held back.
+_HEAD: Final = re.compile(
+    rb"HTTP/1\.1 (?!1|204|304)\d{3}(?: [^\r\n]*)?\r\n"
+    rb"(?:(?!content-length:|transfer-encoding:)[\w-]+:[^\r\n]*\r\n)*"
+    rb"content-length:[ \t]*(\d{1,9})[ \t]*\r\n"
+    rb"(?:(?!content-length:|transfer-encoding:)[\w-]+:[^\r\n]*\r\n)*"
+    rb"\r\n",
+    re.IGNORECASE,
+)
 
 
-def _mapped(timed_out: type[Exception], failed: type[Exception]) -> Callable[[Callable[P, T]], Callable[P, T]]:
-    """Decorate a step of the network to raise these errors of httpcore."""
-
-    def decorate(step: Callable[P, T]) -> Callable[P, T]:
-        @wraps(step)
-        def mapped(*args: P.args, **kwargs: P.kwargs) -> T:
-            try:
-                return step(*args, **kwargs)
-            except TimeoutError as error:
-                raise timed_out(error) from error
-            except OSError as error:
-                raise failed(error) from error
-            finally:
-                # Crash reporters show the variables of every frame.
-                del args, kwargs
-
-        return mapped
-
-    return decorate
+def is_whole_response(data: bytes) -> bool:
+    """Tell whether this is exactly one response to a request other than HEAD. False if that is not certain."""
+    head = _HEAD.match(data)
+    return head is not None and head.end() + int(head[1]) == len(data)
 
 
-def _async_mapped(
-    timed_out: type[Exception], failed: type[Exception]
-) -> Callable[[Callable[P, Coroutine[Any, Any, Any]]], Callable[P, Any]]:
-    """Do the same for a step with asyncio."""
-
-    def decorate(step: Callable[P, Coroutine[Any, Any, Any]]) -> Callable[P, Any]:
-        @wraps(step)
-        async def mapped(*args: P.args, **kwargs: P.kwargs) -> Any:
-            try:
-                return await step(*args, **kwargs)
-            except TimeoutError as error:
-                raise timed_out(error) from error
-            except OSError as error:
-                raise failed(error) from error
-            finally:
-                del args, kwargs
-
-        return mapped
-
-    return decorate
+def _of_httpcore(error: OSError, timed_out: type[Exception], failed: type[Exception]) -> Exception:
+    return timed_out(error) if isinstance(error, TimeoutError) else failed(error)
 
 
-class PooledConnection(httpx.HTTPTransport):
-    """One blocking connection to the server of a URL, made with the first request.
+class _BaseConnection:
+    """One connection to the server of a URL, made with the first request.
 
-    It is no longer used after `keepalive` idle seconds. `idle_since` and `until` are times of `time.monotonic()`.
+    It is no longer used after `keepalive` idle seconds. `idle_since` and `until` are times of `clock.monotonic()`.
     """
+
+    _connection: httpcore.HTTPConnection | httpcore.AsyncHTTPConnection
+    _network: _BaseNetwork
+    _origin: tuple[str, bytes]
+    idle_since = 0.0
+
+    def is_usable(self, url: httpx.URL) -> bool:
+        """Return whether a request to `url` can be sent. A connection that the server has closed is not usable."""
+        connection = self._connection
+        return self._origin == _origin(url) and connection.is_available() and not connection.has_expired()
+
+    def close(self) -> None:
+        """Close the socket. Needs no event loop, and no lock, which an interrupt or a fork could have left locked."""
+        self._network.close()
+
+
+class PooledConnection(_BaseConnection, httpx.HTTPTransport):
+    """A connection with blocking I/O."""
 
     def __init__(self, url: httpx.URL, context: ssl.SSLContext | None, keepalive: float) -> None:
         # Without httpx's constructor, which makes a TLS context and a pool. The other methods use only `_pool`.
@@ -92,28 +88,17 @@ class PooledConnection(httpx.HTTPTransport):
             _core_origin(url), context, keepalive_expiry=keepalive, network_backend=self._network
         )
         self._pool = cast(httpcore.ConnectionPool, self._connection)
-        self.idle_since = 0.0
-
-    def is_usable(self, url: httpx.URL) -> bool:
-        """Return whether a request to `url` can be sent. A connection that the server has closed is not usable."""
-        connection = self._connection
-        return self._origin == _origin(url) and connection.is_available() and not connection.has_expired()
 
     def send(self, request: httpx.Request, until: float) -> httpx.Response:
         """Send a request and read the head of the response. The body must be read by `until`, too."""
-        self._network.until = until
-        self._network.head_left = HEAD_BYTES
+        self._network.begin(request, until)
         response = self.handle_request(request)
         self._network.head_left = sys.maxsize
         return response
 
-    def close(self) -> None:
-        """Close the socket. Needs no lock, which an interrupt or a fork could have left locked."""
-        self._network.close()
 
-
-class AsyncPooledConnection(httpx.AsyncHTTPTransport):
-    """One connection with asyncio, otherwise as `PooledConnection`."""
+class AsyncPooledConnection(_BaseConnection, httpx.AsyncHTTPTransport):
+    """A connection with asyncio."""
 
     def __init__(self, url: httpx.URL, context: ssl.SSLContext | None, keepalive: float) -> None:
         self._origin = _origin(url)
@@ -122,46 +107,50 @@ class AsyncPooledConnection(httpx.AsyncHTTPTransport):
             _core_origin(url), context, keepalive_expiry=keepalive, network_backend=self._network
         )
         self._pool = cast(httpcore.AsyncConnectionPool, self._connection)
-        self.idle_since = 0.0
-
-    def is_usable(self, url: httpx.URL) -> bool:
-        connection = self._connection
-        return self._origin == _origin(url) and connection.is_available() and not connection.has_expired()
 
     async def send(self, request: httpx.Request, until: float) -> httpx.Response:
-        self._network.until = until
-        self._network.head_left = HEAD_BYTES
+        self._network.begin(request, until)
         response = await self.handle_async_request(request)
         self._network.head_left = sys.maxsize
         return response
-
-    def close(self) -> None:
-        """Close the socket. Needs no event loop."""
-        self._network.close()
 
 
 class _BaseNetwork:
     """State of one connection: its socket, its limits, and what was read behind a response.
 
-    The last byte of what was read is held back until h11 asks for more. If the response is complete before that, there
-    are bytes behind it: a second response, perhaps, which must not be taken for that of the next call.
+    Unless the first bytes of a response are certainly all of it, the last byte of what was read is held back until h11
+    asks for more. If the response is complete before that, there are bytes behind it: a second response, perhaps, which
+    must not be taken for that of the next call.
     """
 
     def __init__(self) -> None:
         self.until = 0.0
         self.head_left = 0
+        self._may_be_whole = False
         self._held = b""
         self._socket: socket.socket | None = None
 
-    def get_extra_info(self, info: str) -> Any:
-        return self._is_readable() if info == "is_readable" and self._socket is not None else None
+    def begin(self, request: httpx.Request, until: float) -> None:
+        """Begin an exchange that must end by `until`."""
+        self.until = until
+        self.head_left = HEAD_BYTES
+        self._may_be_whole = request.method != "HEAD"
 
-    def _is_readable(self) -> bool:
-        assert self._socket is not None
-        return bool(self._held) or _is_readable(self._socket)
+    def get_extra_info(self, info: str) -> Any:
+        if info != "is_readable" or self._socket is None:
+            return None
+        return bool(self._held or self._pending_tls() or _is_readable(self._socket))
+
+    def _pending_tls(self) -> int:
+        """Count the bytes that TLS has read and not given yet. It may read more than it was asked for."""
+        raise NotImplementedError
 
     def _hold(self, data: bytes) -> bytes:
         self.head_left -= len(data)
+        if self._may_be_whole:
+            self._may_be_whole = False
+            if is_whole_response(data):
+                return data
         if len(data) < 2:
             return data
         self._held = data[-1:]
@@ -171,8 +160,12 @@ class _BaseNetwork:
         held, self._held = self._held, b""
         return held
 
+    def close(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+
     def _left(self) -> float:
-        if (left := self.until - time.monotonic()) <= 0:
+        if (left := self.until - clock.monotonic()) <= 0:
             raise TimeoutError
         return left
 
@@ -184,63 +177,68 @@ class _Network(_BaseNetwork, httpcore.NetworkBackend, httpcore.NetworkStream):
     could stretch an attempt for ever.
     """
 
-    @_mapped(httpcore.ConnectTimeout, httpcore.ConnectError)
     def connect_tcp(self, host: str, port: int, *_: Any, **__: Any) -> Self:
-        addresses = resolve(host, port)
-        for left in range(len(addresses), 0, -1):
-            family, kind, protocol, _name, address = addresses[-left]
-            connecting = self._socket = socket.socket(family, kind, protocol)
-            try:
-                # An address that does not respond leaves time for the others.
-                connecting.settimeout(self._left() / left)
-                connecting.connect(address)
-                connecting.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                break
-            except OSError:
-                connecting.close()
-                if left == 1:
-                    raise
+        try:
+            addresses = resolve(host, port)
+            for left in range(len(addresses), 0, -1):
+                family, kind, protocol, _name, address = addresses[-left]
+                connecting = self._socket = socket.socket(family, kind, protocol)
+                try:
+                    # An address that does not respond leaves time for the others.
+                    connecting.settimeout(self._left() / left)
+                    connecting.connect(address)
+                    connecting.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                    break
+                except OSError:
+                    connecting.close()
+                    if left == 1:
+                        raise
+        except OSError as error:
+            raise _of_httpcore(error, httpcore.ConnectTimeout, httpcore.ConnectError) from error
         return self
 
-    @_mapped(httpcore.ConnectTimeout, httpcore.ConnectError)
     def start_tls(self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, *_: Any, **__: Any) -> Self:
-        assert self._socket is not None
-        # It bounds the handshake as a whole.
-        self._socket.settimeout(self._left())
-        self._socket = ssl_context.wrap_socket(self._socket, server_hostname=server_hostname)
+        try:
+            assert self._socket is not None
+            # It bounds the handshake as a whole.
+            self._socket.settimeout(self._left())
+            self._socket = ssl_context.wrap_socket(self._socket, server_hostname=server_hostname)
+        except OSError as error:
+            raise _of_httpcore(error, httpcore.ConnectTimeout, httpcore.ConnectError) from error
         return self
 
-    @_mapped(httpcore.WriteTimeout, httpcore.WriteError)
     def write(self, buffer: bytes, *_: Any, **__: Any) -> None:
-        assert self._socket is not None
-        view = memoryview(buffer)
-        del buffer
-        while view:
-            self._socket.settimeout(self._left())
-            view = view[self._socket.send(view) :]
+        try:
+            assert self._socket is not None
+            view = memoryview(buffer)
+            del buffer
+            while view:
+                self._socket.settimeout(self._left())
+                view = view[self._socket.send(view) :]
+        except OSError as error:
+            raise _of_httpcore(error, httpcore.WriteTimeout, httpcore.WriteError) from error
 
-    @_mapped(httpcore.ReadTimeout, httpcore.ReadError)
     def read(self, max_bytes: int, *_: Any, **__: Any) -> bytes:
-        if self._held:
-            return self._take_held()
-        assert self._socket is not None
-        self._socket.settimeout(self._left())
-        return self._hold(self._socket.recv(_allowed(max_bytes, self.head_left)))
+        try:
+            if self._held:
+                return self._take_held()
+            assert self._socket is not None
+            self._socket.settimeout(self._left())
+            return self._hold(self._socket.recv(_allowed(max_bytes, self.head_left)))
+        except OSError as error:
+            raise _of_httpcore(error, httpcore.ReadTimeout, httpcore.ReadError) from error
 
-    def _is_readable(self) -> bool:
-        # TLS may have read more than it was asked for.
-        return (isinstance(self._socket, ssl.SSLSocket) and self._socket.pending() > 0) or super()._is_readable()
-
-    def close(self) -> None:
-        if self._socket is not None:
-            self._socket.close()
+    def _pending_tls(self) -> int:
+        return self._socket.pending() if isinstance(self._socket, ssl.SSLSocket) else 0
 
 
 class QuietSocket(socket.socket):
     """Socket without a ResourceWarning: nobody can close a client in the event loop of each test, or of each job."""
 
     def __del__(self) -> None:
-        self.close()
+        # At the limit of open files, none was made.
+        with suppress(AttributeError):
+            self.close()
 
 
 class _AsyncNetwork(_BaseNetwork, httpcore.AsyncNetworkBackend, httpcore.AsyncNetworkStream):
@@ -255,58 +253,66 @@ class _AsyncNetwork(_BaseNetwork, httpcore.AsyncNetworkBackend, httpcore.AsyncNe
         self._tls: ssl.SSLObject | None = None
         self._incoming = self._outgoing = ssl.MemoryBIO()
 
-    @_async_mapped(httpcore.ConnectTimeout, httpcore.ConnectError)
     async def connect_tcp(self, host: str, port: int, *_: Any, **__: Any) -> Self:
-        addresses = await async_resolve(host, port)
-        for left in range(len(addresses), 0, -1):
-            family, kind, protocol, _name, address = addresses[-left]
-            connecting = self._socket = QuietSocket(family, kind, protocol)
-            try:
-                connecting.settimeout(0)
-                async with asyncio.timeout(self._left() / left):
-                    await asyncio.get_running_loop().sock_connect(connecting, address)
-                connecting.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                break
-            except OSError as error:
-                connecting.close()
-                if left == 1 and error.errno:
-                    # asyncio's text only names the address.
-                    raise OSError(error.errno, os.strerror(error.errno)) from None
-                if left == 1:
-                    raise
+        try:
+            addresses = await async_resolve(host, port)
+            for left in range(len(addresses), 0, -1):
+                family, kind, protocol, _name, address = addresses[-left]
+                connecting = self._socket = QuietSocket(family, kind, protocol)
+                try:
+                    connecting.settimeout(0)
+                    async with limit_time(self._left() / left):
+                        await asyncio.get_running_loop().sock_connect(connecting, address)
+                    connecting.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                    break
+                except OSError as error:
+                    connecting.close()
+                    if left == 1 and error.errno:
+                        # asyncio's text only names the address.
+                        raise OSError(error.errno, os.strerror(error.errno)) from None
+                    if left == 1:
+                        raise
+        except OSError as error:
+            raise _of_httpcore(error, httpcore.ConnectTimeout, httpcore.ConnectError) from error
         return self
 
-    @_async_mapped(httpcore.ConnectTimeout, httpcore.ConnectError)
     async def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, *_: Any, **__: Any
     ) -> Self:
-        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self._tls = ssl_context.wrap_bio(self._incoming, self._outgoing, server_hostname=server_hostname)
-        await self._with_tls(self._tls.do_handshake)
+        try:
+            self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+            self._tls = ssl_context.wrap_bio(self._incoming, self._outgoing, server_hostname=server_hostname)
+            await self._with_tls(self._tls.do_handshake)
+        except OSError as error:
+            raise _of_httpcore(error, httpcore.ConnectTimeout, httpcore.ConnectError) from error
         return self
 
-    @_async_mapped(httpcore.WriteTimeout, httpcore.WriteError)
     async def write(self, buffer: bytes, *_: Any, **__: Any) -> None:
-        if not buffer:
-            return
-        view = memoryview(buffer)
-        del buffer
-        if self._tls is None:
-            await self._send(view)
-        else:
-            await self._with_tls(self._tls.write, view)
-
-    @_async_mapped(httpcore.ReadTimeout, httpcore.ReadError)
-    async def read(self, max_bytes: int, *_: Any, **__: Any) -> bytes:
-        if self._held:
-            return self._take_held()
-        size = _allowed(max_bytes, self.head_left)
-        if self._tls is None:
-            return self._hold(await self._receive(size))
         try:
-            return self._hold(await self._with_tls(self._tls.read, size))
-        except (ssl.SSLEOFError, ssl.SSLZeroReturnError):
-            return b""
+            if not buffer:
+                return
+            view = memoryview(buffer)
+            del buffer
+            if self._tls is None:
+                await self._send(view)
+            else:
+                await self._with_tls(self._tls.write, view)
+        except OSError as error:
+            raise _of_httpcore(error, httpcore.WriteTimeout, httpcore.WriteError) from error
+
+    async def read(self, max_bytes: int, *_: Any, **__: Any) -> bytes:
+        try:
+            if self._held:
+                return self._take_held()
+            size = _allowed(max_bytes, self.head_left)
+            if self._tls is None:
+                return self._hold(await self._receive(size))
+            try:
+                return self._hold(await self._with_tls(self._tls.read, size))
+            except (ssl.SSLEOFError, ssl.SSLZeroReturnError):
+                return b""
+        except OSError as error:
+            raise _of_httpcore(error, httpcore.ReadTimeout, httpcore.ReadError) from error
 
     async def _with_tls(self, step: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         while True:
@@ -338,13 +344,8 @@ class _AsyncNetwork(_BaseNetwork, httpcore.AsyncNetworkBackend, httpcore.AsyncNe
         assert self._socket is not None
         return await asyncio.get_running_loop().sock_recv(self._socket, size)
 
-    def _is_readable(self) -> bool:
-        hidden = self._tls is not None and (self._tls.pending() > 0 or self._incoming.pending > 0)
-        return hidden or super()._is_readable()
-
-    def close(self) -> None:
-        if self._socket is not None:
-            self._socket.close()
+    def _pending_tls(self) -> int:
+        return 0 if self._tls is None else self._tls.pending() + self._incoming.pending
 
     async def aclose(self) -> None:
         self.close()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import ssl
 import threading
-import time
 import weakref
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Any, Final, TypeVar, cast
 
+from .._core import clock
 from .._core.fork import register_fork_reset, reset_if_forked
 from .._core.http import httpx
 from .._core.responses import Response
@@ -25,28 +26,32 @@ AnyConnection = TypeVar("AnyConnection", PooledConnection, AsyncPooledConnection
 
 
 class IdleConnections(deque[AnyConnection]):
-    """Idle connections, the most recently used one last. Each method is atomic."""
+    """Idle connections, the most recently used one last. Thread-safe, as each step is atomic."""
 
-    def take(self) -> AnyConnection | None:
+    def take(self, url: httpx.URL) -> AnyConnection | None:
+        """Return the connection that was used last, if it can be used for `url`."""
         try:
-            return self.pop()
+            connection = self.pop()
         except IndexError:
             return None
+        if connection.is_usable(url):
+            return connection
+        connection.close()
+        return None
 
     def give(self, connection: AnyConnection) -> None:
-        connection.idle_since = time.monotonic()
+        """Keep a connection, and close those that have been idle for longer than `IDLE_SECONDS`."""
+        connection.idle_since = now = clock.monotonic()
         self.append(connection)
+        with suppress(IndexError):
+            while (oldest := self.popleft()).idle_since <= now - IDLE_SECONDS:
+                oldest.close()
+            self.appendleft(oldest)
 
-    def take_expired(self) -> AnyConnection | None:
-        """Remove the connection that has been idle longest, if that is longer than `IDLE_SECONDS`."""
-        try:
-            connection = self.popleft()
-        except IndexError:
-            return None
-        if connection.idle_since <= time.monotonic() - IDLE_SECONDS:
-            return connection
-        self.appendleft(connection)
-        return None
+    def close_all(self) -> None:
+        with suppress(IndexError):
+            while True:
+                self.pop().close()
 
 
 class BaseConnectionPool:
@@ -79,13 +84,13 @@ class ConnectionPool(BaseConnectionPool):
 
     def reset_after_fork(self) -> None:
         super().reset_after_fork()
-        self._close_idle()
+        self._idle.close_all()
         self._places = _Places()
 
     def send(self, request: httpx.Request, timeout: float) -> Response:
         """Send a request and read the whole response within `timeout` seconds, or raise one of `TRANSPORT_ERRORS`."""
         reset_if_forked()
-        until = time.monotonic() + timeout
+        until = clock.monotonic() + timeout
         if self.transport is not None:
             begun = BegunRequests()
             request.extensions = {"timeout": httpx.Timeout(timeout).as_dict(), "trace": begun.trace}
@@ -103,10 +108,7 @@ class ConnectionPool(BaseConnectionPool):
             places.put(place)
 
     def _send(self, request: httpx.Request, until: float) -> Response:
-        connection = self._idle.take()
-        if connection is not None and not connection.is_usable(request.url):
-            connection.close()
-            connection = None
+        connection = self._idle.take(request.url)
         if connection is None:
             context = self._tls() if request.url.scheme == "https" else None
             connection = PooledConnection(request.url, context, IDLE_SECONDS)
@@ -117,9 +119,7 @@ class ConnectionPool(BaseConnectionPool):
             raise
         self._idle.give(connection)
         if self.closed:
-            self._close_idle()
-        while expired := self._idle.take_expired():
-            expired.close()
+            self._idle.close_all()
         return response
 
     def close(self) -> None:
@@ -127,11 +127,7 @@ class ConnectionPool(BaseConnectionPool):
         self.closed = True
         if self.transport is not None:
             self.transport.close()
-        self._close_idle()
-
-    def _close_idle(self) -> None:
-        while connection := self._idle.take():
-            connection.close()
+        self._idle.close_all()
 
 
 class _Place:
@@ -181,7 +177,7 @@ def _read(response: httpx.Response, request: httpx.Request, until: float) -> Res
         raw = cast(httpx.SyncByteStream, response.stream)
         # A mock or a hook may have read it already.
         for chunk in response.iter_bytes() if response.is_stream_consumed else raw:
-            if time.monotonic() > until:
+            if clock.monotonic() > until:
                 raise httpx.ReadTimeout("the time for this attempt is up")  # noqa: TRY301 (handled as any other)
             chunks.append(chunk)
             if (size := size + len(chunk)) > RESPONSE_BYTES:

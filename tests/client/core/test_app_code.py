@@ -215,6 +215,30 @@ def test_lookup_of_the_installation_is_guarded_too(warned: list[Any]) -> None:
     assert len(warned) == 1
 
 
+class AlwaysRaisingHandler(RaisingHandler):
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(record)
+        raise self.error
+
+
+@pytest.mark.parametrize("name", ["", "asyncio"])
+def test_handler_that_raises_for_the_log_of_asyncio_does_not_stop_a_stream(name: str, warned: list[Any]) -> None:
+    handler = AlwaysRaisingHandler(DOWN)
+    with (
+        FaultServer() as server,
+        RealtimeClient(server.url) as client,
+        logging_to("asyncio"),
+        logging_to(name, handler=handler),
+        client.for_invocation(INVOCATION).stream("c") as stream,
+    ):
+        stream.send("x")
+        stream.flush()
+        assert stream.report.sent == 1
+    # "Using selector": the event loop of the stream.
+    assert "asyncio" in {record.name for record in handler.records}
+    assert len(warned) == 1
+
+
 class PublishingHandler(logging.Handler):
     """Publishes every record."""
 

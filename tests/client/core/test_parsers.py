@@ -94,6 +94,10 @@ def test_any_retry_after_is_a_number_of_seconds_or_none(value: str, date: str) -
     assert seconds is None or 0 <= seconds < 1e300
 
 
+def test_retry_after_of_many_digits_is_a_long_wait() -> None:
+    assert retry_after({"retry-after": "9" * 400}) == 1e12
+
+
 @pytest.mark.parametrize(
     ("text", "moment"),
     [

@@ -264,8 +264,10 @@ def test_wsgi_request_ends_when_its_response_is_closed(caught: Caught) -> None:
 def test_error_names_what_applies() -> None:
     realtime = Sidecar().client()
     # Django is loaded in this process.
-    with pytest.raises(NoInvocationError, match=r"'forge_realtime.django.InvocationMiddleware' to MIDDLEWARE"):
+    with pytest.raises(NoInvocationError, match=r"'forge_realtime.django.InvocationMiddleware' to MIDDLEWARE") as error:
         realtime.publish("board", "moved")
+    assert "RequestFactory runs no middleware" in str(error.value)
+    assert "to_text() carries it through a queue" in str(error.value)
 
     def app(environ: Any, start_response: Any) -> list[bytes]:
         realtime.publish("board", "moved")
@@ -273,6 +275,7 @@ def test_error_names_what_applies() -> None:
 
     with pytest.raises(NoInvocationError, match="carries no x-forge-invocation-id") as error:
         wsgi.InvocationMiddleware(app)({}, lambda *_: lambda _: None)
+    assert "in a test, set this header" in str(error.value)
     assert "for_installation" in str(error.value)
 
 

@@ -85,6 +85,18 @@ def test_errors_and_results_are_picklable() -> None:
     assert pickle.loads(pickle.dumps(forge_realtime.RetryPolicy(deadline=9))) == forge_realtime.RetryPolicy(deadline=9)
 
 
+def test_error_made_from_its_message_alone_claims_no_more_than_is_known() -> None:
+    # Celery's JSON results rebuild an error so, and an app's tests raise them so.
+    kinds = [getattr(forge_realtime, name) for name in forge_realtime.__all__ if name.endswith("Error")]
+    found = {kind: kind(*kind("failed").args).delivery for kind in kinds}
+    assert found == {
+        kind: forge_realtime.Delivery.NOT_SENT
+        if issubclass(kind, forge_realtime.UsageError)
+        else forge_realtime.Delivery.UNKNOWN
+        for kind in kinds
+    }
+
+
 def test_importing_it_needs_only_the_core_dependencies() -> None:
     # httpx imports click where it is installed: here it is not.
     program = "import sys; sys.modules['click'] = sys.modules['aiohttp'] = None; from forge_realtime import *"

@@ -8,29 +8,18 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from functools import partial
 from typing import Any
 
-import freezegun
 import pytest
-import time_machine
 
 from forge_realtime import AsyncRealtimeClient, OverQuotaError, Quota, RealtimeClient, RetryPolicy
 from forge_realtime import redis as redis_module
 from forge_realtime._core import clock
 from forge_realtime.redis import RedisStore
+from tests.support.fake_time import FAKES
 from tests.support.fault_server import FaultServer
 from tests.support.redis_server import RedisServer, require_redis
 
-# The first one is before this machine was started.
-FAKES: dict[str, Callable[[], AbstractContextManager[Any]]] = {
-    "freezegun in the past": partial(freezegun.freeze_time, "1970-01-01"),
-    "freezegun": partial(freezegun.freeze_time, "2030-01-01"),
-    "freezegun that ticks": partial(freezegun.freeze_time, "2030-01-01", tick=True),
-    "freezegun with real asyncio": partial(freezegun.freeze_time, "2030-01-01", real_asyncio=True),
-    "time-machine": partial(time_machine.travel, 1, tick=False),
-    "time-machine that ticks": partial(time_machine.travel, 2e9, tick=True),
-}
 PATIENT = RetryPolicy(deadline=30.0, attempt_timeout=20.0)
 
 

@@ -497,6 +497,8 @@ FAILED: dict[str, Behaviour] = {
     "no JSON": answer(200, b"<html>"),
     "another shape": answer(200, {"app": []}),
     "no id": answer(200, {"app": {"installationId": ""}}),
+    "a number": answer(200, {"app": {"installationId": 7}}),
+    "a lone surrogate": answer(200, b'{"app": {"installationId": "a\\ud800"}}'),
     "closed": lambda connection: connection.read() is None,
 }
 

@@ -235,16 +235,17 @@ def test_no_secret_in_the_variables_of_frames(caller: Caller, fault: str) -> Non
 
 
 def test_no_secret_in_repr_of_requests() -> None:
+    headers = httpx.Headers({"name": SECRET})
     under_way = [
         PreparedRequest(
             "publish",
             "POST",
             httpx.URL("http://sidecar.test"),
-            [(b"name", SECRET.encode())],
+            headers,
             SECRET.encode(),
             base_url="http://sidecar.test",
         ),
-        Response(200, httpx.Headers({"name": SECRET}), SECRET.encode()),
+        Response(200, headers, SECRET.encode()),
         Update(SECRET, 6),
         Envelope(SECRET, 1, last=False),
     ]

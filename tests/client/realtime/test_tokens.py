@@ -35,7 +35,7 @@ from forge_realtime import (
 from forge_realtime._core.clock import monotonic
 from forge_realtime._realtime.tokens import PlatformClock, TokenCache, check_token
 from tests.support.callers import INVOCATION, QUICK, Caller
-from tests.support.fault_server import Behaviour, FaultServer, Held, answer, refused_url, stall
+from tests.support.fault_server import PUBLISHED, Behaviour, FaultServer, Held, answer, refused_url, stall
 from tests.support.features import needs
 from tests.support.tokens import encode, token
 
@@ -308,6 +308,37 @@ def test_token_that_is_refused_as_expired_is_signed_anew_once(caller: Caller) ->
         (2, Delivery.ACCEPTED),
     ]
     assert len(again.attempts) == 1
+
+
+def test_second_publish_with_the_refused_token_uses_the_new_one(caller: Caller) -> None:
+    """As of two that publish with it at the same time."""
+    texts: list[str] = []
+
+    def publish_old(live: Any) -> Any:
+        return live.publish("c", "p", token=texts[0])
+
+    def keep(signed: Any) -> Any:
+        texts.append(signed.token)
+        return signed
+
+    def sign_first(live: Any) -> Any:
+        signed = sign(live)
+        if not isinstance(live, AsyncRealtimeClient):
+            return keep(signed)
+
+        async def wait() -> Any:
+            return keep(await signed)
+
+        return wait()
+
+    with FaultServer(different(1), refusing(), different(2), PUBLISHED, refusing()) as server:
+        _, first, second = caller(server.url, sign_first, publish_old, publish_old, cache_tokens=True)
+    assert paths(server) == ["token", "publish", "token", "publish", "publish", "publish"]
+    sent = [json.loads(server.received[n].body)["options"]["token"] for n in (1, 3, 4, 5)]
+    assert sent[0] == sent[2] != sent[1] == sent[3]
+    assert [[attempt.delivery.name for attempt in result.attempts] for result in (first, second)] == [
+        ["REJECTED", "ACCEPTED"]
+    ] * 2
 
 
 def test_token_is_not_signed_anew_twice(caller: Caller) -> None:

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import httpx
@@ -239,6 +240,52 @@ def test_end_of_the_block_makes_a_last_attempt(up: float, retry: RetryPolicy) ->
     else:
         assert isinstance(failure.__cause__, TimedOutError)
         assert "5 s after the end of the block (deadline)" in str(failure)
+
+
+# With a short interval, the block ends while the stream waits for the quota with its next envelope.
+@pytest.mark.parametrize("interval", [0.25, 3600])
+def test_end_of_the_block_makes_a_last_attempt_while_the_quota_is_held(interval: float) -> None:
+    async def run() -> tuple[StreamReport, list[float]]:
+        began = time.monotonic()
+        calls: list[float] = []
+
+        def publish(request: httpx.Request) -> httpx.Response:
+            calls.append(round(time.monotonic() - began, 1))
+            return httpx.Response(429, headers=MAINTENANCE) if len(calls) == 1 else httpx.Response(200, json={})
+
+        live = async_client("http://busy.test", publish, quota=Quota(installation_id=f"held-{interval}"))
+        stream = live.stream_global("chat", deadline=5, interval=interval)
+        with suppress(StreamError):
+            async with stream:
+                await stream.send("a")
+                await asyncio.sleep(3)
+                await stream.send("b")
+        return stream.report, calls
+
+    report, calls = run_virtually(run())
+    assert report.sent == report.updates == 2
+    assert calls[0] < calls[1] <= 4
+
+
+def test_quota_that_other_calls_use_up_is_not_skipped_at_the_end_of_the_block() -> None:
+    async def run() -> tuple[StreamReport, int]:
+        calls: list[object] = []
+
+        def publish(request: httpx.Request) -> httpx.Response:
+            calls.append(request)
+            return httpx.Response(200, json={})
+
+        live = async_client("http://busy.test", publish, quota=Quota(per_second=0.01, burst=1))
+        live = live.for_installation("busy")
+        await live.publish_global("chat", "x")
+        stream = live.stream_global("chat", deadline=5)
+        with suppress(StreamError):
+            async with stream:
+                await stream.send("a")
+        return stream.report, len(calls)
+
+    report, calls = run_virtually(run())
+    assert (report.dropped, calls) == (1, 1)
 
 
 def test_error_after_the_deadline_holds_the_last_attempts() -> None:

@@ -54,8 +54,11 @@ class Platform:
         self.operations += 1
         assert self.in_flight == 0
         self.in_flight += 1
-        await asyncio.sleep(self.latency)
-        self.in_flight -= 1
+        try:
+            await asyncio.sleep(self.latency)
+        finally:
+            # The attempt's time may be up before.
+            self.in_flight -= 1
         if fault in ("", "500 taken", "cut", "not JSON"):
             self.taken.append(payload)
         if fault == "cut":

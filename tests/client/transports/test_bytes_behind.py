@@ -7,13 +7,17 @@ import json
 import ssl
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
+import httpx
 import pytest
 import trustme
 from attrs import evolve
 
 from forge_realtime import Delivery, RealtimeClient
+from forge_realtime._transports.async_pool import AsyncConnectionPool
+from forge_realtime._transports.pool import ConnectionPool
 from tests.support.callers import ASYNC_KINDS, INVOCATION, QUICK, AsyncKind, Caller, async_client
 from tests.support.fault_server import Behaviour, Connection, FaultServer, http
 
@@ -53,6 +57,23 @@ FIRST: dict[str, tuple[bytes, bytes]] = {
     "three": (response("first"), response("second") * 2),
 }
 
+CHUNKS = chunked("first").partition(b"\r\n\r\n")[2]
+# Both parts together look like one response that ends where its length says.
+AMBIGUOUS: dict[str, tuple[bytes, bytes]] = {
+    "204 with a length": (b"HTTP/1.1 204 No Content\r\nContent-Length: 20\r\n\r\n", b'{"eventId":"stale1"}'),
+    "304 with a length": (b"HTTP/1.1 304 Not Modified\r\nContent-Length: 20\r\n\r\n", b'{"eventId":"stale1"}'),
+    "a length and chunks": (
+        b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nTransfer-Encoding: chunked\r\n\r\n" % (len(CHUNKS) + 8) + CHUNKS,
+        b"HTTP/1.1",
+    ),
+    "chunks and a length": (
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: %d\r\n\r\n" % (len(CHUNKS) + 8) + CHUNKS,
+        b"HTTP/1.1",
+    ),
+    "bare newlines": (b"HTTP/1.1 200 OK\nContent-Length: 2\n\n{}", b"\r\n\r\n{}"),
+    "one bare newline": (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\n{}", b"\r\n\r\n{}"),
+}
+
 
 def together(first: bytes, behind: bytes) -> Behaviour:
     def behave(connection: Connection) -> bool:
@@ -67,15 +88,34 @@ def publish(live: Any) -> Any:
     return live.publish("board-42", "x")
 
 
-@pytest.mark.parametrize("what", FIRST)
+@pytest.mark.parametrize("what", [*FIRST, *AMBIGUOUS])
 def test_response_with_bytes_behind_it_ends_the_connection(caller: Caller, what: str) -> None:
-    with FaultServer(together(*FIRST[what])) as server:
+    with FaultServer(together(*(FIRST | AMBIGUOUS)[what])) as server:
         outcomes = caller(server.url, *[publish] * 3, retry=ONCE)
         assert server.connections == 2
     assert [result.event_id for result in outcomes[1:]] == ["event-1"] * 2
     # What was sent in one piece with the response.
     assert outcomes[0].attempts[0].status in (200, 403) or outcomes[0].delivery is Delivery.UNKNOWN
     assert len(server.received) == 3
+
+
+@pytest.mark.parametrize("left", [1, 3, 40])
+def test_second_response_in_the_packet_that_ends_the_first_one_is_not_taken(caller: Caller, left: int) -> None:
+    """The connection goes back to the pool before the second response is parsed."""
+
+    def behave(connection: Connection) -> bool:
+        connection.read()
+        first = response("first")
+        connection.send(first[:-left])
+        # Two packets.
+        connection.stopping.wait(0.05)
+        connection.send(first[-left:] + response("second"))
+        return True
+
+    with FaultServer(behave) as server:
+        outcomes = caller(server.url, *[publish] * 3, retry=ONCE)
+        assert server.connections == 2
+    assert [result.event_id for result in outcomes] == ["first", "event-1", "event-1"]
 
 
 @pytest.mark.parametrize("what", FIRST)
@@ -102,6 +142,30 @@ def test_bytes_that_come_while_the_connection_is_idle_end_it(caller: Caller, wha
         outcomes = caller(server.url, publish, publish_later, publish, retry=ONCE)
         assert server.connections == 2
     assert [result.event_id for result in outcomes[1:]] == ["event-1"] * 2
+
+
+def test_body_behind_a_response_to_head_ends_the_connection() -> None:
+    behind = together(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n", b"{}")
+
+    def request() -> httpx.Request:
+        return httpx.Request("HEAD", server.url, headers={"Content-Length": "2"}, content=b"{}")
+
+    async def send_twice(pool: AsyncConnectionPool) -> None:
+        for _ in range(2):
+            # aiohttp parses the body at once, as another response.
+            with suppress(httpx.RemoteProtocolError):
+                await pool.send(request(), 2.0)
+        await pool.aclose()
+
+    with FaultServer(then=behind) as server:
+        pool = ConnectionPool(None)
+        for _ in range(2):
+            pool.send(request(), 2.0)
+        pool.close()
+        assert server.connections == 2
+        for number, aiohttp in enumerate((False, True), 2):
+            asyncio.run(send_twice(AsyncConnectionPool(None, aiohttp=aiohttp)))
+            assert server.connections == 2 * number
 
 
 @pytest.mark.parametrize("kind", ASYNC_KINDS)

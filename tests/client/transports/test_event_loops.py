@@ -15,6 +15,7 @@ import pytest
 import trio
 
 from forge_realtime import AsyncRealtimeClient, UsageError
+from forge_realtime._transports.connection import QuietSocket
 from tests.support.callers import ASYNC_KINDS, INVOCATION, AsyncKind, async_client
 from tests.support.fault_server import FaultServer
 
@@ -133,3 +134,8 @@ def test_trio_is_refused_with_the_reason(kind: AsyncKind) -> None:
             with pytest.raises(UsageError, match=r"runs on asyncio only.*trio\.to_thread\.run_sync"):
                 trio.run(run, call)
         assert not server.received
+
+
+def test_socket_that_was_never_made_is_collected_quietly() -> None:
+    """As at the limit of open files."""
+    QuietSocket.__new__(QuietSocket).__del__()
