@@ -90,11 +90,10 @@ def _count_apart(way: str, url: str) -> Counts:
 
 def count_here(way: str, url: str) -> Counts:
     """Count in this process."""
-    # As if they were not installed. With trio comes sniffio, which anyio and httpcore use where it is.
-    hidden: dict[str, Any] = dict.fromkeys(("trio", "sniffio"))
     if way == "async":
-        hidden |= dict.fromkeys(("aiohttp", "httpx_aiohttp"))
-    sys.modules.update(hidden)
+        # As if aiohttp was not installed.
+        hidden: dict[str, Any] = dict.fromkeys(("aiohttp", "httpx_aiohttp"))
+        sys.modules.update(hidden)
     publish = _sync(url) if way == "sync" else _async(url, "aiohttp" if "aiohttp" in way else "httpx")
     for _ in range(_WARM):
         publish()

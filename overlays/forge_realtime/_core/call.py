@@ -18,16 +18,7 @@ from . import clock
 from .errors import Attempt, Delivery, ForgeRealtimeError, OverQuotaError, RateLimitedError, StreamReport
 from .http import httpx
 from .log import log, sending
-from .responses import (
-    Failure,
-    M,
-    Operation,
-    P,
-    Response,
-    T,
-    classify_transport_error,
-    read_response,
-)
+from .responses import Failure, M, Operation, P, Response, T, classify_transport_error, read_response
 from .retry import RetryBudget, RetryPolicy
 
 
@@ -275,13 +266,7 @@ def operation_name(operation: object) -> str:
 
 
 def _next_wait(
-    failure: Failure,
-    number: int,
-    left: float,
-    policy: RetryPolicy,
-    budget: RetryBudget,
-    *,
-    duplicate_harmless: bool,
+    failure: Failure, number: int, left: float, policy: RetryPolicy, budget: RetryBudget, *, duplicate_harmless: bool
 ) -> tuple[float | None, str]:
     """Seconds until the next attempt; or None, and the reason why there is none."""
     if not failure.retryable:

@@ -53,9 +53,7 @@ def publish_request(
     name = _channel(channel)
     # In this order, and in no variables, which crash reporters show.
     return PublishRequest(
-        name=name,
-        payload=_payload(payload, encode),
-        options=_publish_options(token, context_overrides, name, clock),
+        name=name, payload=_payload(payload, encode), options=_publish_options(token, context_overrides, name, clock)
     )
 
 
