@@ -74,6 +74,30 @@ def test_deadline_of_a_call_holds_beside_a_frozen_clock(fake: Fake, realtime_emu
         assert 0.29 <= elapsed() - began < 5
 
 
+@each_fake
+def test_deadline_of_an_asynchronous_call_holds_beside_a_frozen_clock(fake: Fake, realtime_emulator: Emulator) -> None:
+    async def publish() -> None:
+        async with AsyncRealtimeClient(retry=RetryPolicy(deadline=0.4, attempt_timeout=0.3)) as realtime:
+            with pytest.raises(TimedOutError):
+                await realtime.for_invocation(INVOCATION).publish("c", "x")
+
+    realtime_emulator.fail_next(9, delay=60, optional=True)
+    began = elapsed()
+    with fake():
+        asyncio.run(publish())
+    assert 0.29 <= elapsed() - began < 5
+
+
+@each_fake
+def test_stream_ends_beside_a_frozen_clock(fake: Fake, realtime_emulator: Emulator) -> None:
+    with fake(), RealtimeClient() as realtime:
+        with realtime.for_invocation(INVOCATION).stream("c", interval=0.01) as stream:
+            for word in ("Hel", "lo"):
+                stream.send(word)
+        [recorded] = realtime_emulator.streams
+        assert (recorded.value, recorded.ended) == ("Hello", True)
+
+
 WITHIN = """
 import pytest
 from {module} import {freeze}

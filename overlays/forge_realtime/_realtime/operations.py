@@ -123,6 +123,8 @@ def realtime_token(
     # A clock by which a new token has expired is wrong.
     if date is not None and (expires_at is None or date < expires_at):
         clock.set(date.timestamp())
+    elif expires_at is not None and expires_at.timestamp() <= clock.now():
+        clock.distrust()
     info = ResponseInfo(response.status_code, response.headers)
     return RealtimeToken(token=token, expires_at=expires_at, attempts=attempts, response=info)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import re
 import threading
 import time
@@ -44,8 +45,12 @@ class PlatformClock:
         """Set the clock, in seconds since the epoch."""
         self._origin = now - monotonic()
 
+    def distrust(self) -> None:
+        """Let no token count as expired until a response tells the time: by this clock, a new one had expired."""
+        self._origin = -math.inf
+
     def now(self) -> float:
-        """Return the time in seconds since the epoch."""
+        """Return the time in seconds since the epoch; `-math.inf` if it is not known."""
         origin = self._origin
         return time.time() if origin is None else origin + monotonic()
 
@@ -265,9 +270,10 @@ class TokenCache:
     def keep(self, key: Hashable, token: RealtimeToken) -> None:
         """Add a token that has just been signed."""
         with self._lock:
-            if token.expires_at is not None:
+            now = self._clock.now()
+            if token.expires_at is not None and now != -math.inf:
                 # A tenth of its life before it expires.
-                self._tokens[key] = (token, monotonic() + 0.9 * (token.expires_at.timestamp() - self._clock.now()))
+                self._tokens[key] = (token, monotonic() + 0.9 * (token.expires_at.timestamp() - now))
             if len(self._tokens) > self._MOST:
                 self._tokens.popitem(last=False)
             self._signing.pop(key, None)

@@ -53,7 +53,7 @@ def caught() -> Iterator[Caught]:
 
 
 def accepted(request: httpx.Request) -> httpx.Response:
-    return httpx.Response(200, json={})
+    return httpx.Response(200, json={"eventId": None, "eventTimestamp": None})
 
 
 class Sidecar:

@@ -211,6 +211,19 @@ def test_fresh_token_is_not_expired_by_a_clock_that_is_ahead(whole: bool) -> Non
     assert result.event_id == "event-1"
 
 
+@pytest.mark.parametrize("date", [None, "soon"])
+def test_fresh_token_is_not_expired_either_if_the_response_does_not_tell_the_time(date: str | None) -> None:
+    expires = (datetime.now(UTC) - timedelta(hours=1)).timestamp()
+    signed = answer(
+        200, {"token": token("c", exp=expires), "expiresAt": expires}, {} if date is None else {"Date": date}
+    )
+    with FaultServer(signed, PUBLISHED, different(1), PUBLISHED) as server:
+        results = Caller("sync")(server.url, publish_with_text, publish_with_text, cache_tokens=True)
+    assert [result.event_id for result in results] == ["event-1"] * 2
+    # It is not kept, as nobody knows for how long.
+    assert paths(server) == ["token", "publish", "token", "publish"]
+
+
 def test_fresh_token_is_not_expired_by_a_clock_that_is_ahead_with_asyncio() -> None:
     async def run() -> Any:
         async with AsyncRealtimeClient(server.url) as client:

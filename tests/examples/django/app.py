@@ -13,12 +13,9 @@ from django.urls import path
 
 from forge_realtime import AsyncRealtimeClient, Delivery, ForgeRealtimeError, RealtimeClient
 
+MIDDLEWARE = ["forge_realtime.django.InvocationMiddleware"]  # first of all
 settings.configure(
-    MIDDLEWARE=["forge_realtime.django.InvocationMiddleware"],  # first of all
-    ROOT_URLCONF=__name__,
-    ALLOWED_HOSTS=["*"],
-    SECRET_KEY="only for this example",
-    DEBUG=True,
+    MIDDLEWARE=MIDDLEWARE, ROOT_URLCONF=__name__, ALLOWED_HOSTS=["*"], SECRET_KEY="only for this example", DEBUG=True
 )
 realtime = RealtimeClient()
 atexit.register(realtime.close)
