@@ -61,9 +61,13 @@ demo: wheel ## Publish to live subscribers on the embedded emulator, and show wh
 # Tests wait more than they compute, so two processes for each of two cores. Each gets a run of neighbouring tests, which share fixtures.
 PYTEST := $(BIN)/python -m pytest $(if $(filter tests,$(ARGS)),--numprocesses=4 --dist=worksteal)
 
-# .ci/run sets COVERAGE. Elsewhere tests may be skipped, and less is covered.
+# .ci/run sets COVERAGE. Elsewhere tests may be skipped, and less is covered. Tracing nearly doubles the time of a test, so it is left
+# out where the client is not what is tested.
+UNTRACED := tests/benchmarks tests/distribution tests/emulator tests/examples tests/generator
+
 test: wheel ## Test the installed wheel; ARGS="tests/client -k retry" a part of it; COVERAGE=98 fails below 98 % of branches
-	$(PYTEST) $(if $(COVERAGE),--cov=forge_realtime --cov-fail-under=$(COVERAGE)) $(ARGS)
+	$(if $(and $(COVERAGE),$(filter tests,$(ARGS))),$(PYTEST) $(UNTRACED))
+	$(PYTEST) $(if $(COVERAGE),--cov=forge_realtime --cov-fail-under=$(COVERAGE) $(addprefix --ignore=,$(UNTRACED))) $(ARGS)
 
 test-fast: wheel ## Test without the tests that are marked slow
 	$(PYTEST) -m "not slow" $(ARGS)

@@ -32,13 +32,17 @@ def programs(tmp_path: Path) -> Path:
 
 
 def given(programs: Path, target: str, *settings: str, **environment: str) -> list[str]:
+    [arguments] = runs(programs, target, *settings, **environment)
+    return arguments
+
+
+def runs(programs: Path, target: str, *settings: str, **environment: str) -> list[list[str]]:
     command = ["make", "--silent", "-o", "wheel", "-o", ".venv/done/setup", f"BIN={programs}", target, *settings]
     run = subprocess.run(
         command, cwd=ROOT, check=False, capture_output=True, text=True, env={**ENVIRONMENT, **environment}
     )
     assert (run.returncode, run.stderr) == (0, "")
-    found: list[str] = json.loads(run.stdout)
-    return found[2:]
+    return [json.loads(line)[2:] for line in run.stdout.splitlines()]
 
 
 def test_variables_arrive_whole(programs: Path) -> None:
@@ -75,6 +79,11 @@ def test_variables_are_optional(programs: Path) -> None:
 def test_coverage_is_measured_only_on_request(programs: Path) -> None:
     parallel = ["--numprocesses=4", "--dist=worksteal"]
     assert given(programs, "test") == [*parallel, "tests"]
-    assert given(programs, "test", COVERAGE="98") == [*parallel, "--cov=forge_realtime", "--cov-fail-under=98", "tests"]
+    untraced, traced = runs(programs, "test", COVERAGE="98")
+    assert untraced[:2] == parallel
+    ignored = [f"--ignore={folder}" for folder in untraced[2:]]
+    assert traced == [*parallel, "--cov=forge_realtime", "--cov-fail-under=98", *ignored, "tests"]
+    assert {"tests/emulator", "tests/generator"} < set(untraced)
+    assert all((ROOT / folder).is_dir() for folder in untraced[2:])
     assert given(programs, "test", "ARGS=tests/client -k retry") == ["tests/client", "-k", "retry"]
     assert given(programs, "test-fast") == [*parallel, "-m", "not slow", "tests"]
