@@ -34,10 +34,11 @@ def select(document: Document, tags: Sequence[str] = (REALTIME_TAG,)) -> Documen
         if kept:
             paths[path] = {key: value for key, value in item.items() if key in kept or key not in METHODS}
     if missing := [tag for tag in tags if tag not in known]:
-        raise GeneratorError(
-            f"no operation is tagged {missing[0]!r}. Tags of this document: {', '.join(map(repr, known)) or 'none'}. "
-            "Is it the whole document? If the tag was renamed, change REALTIME_TAG in generator/pipeline/select.py."
-        )
+        cure = "Give one of these as TAG."
+        if missing[0] == REALTIME_TAG:
+            cure = "Is it the whole document? If the tag was renamed, change REALTIME_TAG in select.py."
+        tagged = ", ".join(map(repr, known)) or "none"
+        raise GeneratorError(f"no operation is tagged {missing[0]!r}. Tags of this document: {tagged}. {cure}")
 
     selected = {key: value for key, value in document.items() if key not in {"webhooks", "components"}}
     selected["paths"] = paths

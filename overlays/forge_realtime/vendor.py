@@ -112,7 +112,7 @@ def check(destination: Path) -> str:
     if copy.resolve() == _SOURCE:
         comparison = "To compare it with the installed package, run the command of that one."
     elif manifest.sums == (installed := _sums(_read_package())):
-        comparison = "The installed package is the same."
+        comparison = "The installed package is the same version and document."
     elif manifest.release == _RELEASE and installed:
         comparison = "The installed package has the same version and document, but other files."
         differences = _compare(manifest.sums, installed)

@@ -218,7 +218,7 @@ def test_check_reports_release_and_age(destination: Path, copy: Path) -> None:
     assert check(destination) == (
         f"{copy} is unchanged: {sums.count(chr(10))} files.\n"
         f"It is {RELEASE}; copied {three_days_ago}, 3 days ago.\n"
-        "The installed package is the same."
+        "The installed package is the same version and document."
     )
 
 
@@ -358,7 +358,7 @@ def test_second_run_updates_copy(tmp_path: Path) -> None:
     destination = tmp_path / "app/_vendor"
     vendor_older_release(destination, tmp_path / "older")
     assert " It was forge-realtime 0.0.9, " in vendor(destination)
-    assert check(destination).endswith("The installed package is the same.")
+    assert check(destination).endswith("The installed package is the same version and document.")
     assert "0.0.9" not in (destination / "forge_realtime/_version.py").read_text(encoding="utf-8")
 
 

@@ -55,7 +55,7 @@ def _check_retry(_instance: object, _attribute: object, value: object) -> None:
 
 
 def _check_instrument(_instance: object, _attribute: object, value: Instrument | None) -> None:
-    if value is not None and not hasattr(value, "call_flow"):
+    if isinstance(value, type) or (value is not None and not hasattr(value, "call_flow")):
         raise UsageError("instrument takes an Instrumentation, for example forge_realtime.otel.Instrumentation().")
 
 

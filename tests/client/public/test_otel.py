@@ -463,10 +463,11 @@ def test_siblings_are_instrumented(telemetry: Telemetry) -> None:
     assert len(telemetry.spans()) == 1
 
 
+@pytest.mark.parametrize("other", [True, Instrumentation])
 @pytest.mark.parametrize("client", [RealtimeClient, AsyncRealtimeClient])
-def test_other_instruments_are_refused(client: Any) -> None:
+def test_other_instruments_are_refused(client: Any, other: object) -> None:
     with pytest.raises(UsageError, match=r"instrument takes an Instrumentation, for example forge_realtime\.otel"):
-        client("http://sidecar.test", instrument=True)
+        client("http://sidecar.test", instrument=other)
 
 
 def test_global_providers_are_the_default() -> None:
