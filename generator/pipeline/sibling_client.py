@@ -19,7 +19,7 @@ from typing import Any
 
 from generator.document import GeneratorError, blaming, read_document
 from generator.paths import CONFIG, DOCUMENT, HAND_WRITTEN, OVERLAYS
-from generator.pipeline.atomic_replace import replace_atomically
+from generator.pipeline.atomic_replace import replace_atomically, scratch_folder
 from generator.pipeline.collisions import class_overrides, rename_collisions
 from generator.pipeline.lock import hash_folder, sha256
 from generator.pipeline.patch import overlays_for, patch
@@ -89,11 +89,11 @@ def make_client(
     rename_collisions(patched)
     traits = read_traits(patched)
     destination.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=destination, prefix=".generate-") as folder:
-        made = Path(folder) / package
+    with scratch_folder(destination) as folder:
+        made = folder / package
         made.mkdir()
         with blaming(root / DOCUMENT):
-            config = Path(folder) / "config.yaml"
+            config = folder / "config.yaml"
             config.write_text((root / CONFIG).read_text(encoding="utf-8") + class_overrides(), encoding="utf-8")
             render(patched, config, made / "_api")
         (made / "_document.py").write_text(document_module(document, sha256(root / DOCUMENT)), encoding="utf-8")
@@ -105,7 +105,7 @@ def make_client(
         if check_types:
             require_typed(made)
         (made / _LOCK).write_text(json.dumps(hash_folder(made, Path()), indent=2) + "\n", encoding="utf-8")
-        replace_atomically({made: target}, Path(folder))
+        replace_atomically({made: target}, folder)
     return target
 
 

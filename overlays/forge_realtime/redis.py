@@ -15,6 +15,7 @@ import importlib
 import itertools
 import logging
 import math
+import queue
 import random
 import re
 import threading
@@ -22,7 +23,6 @@ import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
-from queue import Empty, SimpleQueue
 from typing import Final, TypeAlias, cast
 
 from attrs import field, frozen
@@ -337,7 +337,7 @@ class _Reserver:
         # Any thread changes these, holding `_lock`. It is reentrant, as a signal handler may publish; and not a
         # Condition, whose lock an interrupt can leave locked.
         self._lock = threading.RLock()
-        self._wake: SimpleQueue[None] = SimpleQueue()
+        self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         # The buckets that lack permits, and when to reserve some.
         self._due: list[tuple[float, int, _SharedBucket]] = []
@@ -413,7 +413,7 @@ class _Reserver:
         now = clock.monotonic()
         with self._lock:
             at = self._retry_at if self._up_since is None else self._due[0][0] if self._due else now + _IDLE
-        with suppress(Empty):
+        with suppress(queue.Empty):
             if at > now:
                 self._wake.get(timeout=at - now)
             while True:

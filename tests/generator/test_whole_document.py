@@ -134,6 +134,9 @@ def test_second_run_replaces_unedited_client(repo: Path, run: Run, tmp_path: Pat
 
     assert make("Forge Context", "App Installations").code == 0
     both = snapshot(tmp_path / "made")
+    # Of a run that was killed.
+    (tmp_path / "made/.generate-left").mkdir()
+    (tmp_path / "made/.generate-left/file").touch()
     assert make("Forge Context").code == 0
     one = snapshot(tmp_path / "made")
     assert one.keys() < both.keys()

@@ -178,7 +178,7 @@ def _check_round_trip(target: Target) -> tuple[Outcome, str]:
         if target.invocation:
             return _get_context(target)
     except httpx.TimeoutException:
-        return "problem", f"Nothing came within {_TIMEOUT:g} s. Is the other side busy? Try again."
+        return "problem", f"Nothing came within {_TIMEOUT:g} s. Is the other side busy? Retry."
     except TRANSPORT_ERRORS as error:
         return "problem", f"The connection broke ({type(error).__name__}). Is the other side still running?"
     return "skipped", "To request its context, give the --invocation of a request in progress. Nothing is published."

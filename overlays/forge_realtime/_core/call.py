@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from contextlib import suppress
 from typing import Final, Protocol, TypeAlias
@@ -158,6 +159,8 @@ class Instrument(Protocol):
 
 # Characters of a response that a message quotes at most.
 _SHOWN: Final = 1_000
+# The header and the payload of a token are JSON objects, which begin so in base64.
+_TOKEN: Final = re.compile(r"\bey[\w-]+\.ey[\w-]*(\.[\w-]*)?")
 _OVER_QUOTA = Failure(
     kind=OverQuotaError,
     message="the quota of the installation is used up: send less often, or with a later deadline",
@@ -321,6 +324,8 @@ def _quote(response: Response, *, show: bool) -> str:
     text = response.text
     # On one line, as logs and terminals need it.
     shown = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text[:_SHOWN])
+    # A response that cannot be used may still hold a valid token.
+    shown = _TOKEN.sub("(token)", shown)
     return f"the platform said: {shown}{'…' if len(text) > _SHOWN else ''}"
 
 

@@ -107,8 +107,16 @@ class _GuardedLogs(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         if not sending.get():
             return True
-        _guard(logging.getLogger(record.name).callHandlers, record)
+        _guard(self._handle, record)
         return False
+
+    def _handle(self, record: logging.LogRecord) -> None:
+        """Pass a record to the later filters, which are the app's, and to the handlers."""
+        owner, later = logging.getLogger(record.name), logging.Filterer()
+        later.filters = owner.filters[owner.filters.index(self) + 1 :]
+        if passed := later.filter(record):
+            # From Python 3.12 on, a filter may return another record.
+            owner.callHandlers(passed if isinstance(passed, logging.LogRecord) else record)
 
 
 for _name in _GUARDED:

@@ -57,8 +57,8 @@ class Quota:
     In any second, at most `per_second + burst` operations begin: plain calls before streams, otherwise in the order of
     their arrival. For the numbers with a store, see docs/limits.md. After a 429 no operation begins until its
     `Retry-After` has passed, 60 seconds at most. Then the rate is halved, and recovers within seconds. All clients of a
-    process share the quota of an installation if they use the
-    same sidecar and `store`; where their other settings differ, the lowest values apply.
+    process share the quota of an installation if they use the same sidecar and `store`; where their other settings
+    differ, the lowest values apply.
 
     Attributes:
         per_second: Operations per second, on average.

@@ -176,7 +176,9 @@ class BaseRealtimeClient(BaseClient[Any]):
         if signed is None:
             sign = partial(realtime_token, self._clock)
             try:
-                signed = yield from self._flow(_sign_realtime_token, key.prepared, sign, retry=remaining())
+                # Its attempts are not those of the event, so the policy's hook does not see them.
+                retry = evolve(remaining(), on_attempt=None)
+                signed = yield from self._flow(_sign_realtime_token, key.prepared, sign, retry=retry)
             except ForgeRealtimeError:
                 raise refused from None
             self._tokens.keep(key, signed)

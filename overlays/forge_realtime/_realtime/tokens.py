@@ -295,5 +295,5 @@ def _still_signing(error: TimeoutError) -> TimedOutError:
     if isinstance(error, TimedOutError):
         # The other call ended with it.
         return error
-    message = "sign_realtime_token: another call is still signing this token; try again later"
+    message = "sign_realtime_token: another call is still signing this token; retry later"
     return TimedOutError(message, delivery=Delivery.NOT_SENT)

@@ -185,8 +185,10 @@ class Publisher:
 
     def conclude(self, error: BaseException | None) -> None:
         """Raise or log the failure of the stream, if there was one. `error` is the block's."""
-        if self._instrument is not None:
-            self._instrument.stream_ended(self.buffer.report)
+        # Once: after a wait has failed because the thread has died, the end of the block fails too.
+        instrument, self._instrument = self._instrument, None
+        if instrument is not None:
+            instrument.stream_ended(self.buffer.report)
         if self._failure is None:
             log(logging.DEBUG, "stream: %s", self.buffer.report)
         elif error is None and self._cancelled is None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import queue
 import ssl
 import threading
 import weakref
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from queue import Empty, SimpleQueue
 from typing import Any, Final, TypeVar, cast
 
 from .._core import clock
@@ -139,7 +139,7 @@ class _Place:
     __slots__ = ("__weakref__",)
 
 
-class _Places(SimpleQueue[_Place]):
+class _Places:
     """Free places, as many as there may be connections.
 
     A signal handler can raise between any two steps of a call, also just when the call has taken a place. Nobody puts
@@ -147,18 +147,20 @@ class _Places(SimpleQueue[_Place]):
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        # Not a name of this module: gevent and eventlet may replace the class after the import.
+        self._free: queue.SimpleQueue[_Place] = queue.SimpleQueue()
+        self.put = self._free.put
         self._all: list[Callable[[], _Place | None]] = [lambda: None] * CONNECTIONS
         # Reentrant: a signal handler may make a call in the midst of it.
         self._lock = threading.RLock()
         self._replace_lost()
 
     def take(self, timeout: float) -> _Place:
-        if self.empty():
+        if self._free.empty():
             self._replace_lost()
         try:
-            return self.get(timeout=timeout)
-        except Empty:
+            return self._free.get(timeout=timeout)
+        except queue.Empty:
             raise httpx.PoolTimeout(f"all {CONNECTIONS} connections are in use") from None
 
     def _replace_lost(self) -> None:

@@ -204,6 +204,23 @@ def test_http_client_logs_are_guarded_too(library: Any, warned: list[Any]) -> No
             http_client.post(server.url, content=b"{}")
 
 
+@pytest.mark.parametrize("library", [httpx, httpx2], ids=["httpx", "httpx2"])
+def test_filters_of_the_app_hold_for_http_client_logs(library: Any, caplog: pytest.LogCaptureFixture) -> None:
+    refuse, accept = logging.Filter("nobody"), logging.Filter()
+    with (
+        FaultServer() as server,
+        logging_to(library.__name__, filter_=refuse),
+        library.Client() as http_client,
+        RealtimeClient(server.url, http_client=http_client) as client,
+    ):
+        publish(client.for_invocation(INVOCATION))
+        assert [record.name for record in caplog.records] == []
+        logging.getLogger(library.__name__).removeFilter(refuse)
+        with logging_to(library.__name__, filter_=accept):
+            publish(client.for_invocation(INVOCATION))
+        assert [record.name for record in caplog.records] == [library.__name__]
+
+
 def test_lookup_of_the_installation_is_guarded_too(warned: list[Any]) -> None:
     with (
         FaultServer(answer(200, {"app": {"installationId": "i"}})) as server,

@@ -24,11 +24,13 @@ from forge_realtime import (
     RealtimeClient,
     RejectedError,
     ResponseInfo,
+    RetryPolicy,
     UsageError,
 )
 from forge_realtime_emulator import Emulator
 from tests.support.callers import INVOCATION, Caller
 from tests.support.fault_server import FaultServer, answer
+from tests.support.tokens import token
 
 SECRET = "hidden-7f3a"
 HEADERS_ONLY = (
@@ -142,6 +144,17 @@ def test_nothing_is_quoted_of_an_empty_response(caller: Caller) -> None:
     with FaultServer(then=answer(400, b"")) as server:
         [error] = caller(server.url, *calls(show_response=True)[:1])
     assert "said" not in str(error)
+
+
+@pytest.mark.parametrize("padding", [0, 940])
+def test_no_token_is_shown(caller: Caller, padding: int, caplog: pytest.LogCaptureFixture) -> None:
+    text = token("c", exp=4_000_000_000)
+    unreadable = {"padding": "x" * padding, "token": text, "expiresAt": {}}
+    with FaultServer(then=answer(200, unreadable)) as server:
+        [error] = caller(server.url, calls(show_response=True)[2], retry=RetryPolicy(max_attempts=1))
+    assert "the platform said: " in str(error)
+    assert "(token)" in str(error)
+    assert text.split(".")[1][:8] not in f"{error} {caplog.text}"
 
 
 def test_explanation_of_the_emulator_is_shown_on_request() -> None:

@@ -25,6 +25,7 @@ from hypothesis import strategies as st
 
 from forge_realtime import (
     AsyncRealtimeClient,
+    Attempt,
     Delivery,
     InvalidTokenError,
     NoResponseError,
@@ -422,6 +423,17 @@ def test_stream_goes_on_with_the_token_that_was_signed_anew() -> None:
         assert stream.report.sent == 2
     assert paths(server)[:5] == ["token", "context", "publish", "token", "publish"]
     assert set(paths(server)[5:]) == {"publish"}
+    # Signing is no attempt to publish.
+    assert stream.report.operations == paths(server).count("publish")
+
+
+def test_on_attempt_does_not_see_how_a_token_is_signed_anew(caller: Caller) -> None:
+    seen: list[Attempt] = []
+    retry = evolve(QUICK, on_attempt=seen.append)
+    with FaultServer(different(1), refusing(), different(2)) as server:
+        caller(server.url, sign_and_publish, cache_tokens=True, retry=retry)
+    # The first token, the refused event, and the event again.
+    assert [attempt.delivery.name for attempt in seen] == ["ACCEPTED", "REJECTED", "ACCEPTED"]
 
 
 def test_failure_is_not_kept(caller: Caller) -> None:

@@ -8,7 +8,8 @@ import sys
 
 import pytest
 
-from tests.support.fault_server import FaultServer, stall
+from tests.support.fault_server import PUBLISHED, Connection, FaultServer, stall
+from tests.support.redis_server import RedisServer, require_redis
 from tests.support.streams import Reader
 
 # httpcore imports trio if it is installed, and trio cannot be imported where eventlet has patched socket.
@@ -22,11 +23,12 @@ LIBRARIES = {
     "eventlet": "from eventlet import monkey_patch as patch, sleep, spawn",
 }
 PATCHED = {library: f"{BEGIN}{start}\npatch()\n" for library, start in LIBRARIES.items()}
+LOADED = """
+import asyncio, forge_realtime.asgi, forge_realtime.redis, forge_realtime._transports.pool
+forge_realtime.Stream
+"""
 # The package and asyncio are loaded before everything is patched.
-PATCHED_LATE = {
-    library: f"{BEGIN}import asyncio, forge_realtime.asgi\nforge_realtime.Stream\n{start}\npatch()\n"
-    for library, start in LIBRARIES.items()
-}
+PATCHED_LATE = {library: f"{BEGIN}{LOADED}\n{start}\npatch()\n" for library, start in LIBRARIES.items()}
 CLIENTS = """
 import os, time
 from forge_realtime import Delivery, ForgeRealtimeError, Quota, RealtimeClient, RetryPolicy, StreamError, UsageError
@@ -51,8 +53,8 @@ def run(*jobs):
 """
 
 
-def run_program(program: str, url: str) -> list[str]:
-    command = [sys.executable, "-c", program, url]
+def run_program(program: str, *arguments: str) -> list[str]:
+    command = [sys.executable, "-c", program, *arguments]
     run = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (run.returncode, run.stderr) == (0, ""), run.stdout
     return run.stdout.split("\n")[:-1]
@@ -147,6 +149,36 @@ os._exit(0)
 def test_plain_publish_keeps_its_deadline_and_other_greenlets_run_meanwhile(start: str) -> None:
     with FaultServer(then=stall) as server:
         assert run_program(start + CLIENTS + PLAIN_DEADLINE, server.url) == ["unknown True True"]
+
+
+MANY = """
+stores = sys.argv[2:]
+if stores:
+    from forge_realtime.redis import RedisStore
+    quota = Quota(store=RedisStore(stores[0], replicas=1))
+live = client(retry=RetryPolicy(attempt_timeout=10, deadline=20))
+number = 30 if stores else 150
+sent = []
+run(*[lambda: sent.append(live.publish_global("chat", "a").attempts) for _ in range(number)])
+print(len(sent) == number, max(map(len, sent)))
+"""
+
+
+@pytest.mark.parametrize("start", [*PATCHED.values(), *PATCHED_LATE.values()])
+def test_more_greenlets_publish_than_there_are_connections(start: str) -> None:
+    def slowly(connection: Connection) -> bool:
+        connection.stopping.wait(0.1)
+        return PUBLISHED(connection)
+
+    with FaultServer(then=slowly) as server:
+        assert run_program(start + CLIENTS + MANY, server.url) == ["True 1"]
+
+
+@pytest.mark.parametrize("start", [*PATCHED.values(), *PATCHED_LATE.values()])
+def test_greenlets_share_a_quota_through_redis(start: str) -> None:
+    require_redis()
+    with FaultServer() as server, RedisServer() as redis:
+        assert run_program(start + CLIENTS + MANY, server.url, redis.url) == ["True 1"]
 
 
 BLOCKING_TRANSPORT = """

@@ -31,6 +31,7 @@ from forge_realtime import (
 )
 from forge_realtime._streams import stream as _stream
 from forge_realtime._streams.stream import Stream
+from forge_realtime.otel import Instrumentation
 from tests.support.callers import QUICK
 from tests.support.fault_server import PUBLISHED, FaultServer, answer, stall
 from tests.support.streams import Reader, run_virtually
@@ -113,6 +114,28 @@ def test_thread_that_died_fails_all_who_wait(behaviour: Any, delivery: Delivery)
             with live.stream_global("chat") as again:
                 again.send("d")
             assert again.report.sent == 1
+
+
+class Ends(Instrumentation):
+    def __init__(self) -> None:
+        super().__init__()
+        self.reports: list[StreamReport] = []
+
+    def stream_ended(self, report: StreamReport) -> None:
+        self.reports.append(report)
+
+
+def test_stream_whose_thread_died_is_measured_once() -> None:
+    ends = Ends()
+    with FaultServer() as server:
+        stream = client(server.url, instrument=ends).stream_global("chat", interval=3600)
+        stream.__enter__()
+        kill(stream)
+        with pytest.raises(StreamError):
+            stream.flush()
+        with pytest.raises(StreamError):
+            stream.__exit__(None, None, None)
+    assert ends.reports == [StreamReport()]
 
 
 def test_thread_that_does_not_respond_fails_the_end_after_its_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
