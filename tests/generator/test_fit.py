@@ -70,7 +70,7 @@ PARAMETER = {"in": "query", "required": True, "schema": {"type": "string"}}
         (
             _update(f"{PUBLISH}.parameters", {"name": "site", **PARAMETER}),
             "_realtime/base.py",
-            "self._prepare(_publish, body=body.value)",
+            "prepared = self._prepare(",
             "missing 1 required keyword-only argument: 'site'",
         ),
         (
