@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, Final, Literal, TypeAlias, get_args
 
-import httpx2
+import pytest
 
 from forge_realtime import AsyncRealtimeClient, ForgeRealtimeError, RealtimeClient, RetryPolicy
 
@@ -38,7 +38,9 @@ class Caller:
         self, url: str, *calls: Callable[[Any], Any], retry: RetryPolicy = QUICK, cache_tokens: bool = False
     ) -> list[Any]:
         if self.kind in ("sync", "httpx2"):
-            transport = httpx2.HTTPTransport(verify=False) if self.kind == "httpx2" else None
+            transport = None
+            if self.kind == "httpx2":
+                transport = pytest.importorskip("httpx2").HTTPTransport(verify=False)
             with RealtimeClient(url, retry=retry, cache_tokens=cache_tokens, transport=transport) as client:
                 return [_outcome(call, client.for_invocation(INVOCATION)) for call in calls]
 
@@ -51,7 +53,8 @@ class Caller:
 
     def _async_client(self, url: str, **settings: Any) -> AsyncRealtimeClient:
         if self.kind == "async httpx2":
-            return AsyncRealtimeClient(url, transport=httpx2.AsyncHTTPTransport(verify=False), **settings)
+            transport = pytest.importorskip("httpx2").AsyncHTTPTransport(verify=False)
+            return AsyncRealtimeClient(url, transport=transport, **settings)
         return async_client("aiohttp" if self.kind == "aiohttp" else "async", url, **settings)
 
 
