@@ -18,6 +18,7 @@ from forge_realtime import RealtimeClient, RetryPolicy
 from forge_realtime_emulator import Emulator
 from forge_realtime_emulator._platform.contexts import OVERRIDES, Context
 from tests.support.features import needs
+from tests.support.pages import run_example
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -72,16 +73,8 @@ def listening(emulator: Emulator) -> Iterator[None]:
     ],
 )
 def test_example(example: str, prints: str, tmp_path: Path) -> None:
-    tests = tmp_path / "test_example.py"
-    tests.write_text(example, encoding="utf-8")
-    # pytest-asyncio warns that it is not configured, as an app would have it.
-    way = ["-m", "pytest", "-p", "no:asyncio", "-W", "error", str(tests)] if "def test_" in example else [str(tests)]
     with Emulator() as emulator, listening(emulator) if example is EXAMPLES[0] else nullcontext():
-        environment = {"FORGE_EGRESS_PROXY_URL": emulator.url}
-        run = subprocess.run([sys.executable, *way], check=False, env=environment, capture_output=True, text=True)
-    assert run.stderr == ""
-    assert run.returncode == 0
-    assert prints in run.stdout
+        assert prints in run_example(example, tmp_path, emulator.url)
 
 
 def test_stated_defaults_of_retries_are_those_of_the_policy() -> None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from forge_realtime_emulator import Emulator
+from tests.support.pages import run_example
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs/transports.md").read_text(encoding="utf-8")
@@ -24,17 +23,8 @@ def test_every_example_is_run() -> None:
 
 @pytest.mark.parametrize(("example", "prints"), [*zip(EXAMPLES, PRINTS, strict=True)])
 def test_example(example: str, prints: str, tmp_path: Path) -> None:
-    program = tmp_path / "test_example.py"
-    program.write_text(example, encoding="utf-8")
-    way = (
-        ["-m", "pytest", "-W", "error", "-p", "no:asyncio", str(program)] if "def test_" in example else [str(program)]
-    )
     with Emulator() as emulator:
-        environment = {"FORGE_EGRESS_PROXY_URL": emulator.url}
-        run = subprocess.run([sys.executable, *way], check=False, env=environment, capture_output=True, text=True)
-    assert run.stderr == ""
-    assert run.returncode == 0
-    assert prints in run.stdout
+        assert prints in run_example(example, tmp_path, emulator.url)
 
 
 def test_files_exist() -> None:

@@ -6,29 +6,18 @@ import asyncio
 import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import freezegun
 import pytest
-import time_machine
 
 from forge_realtime import AsyncRealtimeClient, RealtimeClient, RetryPolicy, TimedOutError
 from forge_realtime_emulator import Emulator
 from forge_realtime_emulator._platform.clock import elapsed
 from tests.emulator.test_pytest_plugin import run
+from tests.support.fake_time import FAKES
 
 INVOCATION = {"x-forge-invocation-id": "invocation-123"}
-# The first one is before this machine was started.
-FAKES: dict[str, Callable[[], AbstractContextManager[Any]]] = {
-    "freezegun in the past": partial(freezegun.freeze_time, "1970-01-01"),
-    "freezegun": partial(freezegun.freeze_time, "2040-01-01"),
-    "freezegun that ticks": partial(freezegun.freeze_time, "2040-01-01", tick=True),
-    "freezegun with real asyncio": partial(freezegun.freeze_time, "2040-01-01", real_asyncio=True),
-    "time-machine": partial(time_machine.travel, 2e9, tick=False),
-    "time-machine that ticks": partial(time_machine.travel, 2e9, tick=True),
-}
 each_fake = pytest.mark.parametrize("fake", FAKES.values(), ids=FAKES)
 Fake = Callable[[], AbstractContextManager[Any]]
 

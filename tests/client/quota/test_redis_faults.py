@@ -19,7 +19,7 @@ from forge_realtime._core.authorization import Authorization
 from forge_realtime._quota.limiter import QuotaLimiter
 from forge_realtime.redis import RedisStore, _SharedBucket
 from tests.support.rates import most_in_a_second
-from tests.support.redis_server import PASSWORD, RedisProxy, RedisServer, require_redis
+from tests.support.redis_server import PASSWORD, RedisProxy, RedisServer
 
 pytestmark = pytest.mark.slow
 
@@ -36,13 +36,6 @@ def fresh_reservers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(redis_module, "_SETTLING", 0.6)
     yield
     redis_module._reserver_of.cache_clear()
-
-
-@pytest.fixture
-def server() -> Iterator[RedisServer]:
-    require_redis()
-    with RedisServer() as server:
-        yield server
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ from forge_realtime_emulator import Emulator
 from tests.client.quota.test_quota import PATIENT
 from tests.support.fault_server import FaultServer, refused_url
 from tests.support.rates import most_in_a_second
-from tests.support.redis_server import PASSWORD, RedisServer, require_redis
+from tests.support.redis_server import PASSWORD, RedisServer
 
 pytestmark = pytest.mark.slow
 
@@ -59,13 +59,6 @@ def fresh_reservers() -> Iterator[None]:
     redis_module._reserver_of.cache_clear()
     yield
     redis_module._reserver_of.cache_clear()
-
-
-@pytest.fixture
-def server() -> Iterator[RedisServer]:
-    require_redis()
-    with RedisServer() as server:
-        yield server
 
 
 def publishers(emulator: Emulator, store: str, number: int, calls: int) -> list[subprocess.Popen[str]]:
