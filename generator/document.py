@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from ruamel.yaml import YAML
 from ruamel.yaml.constructor import SafeConstructor
@@ -20,6 +20,7 @@ from ruamel.yaml.nodes import ScalarNode
 from generator.text import escape_hidden
 
 Document = dict[str, Any]
+T = TypeVar("T")
 
 _MOST_VALUES = 10_000_000
 # The tools of the later steps recurse, several calls for each level.
@@ -98,6 +99,12 @@ def parse_document(content: bytes, language: Literal["JSON", "YAML"] | None = No
     except (ValueError, YAMLError) as error:
         raise GeneratorError(f"is not valid {language}: {error}. Is it truncated? Restore or correct it.") from error
     return document
+
+
+def copied(node: T) -> T:
+    """Copy a part of a document. Not deepcopy: an object that appears twice would stay shared."""
+    copy: T = json.loads(json.dumps(node))
+    return copy
 
 
 def canonical_json(document: Mapping[str, Any]) -> str:

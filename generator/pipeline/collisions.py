@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 
-from generator.document import Document
+from generator.document import Document, copied
 from generator.names import attribute_name, operation_name
 from generator.references import METHODS, resolve, walk
 
@@ -104,7 +104,7 @@ def _gather_query_parameters(document: Document, item: Document, operation: Docu
             **({"required": required} if required else {}),
         },
     }
-    operation["parameters"] = [*kept, json.loads(json.dumps(gathered))]
+    operation["parameters"] = [*kept, copied(gathered)]
 
 
 def _rename_path_parameters(document: Document, path: str, item: Document) -> str:
@@ -114,7 +114,7 @@ def _rename_path_parameters(document: Document, path: str, item: Document) -> st
             found = resolve(document, parameter)
             if _collides(found, "path"):
                 renamed = f"{attribute_name(found['name'])}_path"
-                holder["parameters"][index] = {**json.loads(json.dumps(found)), "name": renamed}
+                holder["parameters"][index] = {**copied(found), "name": renamed}
                 path = path.replace(f"{{{found['name']}}}", f"{{{renamed}}}")
         # Gathered into each operation.
         if holder is item and "parameters" in item:

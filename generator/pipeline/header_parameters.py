@@ -5,10 +5,9 @@ A document can also define them in its components or once for a path. Overlays w
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
-from generator.document import Document
+from generator.document import Document, copied
 from generator.references import METHODS, resolve
 
 
@@ -20,7 +19,7 @@ def bring_in_headers(document: Document) -> None:
         for operation in operations:
             own = _names(_headers_in_place(document, operation.get("parameters")))
             if added := [parameter for parameter in shared if not own & _names([parameter])]:
-                operation["parameters"] = [*operation.get("parameters", ()), *json.loads(json.dumps(added))]
+                operation["parameters"] = [*operation.get("parameters", ()), *copied(added)]
         if operations and shared:
             item["parameters"] = [parameter for parameter in item["parameters"] if parameter not in shared]
 
@@ -31,7 +30,7 @@ def _headers_in_place(document: Document, parameters: Any) -> list[Document]:
     for index, parameter in enumerate(parameters if isinstance(parameters, list) else ()):
         found = resolve(document, parameter)
         if found.get("in") == "header":
-            parameters[index] = json.loads(json.dumps(found))
+            parameters[index] = copied(found)
             headers.append(parameters[index])
     return headers
 

@@ -14,7 +14,7 @@ from typing import Any
 from generator.document import Document, GeneratorError
 from generator.paths import HAND_WRITTEN
 from generator.pipeline.samples import samples, schema_validator
-from generator.references import METHODS, component_of
+from generator.references import METHODS, resolve
 
 _PACKAGE = HAND_WRITTEN.name
 _SMOKE_CALLS = Path(__file__).with_name("smoke_calls.py")
@@ -112,8 +112,8 @@ def _plan(document: Document, name: str, operation: Document) -> Iterator[dict[s
 def _argument(document: Document, schema: Any, path: str) -> Any:
     """Return what to pass for a property of the request: what is usual, or a sample if the document forbids that."""
     for name in path.split("."):
-        schema = _resolved(document, schema).get("properties", {}).get(name, {})
-    restricted = {"enum", "pattern", "format", "properties", "items"} & _resolved(document, schema).keys()
+        schema = resolve(document, schema).get("properties", {}).get(name, {})
+    restricted = {"enum", "pattern", "format", "properties", "items"} & resolve(document, schema).keys()
     if not restricted or schema_validator(document, schema).is_valid(_USUAL[path]):
         return _USUAL[path]
     return next(iter(samples(document, schema)), _USUAL[path])
@@ -124,7 +124,7 @@ def _responses(document: Document, name: str, operation: Document) -> Iterator[t
         if not status.startswith("2"):
             continue
         code = int(status) if status.isdecimal() else 200
-        response = _resolved(document, reference)
+        response = resolve(document, reference)
         found = samples(document, _json_schema(document, response)) if response.get("content") else []
         bodies = [_without_errors(body) for body in found]
         if name == "sign_realtime_token":
@@ -142,17 +142,8 @@ def _without_errors(body: Any) -> Any:
 
 
 def _json_schema(document: Document, part: Document) -> Any:
-    content = _resolved(document, part).get("content", {})
+    content = resolve(document, part).get("content", {})
     return content.get("application/json", next(iter(content.values()), {})).get("schema", {})
-
-
-def _resolved(document: Document, part: Any) -> Document:
-    seen: set[str] = set()
-    while isinstance(part, dict) and isinstance(part.get("$ref"), str) and part["$ref"] not in seen:
-        seen.add(part["$ref"])
-        section, name = component_of(document, part["$ref"])
-        part = document["components"][section][name]
-    return part if isinstance(part, dict) else {}
 
 
 def _make_smoke_calls(folder: Path, plan: list[dict[str, Any]]) -> Any:

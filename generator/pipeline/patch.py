@@ -17,7 +17,7 @@ from typing import Any
 import jsonpath
 from ruamel.yaml import YAML
 
-from generator.document import Document, GeneratorError, blaming, read_document
+from generator.document import Document, GeneratorError, blaming, copied, read_document
 from generator.pipeline.header_parameters import bring_in_headers
 from generator.pipeline.open_enums import open_response_enums
 
@@ -68,11 +68,10 @@ def patch(document: Document, overlays: Sequence[Path]) -> Document:
         GeneratorError: An overlay is malformed, an action matches nothing and is not marked `x-optional: true`, or an
             update would hide a published value of another meaning. Names the file, line, action and target.
     """
-    # Not deepcopy: an object that appears twice would stay shared.
-    patched: Document = json.loads(json.dumps(document))
+    patched = copied(document)
     bring_in_headers(patched)
     # Loses what an overlay removes.
-    published: Document = json.loads(json.dumps(patched))
+    published = copied(patched)
     for path in overlays:
         overlay = read_document(path)
         with blaming(path):

@@ -20,7 +20,7 @@ from generator.document import Document, GeneratorError, canonical_json
 from generator.names import operation_name
 from generator.pipeline.samples import schema_validator
 from generator.pipeline.select import require_openapi_3
-from generator.references import METHODS, component_of, reached_components, walk
+from generator.references import METHODS, reached_components, resolve, walk
 from generator.text import escape_hidden
 
 # Another backend, if it happens to be installed, has other messages.
@@ -203,7 +203,7 @@ def _require_defined(document: Document, output: Path) -> None:
         for path, method, operation in _operations(document):
             if module.stem == operation_name(path, method, operation):
                 where = f"{method.upper()} {path}"
-                types = list(_resolved_body(document, operation).get("content", {}))
+                types = list(resolve(document, operation.get("requestBody")).get("content", {}))
                 if len(types) > 1:
                     others = ", ".join(types[1:])
                     advice = f"Keep one type of body: remove {others} with an overlay in overlays/openapi."
@@ -217,14 +217,6 @@ def _operations(document: Document) -> Iterator[tuple[str, str, Document]]:
     for path, item in document["paths"].items():
         for method in METHODS & item.keys() if path.startswith("/") else ():
             yield path, method, item[method]
-
-
-def _resolved_body(document: Document, operation: Document) -> Document:
-    body: Document = operation.get("requestBody", {})
-    if "$ref" in body:
-        section, name = component_of(document, body["$ref"])
-        body = document["components"][section][name]
-    return body
 
 
 def _escape_hidden(output: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from openapi_schema_validator import OAS30Validator, OAS31Validator
 
 from generator.document import Document
-from generator.references import component_of
+from generator.references import resolve
 
 _DEEPEST = 8
 _MOST = 50
@@ -53,17 +53,16 @@ def _values(document: Document, schema: Any, depth: int) -> Iterator[Any]:
     if depth > _DEEPEST or not isinstance(schema, dict):
         return
     if "$ref" in schema:
-        section, name = component_of(document, schema["$ref"])
-        yield from _values(document, document["components"][section][name], depth + 1)
+        yield from _values(document, resolve(document, schema), depth + 1)
         return
     if members := schema.get("allOf"):
-        yield from _values(document, _merged(document, schema, members, depth), depth + 1)
+        yield from _values(document, _merged(document, schema, members), depth + 1)
         return
     for keyword in ("anyOf", "oneOf"):
         if alternatives := schema.get(keyword):
             rest = {key: value for key, value in schema.items() if key not in {keyword, "nullable"}}
             for member in alternatives:
-                resolved = _merged(document, rest, [member], depth)
+                resolved = _merged(document, rest, [member])
                 allowed = schema_validator(document, rest)
                 yield from (value for value in _values(document, resolved, depth + 1) if allowed.is_valid(value))
             break
@@ -73,14 +72,10 @@ def _values(document: Document, schema: Any, depth: int) -> Iterator[Any]:
         yield None
 
 
-def _merged(document: Document, schema: Document, members: list[Any], depth: int) -> Document:
+def _merged(document: Document, schema: Document, members: list[Any]) -> Document:
     merged = {key: value for key, value in schema.items() if key != "allOf"}
     for member in members:
-        found = member
-        while isinstance(found, dict) and "$ref" in found and depth <= _DEEPEST:
-            section, name = component_of(document, found["$ref"])
-            found, depth = document["components"][section][name], depth + 1
-        for key, value in found.items() if isinstance(found, dict) else ():
+        for key, value in resolve(document, member).items():
             if key == "properties":
                 merged[key] = {**merged.get(key, {}), **value}
             elif key in {"required", "allOf"}:

@@ -6,12 +6,11 @@ cannot read. So some operations are rewritten before rendering, and the traits o
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from typing import Any
 
-from generator.document import Document
+from generator.document import Document, copied
 from generator.names import operation_module
 from generator.references import METHODS, resolve, walk
 
@@ -66,7 +65,7 @@ def _traits(document: Document, path: str, item: Document, operation: Document) 
         kinds: list[str] = []
         for status, response in operation["responses"].items():
             if status.startswith("2"):
-                found = json.loads(json.dumps(resolve(document, response)))
+                found = copied(resolve(document, response))
                 kinds += _keep_readable_content(found)
                 operation["responses"][status] = found
         if streams := [kind for kind in kinds if _essence(kind) in _STREAMS]:
