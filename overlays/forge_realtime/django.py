@@ -8,10 +8,10 @@ server, with `django.test.Client` and with `AsyncClient`.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, ClassVar
 
-from ._core.invocation import AfterEnd, CurrentInvocation, activated, find_invocation
+from ._core.invocation import AfterEnd, CurrentInvocation, activated, activated_chunks, find_invocation
 
 
 class InvocationMiddleware:
@@ -65,7 +65,7 @@ def _until_closed(response: Any, current: CurrentInvocation) -> Any:
     # Files are sent by the server, and no code of the app runs.
     if response.streaming and getattr(response, "file_to_stream", None) is None:
         content = response.streaming_content
-        wrap = _async_chunks if response.is_async else _chunks
+        wrap = _async_chunks if response.is_async else activated_chunks
         response.streaming_content = wrap(content, current)
     close = response.close
 
@@ -80,22 +80,11 @@ def _until_closed(response: Any, current: CurrentInvocation) -> Any:
     return response
 
 
-def _chunks(content: Any, current: CurrentInvocation) -> Iterator[bytes]:
-    with activated(current):
-        chunks = iter(content)
-    while True:
-        # Between chunks there is none: the server may use the thread.
-        with activated(current):
-            chunk = next(chunks, None)
-        if chunk is None:
-            return
-        yield chunk
-
-
 async def _async_chunks(content: Any, current: CurrentInvocation) -> AsyncIterator[bytes]:
     with activated(current):
         chunks = aiter(content)
     while True:
+        # As in `activated_chunks`.
         with activated(current):
             chunk = await anext(chunks, None)
         if chunk is None:

@@ -22,11 +22,10 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 from attrs import evolve
 
 from ._core import clock
-from ._core.call import Flow, PreparedRequest, RateLimiter, Send, TrackedBody, call_flow
+from ._core.call import Flow, PreparedRequest, RateLimiter, Send, TrackedBody
 from ._core.errors import Attempt, Delivery, ForgeRealtimeError, StreamReport
 from ._core.log import log
-from ._core.responses import M, Operation, P
-from ._core.retry import RetryBudget, RetryPolicy
+from ._core.retry import RetryPolicy
 from ._version import __version__
 
 try:
@@ -95,26 +94,16 @@ class Instrumentation:
 
     def call_flow(
         self,
-        operation: Operation[P, M],
+        make: Callable[..., Flow[T]],
         prepared: PreparedRequest,
-        convert: Callable[..., T],
         *,
         policy: RetryPolicy,
-        budget: RetryBudget,
-        duplicate_harmless: bool,
-        started: float,
-        limiter: RateLimiter | None = None,
+        limiter: RateLimiter | None,
     ) -> Flow[T]:
-        """Make a call as `forge_realtime._core.call.call_flow` does, in a span."""
+        """Make a call in a span. `make` takes `policy` and `limiter`."""
         call = _Call(self, prepared, policy.on_attempt)
-        flow = call_flow(
-            operation,
-            prepared,
-            convert,
+        flow = make(
             policy=evolve(policy, on_attempt=call.see),
-            budget=budget,
-            duplicate_harmless=duplicate_harmless,
-            started=started,
             limiter=None if limiter is None else _TimedLimiter(limiter, self, call),
         )
         try:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-from ._core.invocation import AfterEnd, CurrentInvocation, activated, environ_headers, find_invocation
+from ._core.invocation import AfterEnd, CurrentInvocation, activated, activated_chunks, environ_headers, find_invocation
 
 
 class InvocationMiddleware:
@@ -44,21 +44,14 @@ class InvocationMiddleware:
 
 
 class _Body:
-    """Response body with a current invocation. Between chunks there is none: the server may use the thread."""
+    """Response body with a current invocation, also while it is closed."""
 
     def __init__(self, body: Iterable[bytes], current: CurrentInvocation) -> None:
         self._body = body
         self._current = current
 
     def __iter__(self) -> Iterator[bytes]:
-        with activated(self._current):
-            chunks = iter(self._body)
-        while True:
-            with activated(self._current):
-                chunk = next(chunks, None)
-            if chunk is None:
-                return
-            yield chunk
+        return activated_chunks(self._body, self._current)
 
     def close(self) -> None:
         try:

@@ -140,9 +140,11 @@ class Probe:
                     # The client wraps what its hooks raise.
                     opened = error.__cause__ if isinstance(error.__cause__, OpenError) else error
                     problem = f"{type(error).__name__}: {error}"
-                    finding["open"] = f"A call failed or its response has another form ({problem}). See the evidence."
-                    if isinstance(opened, OpenError):
-                        finding["open"] = str(opened)
+                    finding["open"] = (
+                        str(opened)
+                        if isinstance(opened, OpenError)
+                        else f"A call failed or its response has another form ({problem}). See the evidence."
+                    )
                 finding["evidence"] = [f"{n} x {line}" if n > 1 else line for line, n in self._evidence.items()]
                 findings.append(finding)
                 report(f"{observation.name}: {finding.get('answer', 'open')}")

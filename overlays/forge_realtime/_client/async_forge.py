@@ -119,7 +119,6 @@ async def run_flow(flow: Flow[T], send: Callable[[httpx.Request, float], Awaitab
         try:
             if isinstance(step, Sleep):
                 await _sleep(step)
-                outcome = None
             else:
                 try:
                     outcome = await send(step.request, step.timeout)

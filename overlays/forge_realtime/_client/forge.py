@@ -10,7 +10,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Literal, Self, TypeVar, cast
 
@@ -184,18 +184,20 @@ class BaseClient(Generic[AnyPool]):
         retry: RetryPolicy | None = None,
         limiter: RateLimiter | None = None,
     ) -> Flow[T]:
-        instrument = self._settings.instrument
-        make = call_flow if instrument is None else instrument.call_flow
-        return make(
+        policy, instrument = retry or self._settings.retry, self._settings.instrument
+        limiter = limiter or self._limiter(operation)
+        make = partial(
+            call_flow,
             operation,
             prepared,
             convert,
-            policy=retry or self._settings.retry,
             budget=self._pool.budget,
             duplicate_harmless=prepared.method in _IDEMPOTENT or operation in self._HARMLESS_TWICE,
             started=clock.monotonic(),
-            limiter=limiter or self._limiter(operation),
         )
+        if instrument is None:
+            return make(policy=policy, limiter=limiter)
+        return instrument.call_flow(make, prepared, policy=policy, limiter=limiter)
 
     def _limiter(self, operation: object) -> RateLimiter | None:  # noqa: ARG002 (for overriding)
         """Return what decides when attempts may start; None for no limit."""
@@ -337,7 +339,6 @@ class ForgeClient(BaseClient["ConnectionPool"]):
             try:
                 if isinstance(step, Sleep):
                     _sleep(step)
-                    outcome = None
                 else:
                     try:
                         outcome = self._pool.send(step.request, step.timeout)

@@ -135,17 +135,13 @@ class Instrument(Protocol):
 
     def call_flow(
         self,
-        operation: Operation[P, M],
+        make: Callable[..., Flow[T]],
         prepared: PreparedRequest,
-        convert: Callable[..., T],
         *,
         policy: RetryPolicy,
-        budget: RetryBudget,
-        duplicate_harmless: bool,
-        started: float,
-        limiter: RateLimiter | None = None,
+        limiter: RateLimiter | None,
     ) -> Flow[T]:
-        """Make a call as `call_flow` does, and observe it."""
+        """Make a call and observe it. `make` takes `policy` and `limiter`, and makes the call as `call_flow` does."""
         ...
 
     def wait_for_quota(self, flow: Flow[bool]) -> Flow[bool]:

@@ -229,6 +229,21 @@ def activated(current: CurrentInvocation) -> Iterator[None]:
         _current.set(former)
 
 
+def activated_chunks(content: Iterable[Any], current: CurrentInvocation) -> Iterator[Any]:
+    """Yield the chunks of a response, each made with an invocation as the current one.
+
+    Between chunks there is none: the server may use the thread.
+    """
+    with activated(current):
+        chunks = iter(content)
+    while True:
+        with activated(current):
+            chunk = next(chunks, None)
+        if chunk is None:
+            return
+        yield chunk
+
+
 def find_invocation(headers: Headers) -> Invocation | None:
     """Read the invocation as `Invocation.from_headers` does; None if there is none."""
     try:

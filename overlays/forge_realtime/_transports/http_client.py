@@ -50,26 +50,18 @@ def blocking_transport(transport: object, http_client: object) -> httpx.BaseTran
     if http_client is None:
         if transport is None or isinstance(transport, httpx.BaseTransport):
             return transport
-        if _is_of_httpx2(transport):
-            import httpx2
-
-            from .httpx2 import TransportAdapter
-
-            if isinstance(transport, httpx2.BaseTransport):
-                return TransportAdapter(transport)
+        adapter: httpx.BaseTransport | None = _adapted(transport, "BaseTransport")
+        if adapter is not None:
+            return adapter
         raise UsageError(
             "transport takes an httpx.BaseTransport or httpx2.BaseTransport, such as httpx.HTTPTransport()."
         )
     if transport is None:
         if isinstance(http_client, httpx.Client):
             return ClientTransport(http_client)
-        if _is_of_httpx2(http_client):
-            import httpx2
-
-            from .httpx2 import ClientAdapter
-
-            if isinstance(http_client, httpx2.Client):
-                return ClientAdapter(http_client)
+        adapter = _adapted(http_client, "Client")
+        if adapter is not None:
+            return adapter
     raise UsageError(
         "http_client takes an httpx.Client or httpx2.Client, which has a transport: do not pass another one."
     )
@@ -84,13 +76,9 @@ def async_transport(transport: object, http_client: object) -> httpx.AsyncBaseTr
     if http_client is None:
         if transport is None or isinstance(transport, httpx.AsyncBaseTransport):
             return transport
-        if _is_of_httpx2(transport):
-            import httpx2
-
-            from .httpx2 import AsyncTransportAdapter
-
-            if isinstance(transport, httpx2.AsyncBaseTransport):
-                return AsyncTransportAdapter(transport)
+        adapter: httpx.AsyncBaseTransport | None = _adapted(transport, "AsyncBaseTransport")
+        if adapter is not None:
+            return adapter
         raise UsageError(
             "transport takes 'aiohttp', 'httpx', or an httpx.AsyncBaseTransport or httpx2.AsyncBaseTransport, such as "
             "httpx.AsyncHTTPTransport()."
@@ -98,20 +86,22 @@ def async_transport(transport: object, http_client: object) -> httpx.AsyncBaseTr
     if transport is None:
         if isinstance(http_client, httpx.AsyncClient):
             return AsyncClientTransport(http_client)
-        if _is_of_httpx2(http_client):
-            import httpx2
-
-            from .httpx2 import AsyncClientAdapter
-
-            if isinstance(http_client, httpx2.AsyncClient):
-                return AsyncClientAdapter(http_client)
+        adapter = _adapted(http_client, "AsyncClient")
+        if adapter is not None:
+            return adapter
     raise UsageError(
         "http_client takes an httpx.AsyncClient or httpx2.AsyncClient, which has a transport: do not pass another one."
     )
 
 
-def _is_of_httpx2(value: object) -> bool:
-    return any(each.__module__.partition(".")[0] == "httpx2" for each in type(value).__mro__)
+def _adapted(value: object, kind: str) -> Any:
+    """Return a transport of httpx for an object of this class of httpx2; None if it is of another class."""
+    if not any(each.__module__.partition(".")[0] == "httpx2" for each in type(value).__mro__):
+        return None
+    # Where httpx2 is not installed, there is no such object.
+    from .httpx2 import adapt
+
+    return adapt(value, kind)
 
 
 class ClientTransport(httpx.BaseTransport):
@@ -153,10 +143,7 @@ def _merged(client: httpx.Client | httpx.AsyncClient, request: httpx.Request) ->
 def _response_or_raise(error: httpx.HTTPError, request: httpx.Request) -> httpx.Response:
     if isinstance(error, httpx.HTTPStatusError):
         # A hook has called raise_for_status(), before or after reading the body. This client judges the status itself.
-        response = error.response
-        headers = [(name, value) for name, value in response.headers.raw if name.lower() != b"content-encoding"]
-        content = response.content if response.is_stream_consumed else b""
-        return httpx.Response(response.status_code, headers=headers, content=content)
+        return read_response(error.response)
     if isinstance(error, httpx.ConnectError | httpx.PoolTimeout):
         # An error that a hook has raised has no request.
         with suppress(RuntimeError):
@@ -164,3 +151,10 @@ def _response_or_raise(error: httpx.HTTPError, request: httpx.Request) -> httpx.
                 # The server that redirected may have accepted the event.
                 raise httpx.ReadError("redirected, and then no connection") from error
     raise error
+
+
+def read_response(response: Any) -> httpx.Response:
+    """Copy a response of httpx or httpx2 that a mock or a hook has read; one that is unread has no body."""
+    headers = [(name, value) for name, value in response.headers.raw if name.lower() != b"content-encoding"]
+    content = response.content if response.is_stream_consumed else b""
+    return httpx.Response(response.status_code, headers=headers, content=content)

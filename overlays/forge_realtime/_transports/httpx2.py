@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Final, cast
+from typing import Any, Final, cast
 
 import httpx2
 
 from .._core.errors import UsageError
 from .._core.http import httpx
+from .http_client import read_response
 
 
 class TransportAdapter(httpx.BaseTransport):
@@ -52,7 +53,7 @@ class ClientAdapter(httpx.BaseTransport):
             try:
                 return _response(self._client.send(merged, stream=True), _Stream)
             except httpx2.HTTPStatusError as error:
-                return _read_response(error.response)
+                return read_response(error.response)
 
 
 class AsyncClientAdapter(httpx.AsyncBaseTransport):
@@ -67,7 +68,7 @@ class AsyncClientAdapter(httpx.AsyncBaseTransport):
             try:
                 return _response(await self._client.send(merged, stream=True), _AsyncStream)
             except httpx2.HTTPStatusError as error:
-                return _read_response(error.response)
+                return read_response(error.response)
 
 
 class _Body(httpx2.ByteStream):
@@ -130,15 +131,8 @@ def _response(
     response: httpx2.Response, stream: Callable[[httpx2.Response], httpx.SyncByteStream | httpx.AsyncByteStream]
 ) -> httpx.Response:
     if response.is_stream_consumed:
-        return _read_response(response)
+        return read_response(response)
     return httpx.Response(response.status_code, headers=response.headers.raw, stream=stream(response))
-
-
-def _read_response(response: httpx2.Response) -> httpx.Response:
-    """Translate a response that a mock or a hook has read, or whose hook has called raise_for_status() unread."""
-    headers = [(name, value) for name, value in response.headers.raw if name.lower() != b"content-encoding"]
-    content = response.content if response.is_stream_consumed else b""
-    return httpx.Response(response.status_code, headers=headers, content=content)
 
 
 @contextmanager
@@ -166,3 +160,15 @@ _KINDS: Final[dict[type, Callable[[str], httpx.RequestError]]] = {
     for name, kind in vars(httpx).items()
     if isinstance(kind, type) and issubclass(kind, httpx.RequestError)
 }
+_ADAPTERS: Final[dict[str, tuple[type, Callable[[Any], httpx.BaseTransport | httpx.AsyncBaseTransport]]]] = {
+    "BaseTransport": (httpx2.BaseTransport, TransportAdapter),
+    "AsyncBaseTransport": (httpx2.AsyncBaseTransport, AsyncTransportAdapter),
+    "Client": (httpx2.Client, ClientAdapter),
+    "AsyncClient": (httpx2.AsyncClient, AsyncClientAdapter),
+}
+
+
+def adapt(value: object, kind: str) -> httpx.BaseTransport | httpx.AsyncBaseTransport | None:
+    """Return a transport of httpx for an object of this class of httpx2; None if it is of another class."""
+    wanted, adapter = _ADAPTERS[kind]
+    return adapter(value) if isinstance(value, wanted) else None
