@@ -20,7 +20,7 @@ export SOURCE_DATE_EPOCH := 1580601600
 # uv trusts what the machine trusts, as pip does.
 export UV_SYSTEM_CERTS := 1
 
-.PHONY: help setup pull diff generate client wheel demo test test-fast faults bench bench-report bench-check soak revisions mutations check sbom matrix publish vendor release push propose upgrade clean
+.PHONY: help setup pull diff generate client wheel demo test test-fast faults bench bench-report bench-check soak revisions mutations docs check sbom audit matrix publish vendor release push propose upgrade clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,7 +63,7 @@ PYTEST := $(BIN)/python -m pytest $(if $(filter tests,$(ARGS)),--numprocesses=4 
 
 # .ci/run sets COVERAGE. Elsewhere tests may be skipped, and less is covered. Tracing nearly doubles the time of a test, so it is left
 # out where the client is not what is tested.
-UNTRACED := tests/benchmarks tests/emulator tests/examples tests/generator
+UNTRACED := tests/benchmarks tests/docs tests/emulator tests/examples tests/generator
 
 test: wheel ## Test the installed wheel; ARGS="tests/client -k retry" a part of it; COVERAGE=98 fails below 98 % of branches
 	$(if $(and $(COVERAGE),$(filter tests,$(ARGS))),$(PYTEST) $(UNTRACED))
@@ -94,7 +94,11 @@ bench-report: $(DONE)/setup ## Make the page about that run, in tests/benchmarks
 bench-check: wheel ## Count what a publish does, and compare with what is recorded; RECORD=1: record it anew
 	@$(BIN)/python -m tests.benchmarks.counts $(if $(RECORD),--record)
 
-check: $(DONE)/setup ## Prove that generated/ is what a run gives; lint; check types
+docs: wheel ## Build the manual into docs/_build, offline; warnings are errors
+	$(BIN)/python -m sphinx --builder html --fail-on-warning --keep-going --quiet docs docs/_build
+	@echo "The manual is docs/_build/index.html"
+
+check: $(DONE)/setup ## Prove that generated/ is what a run gives; lint; check types, workflows and spelling
 	$(BIN)/python -m generator check
 	@$(MAKE) --no-print-directory wheel
 	$(BIN)/ruff check
@@ -104,6 +108,9 @@ check: $(DONE)/setup ## Prove that generated/ is what a run gives; lint; check t
 	$(BIN)/mypy generator tests
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/zizmor --offline --quiet .github/workflows
+	$(BIN)/typos
+	@$(MAKE) --no-print-directory audit
 
 release: $(DONE)/setup ## Set the version, close the changelog, commit and tag; BUMP=auto|major|minor|patch. Pushes nothing
 	@$(BIN)/python -m generator release --bump "$${BUMP:-auto}"
@@ -128,6 +135,18 @@ $(DONE)/sbom: $(DONE)/setup requirements-sbom.lock
 	$(BIN)/uv pip install --quiet --python .venv/core -r pyproject.toml --constraint requirements.lock
 	@touch $@
 
+# Where there is no index, or none with PyPI's API, nothing can be looked up: it says so, and fails nothing.
+audit: $(DONE)/setup ## Look up known vulnerabilities of what the locks name (needs PyPI)
+	@$(MAKE) --no-print-directory $(DONE)/sbom >/dev/null 2>&1 || { echo 'audit: no package index here; nothing was looked up'; exit 0; }; \
+	for lock in requirements*.lock; do \
+	  found=$$(.venv/sbom/bin/pip-audit --strict --progress-spinner off --disable-pip --require-hashes --requirement $$lock 2>&1) \
+	    && echo "audit: $$lock: no known vulnerabilities" && continue; \
+	  case $$found in \
+	    *'not found on PyPI'*|*ConnectionError*) echo "audit: PyPI's API is not reachable here; $$lock was not looked up" ;; \
+	    *) echo "$$found"; exit 1 ;; \
+	  esac; \
+	done
+
 matrix: sbom ## Test lowest and highest dependencies on every Python here, and the newest frameworks (needs the package index)
 	FORGE_REALTIME_INDEX=required $(BIN)/python -m pytest tests/distribution/test_matrix.py tests/distribution/test_sbom.py
 
@@ -146,5 +165,5 @@ upgrade: $(DONE)/setup ## Bring requirements*.lock up to date with pyproject.tom
 	$(LOCK) tests/benchmarks/peers.in --upgrade --output-file tests/benchmarks/peers.lock
 
 clean: ## Remove all that the other targets made, but for generated/
-	rm -rf .venv dist .benchmarks .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv dist docs/_build .benchmarks .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,36 @@
+"""Configuration of the manual: Sphinx with MyST and Furo. `make docs` builds it offline; warnings are errors."""
+
+import re
+from pathlib import Path
+
+project = "forge-realtime"
+author = "the forge-realtime team"
+version = release = re.findall(
+    r'"(.*)"', (Path(__file__).parent.parent / "overlays/forge_realtime/_version.py").read_text(encoding="utf-8")
+)[0]
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton", "sphinx_llms_txt"]
+exclude_patterns = ["_build"]
+nitpicky = False
+
+html_theme = "furo"
+html_title = f"forge-realtime {version}"
+default_role = "code"
+
+myst_enable_extensions = ["colon_fence", "deflist"]
+myst_heading_anchors = 3
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_typehints_format = "short"
+autodoc_class_signature = "separated"
+python_maximum_signature_line_length = 88
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False
+
+# The prompt is not part of a command.
+copybutton_prompt_text = "$ "
+
+
+llms_txt_title = project
+llms_txt_summary = "Python client for the Atlassian Forge Realtime API, for services in Forge Containers."
