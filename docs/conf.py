@@ -6,7 +6,7 @@ from pathlib import Path
 project = "forge-realtime"
 author = "the forge-realtime team"
 version = release = re.findall(
-    r'"(.*)"', (Path(__file__).parent.parent / "overlays/forge_realtime/_version.py").read_text(encoding="utf-8")
+    r'^__version__ = "(.*)"', (Path(__file__).parent.parent / "overlays/forge_realtime/_version.py").read_text(encoding="utf-8")
 )[0]
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton", "sphinx_llms_txt"]
@@ -16,6 +16,8 @@ nitpicky = False
 html_theme = "furo"
 html_title = f"forge-realtime {version}"
 default_role = "code"
+# Two classes have an attribute `operations`.
+suppress_warnings = ["ref.python"]
 
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
