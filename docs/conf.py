@@ -5,9 +5,8 @@ from pathlib import Path
 
 project = "forge-realtime"
 author = "the forge-realtime team"
-version = release = re.findall(
-    r'^__version__ = "(.*)"', (Path(__file__).parent.parent / "overlays/forge_realtime/_version.py").read_text(encoding="utf-8")
-)[0]
+_VERSION_FILE = Path(__file__).parent.parent / "overlays/forge_realtime/_version.py"
+version = release = re.findall(r'^__version__ = "(.*)"', _VERSION_FILE.read_text(encoding="utf-8"), re.MULTILINE)[0]
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton", "sphinx_llms_txt"]
 exclude_patterns = ["_build"]
