@@ -13,6 +13,7 @@ exclude_patterns = ["_build"]
 nitpicky = False
 
 html_theme = "furo"
+html_show_copyright = False
 html_title = f"forge-realtime {version}"
 default_role = "code"
 # Two classes have an attribute `operations`.
