@@ -48,7 +48,7 @@ client: $(DONE)/setup ## Make a client for another group of the document: make c
 # In a make of its own, which sees what was generated.
 wheel: generate ## Build the wheel into dist/ and install it into .venv
 	@$(MAKE) --no-print-directory $(DONE)/wheel
-$(DONE)/wheel: $(DONE)/setup $(SHIPPED) spec/realtime.json pyproject.toml README.md
+$(DONE)/wheel: $(DONE)/setup $(SHIPPED) spec/realtime.json pyproject.toml README.md sbom.cdx.json
 	@rm -rf dist
 	$(BIN)/python -m hatchling build --target wheel
 	@echo "$$(cat dist/*.whl | wc -c) bytes"
@@ -123,10 +123,10 @@ push: ## Push the last commit and its release tag, both or neither
 propose: $(DONE)/setup ## Pull, and open or update a pull request with the comparison (needs gh); SOURCE= as for pull
 	$(BIN)/python -m generator propose $(if $(SOURCE),"$$SOURCE")
 
-sbom: wheel $(DONE)/sbom ## Write the SBOM (CycloneDX) of what the core needs, as locked, into dist/
+sbom: $(DONE)/sbom ## Write sbom.cdx.json, the SBOM (CycloneDX) of what the core needs, as locked; the wheel carries it
 	@sed "s/^dynamic = .*/version = \"$$($(BIN)/python -m hatchling metadata version)\"/" pyproject.toml > .venv/sbom/pyproject.toml
 	@env -u SOURCE_DATE_EPOCH .venv/sbom/bin/cyclonedx-py environment --output-reproducible --mc-type library \
-	  --pyproject .venv/sbom/pyproject.toml --output-file dist/$$(basename dist/*.whl -py3-none-any.whl).cdx.json .venv/core
+	  --pyproject .venv/sbom/pyproject.toml --output-file sbom.cdx.json .venv/core
 # An environment for the tool, and one that holds what the core needs, for it to look at. They need the package index.
 $(DONE)/sbom: $(DONE)/setup requirements-sbom.lock
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv/sbom
@@ -147,7 +147,7 @@ audit: $(DONE)/setup ## Look up known vulnerabilities of what the locks name (ne
 	  esac; \
 	done
 
-matrix: sbom ## Test lowest and highest dependencies on every Python here, and the newest frameworks (needs the package index)
+matrix: wheel $(DONE)/sbom ## Test lowest and highest dependencies on every Python here, and the newest frameworks (needs the package index)
 	FORGE_REALTIME_INDEX=required $(BIN)/python -m pytest tests/distribution/test_matrix.py tests/distribution/test_sbom.py
 
 publish: $(DONE)/setup ## Build wheel and sdist, and upload them to the package index at INDEX=https://…
