@@ -62,8 +62,8 @@ def test_payload_is_read_from_a_pipe_or_file(
     run: Run, own: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     signed = run("sign-token", "c", "--claims", "{}", *INVOCATION).stdout.strip()
-    for name, content in (("payload", "of a file"), ("empty", ""), ("token", signed)):
-        (tmp_path / name).write_text(content)
+    for name, text in (("payload", "of a file"), ("empty", ""), ("token", signed)):
+        (tmp_path / name).write_text(text)
     token_file = ["--token-file", str(tmp_path / "token")]
     inputs: list[tuple[bytes | Path | None, list[str], str | None]] = [
         ("Prêt ✓ \n".encode(), [], "Prêt ✓ \n"),
