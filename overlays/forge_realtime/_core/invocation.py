@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from typing import Any, Literal, Protocol, TypeAlias
 
-from attrs import asdict, define, field, fields, frozen
+from attrs import asdict, field, fields, frozen
 
 from .errors import NoInvocationError, UsageError
 from .log import log
@@ -147,7 +147,6 @@ def current_invocation() -> Invocation | None:
     return None if current is None else current.invocation
 
 
-@define(eq=False)
 class CurrentInvocation:
     """An invocation that was made the current one, or that there is none.
 
@@ -157,14 +156,13 @@ class CurrentInvocation:
         ended: Whether the request has ended. Tasks that it started see it, too.
     """
 
-    invocation: Invocation | None
-    after_end: AfterEnd = field(default="warn", kw_only=True)
-    ended: bool = field(default=False, init=False)
-    _warned: bool = field(default=False, init=False)
-
-    def __attrs_post_init__(self) -> None:
-        if self.after_end not in ("warn", "allow", "refuse"):
+    def __init__(self, invocation: Invocation | None, *, after_end: AfterEnd = "warn") -> None:
+        if after_end not in ("warn", "allow", "refuse"):
             raise UsageError("InvocationMiddleware: after_end must be 'warn', 'allow' or 'refuse'.")
+        self.invocation = invocation
+        self.after_end = after_end
+        self.ended = False
+        self._warned = False
 
     def require(self, name: str) -> Invocation:
         """Return the invocation for a call; warn once or refuse if the request has ended."""
