@@ -14,6 +14,7 @@ from typing import Any, Literal, Protocol, TypeAlias
 from attrs import asdict, field, fields, frozen
 
 from .errors import NoInvocationError, UsageError
+from .group import REALTIME
 from .log import log
 
 
@@ -67,8 +68,13 @@ class Invocation:
 
         Raises:
             UsageError: The argument is no mapping or pairs.
-            NoInvocationError: The headers carry no `x-forge-invocation-id`.
+            NoInvocationError: The argument is None, or the headers carry no `x-forge-invocation-id`.
         """
+        if headers is None:
+            raise NoInvocationError(
+                "None is no invocation: current_invocation() returns it where none is current. Pass request.headers of "
+                f"the request that the platform sent to the container. {_where_it_is_current()}"
+            )
         headers = getattr(headers, "headers", headers)
         # Not every framework's headers are a Mapping, but they all have items() or are pairs.
         try:
@@ -78,13 +84,13 @@ class Invocation:
             found = {_text(name).lower(): _text(value) for name, value in items()}
         except Exception:  # noqa: BLE001 (a mapping of the app may raise anything)
             raise UsageError(
-                "Expected the headers of a request: a mapping, or pairs of names and values, such as request.headers. "
+                "Expected a request, or its headers: a mapping, or pairs of names and values, such as request.headers. "
                 "If you have only the id of an invocation, pass Invocation(id)."
             ) from None
         if not (id_ := found.get("x-forge-invocation-id", "").strip()):
             raise NoInvocationError(
                 "These headers carry no x-forge-invocation-id. Pass the headers of the request that the platform sent"
-                " to the container; outside of a request, use for_installation(...) with publish_global."
+                f" to the container. {_WITHOUT}"
             )
         return cls(
             id_,
@@ -128,7 +134,7 @@ class Invocation:
         again.
 
             with Invocation.from_text(message["invocation"]).active():
-                realtime.publish("board-42", {"moved": 7})
+                ...  # calls of the client act for it
         """
         return activated(CurrentInvocation(self))
 
@@ -178,7 +184,7 @@ class CurrentInvocation:
     def _report(self, name: str) -> None:
         text = (
             f"{name}: the request that started this task has ended, but its invocation is still current here. If the "
-            "task works for other requests too, their events would reach the wrong page: hand each request's "
+            "task works for other requests too, its calls for them would act for the wrong user: hand each request's "
             "current_invocation() to the task, and enter `with invocation.active()` there. To take this one along on "
             "purpose, enter the same block at the start of the task, or make the middleware with after_end='allow'."
         )
@@ -192,7 +198,8 @@ class CurrentInvocation:
 
 
 _current: ContextVar[CurrentInvocation | None] = ContextVar("forge_realtime.current_invocation", default=None)
-_WITHOUT = "Without an invocation, use client.for_installation(installation_id), which publishes to global channels."
+_WITHOUT = "Without an invocation, use client.for_installation(installation_id)"
+_WITHOUT += ", which publishes to global channels." if REALTIME else "."
 
 
 def require_invocation(name: str) -> Invocation:
@@ -200,6 +207,10 @@ def require_invocation(name: str) -> Invocation:
     current = _current.get()
     if current is not None:
         return current.require(name)
+    raise NoInvocationError(f"{name}: no invocation is current here. {_where_it_is_current()} {_WITHOUT}")
+
+
+def _where_it_is_current() -> str:
     if "django.conf" in sys.modules:
         middleware = (
             "add 'forge_realtime.django.InvocationMiddleware' to MIDDLEWARE in the settings of Django, first of all "
@@ -207,11 +218,10 @@ def require_invocation(name: str) -> Invocation:
         )
     else:
         middleware = "add InvocationMiddleware of forge_realtime.asgi or forge_realtime.wsgi to the app"
-    raise NoInvocationError(
-        f"{name}: no invocation is current here. In a request, {middleware}, or call it on "
-        "client.for_invocation(request.headers). In a thread, executor or queue worker, enter "
-        "`with invocation.active()` with the request's current_invocation(); to_text() carries it through a queue. "
-        f"{_WITHOUT}"
+    return (
+        f"In a request, {middleware}, or call it on client.for_invocation(request.headers). In a thread, executor or "
+        "queue worker, enter `with invocation.active()` with the request's current_invocation(); to_text() carries it "
+        "through a queue."
     )
 
 
