@@ -221,9 +221,7 @@ class BaseClient(Generic[AnyPool]):
                 "them. Make one client for the life of the process and close it at the end."
             )
         if not (callable(getattr(operation, "_get_kwargs", None)) and hasattr(operation, "_parse_response")):
-            raise UsageError(
-                "call() takes a generated operation: a module of forge_realtime._api.api, such as the one of publish."
-            )
+            raise UsageError("call() takes a generated operation: a module in a package of forge_realtime._api.api.")
         name = operation_name(operation)
         traits = traits_of(operation)
         acting = self._acting(name) if traits.header else None
@@ -296,7 +294,7 @@ class ForgeClient(BaseClient["ConnectionPool"]):
         """Call any generated operation, with the header, retries and errors of the named ones.
 
         Args:
-            operation: A generated module, such as `forge_realtime._api.api.forge_realtime.publish`.
+            operation: A generated module, in `forge_realtime._api.api`.
             *args: Arguments of the operation.
             **kwargs: Arguments of the operation.
 

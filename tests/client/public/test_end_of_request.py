@@ -397,9 +397,9 @@ def test_for_invocation_takes_a_request_its_headers_or_its_meta() -> None:
     web_apps.configure_django()
     sidecar = Sidecar()
     requests: list[Any] = [RequestFactory().get("/", headers=HEADERS), AsyncRequestFactory().get("/", headers=HEADERS)]
-    flask = EnvironBuilder(headers=HEADERS).get_request()
+    flask = EnvironBuilder(headers=[*HEADERS.items()]).get_request()
     starlette = Request({"type": "http", "headers": [(b"x-forge-invocation-id", b"first")]})
-    sources = [flask, flask.headers, flask.environ, starlette, starlette.headers]
+    sources: list[Any] = [flask, flask.headers, flask.environ, starlette, starlette.headers]
     for request in requests:
         sources += [request, request.headers, request.META]
     for source in sources:
