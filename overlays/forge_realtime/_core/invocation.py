@@ -166,7 +166,7 @@ class CurrentInvocation:
         if after_end not in ("warn", "allow", "refuse"):
             raise UsageError("InvocationMiddleware: after_end must be 'warn', 'allow' or 'refuse'.")
         self.invocation = invocation
-        self.after_end = after_end
+        self.after_end: AfterEnd = after_end
         self.ended = False
         self._warned = False
 

@@ -256,8 +256,9 @@ class BaseRealtimeClient(BaseClient[Any]):
         from . import operations
         from .tokens import TokenKey
 
-        request = operations.sign_realtime_token_request(channel, claims, permissions)
-        prepared = self._prepare(operations.sign_realtime_token, body=request)
+        prepared = self._prepare(
+            operations.sign_realtime_token, body=operations.sign_realtime_token_request(channel, claims, permissions)
+        )
         flow = self._sign_prepared_flow(prepared, self.retry)
         if self._tokens is None:
             return flow
