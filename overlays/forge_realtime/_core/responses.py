@@ -34,7 +34,7 @@ TRANSPORT_ERRORS: Final = (httpx.RequestError, OSError)
 
 _ERROR_BODY_BYTES: Final = 64 * 1024
 # Messages of protocol errors that quote nothing of what was received.
-_PLAIN_REASON: Final = re.compile(
+_PLAIN_REASON: Final = (
     r"more than \d+ KiB before the response|not a complete HTTP response|a header cannot be sent"
     r"|Server disconnected without sending a response\."
     r"|peer closed connection without sending complete message body "
@@ -194,7 +194,7 @@ def classify_transport_error(error: Exception, *, sent: bool) -> Failure:
     # Others are mistakes in a transport, a hook or a tracer of the app's. They would happen again.
     foreign = not isinstance(error, TRANSPORT_ERRORS)
     text = "" if foreign else str(error)
-    reason = f": {text}" if text and (before or _PLAIN_REASON.fullmatch(text)) else ""
+    reason = f": {text}" if text and (before or re.fullmatch(_PLAIN_REASON, text)) else ""
     in_time = not isinstance(error, httpx.TimeoutException | TimeoutError)
     what = "no response" if in_time or sent else "not sent"
     whose = ", raised by the app's transport, hook or tracer; see __cause__" if foreign else ""

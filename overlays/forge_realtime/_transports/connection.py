@@ -392,17 +392,29 @@ class _Lookup:
 
     def __init__(self, host: str, port: int, family: int) -> None:
         self.waiting: set[object] = set()
+        self._addresses: concurrent.futures.Future[Addresses] = concurrent.futures.Future()
+        # As running, so that nobody who waits for it can cancel it.
+        self._addresses.set_running_or_notify_cancel()
         # Not the event loop's executor: to end that one, asyncio needs a thread as well.
         self._executor = concurrent.futures.ThreadPoolExecutor(1)
-        self._addresses = self._executor.submit(resolve, host, port, family)
+        self._executor.submit(_look_up, self._addresses, host, port, family)
         self._executor.shutdown(wait=False)
 
     async def result(self) -> Addresses:
-        # Shielded, as others wait for it too.
-        addresses = await asyncio.shield(asyncio.wrap_future(self._addresses))
+        addresses = await asyncio.wrap_future(self._addresses)
         # The thread is at its end. It must not outlive a subinterpreter, which could not end then.
         self._executor.shutdown()
         return addresses
+
+
+def _look_up(addresses: concurrent.futures.Future[Addresses], host: str, port: int, family: int) -> None:
+    try:
+        addresses.set_result(resolve(host, port, family))
+    except BaseException as error:  # noqa: BLE001 (it is raised where it is waited for)
+        addresses.set_exception(error)
+    finally:
+        # The error's traceback refers to this frame.
+        del addresses
 
 
 _lookups: Final[dict[tuple[int, str, int, int], _Lookup]] = {}
