@@ -24,7 +24,7 @@ def require_interface(app: object, expected: Interface) -> None:
     Raises:
         UsageError: It cannot be called as `expected` calls it. The message names the right middleware.
     """
-    found = [interface for interface, (_, arguments, _) in _WRAPPED.items() if _takes(app, arguments)]
+    found: list[Interface] = [interface for interface, (_, arguments, _) in _WRAPPED.items() if _takes(app, arguments)]
     if expected in found:
         return
     message = f"{_PACKAGE}.{expected}.InvocationMiddleware wraps {_WRAPPED[expected][0]}"
