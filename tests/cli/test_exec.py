@@ -104,9 +104,11 @@ def test_exit_code_is_that_of_a_shell() -> None:
     assert raised.value.exit_code == 126
 
 
-def test_signal_before_the_command_ends_it() -> None:
-    with pytest.raises(SystemExit) as raised, Child():
+def test_signal_before_the_command_prevents_its_start() -> None:
+    with Child() as child:
         signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(SystemExit) as raised:
+            child.run(["no such command"], {})
     assert raised.value.code == 143
 
 

@@ -27,12 +27,11 @@ class Child:
 
     In its own group, Ctrl-C reaches the command but not this process, and the processes that it started can be found
     when it has ended. Use it as a context manager in the main thread: while it is entered, SIGINT, SIGTERM and SIGHUP
-    are passed on. Before the command has started, they end this process.
+    are passed on. Those that come before the command prevent its start.
     """
 
     def __init__(self) -> None:
         self._pid: int | None = None
-        self._is_starting = False
         self._waiting: list[int] = []
         self._former: dict[int, Any] = {}
         self._terminal: int | None = None
@@ -59,7 +58,8 @@ class Child:
         Raises:
             click.ClickException: The command cannot be started.
         """
-        self._is_starting = True
+        if self._waiting:
+            sys.exit(_SIGNALLED + self._waiting[0])
         group: dict[str, Any] = {} if sys.platform == "win32" else {"process_group": 0}
         try:
             process = subprocess.Popen(command, env=environment, **group)  # noqa: S603 - the user's own command
@@ -77,12 +77,11 @@ class Child:
         return process.returncode if process.returncode >= 0 else _SIGNALLED - process.returncode
 
     def _forward(self, number: int, _: FrameType | None) -> None:
-        if self._pid is not None:
-            self._send(number)
-        elif self._is_starting:
+        # Before the command has started, nothing is raised here: in an import or a destructor it could get lost.
+        if self._pid is None:
             self._waiting.append(number)
         else:
-            sys.exit(_SIGNALLED + number)
+            self._send(number)
 
     def _send(self, number: int) -> bool:
         """Send a signal to the command's group, and return whether it still has processes."""
