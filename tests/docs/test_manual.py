@@ -46,7 +46,7 @@ def test_readme_is_one_page() -> None:
 
 
 def test_each_page_has_one_subject() -> None:
-    lengths = {page: text.count("\n") for page, text in PAGES.items() if page.startswith("docs/")}
+    lengths = {page: text.count("\n") - text.count("\n<!-- test") for page, text in PAGES.items() if page.startswith("docs/")}
     assert {
         page: length for page, length in lengths.items() if page not in REFERENCES and not 40 <= length <= 160
     } == {}
