@@ -26,12 +26,12 @@ FAULT = Schema(
             "delay": _DELAY,
             "delivered": {"type": "boolean"},
             "times": {"type": "integer", "minimum": 1},
-            "probability": {"type": "number", "minimum": 0, "exclusiveMinimum": True, "maximum": 1},
-            "seed": {"type": "integer"},
             "optional": {"type": "boolean"},
             "operation": {"type": "string"},
             "channel": {"type": "string"},
             "installation": {"type": "string"},
+            "probability": {"type": "number", "minimum": 0, "exclusiveMinimum": True, "maximum": 1},
+            "seed": {"type": "integer"},
         },
     }
 )
