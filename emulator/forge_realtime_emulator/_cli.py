@@ -119,6 +119,7 @@ def emulate(  # noqa: PLR0917 - click passes options by name
     error.
     """
     with _needs_the_extra("emulate"):
+        from ._http.mcp import MCP_PATH, has_mcp
         from ._platform.contexts import read_contexts
         from ._platform.mock_routes import read_mock_routes
         from ._platform.settings import Settings
@@ -143,6 +144,8 @@ def emulate(  # noqa: PLR0917 - click passes options by name
         ) as emulator:
             if service or origins:
                 lines.print(f'In the page, before its bundle: <script src="{emulator.url}/bridge.js"></script>')
+            if has_mcp():
+                lines.print(f"For coding assistants (MCP over HTTP): {emulator.url}{MCP_PATH}")
             lines.print(f"The emulator listens at {emulator.url} (Ctrl-C ends it). In the app's shell:")
             lines.flush()
             Printer(sys.stdout).print(f"export FORGE_EGRESS_PROXY_URL={emulator.url}")

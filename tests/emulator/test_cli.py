@@ -65,7 +65,8 @@ def test_emulate_prints_calls_and_ends_cleanly(client: httpx.Client, ending: sig
         output, errors = process.communicate(timeout=10)
         assert process.returncode == 0
         assert output == ""
-        banner, first, second = errors.splitlines()
+        mcp, banner, first, second = errors.splitlines()
+        assert mcp == f"For coding assistants (MCP over HTTP): {url}/mcp"
         assert banner == f"The emulator listens at {url} (Ctrl-C ends it). In the app's shell:"
         assert re.fullmatch(r"\d\d:\d\d:\d\d  publish +200  on 'x', reached 0 subscriber\(s\)", first)
         assert re.fullmatch(
@@ -82,7 +83,7 @@ def test_quiet_emulate_prints_address_and_warnings_only(client: httpx.Client) ->
         process.send_signal(signal.SIGTERM)
         output, errors = process.communicate(timeout=10)
         assert (process.returncode, output) == (0, "")
-        banner, warning = errors.splitlines()
+        _, banner, warning = errors.splitlines()
         assert banner.startswith("The emulator listens at ")
         assert "A web page of 'http://other.example' was refused." in warning
 

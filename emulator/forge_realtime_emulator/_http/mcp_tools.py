@@ -26,7 +26,19 @@ _ABOUT = (
 _VALUE = 4_000
 """Longest value of a stream in a result, in characters."""
 
-_SHOWN = ("id", "kind", "operation", "method", "path", "status", "code", "message", "detail", "fault", "attempt")
+_SHOWN: tuple[str, ...] = (
+    "id",
+    "kind",
+    "operation",
+    "method",
+    "path",
+    "status",
+    "code",
+    "message",
+    "detail",
+    "fault",
+    "attempt",
+)
 _SHOWN += ("channel", "isGlobal", "installation", "delivered", "nearMisses", "duration", "payload")
 """What is listed of a record: neither tokens nor ids of accounts."""
 

@@ -77,8 +77,8 @@ def about_channel(
     failed = [call for call in calls if call.code is not None and channel_of(call.body) == channel]
     if failed:
         lines += ["Failed calls on it:", *_last(_describe_call(call) for call in failed)]
-    if not calls:
-        lines.append("No call came. Does the app send to the emulator's url (FORGE_EGRESS_PROXY_URL)?")
+    if not calls and not on_it:
+        lines.append("No call came either. Does the app send to the emulator's url (FORGE_EGRESS_PROXY_URL)?")
     return "\n".join(printable(line) for line in lines)
 
 
