@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+EXAMPLES = "examples"
+"""Name of the folder with the packages of the example apps' front ends."""
+
 
 def shared_folder(factory: pytest.TempPathFactory, name: str) -> Path:
     """Return a folder with this name, the same in every worker of the run."""
