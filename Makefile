@@ -65,7 +65,8 @@ PYTEST := $(BIN)/python -m pytest $(if $(filter tests,$(ARGS)),--numprocesses=4 
 
 # .ci/run sets COVERAGE. Elsewhere tests may be skipped, and less is covered. Tracing nearly doubles the time of a test, so it is left
 # out where the client is not what is tested.
-UNTRACED := tests/benchmarks tests/distribution/test_publish.py tests/emulator tests/examples tests/generator
+UNTRACED := tests/benchmarks tests/distribution/test_publish.py tests/emulator tests/examples tests/faults/test_ten_thousand.py \
+  tests/generator
 
 test: wheel ## Test the installed wheel; ARGS="tests/client -k retry" a part of it; COVERAGE=98 fails below 98 % of branches
 	$(if $(and $(COVERAGE),$(filter tests,$(ARGS))),$(PYTEST) $(UNTRACED))
