@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from mcp.server import Server, ServerRequestContext
+from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from mcp.types import CallToolRequestParams, CallToolResult, ListToolsResult, TextContent, Tool, ToolAnnotations
 
 from .._platform.calls import FILTERS, list_records, read_filter
@@ -16,37 +17,23 @@ from .._platform.schema import Schema
 from .._platform.sidecar import PUBLICATION, Sidecar
 from .._platform.why_not import about_channel
 from .control import CLOCK
+from .json import BODY_LIMIT
 from .log import log_event
 from .openapi import as_3_1
 
-_ABOUT = (
-    "A local stand-in for the egress sidecar of Forge Containers. It carries out the Realtime calls of the app that you"
-    " develop, and delivers events to subscribers. Nothing in it is production data."
-)
+_ABOUT = "A local stand-in for Atlassian Forge Realtime: it carries out the calls of the app that you develop."
 _VALUE = 4_000
 """Longest value of a stream in a result, in characters."""
 
-_SHOWN: tuple[str, ...] = (
-    "id",
-    "kind",
-    "operation",
-    "method",
-    "path",
-    "status",
-    "code",
-    "message",
-    "detail",
-    "fault",
-    "attempt",
-)
-_SHOWN += ("channel", "isGlobal", "installation", "delivered", "nearMisses", "duration", "payload")
+_SHOWN = {"id", "kind", "operation", "method", "path", "status", "code", "message", "detail", "fault", "attempt"}
+_SHOWN |= {"channel", "isGlobal", "installation", "delivered", "nearMisses", "duration", "payload"}
 """What is listed of a record: neither tokens nor ids of accounts."""
 
 _TYPES = {"failed": "boolean", "delivered": "boolean", "before": "integer", "limit": "integer"}
 
 
-def make_server(sidecar: Sidecar) -> Server[Any]:
-    """Make the MCP server of a sidecar. Its tools run in the event loop, where the sidecar's state lives."""
+def make_manager(sidecar: Sidecar) -> StreamableHTTPSessionManager:
+    """Make what serves MCP for a sidecar. The tools run in the event loop, where the sidecar's state lives."""
 
     async def list_tools(_: ServerRequestContext[Any], __: Any) -> ListToolsResult:
         tools = []
@@ -66,7 +53,9 @@ def make_server(sidecar: Sidecar) -> Server[Any]:
             text, is_error = f"{str(error).removesuffix('.')}. Correct the arguments, and try again.", True
         return CallToolResult(content=[TextContent(type="text", text=text)], is_error=is_error)
 
-    return Server("forge-realtime-emulator", instructions=_ABOUT, on_list_tools=list_tools, on_call_tool=call_tool)
+    server = Server("forge-realtime-emulator", instructions=_ABOUT, on_list_tools=list_tools, on_call_tool=call_tool)
+    # The emulator has checked the origin and the host.
+    return StreamableHTTPSessionManager(server, stateless=True, json_response=True, max_request_body_size=BODY_LIMIT)
 
 
 def _run(sidecar: Sidecar, name: str, arguments: Any) -> str:
@@ -91,7 +80,7 @@ def _list_calls(sidecar: Sidecar, given: Any) -> str:
     found = [row.to_json() for row in list_records(sidecar, read_filter({"limit": "20", **query})) if row is not None]
     if not found:
         return "Nothing passes the filter. If the app made calls: does it send them to FORGE_EGRESS_PROXY_URL?"
-    return _lines({name: row[name] for name in _SHOWN if row.get(name) not in (None, ())} for row in found)
+    return _lines({name: row[name] for name in row if name in _SHOWN and row[name] not in (None, ())} for row in found)
 
 
 def _explain_missing_event(sidecar: Sidecar, given: Any) -> str:
