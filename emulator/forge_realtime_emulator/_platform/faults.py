@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import secrets
 import threading
 from collections.abc import Collection
 from typing import Any
@@ -117,7 +118,7 @@ class Faults:
         described = dict(fault)
         chance = None
         if "probability" in fault:
-            described.setdefault("seed", random.randrange(2**32))
+            described.setdefault("seed", secrets.randbelow(2**32))
             chance = random.Random(described["seed"])
         else:
             described = {"times": 1, **fault}
