@@ -27,7 +27,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Remove the packages from npm when all workers are done: 140 MB, and pytest keeps the folders of three runs."""
     if not hasattr(session.config, "workerinput"):
-        factory: pytest.TempPathFactory = session.config._tmp_path_factory  # type: ignore[attr-defined]
+        factory: pytest.TempPathFactory = vars(session.config)["_tmp_path_factory"]
         shutil.rmtree(factory.getbasetemp() / EXAMPLES, ignore_errors=True)
 
 
