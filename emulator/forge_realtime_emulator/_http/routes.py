@@ -29,7 +29,7 @@ from .._platform.settings import Settings
 from .._platform.sidecar import OperationResult, Sidecar
 from .bridge import Bridge
 from .connection import transport_of
-from .console import console_route
+from .console import console_routes
 from .control import Control
 from .json import JSONResponse, invalid, parse_json, read_body
 from .log import log, log_event, log_refusal
@@ -78,7 +78,7 @@ def create_app(
     ]
     routes += [
         *_read_only_routes(sidecar),
-        console_route(),
+        *console_routes(),
         *Control(sidecar).routes(),
         *Bridge(sidecar, service).routes(),
         *_subscription_routes(sidecar),
