@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from .errors import EmulatorError
+from .schema import Schema
 
 _OPTIONAL = ("limit", "limit_retry_after", "invocation_lifetime", "cold_start_after")
 """Settings of whole seconds, or of operations, that may be `None`."""
@@ -98,3 +99,19 @@ class Settings:
         for setting in fields(self):
             if setting.type == "bool" and not isinstance(getattr(self, setting.name), bool):
                 raise ValueError(f"{setting.name} must be True or False.")
+
+
+def _describe(name: str, kind: str) -> dict[str, Any]:
+    if kind == "bool":
+        return {"type": "boolean"}
+    return {"type": "integer", "minimum": 1 if name == "limit" else 0, "nullable": name in _OPTIONAL}
+
+
+CHANGES = Schema(
+    {
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {setting.name: _describe(setting.name, str(setting.type)) for setting in fields(Settings)},
+    }
+)
+"""The schema of changed settings."""
