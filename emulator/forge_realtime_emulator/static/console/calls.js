@@ -20,7 +20,7 @@ export class Calls {
 
   clear() {
     this.rows = new Map(); // by key, oldest first
-    this.byId = new Map(); // the row of a call, by its number
+    this.byId = new Map(); // rows, those of streams too, by number
     this.streams = new Map(); // what the state says of each stream, by key
     this.changed = new Set(); // streams that have grown
   }
@@ -28,6 +28,7 @@ export class Calls {
   /** Takes a record of the feed. */
   take(record) {
     if (record.kind === "request") this.takeAttempt(record);
+    else if (this.byId.has(record.id)) return;
     else if (record.kind === "invoke") this.add(makeInvoke(record), record);
     // The event of a call is known from the attempt that published it.
     else if (record.call === null) this.add(makePublish(record), record);
@@ -37,17 +38,19 @@ export class Calls {
     const known = this.byId.get(record.call);
     if (!known) {
       const call = makeCall(record);
-      this.byId.set(record.call, call);
       this.add(call, record);
       return;
     }
+    if (known.attempts.some((attempt) => attempt.id === record.id)) return;
     known.attempts.push(record);
+    known.attempts.sort((one, other) => one.id - other.id);
     update(known);
     if (known.parent) this.changed.add(known.parent);
   }
 
   add(row, record) {
     row.fresh = record.live;
+    this.byId.set(row.id, row);
     if (record.stream) {
       const key = streamKey(record.stream.id, record);
       let stream = this.rows.get(key);
@@ -90,9 +93,9 @@ export class Calls {
     this.changed.clear();
   }
 
-  /** The row with this number: of a call, a page's publish or a page's call of the service. */
-  find(id) {
-    return this.byId.get(id) ?? [...this.rows.values()].find((row) => row.id === id) ?? null;
+  /** All rows, newest first. */
+  list() {
+    return [...this.rows.values()].sort((one, other) => other.id - one.id);
   }
 }
 
@@ -107,6 +110,7 @@ function makeCall(record) {
 function update(row) {
   const first = row.attempts[0];
   const last = row.attempts.at(-1);
+  row.tries = last.attempt;
   row.at = first.at - first.duration;
   row.duration = last.at - row.at;
   row.status = last.status;

@@ -141,7 +141,7 @@ export class Detail {
       const response = await fetch(`/_emulator/calls/${this.row.id}/resend`, { method: "POST" });
       const result = await response.json();
       output.className = response.ok ? "good" : "bad";
-      output.textContent = response.ok ? `Resent: ${result.status ?? response.status}. It is the newest row.` : `${result.code}: ${result.message}`;
+      output.textContent = response.ok ? `Resent: ${result.status || "reset"}. It is the newest row.` : `${result.code}: ${result.message}`;
     } catch {
       output.className = "bad";
       output.textContent = "The emulator did not respond. Is it running?";
@@ -267,7 +267,9 @@ export class Detail {
 async function load(id) {
   try {
     const response = await fetch(`/_emulator/calls/${id}`);
-    return response.ok ? (await response.json()).records : null;
+    if (!response.ok) return null;
+    const { attempts, event, invoke } = await response.json();
+    return attempts.length ? attempts : [event ?? invoke];
   } catch {
     return null;
   }

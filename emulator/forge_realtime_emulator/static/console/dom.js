@@ -84,4 +84,4 @@ export function formatAhead(seconds) {
   return [...parts, ...(rest || !parts.length ? [`${rest} s`] : [])].slice(0, 2).join(" ");
 }
 
-export const formatScope = (address) => (address.isGlobal ? "global" : address.scope === "overrides" ? "no overrides, []" : (address.scope ?? ""));
+export const formatScope = (address) => (address.isGlobal ? "global" : address.scope === "overrides" ? "no overrides, []" : (address.scope ?? "").replace(/^module /, ""));

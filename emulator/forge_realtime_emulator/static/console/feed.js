@@ -1,5 +1,5 @@
 // The feed of the emulator, over a WebSocket: Chromium allows 255 to one host, but six other connections, for all tabs
-// together. A hidden tab has none, and asks for what it missed when it is seen again.
+// together. A hidden tab has none.
 
 const SILENCE = 5000; // milliseconds; the emulator says something each second
 const RETRY = 1000;
@@ -14,16 +14,13 @@ export function follow({ started, taken, state, shown }) {
   let socket = null;
   let silence;
   let retry;
-  let run = null;
-  let last = 0;
   let live = false;
 
   function connect() {
     clearTimeout(retry);
     if (socket || document.hidden) return;
     live = false;
-    const since = run === null ? "" : `?run=${encodeURIComponent(run)}&after=${last}`;
-    socket = new WebSocket(`${location.origin.replace("http", "ws")}/_emulator/feed${since}`);
+    socket = new WebSocket(`${location.origin.replace("http", "ws")}/_emulator/feed`);
     listen();
     socket.onclose = lost;
     socket.onmessage = ({ data }) => {
@@ -43,12 +40,9 @@ export function follow({ started, taken, state, shown }) {
       live = true;
       state(message);
     } else if (message.kind === "start") {
-      run = message.run ?? null;
-      last = 0;
       live = false;
-      started(run);
+      started();
     } else {
-      last = message.id;
       taken({ ...message, live });
     }
   }

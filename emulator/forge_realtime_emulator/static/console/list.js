@@ -179,10 +179,10 @@ export class List {
 }
 
 const itemOf = (row) => ({ key: row.key, row, child: null });
-const hasChildren = (row) => row.kind === "stream" || row.attempts.length > 1;
+const hasChildren = (row) => row.kind === "stream" || row.tries > 1;
 
 function childrenOf(row) {
-  const children = row.kind === "stream" ? [...row.children].reverse() : [...row.attempts].reverse();
+  const children = [...(row.children ?? row.attempts)].sort((one, other) => other.id - one.id);
   return children.map((child) => ({ key: `${row.key}/${child.id}`, row, child }));
 }
 
@@ -217,8 +217,8 @@ function fillRow(cells, row) {
     scope: formatScope(row),
     delivered: row.delivered,
     duration: row.duration,
-    attempts: row.kind === "stream" ? row.tries : row.attempts.length,
-    isMany: row.kind !== "stream" && row.attempts.length > 1,
+    attempts: row.tries ?? null,
+    isMany: row.kind === "call" && row.tries > 1,
   });
   if (row.kind === "stream") fillStream(cells.said, row);
   else fillSaid(cells.said, row.why, row.payload ?? "", row.tone);
@@ -236,8 +236,8 @@ function fillChild(cells, row, child) {
     scope: "",
     delivered: child.delivered,
     duration: child.duration,
-    attempts: isAttempt ? null : child.attempts.length,
-    isMany: !isAttempt && child.attempts.length > 1,
+    attempts: isAttempt ? null : child.tries,
+    isMany: !isAttempt && child.tries > 1,
   });
   fillSaid(cells.said, isAttempt ? [child.code, child.message].filter(Boolean).join(": ") || null : child.why, child.stream?.text ?? child.payload ?? "", isAttempt ? toneOf(child) : child.tone);
 }

@@ -8,7 +8,7 @@ import { List } from "./list.js";
 import { follow } from "./feed.js";
 
 const SEARCH_DELAY = 200; // milliseconds after the last key
-const FOUND_LIMIT = 10000;
+const HISTORY = 10000; // calls
 
 const calls = new Calls();
 const filters = $("filters");
@@ -16,9 +16,9 @@ let filter = { ...NO_FILTER };
 let found = new Set(); // calls whose text was found by the emulator
 let state = null;
 let pending = []; // records that have come since the list was last drawn
-let restarted = null; // the run that has begun, or null
-let run = null;
-let cleared = { run: null, id: 0 }; // rows up to this one are not shown
+let past = null; // what there was before, as soon as it is here
+let waiting = null; // for that
+let cleared = null; // the row up to which none are shown
 let paused = false;
 let drawing = false;
 let wanted = null; // the row that the address names, until it is there
@@ -45,10 +45,13 @@ function draw() {
 }
 
 function take() {
-  if (restarted !== null) {
+  if (waiting) return;
+  if (past) {
     calls.clear();
-    run = restarted;
-    restarted = null;
+    for (const record of past) calls.take(record);
+    past = null;
+    // Unless it is another run of the emulator, whose numbers begin anew.
+    if (cleared && calls.byId.get(cleared.id)?.at !== cleared.at) cleared = null;
   }
   for (const record of pending) calls.take(record);
   pending = [];
@@ -56,19 +59,34 @@ function take() {
   calls.settle();
 }
 
+/** Reads what there was before. What comes meanwhile waits. */
+async function readHistory() {
+  const asked = (waiting = Symbol());
+  pending = [];
+  let records = [];
+  try {
+    const response = await fetch(`/_emulator/calls?limit=${HISTORY}`);
+    if (response.ok) records = (await response.json()).calls.reverse();
+  } catch {
+    // The feed has the newest ones.
+  }
+  if (waiting !== asked) return;
+  waiting = null;
+  past = records;
+  draw();
+}
+
 function drawRows() {
   const matches = matcherOf(filter, found);
-  const isCleared = (row) => cleared.run === run && row.id <= cleared.id;
-  const all = [...calls.rows.values()].filter((row) => !isCleared(row)).reverse();
+  const all = calls.list().filter((row) => !cleared || row.id > cleared.id);
   const rows = all.filter(matches);
   list.holds = detail.isOpen;
   list.show(rows);
-  const number = rows.length.toLocaleString("en");
-  setText($("count"), rows.length === all.length ? number : `${number} of ${all.length.toLocaleString("en")}`);
+  setText($("count"), rows.length === all.length ? plural(all.length, "row") : `${rows.length.toLocaleString("en")} of ${plural(all.length, "row")}`);
   $("unfilter").hidden = rows.length === all.length && isPlain();
   drawEmpty(all.length, rows.length);
   drawOptions(all);
-  if (wanted !== null && calls.find(wanted)) openRow(calls.find(wanted));
+  if (calls.byId.has(wanted)) openRow(calls.byId.get(wanted));
   detail.refresh();
 }
 
@@ -79,7 +97,7 @@ function drawPause() {
 
 function drawEmpty(all, shown) {
   const empty = $("empty");
-  const kind = shown ? "" : all ? "filtered" : cleared.run === run && calls.rows.size ? "cleared" : "first";
+  const kind = shown ? "" : all ? "filtered" : cleared ? "cleared" : "first";
   if (empty.dataset.kind === kind) return;
   empty.dataset.kind = kind;
   empty.hidden = !kind;
@@ -204,7 +222,7 @@ function unfilter() {
 }
 
 function unclear() {
-  cleared = { run: null, id: 0 };
+  cleared = null;
   draw();
 }
 
@@ -218,7 +236,7 @@ function search() {
   if (text.length < 3 || /^[1-5](\d\d|xx)$/i.test(filter.text.trim())) return;
   searching = setTimeout(async () => {
     try {
-      const response = await fetch(`/_emulator/calls?${new URLSearchParams({ text, limit: String(FOUND_LIMIT) })}`);
+      const response = await fetch(`/_emulator/calls?${new URLSearchParams({ text, limit: String(HISTORY) })}`);
       if (!response.ok) return;
       const { calls: listed } = await response.json();
       if (filter.text.trim().replace(/^"(.*)"$/, "$1") !== text) return;
@@ -249,7 +267,7 @@ function togglePause() {
 $("pause").onclick = togglePause;
 $("clear").onclick = () => {
   take();
-  cleared = { run, id: Math.max(0, ...[...calls.rows.values()].map((row) => row.id)) };
+  cleared = calls.list()[0] ?? null;
   draw();
 };
 $("ask").onclick = () => $("help").showModal();
@@ -307,13 +325,10 @@ function showConnection(how) {
 
 read();
 follow({
-  started(id) {
-    restarted = id ?? "";
-    pending = [];
-    draw();
-  },
+  started: readHistory,
   taken(record) {
     pending.push(record);
+    if (pending.length > HISTORY) pending.shift();
     draw();
   },
   state(now) {

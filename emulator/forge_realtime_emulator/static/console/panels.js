@@ -27,7 +27,6 @@ export function togglePanel(name) {
   for (const button of document.querySelectorAll("[data-panel]")) button.setAttribute("aria-expanded", String(button.dataset.panel === name));
   if (state) draw[name]?.(state);
   panel.scrollTop = 0;
-  panel.querySelector("input:not([hidden]):not([type=radio]), select, button:not(.close)")?.focus();
 }
 
 export function closePanel(isForAnother = false) {
