@@ -90,11 +90,11 @@ export class Detail {
   }
 
   fill(row, sections) {
-    const [, name] = [row.operation, row.channel];
+    const name = row.channel ?? "";
     const kind = row.kind === "publish" ? `${row.operation} from a page` : row.operation;
-    const heading = make("h2", "", make("small", "", kind), name ?? "");
+    const heading = make("h2", "", make("small", "", kind), ` ${name}`);
     heading.id = "detail-title";
-    heading.title = name ?? "";
+    heading.title = name;
     const focused = this.pane.contains(document.activeElement) ? document.activeElement.dataset.name : null;
     this.pane.replaceChildren(
       make("div", "top", make("div", "title", make("span", `mark ${row.tone}`, statusOf(row)), heading, makeClose(() => this.close()))),

@@ -23,6 +23,7 @@ export class List {
     this.pool = [];
     this.seen = 0; // top rows of the time when the list was last at its top
     this.grid.onscroll = () => this.draw();
+    this.grid.onfocus = () => this.grid.matches(":focus-visible") && this.begin();
     this.grid.onkeydown = (event) => this.press(event);
     this.body.onpointerdown = (event) => (this.pressed = event.target.closest(".row")?.item ?? null);
     this.body.onclick = (event) => this.click(event);
@@ -139,6 +140,13 @@ export class List {
     else return;
     event.preventDefault();
     event.stopPropagation();
+  }
+
+  /** Makes the first row in view the current one, unless there is one. */
+  begin() {
+    if (this.indexOf(this.current) >= 0 || !this.items.length) return;
+    this.current = this.items[Math.ceil(this.grid.scrollTop / this.height)]?.key ?? null;
+    this.draw();
   }
 
   /** Goes to an item, and brings it into view. */
@@ -280,12 +288,11 @@ function fillStream(cell, row) {
 
 /** What a stream has come to: progress, merge factor, gaps, and the end of its text. */
 function makeGrowth(said) {
-  const missing = said.gaps.reduce((sum, [first, last]) => sum + last - first + 1, 0);
   const merged = make("span", "tag", `${mergeFactor(said)} per publish`);
   return [
     said.progress === null ? null : makeBar("", said.progress),
     merged,
-    missing > 0 && make("span", "tag bad", `${plural(missing, "gap")}`),
+    said.gaps.length > 0 && make("span", "tag bad", plural(said.gaps.length, "gap")),
     said.duplicates > 0 && make("span", "tag warn", `${plural(said.duplicates, "duplicate")}`),
     make("span", "tail", make("span", "", said.shown.slice(-TAIL).replaceAll(/\s+/g, " "))),
   ].filter(Boolean);

@@ -298,8 +298,9 @@ addEventListener("keydown", (event) => {
   const act = PANELS[event.key] ? () => togglePanel(PANELS[event.key]) : KEYS[event.key];
   if (act) act();
   else if (["ArrowDown", "ArrowUp"].includes(event.key) && !event.target.closest(".panel, #detail")) {
+    const isFirst = list.indexOf(list.current) < 0;
     $("calls").focus();
-    list.press(event);
+    if (!isFirst) list.press(event);
   } else return;
   event.preventDefault();
 });

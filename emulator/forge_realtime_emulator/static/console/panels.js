@@ -313,11 +313,11 @@ function makeSetting(setting) {
     input.placeholder = "none";
   }
   input.onchange = () => change(input, name);
-  const title = make("label", "", label, make("span", "tag warn", "changed"));
+  const title = make("label", "", label);
   title.htmlFor = input.id;
   const described = make("p", "hint", [unit && `${unit[0].toUpperCase()}${unit.slice(1)}.`.replace(/^S\.$/, "Seconds."), hint].filter(Boolean).join(" "));
   described.id = `hint-${name}`;
-  const node = make("div", "setting", make("div", "line", title, input), described);
+  const node = make("div", "setting", make("div", "line", title, make("span", "tag warn", "changed"), input), described);
   node.setting = setting;
   node.title = name;
   return node;

@@ -5,6 +5,7 @@ import { make, makeButton } from "./dom.js";
 const SHOWN = 20000; // characters of a text
 const DEEPEST = 20; // levels of a tree
 const ITEMS = 200; // shown of one object or list
+const WHOLE = 400; // tokens of a tree that is open at first
 
 export function isJSON(text) {
   try {
@@ -56,7 +57,7 @@ function makeNode(tokens, ends, at, name, depth) {
     );
   };
   details.ontoggle = build;
-  details.open = depth < 2;
+  details.open = depth < 2 || tokens.length < WHOLE;
   build();
   return details;
 }
