@@ -9,7 +9,7 @@ import re
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from itertools import count
+from itertools import count, islice
 from typing import Any
 
 from .attempts import Attempt, Attempts
@@ -25,7 +25,7 @@ from .faults import Faults
 from .feed import Feed
 from .limit import Limit
 from .mock_routes import MockRoutes
-from .records import RECORD_LIMIT, Record, RecordedEvent, RecordedInvoke, RecordedRequest
+from .records import RECORD_LIMIT, AnyRecord, RecordedEvent, RecordedInvoke, RecordedRequest
 from .schema import Schema
 from .settings import Settings
 from .streams import Streams
@@ -151,7 +151,7 @@ class Sidecar:
         self._begin()
         self.feed.restart()
 
-    def show(self, settings: Settings, contexts: Contexts, records: Sequence[Record]) -> None:
+    def show(self, settings: Settings, contexts: Contexts, records: Sequence[AnyRecord]) -> None:
         """Show the records of a recording instead of the present ones, until a reset, and go on from there.
 
         Args:
@@ -177,9 +177,9 @@ class Sidecar:
         for record in self.past(PAST):
             self.feed.send(record, 0)
 
-    def past(self, most: int) -> list[Record]:
+    def past(self, most: int) -> list[AnyRecord]:
         """Return the last records of each kind, oldest first."""
-        kept: list[list[Record]] = [[*self.invokes], [*self.events], [*self.requests]]
+        kept: list[list[AnyRecord]] = [[*self.invokes], [*self.events], [*self.requests]]
         return sorted((record for records in kept for record in records[-most:]), key=lambda record: record.at)
 
     def _forget(self) -> None:
@@ -370,7 +370,9 @@ class Sidecar:
         now = self.clock.now()
         listeners = self.channels.deliver(address, payload, event_id, now, keep_unheard=self.settings.keep_unheard)
         delivered = len(listeners)
-        near = () if delivered else near_misses(address, self.channels.live(), self.default_scope())
+        near = (
+            () if delivered else near_misses(address, self.channels.live_named(address.channel), self.default_scope())
+        )
         event = RecordedEvent(
             address=address,
             payload=payload,
@@ -383,7 +385,7 @@ class Sidecar:
             call=call,
             listeners=tuple(listeners[:_LISTENERS]),
         )
-        size = len(payload) + sum(map(len, near))
+        size = len(payload) + len(address.channel) + sum(map(len, near))
         self.events.append(event, size)
         self.streams.take(address, payload, now)
         self.feed.send(event, size)
@@ -420,8 +422,13 @@ class Sidecar:
         self.feed.send(invoke, len(invoke.path))
         return invoke
 
-    def state(self) -> dict[str, Any]:
-        """Return what the console shows beside calls and events."""
+    def state(self, most: int | None = None) -> dict[str, Any]:
+        """Return what the console shows beside calls and events.
+
+        Args:
+            most: Number of channels in it, or `None` for all. `live` counts all.
+        """
+        live = self.channels.live()
         return {
             "kind": "state",
             "now": self.clock.now(),
@@ -430,9 +437,9 @@ class Sidecar:
             "settings": asdict(self.settings),
             "limit": self.settings.limit,
             "rates": self._limit.rates(self.clock.now()),
+            "live": {"channels": len(live), "subscribers": sum(live.values())},
             "channels": [
-                {**address.to_json(), "subscribers": subscribers}
-                for address, subscribers in self.channels.live().items()
+                {**address.to_json(), "subscribers": subscribers} for address, subscribers in islice(live.items(), most)
             ],
             "streams": self.streams.shown(),
             "faults": self.faults.waiting(),
