@@ -84,7 +84,7 @@ export class Detail {
       this.makeFacts(row, record, event),
       ...(records[0].kind === "request" ? [this.makeTiming(records, record)] : []),
       ...(payload === null ? [] : [this.makePayload(payload)]),
-      ...(event ? [makeSubscribers(event)] : []),
+      ...(event?.delivered ? [makeSubscribers(event)] : []),
       ...(record.request ? makeExchange(record) : []),
     ]);
   }
@@ -306,7 +306,7 @@ function makeSubscribers(event) {
   });
   const more = event.delivered - shown.length;
   const list = make("ul", "", ...shown, more > 0 && make("li", "hint", `and ${more.toLocaleString("en")} more`));
-  return make("section", "", make("h3", "", "Subscribers that got it ", make("span", "hint", String(event.delivered))), event.delivered ? list : make("p", "hint", "None."));
+  return make("section", "", make("h3", "", "Subscribers that got it ", make("span", "hint", String(event.delivered))), list);
 }
 
 /** The request and the response of one attempt, with their headers. */

@@ -26,7 +26,7 @@ export function follow({ started, taken, state, shown }) {
     socket.onmessage = ({ data }) => {
       listen();
       shown("on");
-      take(JSON.parse(data));
+      for (const line of data.split("\n")) take(JSON.parse(line));
     };
   }
 

@@ -144,18 +144,18 @@ function drawOptions(rows) {
 
 /** What holds for the emulator as a whole; each opens the panel that it belongs to. */
 function drawFacts() {
-  const { faults, clock, replayed, channels, rates, settings } = state;
+  const { faults, clock, replayed, live, rates, settings } = state;
   const chaos = faults.filter((fault) => fault.probability !== undefined);
   const armed = faults.length - chaos.length;
-  const subscribers = channels.reduce((sum, channel) => sum + channel.subscribers, 0);
   const rate = Math.max(0, ...Object.values(rates));
+  // The last ones are seen where there is no room for all.
   const facts = [
-    ...chaos.map((fault) => ["faults", "on chaos", `Chaos ${percent(fault.probability)}${fault.seed === undefined ? "" : `, seed ${fault.seed}`}`]),
-    armed && ["faults", "on", `${plural(armed, "fault")} armed`],
-    clock && ["clock", "on", `Clock +${formatAhead(clock)}`],
-    replayed && ["settings", "on", "Replayed recording"],
-    ["contexts", "calm", plural(subscribers, "subscriber")],
+    ["contexts", "calm", plural(live.subscribers, "subscriber")],
     ["contexts", `calm${settings.limit !== null && rate >= settings.limit * 0.8 ? " on" : ""}`, settings.limit === null ? `${rate} /s` : `${rate} of ${settings.limit} /s`],
+    replayed && ["settings", "on", "Replayed recording"],
+    clock && ["clock", "on", `Clock +${formatAhead(clock)}`],
+    armed && ["faults", "on", `${plural(armed, "fault")} armed`],
+    ...chaos.map((fault) => ["faults", "on chaos", `Chaos ${percent(fault.probability)}, seed ${fault.seed}`]),
   ].filter(Boolean);
   const text = JSON.stringify(facts);
   if ($("facts").dataset.drawn === text) return;

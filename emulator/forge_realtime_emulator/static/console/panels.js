@@ -124,9 +124,13 @@ const draw = {
   },
 
   contexts(now) {
-    const { channels, contexts, rates, settings } = now;
+    const { channels, contexts, live, rates, settings } = now;
     $("channels-empty").hidden = channels.length > 0;
-    fill("channels", channels, () => most(channels).map(makeChannel));
+    fill("channels", [channels, live], () => {
+      const shown = most(channels);
+      const more = live.channels - shown.length;
+      return [...shown.map(makeChannel), ...(more > 0 ? [make("li", "hint", `and ${more.toLocaleString("en")} more channels`)] : [])];
+    });
     const installations = installationsOf(now);
     setText($("limit"), settings.limit === null ? "no limit" : `limit ${settings.limit}`);
     fill("rates", [installations, rates, settings.limit], () => most(installations).map((name) => makeRate(name, rates[name] ?? 0, settings.limit)));
