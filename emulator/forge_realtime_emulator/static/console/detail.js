@@ -264,7 +264,8 @@ export class Detail {
   }
 }
 
-async function load(id) {
+/** All records of a call, or null if they are forgotten. */
+export async function load(id) {
   try {
     const response = await fetch(`/_emulator/calls/${id}`);
     if (!response.ok) return null;

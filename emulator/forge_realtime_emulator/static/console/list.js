@@ -117,6 +117,10 @@ export class List {
     else node.setAttribute("aria-expanded", String(isOpen));
     if (isNew) node.classList.toggle("new", Boolean(row.fresh) && !child);
     if (!child) row.fresh = false;
+    if (row.kind === "call" && row.attempts.length < row.tries && !row.asked) {
+      row.asked = true;
+      this.lacking(row);
+    }
     (child ? fillChild : fillRow)(node.cells, row, child);
     node.cells.operation.firstChild.classList.toggle("has", !child && hasChildren(row));
   }

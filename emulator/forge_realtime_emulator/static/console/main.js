@@ -3,7 +3,7 @@
 import { $, copy, formatAhead, make, makeButton, makeSnippet, plural, setText } from "./dom.js";
 import { Calls, matcherOf, NO_FILTER } from "./calls.js";
 import { closePanel, drawPanels, installationsOf, openPanel, percent, togglePanel } from "./panels.js";
-import { Detail } from "./detail.js";
+import { Detail, load } from "./detail.js";
 import { List } from "./list.js";
 import { follow } from "./feed.js";
 
@@ -29,6 +29,7 @@ const list = new List({
   moved: ({ row, child }) => detail.isOpen && (row.kind === "stream" && child ? openRow(child) : openRow(row, child)),
 });
 list.changed = draw;
+list.lacking = complete;
 
 /* Drawing: once for a frame, however much has come. */
 
@@ -51,13 +52,15 @@ function take() {
     for (const record of past) calls.take(record);
     past = null;
     // Unless it is another run of the emulator, whose numbers begin anew.
-    if (cleared && calls.byId.get(cleared.id)?.at !== cleared.at) cleared = null;
+    if (cleared && endOf(cleared.id) !== cleared.end) cleared = null;
   }
   for (const record of pending) calls.take(record);
   pending = [];
   if (state) calls.takeStreams(state.streams);
   calls.settle();
 }
+
+const endOf = (id) => calls.byId.get(id)?.attempts.at(-1)?.at ?? null;
 
 /** Reads what there was before. What comes meanwhile waits. */
 async function readHistory() {
@@ -165,6 +168,13 @@ function drawFacts() {
   $("facts").children[focused]?.focus();
 }
 
+/** Asks for the first attempts of a call, of which the past has the last one only. */
+async function complete(row) {
+  const records = await load(row.id);
+  for (const { request, response, event, ...record } of records ?? []) calls.takeAttempt(record);
+  draw();
+}
+
 /* Details */
 
 function openRow(row, child) {
@@ -267,7 +277,8 @@ function togglePause() {
 $("pause").onclick = togglePause;
 $("clear").onclick = () => {
   take();
-  cleared = calls.list()[0] ?? null;
+  const newest = calls.list()[0];
+  cleared = newest ? { id: newest.id, end: endOf(newest.id) } : null;
   draw();
 };
 $("ask").onclick = () => $("help").showModal();
