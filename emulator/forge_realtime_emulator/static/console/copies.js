@@ -52,7 +52,7 @@ function callOf(record) {
   if (record.kind !== "request" || !METHODS.includes(record.operation) || !record.authorization || !record.request.body) return null;
   const body = JSON.parse(record.request.body);
   const who = record.authorization;
-  const acts = [...(who.as ? [`as_=${quote(who.as)}`] : []), ...(who.accountId ? [`account_id=${quote(who.accountId)}`] : [])];
+  const acts = [...(who.as && who.as !== "app" ? [`as_=${quote(who.as)}`] : []), ...(who.accountId ? [`account_id=${quote(who.accountId)}`] : [])];
   const live = who.id === null ? `realtime.for_installation(${[quote(who.installationId), ...acts].join(", ")})` : `realtime.for_invocation({"x-forge-invocation-id": ${quote(who.id)}}${acts.map((one) => `, ${one}`).join("")})`;
   const options = body.options ?? {};
   if (record.operation === "sign_realtime_token") {
@@ -89,11 +89,12 @@ function literal(value) {
 
 /** A text as a Python literal: what could change the code, or not be seen in it, is escaped. */
 function quote(text) {
-  const escaped = text.replace(/[\\"]/g, "\\$&").replaceAll("\n", "\\n").replaceAll("\r", "\\r").replaceAll("\t", "\\t");
-  return `"${escaped.replace(/[\p{C}\p{Zl}\p{Zp}]/gu, (one) => {
+  const mark = text.includes('"') && !text.includes("'") ? "'" : '"';
+  const escaped = text.replaceAll("\\", "\\\\").replaceAll(mark, `\\${mark}`).replaceAll("\n", "\\n").replaceAll("\r", "\\r").replaceAll("\t", "\\t");
+  return `${mark}${escaped.replace(/[\p{C}\p{Zl}\p{Zp}]/gu, (one) => {
     const code = one.codePointAt(0);
     return code > 0xffff ? `\\U${code.toString(16).padStart(8, "0")}` : `\\u${code.toString(16).padStart(4, "0")}`;
-  })}"`;
+  })}${mark}`;
 }
 
 /** The call as a test with the fixture `realtime_emulator`: the same context, faults, outcome and delivery. */

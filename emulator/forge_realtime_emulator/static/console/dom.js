@@ -32,6 +32,10 @@ export function makeBar(className, fraction) {
 /** Text with a button that copies it. */
 export function makeSnippet(text) {
   const code = make("code", "", text);
+  // What scrolls is scrolled by keyboard too.
+  code.tabIndex = 0;
+  code.setAttribute("role", "group");
+  code.setAttribute("aria-label", "Code");
   const button = makeButton("", "Copy", () => copy(text, button, code));
   return make("div", "snippet", code, button);
 }

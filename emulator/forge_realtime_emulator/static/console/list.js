@@ -251,7 +251,12 @@ function fillChild(cells, row, child) {
     attempts: isAttempt ? null : child.tries,
     isMany: !isAttempt && child.tries > 1,
   });
-  fillSaid(cells.said, isAttempt ? [child.code, child.message].filter(Boolean).join(": ") || null : child.why, child.stream?.text ?? child.payload ?? "", isAttempt ? toneOf(child) : child.tone);
+  fillSaid(cells.said, isAttempt ? [child.code, child.message].filter(Boolean).join(": ") || null : child.why, isAttempt ? (child.payload ?? "") : dataOf(child), isAttempt ? toneOf(child) : child.tone);
+}
+
+/** The data in the envelope of a publish, from its beginning. */
+function dataOf({ stream, payload }) {
+  return stream.text ?? payload.slice(payload.search(/"data":|$/)).replace(/^"data":\s*/, "");
 }
 
 function fillCells(cells, values) {
