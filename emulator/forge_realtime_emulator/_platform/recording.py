@@ -138,7 +138,7 @@ _INVOKE: dict[str, tuple[type, ...]] = {
     "message": _OPTIONAL,
 }
 _LISTENER: dict[str, tuple[type, ...]] = {"id": (int,), "via": _TEXT, "invocation": _OPTIONAL, "since": _NUMBER}
-_AUTHORIZATION = dict.fromkeys(("id", "installationId", "as", "accountId"), _OPTIONAL)
+_AUTHORIZATION: dict[str, tuple[type, ...]] = dict.fromkeys(("id", "installationId", "as", "accountId"), _OPTIONAL)
 _MESSAGE: dict[str, tuple[type, ...]] = {"headers": (dict,), "body": _TEXT}
 _SENT: dict[str, tuple[type, ...]] = {**_MESSAGE, "method": _TEXT, "path": _TEXT}
 """The fields that are read of each part, with their types. A schema's check of 10,000 records would take seconds."""
