@@ -881,8 +881,7 @@ def test_filters_are_in_the_address_and_can_be_shared(own: Api, console: Console
     ]
     for label, choice, found, view in choices:
         filters.get_by_label(label, exact=True).select_option(choice)
-        expect(console.rows).to_have_count(len(found))
-        assert console.cells("channel") == found
+        expect(console.rows.locator(".channel")).to_have_text(found)
         assert page.url == f"{own.emulator.url}/#{view}"
         page.locator("#unfilter").click()
         expect(console.rows).to_have_count(len(everything))
@@ -894,10 +893,9 @@ def test_filters_are_in_the_address_and_can_be_shared(own: Api, console: Console
         "unheard": ["unheard"],
         '"429"': ["limited", "other"],
     }
-    for text, found in {**texts, "429": ["limited"], "5xx": [], "2xx": [*everything[3:], "stream"]}.items():
+    for text, found in {**texts, "429": ["limited"], "5xx": [], "2xx": [everything[0], *everything[3:]]}.items():
         page.get_by_label("Filter by text").fill(text)
-        expect(console.count).to_have_text(f"{len(found)} of 9 rows")
-        assert set(console.cells("channel")) == set(found)
+        expect(console.rows.locator(".channel")).to_have_text(found)
     page.get_by_label("Filter by text").fill("")
     page.get_by_label("Hide streams").check()
     filters.get_by_label("Delivered", exact=True).select_option("Reached nobody")
