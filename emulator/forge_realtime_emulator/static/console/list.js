@@ -297,7 +297,8 @@ function fillStream(cell, row) {
 
 /** What a stream has come to: progress, merge factor, gaps, and the end of its text. */
 function makeGrowth(said) {
-  const merged = make("span", "tag", `${mergeFactor(said)} per publish`);
+  const merged = make("span", "tag", `${mergeFactor(said)}×`);
+  merged.title = `${mergeFactor(said)} updates per publish`;
   return [
     said.progress === null ? null : makeBar("", said.progress),
     merged,
