@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -16,6 +15,7 @@ from forge_realtime_emulator import Emulator, Settings
 from tests.emulator.api import Api
 from tests.emulator.site import Site, install
 from tests.support.browser import open_browser, require
+from tests.support.shared import EXAMPLES, make_once
 
 
 @pytest.fixture(scope="session")
@@ -61,13 +61,11 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     require("node", "npm", "chromium")
-    examples = tmp_path_factory.mktemp("examples")
-    install(examples)
+    examples = make_once(tmp_path_factory, EXAMPLES, install)
     with closing(Site(examples, tmp_path_factory.mktemp("site"))) as site:
         for script in ("bridge_page.js", "stream_page.js"):
             site.bundle(Path(__file__).with_name(script))
         yield site
-    shutil.rmtree(examples)  # 140 MB, and pytest keeps the folders of three runs
 
 
 @pytest.fixture

@@ -25,6 +25,7 @@ from .console import console_routes
 from .control import Control
 from .json import JSONResponse, invalid
 from .log import log, log_refusal
+from .mcp import mcp_route
 from .mocks import mock_response
 from .openapi import Endpoint, openapi_route
 from .operations import OperationEndpoint, refusal_response
@@ -73,6 +74,7 @@ def create_app(
         *Control(sidecar, operations).routes(),
         *Bridge(sidecar, service).routes(),
         *_subscription_routes(sidecar),
+        mcp_route(sidecar),
     ]
     routes.append(openapi_route(routes))
     app = Starlette(
