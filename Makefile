@@ -22,7 +22,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # uv trusts what the machine trusts, as pip does.
 export UV_SYSTEM_CERTS := 1
 
-.PHONY: help setup pull diff generate client wheel demo test test-fast faults bench bench-report bench-check soak revisions mutations check sbom matrix publish vendor release push propose upgrade clean
+.PHONY: help setup pull diff generate client wheel demo pictures test test-fast faults bench bench-report bench-check soak revisions mutations check sbom matrix publish vendor release push propose upgrade clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,6 +59,9 @@ $(DONE)/wheel: $(DONE)/setup $(SHIPPED) spec/realtime.json pyproject.toml README
 
 demo: wheel ## Publish to live subscribers on the embedded emulator, and show what arrived (SERVE=1: leave its console open)
 	$(BIN)/python tests/demo.py $(if $(SERVE),--serve)
+
+pictures: wheel ## Take the pictures of the console in docs/pictures, with traffic of the client (needs chromium)
+	$(BIN)/python -m tests.pictures
 
 # Tests wait more than they compute, so two processes for each of two cores. Each gets a run of neighbouring tests, which share fixtures.
 PYTEST := $(BIN)/python -m pytest $(if $(filter tests,$(ARGS)),--numprocesses=4 --dist=worksteal)

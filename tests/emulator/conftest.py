@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 import httpx
@@ -14,7 +13,6 @@ from playwright.sync_api import Browser, Page
 
 from forge_realtime_emulator import Emulator, Settings
 from tests.emulator.api import Api
-from tests.emulator.console import Console
 from tests.emulator.site import Site, install
 from tests.support.browser import open_browser, require
 from tests.support.shared import EXAMPLES, make_once
@@ -58,27 +56,6 @@ def channel() -> str:
 def browser() -> Iterator[Browser]:
     with open_browser() as browser:
         yield browser
-
-
-@pytest.fixture
-def open_console(browser: Browser, own: Api) -> Iterator[Callable[..., Console]]:
-    consoles: list[Console] = []
-
-    def open_one(**options: Any) -> Console:
-        page = browser.new_page(**{"viewport": {"width": 1440, "height": 900}, **options})
-        consoles.append(Console(page, own.emulator.url))
-        return consoles[-1]
-
-    yield open_one
-    for console in consoles:
-        console.page.close()
-    for console in consoles:
-        console.check()
-
-
-@pytest.fixture
-def console(open_console: Callable[..., Console]) -> Console:
-    return open_console()
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,7 @@ from .._platform.errors import RefusedError
 from .._platform.settings import Settings
 from .._platform.sidecar import Sidecar
 from .bridge import Bridge
-from .console import console_route
+from .console import console_routes
 from .control import Control
 from .json import JSONResponse, invalid
 from .log import log, log_refusal
@@ -70,7 +70,7 @@ def create_app(
     ]
     routes += [
         *_read_only_routes(sidecar),
-        console_route(),
+        *console_routes(),
         *Control(sidecar, operations).routes(),
         *Bridge(sidecar, service).routes(),
         *_subscription_routes(sidecar),
