@@ -43,6 +43,38 @@ _SNAPSHOT_QUOTA_SECONDS: Final = 0.05
 _SNAPSHOT_SECONDS: Final = 2.0
 # Time for what is left, if the block was cancelled or interrupted.
 _INTERRUPTED_SECONDS: Final = 1.0
+
+
+class _Signal:
+    """An event with one waiter. An `asyncio.Event` takes 0.9 KiB, and each open stream has one."""
+
+    __slots__ = ("_is_set", "_waiter")
+
+    def __init__(self) -> None:
+        self._is_set = False
+        self._waiter: asyncio.Future[None] | None = None
+
+    def is_set(self) -> bool:
+        return self._is_set
+
+    def set(self) -> None:
+        self._is_set = True
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def clear(self) -> None:
+        self._is_set = False
+
+    async def wait(self) -> None:
+        if self._is_set:
+            return
+        self._waiter = asyncio.get_running_loop().create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+
 RunFlow: TypeAlias = Callable[[Flow[object]], Awaitable[object]]
 
 
@@ -102,7 +134,7 @@ class Publisher:
         self._retry = evolve(retry, delivery="at_least_once", on_attempt=self._see)
         self._hook = retry.on_attempt
         # Set when the publisher has something to do.
-        self.wake = asyncio.Event()
+        self.wake = _Signal()
         # Set when it did something; None if nobody waits for that. An event takes 0.9 KiB.
         self._changed: asyncio.Event | None = None
         # Woken at the end of the block.
