@@ -13,6 +13,7 @@ from .._core.http import httpx
 from .._core.retry import RetryPolicy
 from .._quota.limiter import Quota
 from .._streams.buffer import Merge, Overflow, StreamOptions
+from .._streams.stop import STOP_PATH, StreamHandle
 from .._streams.worker import StreamWorker, load_stream
 from .._transports.http_client import Httpx2Client, Httpx2Transport
 from .base import BaseRealtimeClient, RealtimeSettings
@@ -21,7 +22,7 @@ from .results import PublishResult, RealtimeToken
 from .tokens import PlatformClock, TokenCache
 
 if TYPE_CHECKING:
-    from .._streams.stream import Stream
+    from .._streams.stream import PrivateStream, Stream
 
 
 class RealtimeClient(BaseRealtimeClient, ForgeClient):
@@ -263,3 +264,87 @@ class RealtimeClient(BaseRealtimeClient, ForgeClient):
         finally:
             del token
         return stream_class(options, slots, self._settings.retry, self._stream_worker, self._settings.instrument)
+
+    def private_stream(
+        self,
+        channel: str,
+        *,
+        claims: Mapping[str, Any] | None = None,
+        installation_id: str | None = None,
+        stop_path: str = STOP_PATH,
+        merge: Merge = "append",
+        interval: float = 0.25,
+        max_bytes: int = 16_384,
+        max_pending: int = 1_000,
+        overflow: Overflow = "wait",
+        deadline: float = 10.0,
+    ) -> PrivateStream:
+        """Open a stream that only the page of one request can read, and stop: for the answer of a language model.
+
+        It is published to the global channel, with a token of claims that no other stream has. Return `stream.handle`
+        to the page as JSON, for `onStream(handle, ...)` of streams.js, and go on with the stream in a task:
+
+            stream = live.private_stream("answer", claims={"account": account_id})
+            threading.Thread(target=answer, args=[stream, question]).start()
+            return stream.handle
+
+        Two tokens are signed: the page's, which may only subscribe, and the stream's, which may only publish and is
+        renewed while the stream lives.
+
+        Args:
+            channel: Name of the channel; case-sensitive.
+            claims: More claims for the tokens, such as the account. They are unique without these, too.
+            installation_id: The installation to publish for, once the platform refuses the invocation: an answer may
+                take longer than that is valid. A UUID or an ARI. Without it, the stream ends with an error then.
+            stop_path: Path of the service at which a `StopRoute` takes the page's request to stop the stream.
+            merge: How updates that are published together are combined, as for `stream`.
+            interval: Least time between two publishes, in seconds.
+            max_bytes: Pending bytes of JSON that are published without waiting.
+            max_pending: Most pending updates.
+            overflow: What `send` does when there is no room.
+            deadline: Limit in seconds for the end of the block, a flush, or a `send` that waits.
+
+        Raises:
+            UsageError: The call was refused before anything was sent.
+            ForgeRealtimeError: The tokens could not be signed.
+            StreamError: From the end of the block: not everything was published.
+        """
+        wrapped_claims = Hidden(claims)
+        del claims
+        options = StreamOptions(
+            merge=merge,
+            interval=interval,
+            max_bytes=max_bytes,
+            max_pending=max_pending,
+            overflow=overflow,
+            deadline=deadline,
+            encode=self._encode,
+        )
+        load_stream()
+        from .._streams.stream import PrivateStream
+
+        private, slots = self._private_channel(channel, wrapped_claims, installation_id, stop_path)
+        self._run(private.sign_for_stream())
+        stream = PrivateStream(options, slots, self._settings.retry, self._stream_worker, self._settings.instrument)
+        self._run(stream.opening(private.make_handle))
+        return stream
+
+    def renew_handle(self, handle: Mapping[str, Any]) -> StreamHandle | None:
+        """Sign a new token for the page of a private stream, because the token of its handle has expired or will soon.
+
+        Args:
+            handle: The handle as the page sent it back; its secret is checked.
+
+        Returns:
+            A handle for the same stream. None if no open stream of this process has this id and secret: it has ended,
+            or another process has it.
+
+        Raises:
+            UsageError: This is no handle.
+            ForgeRealtimeError: The token could not be signed.
+        """
+        try:
+            flow = self._renewal(handle)
+        finally:
+            del handle
+        return None if flow is None else self._run(flow)

@@ -82,6 +82,8 @@ class Publisher:
         self._end_by = math.inf
         self._error: str | None = None
         self._cancelled: asyncio.CancelledError | None = None
+        # What the app or the page adds to the end mark.
+        self._marks: dict[str, dict[str, str]] = {}
 
     async def start(self, *, threads: bool) -> None:
         """Start to publish, in the running loop. With `threads`, other threads may offer updates."""
@@ -182,6 +184,16 @@ class Publisher:
                 timed_out.__cause__ = last
                 self._fail(timed_out)
         self.conclude(error)
+
+    def stop(self, by: str, reason: str | None) -> None:
+        """Let the end mark say who stopped the stream, and why. Only the first call counts. Any thread may call this."""
+        self._marks.setdefault("stopped", {"by": by} if reason is None else {"by": by, "reason": reason})
+
+    def fail(self, kind: str, message: str) -> None:
+        """Let the end mark say why the stream failed. Any thread may call this."""
+        if not (isinstance(kind, str) and kind and isinstance(message, str)):
+            raise UsageError("stream: fail takes a type of failure, a non-empty str, and a message for the user.")
+        self._marks["error"] = {"type": kind, "message": message}
 
     def conclude(self, error: BaseException | None) -> None:
         """Raise or log the failure of the stream, if there was one. `error` is the block's."""
