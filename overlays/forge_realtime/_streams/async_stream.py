@@ -108,12 +108,13 @@ class AsyncStream:
                 self._limits.add(limit)
                 try:
                     while not self.cancelled.is_set():
-                        item = await anext(iterator)
+                        try:
+                            item = await anext(iterator)
+                        except StopAsyncIteration:
+                            break
                         update = item if key is None else key(item)
-                        if update is not None:
+                        if update is not None and not self.cancelled.is_set():
                             await self.send(update)
-                except StopAsyncIteration:
-                    pass
                 finally:
                     self._limits.discard(limit)
         except Exception:

@@ -186,7 +186,7 @@ class Publisher:
         self.conclude(error)
 
     def stop(self, by: str, reason: str | None) -> None:
-        """Let the end mark say who stopped the stream, and why. Only the first call counts. Any thread may call this."""
+        """Let the end mark say who stopped the stream, and why. The first call counts. Any thread may call this."""
         self._marks.setdefault("stopped", {"by": by} if reason is None else {"by": by, "reason": reason})
 
     def fail(self, kind: str, message: str) -> None:

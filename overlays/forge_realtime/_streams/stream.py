@@ -104,11 +104,13 @@ class Stream:
         check_source(source)
         iterator = iter(source)
         try:
-            for item in iterator:
-                if self.cancelled.is_set():
+            while not self.cancelled.is_set():
+                try:
+                    item = next(iterator)
+                except StopIteration:
                     break
                 update = item if key is None else key(item)
-                if update is not None:
+                if update is not None and not self.cancelled.is_set():
                     self.send(update)
         except Exception:
             if not self.cancelled.is_set():
