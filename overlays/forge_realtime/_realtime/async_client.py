@@ -13,7 +13,7 @@ from .._core.http import httpx
 from .._core.retry import RetryPolicy
 from .._quota.limiter import Quota
 from .._streams.async_stream import AsyncPrivateStream, AsyncStream
-from .._streams.buffer import Merge, Overflow, StreamOptions
+from .._streams.buffer import KeepValue, Merge, Overflow, StreamOptions
 from .._streams.stop import STOP_PATH, StreamHandle
 from .._transports.http_client import AsyncHttpx2Client
 from .base import BaseRealtimeClient, RealtimeSettings
@@ -163,6 +163,8 @@ class AsyncRealtimeClient(BaseRealtimeClient, AsyncForgeClient):
         max_pending: int = 1_000,
         overflow: Overflow = "wait",
         deadline: float = 10.0,
+        snapshot: bool | KeepValue = True,
+        snapshot_interval: float = 5.0,
         token: str | RealtimeToken | None = None,
         context_overrides: Sequence[ContextOverride] | Sequence[str] | None = None,
     ) -> AsyncStream:
@@ -187,6 +189,12 @@ class AsyncRealtimeClient(BaseRealtimeClient, AsyncForgeClient):
                 as `max_bytes` allows, and wait only if that is not enough; `"drop_oldest"`; or `"raise"` a
                 StreamFullError.
             deadline: Limit in seconds for the end of the block, a flush, or a `send` that waits.
+            snapshot: Repeat the whole value for pages that load late or lose an event, as docs/stream-envelope.md
+                says. The stream keeps up to 16 times `max_bytes` of it in memory, and makes no snapshots of larger
+                ones. With a function, the app keeps values that do not fit one event: it is called with the stream id,
+                a digest and the value, and the page's `fetchValue` gets that value.
+            snapshot_interval: Seconds between two snapshots of a value up to 64 KiB; in proportion more for a larger
+                one.
             token: A token with the same claims as the subscribers' tokens.
             context_overrides: As for `publish`.
 
@@ -207,6 +215,8 @@ class AsyncRealtimeClient(BaseRealtimeClient, AsyncForgeClient):
             max_pending=max_pending,
             overflow=overflow,
             deadline=deadline,
+            snapshot=snapshot,
+            snapshot_interval=snapshot_interval,
             encode=self._encode,
         )
         try:
@@ -225,6 +235,8 @@ class AsyncRealtimeClient(BaseRealtimeClient, AsyncForgeClient):
         max_pending: int = 1_000,
         overflow: Overflow = "wait",
         deadline: float = 10.0,
+        snapshot: bool | KeepValue = True,
+        snapshot_interval: float = 5.0,
         token: str | RealtimeToken | None = None,
     ) -> AsyncStream:
         """Open a stream of updates to the global subscribers of a channel, in the whole installation.
@@ -241,6 +253,8 @@ class AsyncRealtimeClient(BaseRealtimeClient, AsyncForgeClient):
             max_pending: Most pending updates.
             overflow: What `send` does when there is no room.
             deadline: Limit in seconds for the end of the block, a flush, or a `send` that waits.
+            snapshot: Repeat the whole value for pages that load late or lose an event.
+            snapshot_interval: Seconds between two snapshots.
             token: A token with the same claims as the subscribers' tokens.
 
         Raises:
@@ -254,6 +268,8 @@ class AsyncRealtimeClient(BaseRealtimeClient, AsyncForgeClient):
             max_pending=max_pending,
             overflow=overflow,
             deadline=deadline,
+            snapshot=snapshot,
+            snapshot_interval=snapshot_interval,
             encode=self._encode,
         )
         try:
@@ -275,6 +291,8 @@ class AsyncRealtimeClient(BaseRealtimeClient, AsyncForgeClient):
         max_pending: int = 1_000,
         overflow: Overflow = "wait",
         deadline: float = 10.0,
+        snapshot: bool | KeepValue = True,
+        snapshot_interval: float = 5.0,
     ) -> AsyncPrivateStream:
         """Open a stream that only the page of one request can read, and stop: for the answer of a language model.
 
@@ -300,6 +318,8 @@ class AsyncRealtimeClient(BaseRealtimeClient, AsyncForgeClient):
             max_pending: Most pending updates.
             overflow: What `send` does when there is no room.
             deadline: Limit in seconds for the end of the block, a flush, or a `send` that waits.
+            snapshot: Repeat the whole value for pages that load late or lose an event.
+            snapshot_interval: Seconds between two snapshots.
 
         Raises:
             UsageError: The call was refused before anything was sent.
@@ -315,6 +335,8 @@ class AsyncRealtimeClient(BaseRealtimeClient, AsyncForgeClient):
             max_pending=max_pending,
             overflow=overflow,
             deadline=deadline,
+            snapshot=snapshot,
+            snapshot_interval=snapshot_interval,
             encode=self._encode,
         )
         private, slots = self._private_channel(channel, wrapped_claims, installation_id, stop_path)

@@ -12,7 +12,7 @@ from .._core.hidden import Hidden
 from .._core.http import httpx
 from .._core.retry import RetryPolicy
 from .._quota.limiter import Quota
-from .._streams.buffer import Merge, Overflow, StreamOptions
+from .._streams.buffer import KeepValue, Merge, Overflow, StreamOptions
 from .._streams.stop import STOP_PATH, StreamHandle
 from .._streams.worker import StreamWorker, load_stream
 from .._transports.http_client import Httpx2Client, Httpx2Transport
@@ -78,6 +78,11 @@ class RealtimeClient(BaseRealtimeClient, ForgeClient):
         self._clock = PlatformClock()
         self._tokens = TokenCache(self._clock) if cache_tokens else None
         self._stream_worker = StreamWorker(self._pool)
+
+    def close(self) -> None:
+        """Close the client and all its siblings. Calls in flight in other threads run to their end."""
+        super().close()
+        self._stream_worker.close()
 
     def publish(
         self,
@@ -164,6 +169,8 @@ class RealtimeClient(BaseRealtimeClient, ForgeClient):
         max_pending: int = 1_000,
         overflow: Overflow = "wait",
         deadline: float = 10.0,
+        snapshot: bool | KeepValue = True,
+        snapshot_interval: float = 5.0,
         token: str | RealtimeToken | None = None,
         context_overrides: Sequence[ContextOverride] | Sequence[str] | None = None,
     ) -> Stream:
@@ -188,6 +195,12 @@ class RealtimeClient(BaseRealtimeClient, ForgeClient):
                 as `max_bytes` allows, and wait only if that is not enough; `"drop_oldest"`; or `"raise"` a
                 StreamFullError.
             deadline: Limit in seconds for the end of the block, a flush, or a `send` that waits.
+            snapshot: Repeat the whole value for pages that load late or lose an event, as docs/stream-envelope.md
+                says. The stream keeps up to 16 times `max_bytes` of it in memory, and makes no snapshots of larger
+                ones. With a function, the app keeps values that do not fit one event: it is called with the stream id,
+                a digest and the value, and the page's `fetchValue` gets that value.
+            snapshot_interval: Seconds between two snapshots of a value up to 64 KiB; in proportion more for a larger
+                one.
             token: A token with the same claims as the subscribers' tokens.
             context_overrides: As for `publish`.
 
@@ -208,6 +221,8 @@ class RealtimeClient(BaseRealtimeClient, ForgeClient):
             max_pending=max_pending,
             overflow=overflow,
             deadline=deadline,
+            snapshot=snapshot,
+            snapshot_interval=snapshot_interval,
             encode=self._encode,
         )
         stream_class = load_stream()
@@ -227,6 +242,8 @@ class RealtimeClient(BaseRealtimeClient, ForgeClient):
         max_pending: int = 1_000,
         overflow: Overflow = "wait",
         deadline: float = 10.0,
+        snapshot: bool | KeepValue = True,
+        snapshot_interval: float = 5.0,
         token: str | RealtimeToken | None = None,
     ) -> Stream:
         """Open a stream of updates to the global subscribers of a channel, in the whole installation.
@@ -243,6 +260,8 @@ class RealtimeClient(BaseRealtimeClient, ForgeClient):
             max_pending: Most pending updates.
             overflow: What `send` does when there is no room.
             deadline: Limit in seconds for the end of the block, a flush, or a `send` that waits.
+            snapshot: Repeat the whole value for pages that load late or lose an event.
+            snapshot_interval: Seconds between two snapshots.
             token: A token with the same claims as the subscribers' tokens.
 
         Raises:
@@ -256,6 +275,8 @@ class RealtimeClient(BaseRealtimeClient, ForgeClient):
             max_pending=max_pending,
             overflow=overflow,
             deadline=deadline,
+            snapshot=snapshot,
+            snapshot_interval=snapshot_interval,
             encode=self._encode,
         )
         stream_class = load_stream()
@@ -278,6 +299,8 @@ class RealtimeClient(BaseRealtimeClient, ForgeClient):
         max_pending: int = 1_000,
         overflow: Overflow = "wait",
         deadline: float = 10.0,
+        snapshot: bool | KeepValue = True,
+        snapshot_interval: float = 5.0,
     ) -> PrivateStream:
         """Open a stream that only the page of one request can read, and stop: for the answer of a language model.
 
@@ -303,6 +326,8 @@ class RealtimeClient(BaseRealtimeClient, ForgeClient):
             max_pending: Most pending updates.
             overflow: What `send` does when there is no room.
             deadline: Limit in seconds for the end of the block, a flush, or a `send` that waits.
+            snapshot: Repeat the whole value for pages that load late or lose an event.
+            snapshot_interval: Seconds between two snapshots.
 
         Raises:
             UsageError: The call was refused before anything was sent.
@@ -318,6 +343,8 @@ class RealtimeClient(BaseRealtimeClient, ForgeClient):
             max_pending=max_pending,
             overflow=overflow,
             deadline=deadline,
+            snapshot=snapshot,
+            snapshot_interval=snapshot_interval,
             encode=self._encode,
         )
         load_stream()

@@ -170,13 +170,25 @@ class AsyncStream:
         """
         await self._publisher.flush()
 
+    def send_snapshot(self) -> None:
+        """Publish the whole value with the next update, or soon: for a page that says it has subscribed anew.
+
+        Raises:
+            UsageError: The stream is not open.
+            StreamError: The stream ended early.
+        """
+        self._publisher.request_snapshot()
+
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
         await self._publisher.start(threads=False)
         return self
 
     async def __aexit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        await self._publisher.end(error)
+        try:
+            await self._publisher.end(error)
+        finally:
+            self._publisher.repeat_later(lambda: None)
 
 
 class AsyncPrivateStream(AsyncStream):

@@ -153,6 +153,15 @@ class Stream:
         self._publisher.check()
         self._wait_for(self._publisher.flush())
 
+    def send_snapshot(self) -> None:
+        """Publish the whole value with the next update, or soon: for a page that says it has subscribed anew.
+
+        Raises:
+            UsageError: The stream is not open.
+            StreamError: The stream ended early.
+        """
+        self._publisher.request_snapshot()
+
     def __enter__(self) -> Self:
         if self._thread is not None:
             raise UsageError("A stream can be used once: make another one for each block.")
@@ -180,6 +189,9 @@ class Stream:
 
     def exit(self) -> None:
         """Publish what is left and end the stream, because the interpreter exits. Returns at once."""
+        if self._publisher.repeats:
+            self.drop_repetition()
+            return
         self._publisher.buffer.close(
             lambda: StreamError(
                 "stream: the interpreter exits; the update was not sent",
@@ -188,6 +200,13 @@ class Stream:
             )
         )
         self._wait_for(self._end(SystemExit()), timeout=0, error=SystemExit())
+
+    def drop_repetition(self) -> None:
+        """Do not repeat the final snapshot. Any thread may call this."""
+        assert self._thread is not None
+        # The loop may be closed by now.
+        with contextlib.suppress(RuntimeError):
+            self._thread.loop.call_soon_threadsafe(self._publisher.drop_repetition)
 
     def lose(self, failure: ThreadLostError) -> None:
         """End the stream without its thread."""
@@ -207,9 +226,15 @@ class Stream:
         try:
             await self._publisher.end(error)
         finally:
-            assert self._thread is not None
             # In the worker thread, where no interrupt comes in between.
-            self._worker.leave(self, self._thread)
+            if self._worker.closed:
+                self._leave()
+            else:
+                self._publisher.repeat_later(self._leave)
+
+    def _leave(self) -> None:
+        assert self._thread is not None
+        self._worker.leave(self, self._thread)
 
     async def _run_flow(self, flow: Flow[object]) -> object:
         assert self._thread is not None
