@@ -16,6 +16,7 @@ from forge_realtime import AsyncRealtimeClient
 from forge_realtime_emulator import Emulator
 from tests.support.callers import INVOCATION
 from tests.support.model_server import SECRET, WORDS, ModelServer
+from tests.support.recorded import recorded
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs/streams.md").read_text(encoding="utf-8")
@@ -91,16 +92,14 @@ class Recipes:
 
         self._emulator.reset()
         asyncio.run(main())
-        [stream] = self._emulator.streams
+        stream = recorded(self._emulator)
         assert stream.ended
         return stream
 
-    def wait_for_text(self) -> Callable[[], Awaitable[object]]:
-        async def wait() -> None:
-            while not (self._emulator.streams and self._emulator.streams[0].value):
-                await asyncio.sleep(0.01)
-
-        return wait
+    async def wait_for_text(self) -> None:
+        """Wait until the first word has been published."""
+        while not any('"data"' in event.payload for event in self._emulator.events):  # noqa: ASYNC110 (in a thread)
+            await asyncio.sleep(0.01)
 
 
 @pytest.fixture
@@ -129,8 +128,8 @@ def test_recipe_streams_the_answer(recipes: Recipes, models: ModelServer, name: 
 @pytest.mark.parametrize("name", FROM_MODELS)
 def test_stop_closes_the_response_of_the_model(recipes: Recipes, models: ModelServer, name: str) -> None:
     models.halts = True
-    stream = recipes.run(name, stopped=recipes.wait_for_text())
-    assert stream.value == WORDS[0]
+    stream = recipes.run(name, stopped=recipes.wait_for_text)
+    assert (stream.value, stream.stopped) == (WORDS[0], {"by": "app", "reason": "enough"})
     assert models.left.wait(10)
 
 
@@ -141,17 +140,17 @@ def test_error_of_the_model_shows_its_class_only(
     models.fails = True
     with pytest.raises(Exception, match=SECRET):
         recipes.run(name)
-    [stream] = emulator.streams
+    stream = recorded(emulator)
     assert stream.value == WORDS[0]
     assert stream.error is not None
+    assert stream.error.keys() == {"type"}
     assert SECRET not in "".join(event.payload for event in emulator.events)
 
 
 def test_app_chooses_what_the_page_gets_of_an_error(recipes: Recipes, models: ModelServer, emulator: Emulator) -> None:
-    recipes.run("answer_or_apologize")
-    sent = "".join(event.payload for event in emulator.events)
-    assert '"type":"model_unavailable"' in sent.replace(" ", "")
-    assert SECRET not in sent
+    error = {"type": "model_unavailable", "message": "The model is not available. Ask again in a minute."}
+    assert recipes.run("answer_or_apologize").error == error
+    assert SECRET not in "".join(event.payload for event in emulator.events)
 
 
 def test_parts_keep_their_structure(recipes: Recipes, models: ModelServer) -> None:

@@ -89,8 +89,16 @@ def _response_events() -> Iterator[Any]:
     events: list[dict[str, Any]] = [{"type": "response.created", "response": response}]
     events += [{"type": "response.output_text.delta", **place, "delta": word, "logprobs": []} for word in WORDS]
     citation = {"type": "url_citation", "url": "https://sky.test", "title": "Sky", "start_index": 0, "end_index": 3}
-    events.append({"type": "response.output_text.annotation.added", **place, "annotation_index": 0, "annotation": citation})
-    call = {"type": "function_call", "id": "item-2", "call_id": "call-1", "name": "look_up", "arguments": '{"at":"noon"}'}
+    events.append(
+        {"type": "response.output_text.annotation.added", **place, "annotation_index": 0, "annotation": citation}
+    )
+    call = {
+        "type": "function_call",
+        "id": "item-2",
+        "call_id": "call-1",
+        "name": "look_up",
+        "arguments": '{"at":"noon"}',
+    }
     events.append({"type": "response.output_item.done", "output_index": 1, "item": call})
     events.append({"type": "response.completed", "response": response})
     for number, event in enumerate(events):

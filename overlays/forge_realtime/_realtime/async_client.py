@@ -353,10 +353,9 @@ class AsyncRealtimeClient(BaseRealtimeClient, AsyncForgeClient):
 
         Returns:
             A handle for the same stream. None if no open stream of this process has this id and secret: it has ended,
-            or another process has it.
+            another process has it, or this is no handle.
 
         Raises:
-            UsageError: This is no handle.
             ForgeRealtimeError: The token could not be signed.
         """
         try:

@@ -264,10 +264,9 @@ class BaseRealtimeClient(BaseClient[Any]):
         """Return the flow that renews a handle; None if no stream of this process has it."""
         found = Hidden(handle)
         del handle
-        stop = found.value.get("stop") if isinstance(found.value, Mapping) else None
-        secret = Hidden(stop.get("secret") if isinstance(stop, Mapping) else None)
-        del stop
-        if secret.value is None:
-            raise UsageError("renew_handle takes the handle that the page got, as a mapping.")
-        stream = private_streams.find(found.value.get("stream"), secret.value)
+        # It comes from a page: anything else than a handle is none of ours.
+        stop = Hidden(found.value.get("stop") if isinstance(found.value, Mapping) else None)
+        if not isinstance(stop.value, Mapping):
+            return None
+        stream = private_streams.find(found.value.get("stream"), stop.value.get("secret"))
         return None if stream is None else stream.renewal(self)

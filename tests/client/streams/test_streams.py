@@ -870,9 +870,7 @@ def test_a_cancelled_block_publishes_what_is_left_and_its_end(how: str, caplog: 
     with FaultServer(PUBLISHED, then=held) as server:
         asyncio.run(run())
     assert reader(server).text == "ab"
-    assert reader(server).only[-1].get("error") == (
-        None if how == "at the end" else {"type": "CancelledError"}
-    )
+    assert reader(server).only[-1].get("error") == (None if how == "at the end" else {"type": "CancelledError"})
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
