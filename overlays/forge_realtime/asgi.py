@@ -1,7 +1,7 @@
 """Middleware for ASGI applications, such as FastAPI and Starlette. For Django, see `forge_realtime.django`.
 
     app.add_middleware(InvocationMiddleware)                      # FastAPI, Starlette
-    app.add_route(STOP_PATH, StopRoute(), methods=["POST"])       # for private streams
+    app.router.routes.append(Route(STOP_PATH, StopRoute()))       # for private streams
 
 `RealtimeClient().publish(...)`, `current_invocation()` and `JsonFormatter` then find the invocation themselves.
 """
@@ -67,6 +67,7 @@ class StopRoute:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle a request."""
         body, more = b"", True
+        message: MutableMapping[str, Any]
         while more and len(body) <= MOST_BYTES:
             message = await receive()
             if message["type"] == "http.disconnect":
@@ -75,7 +76,7 @@ class StopRoute:
             more = message.get("more_body", False)
         status, content = stop_stream(scope["method"], body)
         # Crash reporters show the variables of every frame.
-        del body, message
+        body, message = b"", {}
         headers = [(b"content-type", b"application/json"), (b"content-length", str(len(content)).encode())]
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": content})

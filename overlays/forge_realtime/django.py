@@ -104,7 +104,7 @@ class StopRoute:
 
     def __call__(self, request: Any) -> Any:
         """Handle a request."""
-        from django.http import HttpResponse
+        from django.http import HttpResponse  # type: ignore[import-untyped]
 
         status, content = stop_stream(request.method, request.read(MOST_BYTES + 1))
         return HttpResponse(content, status=status, content_type="application/json")

@@ -177,7 +177,8 @@ def test_page_whose_token_expires_in_mid_answer_goes_on(
     with reader.page.expect_response(lambda response: "/_emulator/invoke" in response.url):
         """It asks for another token."""
     emulator.advance(10)
-    reader.page.reload()
+    with reader.page.expect_response(lambda response: "/_emulator/invoke" in response.url):
+        reader.page.reload()
     more.set()
     expect(reader.status).to_have_text("Done.")
     expect(reader.answer).to_have_text(WHOLE)

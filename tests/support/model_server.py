@@ -44,24 +44,24 @@ class ModelServer(ThreadingHTTPServer):
 
 
 class _Handler(BaseHTTPRequestHandler):
-    server: ModelServer
-
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (the base class names it so)
         pass
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["content-length"]))
+        server = self.server
+        assert isinstance(server, ModelServer)
         events, first_word, error = PROTOCOLS[self.path]
         self.send_response(200)
         self.send_header("content-type", "text/event-stream")
         self.end_headers()
         for number, event in enumerate(events):
-            if number > first_word and self.server.halts:
+            if number > first_word and server.halts:
                 # Returns when the client closes the connection.
                 self.rfile.read(1)
-                self.server.left.set()
+                server.left.set()
                 return
-            if number > first_word and self.server.fails:
+            if number > first_word and server.fails:
                 self._write(error)
                 return
             self._write(event)

@@ -51,7 +51,7 @@ class PrivateChannel:
         if not (isinstance(stop_path, str) and stop_path.startswith("/")):
             raise UsageError(f"private_stream: stop_path must be a path of this service, such as {STOP_PATH!r}.")
         self._name = name
-        self._claims = Hidden(_unique_claims(name, claims))
+        self._claims: Hidden[Mapping[str, Any]] = Hidden(_unique_claims(name, claims))
         self._stop_path = stop_path
         self._secret = Hidden(secrets.token_urlsafe(32))
         self._live = live

@@ -76,9 +76,9 @@ class Piper:
                 stream.pipe(source, *keys)
         else:
             asyncio.run(self._pipe(settings, source, *keys, within=within, **options))
-        stream = recorded(self.emulator)
-        assert stream.ended
-        return stream
+        found = recorded(self.emulator)
+        assert found.ended
+        return found
 
     async def _pipe(
         self, settings: Any, source: Any, *keys: Any, within: Callable[[Any], object], **options: Any
@@ -180,7 +180,7 @@ def test_wrong_sources_are_refused(pipe: Piper) -> None:
         return source()
 
     if pipe.kind == "sync":
-        wrong = {source(): "AsyncRealtimeClient reads asynchronous iterables"}
+        wrong: dict[Any, str] = {source(): "AsyncRealtimeClient reads asynchronous iterables"}
     else:
         wrong = {create(): "await the call first", 7: "RealtimeClient reads plain iterables"}
     for each, message in wrong.items():

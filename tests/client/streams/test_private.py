@@ -11,16 +11,15 @@ import json
 import logging
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, suppress
+from types import ModuleType
 from typing import Any
 
 import flask
 import httpx
 import pytest
-from django.conf import settings
-from django.test import Client
-from django.urls import path
+from django.test import Client, override_settings  # type: ignore[import-untyped]
+from django.urls import path  # type: ignore[import-untyped]
 
-import forge_realtime._realtime.private as _private
 from forge_realtime import (
     AsyncPrivateStream,
     AsyncRealtimeClient,
@@ -37,16 +36,17 @@ from forge_realtime import (
     wsgi,
 )
 from forge_realtime import django as _django
+from forge_realtime._core import clock
 from forge_realtime._quota.limiter import QuotaLimiter
 from forge_realtime._streams.stop import MOST_BYTES, STOP_PATH, private_streams, stop_stream
 from forge_realtime_emulator import Emulator, Settings
+from tests.support import web_apps
 from tests.support.callers import INVOCATION, QUICK
 from tests.support.recorded import recorded
 
 UNLIMITED = Quota(per_second=100_000, burst=1000)
 INSTALLATION = "11111111-1111-4111-8111-111111111111"
 SIGN = "sign_realtime_token"
-CSRF = "django.middleware.csrf.CsrfViewMiddleware"
 
 
 Steps = Generator[Any, Any, Any]
@@ -203,7 +203,7 @@ def test_token_is_renewed_when_a_tenth_of_its_life_is_left(
 ) -> None:
     """A renewal that fails is tried again a second later: the old token is still valid."""
     emulator, later = open_stream.emulator, 0.0
-    now = _private.monotonic
+    now = clock.monotonic
 
     def pass_time() -> None:
         nonlocal later
@@ -211,7 +211,7 @@ def test_token_is_renewed_when_a_tenth_of_its_life_is_left(
         if later == 3300.0:
             emulator.fail_next(times=QUICK.max_attempts, status=500, operation=SIGN)
 
-    monkeypatch.setattr(_private, "monotonic", lambda: now() + later)
+    monkeypatch.setattr("forge_realtime._realtime.private.monotonic", lambda: now() + later)
     open_stream(lambda stream: send_each(stream, "a", "b", "c", "d", between=pass_time))
     assert recorded(emulator).value == "abcd"
     statuses = [request.status for request in requests(emulator, "sign")]
@@ -223,14 +223,14 @@ def test_expired_token_is_not_sent_while_no_other_can_be_signed(
     open_stream: Opener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     emulator, later = open_stream.emulator, 0.0
-    now = _private.monotonic
+    now = clock.monotonic
 
     def pass_time() -> None:
         nonlocal later
         later = 3601.0
         emulator.fail_next(times=2 * QUICK.max_attempts, status=500, operation=SIGN)
 
-    monkeypatch.setattr(_private, "monotonic", lambda: now() + later)
+    monkeypatch.setattr("forge_realtime._realtime.private.monotonic", lambda: now() + later)
     stream = open_stream(lambda stream: send_each(stream, "a", "b", between=pass_time))
     # The stream waits for the token as it waits for a platform that is down.
     assert recorded(emulator).value == "ab"
@@ -296,8 +296,9 @@ def test_handle_is_renewed_for_whoever_has_it(open_stream: Opener) -> None:
         live = open_stream.live.for_invocation({"x-forge-invocation-id": "invocation-456"})
         found.append((yield live.renew_handle(sent_back)))
         wrong = {**sent_back, "stop": {**sent_back["stop"], "secret": "x" * 43}}
-        for none in (wrong, {**sent_back, "stream": "0" * 32}, {**sent_back, "stop": "secret"}, {}, []):
-            assert (yield live.renew_handle(none)) is None
+        others: list[Any] = [wrong, {**sent_back, "stream": "0" * 32}, {**sent_back, "stop": "secret"}, {}, []]
+        for other in others:
+            assert (yield live.renew_handle(other)) is None
 
     stream = open_stream(work)
     [renewed] = found
@@ -331,19 +332,24 @@ def flask_route(method: str, body: bytes) -> tuple[int, str, bytes]:
 
 def wsgi_route(method: str, body: bytes) -> tuple[int, str, bytes]:
     started: list[Any] = []
+
+    def start_response(*arguments: Any) -> Any:
+        started.extend(arguments)
+
     environ = {"REQUEST_METHOD": method, "CONTENT_LENGTH": str(len(body)), "wsgi.input": io.BytesIO(body)}
-    content = b"".join(wsgi.StopRoute()(environ, lambda *arguments: started.extend(arguments)))  # type: ignore[arg-type]
+    content = b"".join(wsgi.StopRoute()(environ, start_response))
     return int(started[0].partition(" ")[0]), dict(started[1])["Content-Type"], content
 
 
 def django_route(method: str, body: bytes) -> tuple[int, str, bytes]:
-    if not settings.configured:
-        settings.configure(ALLOWED_HOSTS=["*"], ROOT_URLCONF=__name__, MIDDLEWARE=[CSRF])
-    response = Client(enforce_csrf_checks=True).generic(method, STOP_PATH, body)
+    web_apps._configure_django()
+    urls: Any = ModuleType("urls")
+    urls.urlpatterns = [path(STOP_PATH[1:], _django.StopRoute())]
+    csrf = ["django.middleware.csrf.CsrfViewMiddleware"]
+    with override_settings(ALLOWED_HOSTS=["testserver"], ROOT_URLCONF=urls, MIDDLEWARE=csrf):
+        client: Any = Client(enforce_csrf_checks=True)
+        response = client.generic(method, STOP_PATH, body)
     return response.status_code, response.headers["content-type"], response.content
-
-
-urlpatterns = [path(STOP_PATH[1:], _django.StopRoute())]
 
 
 @pytest.mark.parametrize("route", [asgi_route, flask_route, wsgi_route, django_route])

@@ -16,6 +16,7 @@ from typing import Annotated, Any
 
 from fastapi import BackgroundTasks, Depends, FastAPI, HTTPException, Request
 from pydantic import BaseModel, StringConstraints
+from starlette.routing import Route
 
 from forge_realtime import AsyncPrivateStream, AsyncRealtimeClient
 from forge_realtime.asgi import STOP_PATH, InvocationMiddleware, StopRoute
@@ -42,7 +43,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 app = FastAPI(lifespan=lifespan)
 app.add_middleware(InvocationMiddleware)
-app.add_route(STOP_PATH, StopRoute(), methods=["POST"])
+app.router.routes.append(Route(STOP_PATH, StopRoute()))
 
 
 def client(request: Request) -> AsyncRealtimeClient:

@@ -15,7 +15,13 @@ async function post(path, body) {
   return response.body;
 }
 
-const renew = (handle) => post("/answers/renew", handle);
+async function renew(handle) {
+  try {
+    return await post("/answers/renew", handle);
+  } catch {
+    throw new Error("This answer cannot be followed any more. Ask again.");
+  }
+}
 
 // What the page has to remember in case it is reloaded: the handle of an open answer, or an answer that has ended.
 const load = () => JSON.parse(sessionStorage.getItem("answer") ?? "{}");
