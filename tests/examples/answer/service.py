@@ -63,15 +63,6 @@ async def ask(question: Question, realtime: Realtime, background: BackgroundTask
     return stream.handle
 
 
-@app.post("/answers/renew")
-async def renew(handle: dict[str, Any], realtime: Realtime) -> dict[str, Any]:
-    """Return a new token to a page whose token has expired, or will soon."""
-    renewed = await realtime.renew_handle(handle)  # checks the secret
-    if renewed is None:
-        raise HTTPException(404, "This answer has ended, or another replica makes it.")
-    return renewed
-
-
 async def answer(stream: AsyncPrivateStream, question: str) -> None:
     """Send every token; the stream merges them into few publishes. If the model fails, its end tells the page."""
     try:
@@ -79,8 +70,15 @@ async def answer(stream: AsyncPrivateStream, question: str) -> None:
             await stream.pipe(model(question))
     except Exception:
         log.exception("The answer was not finished.")
-    else:
-        log.info("%s", stream.report)
+
+
+@app.post("/answers/renew")
+async def renew(handle: dict[str, Any], realtime: Realtime) -> dict[str, Any]:
+    """Return a new token to a page whose token has expired, or will soon."""
+    renewed = await realtime.renew_handle(handle)  # checks the secret
+    if renewed is None:
+        raise HTTPException(404, "This answer has ended, or another replica makes it.")
+    return renewed
 
 
 async def model(prompt: str) -> AsyncIterator[str]:
