@@ -16,6 +16,7 @@ import logging
 import random
 import sys
 import time
+import traceback
 import warnings
 from collections import Counter
 from typing import Any
@@ -23,7 +24,7 @@ from typing import Any
 import httpx
 from attrs import define, field
 
-from forge_realtime import AsyncRealtimeClient, AsyncStream, Quota, RetryPolicy, StreamError, StreamFullError
+from forge_realtime import AsyncRealtimeClient, AsyncStream, Quota, RetryPolicy, StreamError
 from forge_realtime_emulator import StreamReader
 from tests.support.callers import INVOCATION
 from tests.support.streams import Reader, run_virtually
@@ -125,14 +126,14 @@ class Case:
         """Run the stream in virtual time, and judge it."""
         try:
             run_virtually(self._run())
-        except AssertionError as error:
-            self.problems.append(f"seed {self.seed}: {error}")
+        except (AssertionError, ValueError) as error:
+            self.problems.append(f"seed {self.seed}: {str(error) or traceback.format_exc()}")
 
     async def _run(self) -> None:
         chance = random.Random(self.seed)
         loop = asyncio.get_running_loop()
         start = loop.time()
-        merge = chance.choice(["append", "append", "batch", "latest"])
+        merge: Any = chance.choice(["append", "append", "batch", "latest"])
         interval = chance.choice([0.0, 0.1, 0.25, 1.0])
         every = chance.choice([2.0, 5.0])
         max_bytes = chance.choice([64, 1_024, 16_384, 16_384])
@@ -173,8 +174,8 @@ class Case:
             async with stream:
                 for number, pause in enumerate(pauses):
                     text = f"{number}:{chance.choice('aß🙂' + chr(10) + chr(34) + chr(92)) * chance.randrange(long)};"
-                    await stream.send(text)
                     sent.append(text)
+                    await stream.send(text)
                     if chance.random() < 0.03:
                         stream.send_snapshot()
                     await asyncio.sleep(pause)
@@ -187,10 +188,10 @@ class Case:
         await asyncio.wait({task})
         error = None if task.cancelled() else task.exception()
         assert error is None or isinstance(error, StreamError | KeyError), repr(error)
-        # The update that is interrupted may have been taken.
         await asyncio.sleep(200)
         await live.aclose()
-        self._judge(stream, merge, sent, platform, error)
+        # With less, a snapshot in many parts may take longer than pages wait.
+        self._judge(stream, merge, sent, platform, in_time=quota.per_second > 2)
         if platform.taken and not platform.faults and quota.per_second > 2 and how != "cancel":
             self._judge_end(platform)
 
@@ -200,13 +201,14 @@ class Case:
         merge: str,
         sent: list[str],
         platform: Platform,
-        error: BaseException | None,
+        *,
+        in_time: bool,
     ) -> None:
         report = stream.report
         assert report.pending == 0
         assert report.updates == report.sent + report.dropped + report.rejected + report.unknown
-        assert len(sent) <= report.updates <= len(sent) + isinstance(error, StreamFullError)
-        assert report.operations <= platform.operations + 1 or report.operations >= platform.operations
+        # The last one may have been refused, or interrupted after it was taken.
+        assert len(sent) - 1 <= report.updates <= len(sent)
         # The reader of the tests also compares each snapshot with the updates that it covers.
         published = Reader(platform.taken)
         self.counts["streams"] += 1
@@ -225,7 +227,7 @@ class Case:
         for page in platform.pages:
             self._judge_page(page, merge, value, published)
             at = _last_whole_at(platform)
-            if page.lost == 0 and at is not None and page.since < at:
+            if in_time and page.lost == 0 and at is not None and page.since < at:
                 assert page.reader.values.get(self._id(published)) == value, "a page without losses is incomplete"
 
     def _judge_end(self, platform: Platform) -> None:

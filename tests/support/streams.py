@@ -30,7 +30,7 @@ class Reader:
         self.snapshots: dict[str, list[int]] = defaultdict(list)
         # Texts of snapshots with updates that were never published on their own: their delivery was unknown.
         self.beyond: dict[str, str] = {}
-        self._parts: dict[tuple[str, int], list[str | None]] = {}
+        self._parts: dict[tuple[str, int, int], list[str | None]] = {}
         for payload in payloads:
             self.read(payload)
 
@@ -63,7 +63,8 @@ class Reader:
         assert not is_known or snapshot["updates"] == sum(envelope["updates"] for envelope in covered)
         if "digest" in snapshot:
             return
-        parts = self._parts.setdefault((stream, snapshot["at"]), [None] * snapshot["parts"])
+        parts = self._parts.setdefault((stream, snapshot["at"], snapshot["parts"]), [None] * snapshot["parts"])
+        assert parts[snapshot["part"]] in (None, snapshot["text"]), "parts of the same snapshot differ"
         parts[snapshot["part"]] = snapshot["text"]
         if None in parts:
             return

@@ -74,7 +74,7 @@ class StreamReader:
     @property
     def next_at(self) -> float | None:
         """Time at which `advance` has something to do; `None` if nothing waits."""
-        first = min((stream.next_at for stream in self._open.values()), default=math.inf)
+        first: float = min((stream.next_at for stream in self._open.values()), default=math.inf)
         return None if first == math.inf else first
 
     def _hold(self, stream: _Open, envelope: dict[str, Any]) -> None:
@@ -130,7 +130,8 @@ class StreamReader:
         self.calls.append(("onEnd", event))
 
     def _collect(self, stream: _Open, envelope: dict[str, Any], snapshot: dict[str, Any]) -> None:
-        at = snapshot["at"]
+        at: int = snapshot["at"]
+        parts: int = snapshot.get("parts", 0)
         end = envelope if "seq" not in envelope and envelope["end"] else None
         if at < stream.next + stream.complete:
             if end and at <= stream.next:
@@ -140,14 +141,14 @@ class StreamReader:
             if self._fetch_value is not None:
                 self._take(stream, snapshot, self._fetch_value(stream.id, snapshot["digest"]), end)
             return
-        if at < stream.parts_at:
+        if at < stream.parts_of[0]:
             return
-        if at > stream.parts_at:
-            stream.parts_at, stream.parts = at, {}
+        if (at, parts) != stream.parts_of:
+            stream.parts_of, stream.parts = (at, parts), {}
         stream.parts[snapshot["part"]] = snapshot["text"]
-        if len(stream.parts) < snapshot["parts"]:
+        if len(stream.parts) < parts:
             return
-        text = "".join(stream.parts.get(part, "") for part in range(snapshot["parts"]))
+        text = "".join(stream.parts[part] for part in range(parts))
         stream.parts = {}
         try:
             value = None if not snapshot["updates"] else text if stream.merge == "append" else parse(text)
@@ -192,12 +193,13 @@ class _Open:
     held: dict[int, tuple[dict[str, Any], float]] = field(default_factory=dict)
     # The last envelope, and until when it waits for the final snapshot.
     ending: tuple[dict[str, Any], float] | None = None
-    parts_at: int = 0
+    # The snapshot that is arriving: its place and its number of parts.
+    parts_of: tuple[int, int] = (0, 0)
     parts: dict[int, str] = field(default_factory=dict)
 
     @property
     def next_at(self) -> float:
-        held = next(iter(self.held.values()), None) or self.ending
+        held = next(iter(self.held.values()), self.ending)
         return math.inf if held is None else held[1]
 
     def go_to(self, seq: int) -> None:

@@ -213,7 +213,7 @@ class _Stream:
         self._updates: dict[int, int] = {}
         self._seen: set[int] = set()
         self._duplicates = self._operations = 0
-        self._parts_at = 0
+        self._parts_at = self._parts_count = 0
         self._parts: dict[int, str] = {}
         self.ended = False
         self._end: dict[str, Any] = {}
@@ -259,8 +259,8 @@ class _Stream:
             return
         if all(seq in self._seen for seq in range(self._base, at)):
             return
-        if at > self._parts_at:
-            self._parts_at, self._parts = at, {}
+        if (at, snapshot["parts"]) != (self._parts_at, self._parts_count):
+            self._parts_at, self._parts_count, self._parts = at, snapshot["parts"], {}
             self._sizes = {seq: size for seq, size in self._sizes.items() if seq >= _PARTS}
         self._parts[snapshot["part"]] = snapshot["text"]
         self._sizes[_PARTS - 1 - snapshot["part"]] = size

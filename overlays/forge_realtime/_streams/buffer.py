@@ -269,6 +269,8 @@ class Buffer:
         with self._lock:
             if self._snapshots is not None:
                 self._snapshots.request(now)
+                # The publisher may be waiting for the next update.
+                self._wake()
 
     def _envelope(self, update: str, ending: Mapping[str, object] | None, part: Part | None) -> Envelope:
         end = "false" if ending is None else "true"

@@ -98,8 +98,9 @@ class Snapshots:
 
     def request(self, now: float) -> None:
         """Make a snapshot with the next update, even if nothing is new."""
-        if (every := self.every) is not None and self._envelopes:
-            self._covered, self._made = -1, min(self._made, max(now, self._made + _LEAST_SECONDS) - every)
+        every = self.every
+        if every is not None and self._envelopes and self._due() > now:
+            self._covered, self._made = -1, max(now, self._made + _LEAST_SECONDS) - every
 
     def with_update(self, size: int, now: float) -> Part | None:
         """Return the part that travels with an update of this size, if there is one."""

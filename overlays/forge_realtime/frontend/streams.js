@@ -186,7 +186,8 @@ function readerOf(handlers) {
     } else if (digest !== undefined) {
       fetchValue(stream, event, ends);
     } else if (!(stream.parts?.at > at)) {
-      if (stream.parts?.at !== at) stream.parts = { at, texts: new Map() };
+      const isSame = stream.parts?.at === at && stream.parts.parts === parts;
+      if (!isSame) stream.parts = { at, parts, texts: new Map() };
       const { texts } = stream.parts;
       texts.set(part, text);
       if (texts.size < parts) return;

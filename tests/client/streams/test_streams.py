@@ -260,6 +260,8 @@ def test_each_event_has_the_token_and_the_context_overrides() -> None:
         ({"interval": -1}, "interval must be a number of seconds, 0 or more"),
         ({"interval": "1"}, "interval must be"),
         ({"deadline": 0}, "deadline must be a positive number"),
+        ({"snapshot": "always"}, "snapshot must be True, False or a function"),
+        ({"snapshot_interval": 0}, "snapshot_interval must be a positive number"),
         ({"max_bytes": 0}, "max_bytes must be a whole number of at least 1"),
         ({"max_pending": 1.5}, "max_pending must be"),
         ({"token": "x"}, "INVALID_TOKEN"),
