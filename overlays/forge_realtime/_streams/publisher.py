@@ -41,6 +41,8 @@ _LONGEST_PAUSE: Final = 10.0
 # A snapshot is given up if the quota has no room for so long, or if its request takes so long.
 _SNAPSHOT_QUOTA_SECONDS: Final = 0.05
 _SNAPSHOT_SECONDS: Final = 2.0
+# The first repetition of a final snapshot that nobody heard.
+_SOON_SECONDS: Final = 1.0
 # Time for what is left, if the block was cancelled or interrupted.
 _INTERRUPTED_SECONDS: Final = 1.0
 RunFlow: TypeAlias = Callable[[Flow[object]], Awaitable[object]]
@@ -228,20 +230,36 @@ class Publisher:
         return self._repetition is not None
 
     def repeat_later(self, done: Callable[[], object]) -> None:
-        """Publish the final snapshot once more, for pages that load after the end. Call `done` afterwards."""
+        """Publish the final snapshot once more, for pages that load after the end. Call `done` afterwards.
+
+        Twice if nobody was subscribed at the end, the first time soon.
+        """
         every = self.buffer.snapshot_every
         if self._task is None or self.forked or self._lost or every is None:
             done()
             return
+        self._repeated = done
+        if self._heard or every <= _SOON_SECONDS:
+            self._repeat_in(every)
+        else:
+            # A page that asked a moment ago may be about to subscribe.
+            self._repeat_in(_SOON_SECONDS, again_in=every - _SOON_SECONDS)
+
+    def _repeat_in(self, seconds: float, *, again_in: float | None = None) -> None:
         loop = asyncio.get_running_loop()
 
         def begin() -> None:
             self._repetition = loop.create_task(self._repeat())
-            self._repetition.add_done_callback(lambda _: self._end_repetition())
+            self._repetition.add_done_callback(finish)
 
-        self._repeated = done
+        def finish(task: asyncio.Task[None]) -> None:
+            if again_in is None or task.cancelled():
+                self._end_repetition()
+            else:
+                self._repeat_in(again_in)
+
         # A timer and no task: nothing waits for it, and the app's loop can end without a warning.
-        self._repetition = loop.call_later(every, begin)
+        self._repetition = loop.call_later(seconds, begin)
 
     def drop_repetition(self) -> None:
         """Repeat nothing any more."""
