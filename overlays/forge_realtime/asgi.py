@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, TypeAlias
 
 from ._core.invocation import AfterEnd, CurrentInvocation, activated, find_invocation
-from ._streams.stop import MOST_BYTES, STOP_PATH, stop_stream
+from ._core.stop import MOST_BYTES, STOP_PATH, stop_stream
 
 __all__ = ["STOP_PATH", "InvocationMiddleware", "StopRoute"]
 

@@ -13,7 +13,7 @@ from http import HTTPStatus
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from ._core.invocation import AfterEnd, CurrentInvocation, activated, activated_chunks, environ_headers, find_invocation
-from ._streams.stop import MOST_BYTES, STOP_PATH, stop_stream
+from ._core.stop import MOST_BYTES, STOP_PATH, stop_stream
 
 __all__ = ["STOP_PATH", "InvocationMiddleware", "StopRoute"]
 

@@ -11,10 +11,10 @@ from .._core.encoding import Encode, Payload
 from .._core.hidden import Hidden
 from .._core.http import httpx
 from .._core.retry import RetryPolicy
+from .._core.stop import STOP_PATH, StreamHandle
 from .._quota.limiter import Quota
 from .._streams.async_stream import AsyncPrivateStream, AsyncStream
 from .._streams.buffer import KeepValue, Merge, Overflow, StreamOptions
-from .._streams.stop import STOP_PATH, StreamHandle
 from .._transports.http_client import AsyncHttpx2Client
 from .base import BaseRealtimeClient, RealtimeSettings
 from .operations import ContextOverride, Permission

@@ -18,9 +18,9 @@ from .._core.encoding import Encode
 from .._core.errors import Attempt, Delivery, ForgeRealtimeError, RejectedError, UsageError
 from .._core.hidden import Hidden
 from .._core.retry import RetryPolicy, is_plain_function
+from .._core.stop import StreamHandle, private_streams
 from .._quota.limiter import Quota, QuotaLimiter
 from .._streams.buffer import PublishSlot
-from .._streams.stop import StreamHandle, private_streams
 from .operations import (
     Permission,
     publish_global_request,

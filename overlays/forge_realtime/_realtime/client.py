@@ -11,9 +11,9 @@ from .._core.encoding import Encode, Payload
 from .._core.hidden import Hidden
 from .._core.http import httpx
 from .._core.retry import RetryPolicy
+from .._core.stop import STOP_PATH, StreamHandle
 from .._quota.limiter import Quota
 from .._streams.buffer import KeepValue, Merge, Overflow, StreamOptions
-from .._streams.stop import STOP_PATH, StreamHandle
 from .._streams.worker import StreamWorker, load_stream
 from .._transports.http_client import Httpx2Client, Httpx2Transport
 from .base import BaseRealtimeClient, RealtimeSettings
