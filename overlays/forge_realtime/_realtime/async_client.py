@@ -341,7 +341,7 @@ class AsyncRealtimeClient(BaseRealtimeClient, AsyncForgeClient):
         await self._run(private.sign_for_stream())
         slots = self._private_slots(private)
         stream = AsyncPrivateStream(options, slots, self._run, self._settings.retry, self._settings.instrument)
-        await self._run(stream.opening(private.make_handle))
+        await self._run(stream._open_to_page(private.make_handle))  # noqa: SLF001 (not for the app)
         return stream
 
     async def renew_handle(self, handle: Mapping[str, Any]) -> StreamHandle | None:

@@ -271,4 +271,4 @@ class BaseRealtimeClient(BaseClient[Any]):
         if not isinstance(stop.value, Mapping):
             return None
         stream = private_streams.find(found.value.get("stream"), stop.value.get("secret"))
-        return None if stream is None else stream.renewal(self)
+        return None if stream is None else stream._renewal(self)  # noqa: SLF001 (not for the app)

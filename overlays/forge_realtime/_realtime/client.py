@@ -352,7 +352,7 @@ class RealtimeClient(BaseRealtimeClient, ForgeClient):
         self._run(private.sign_for_stream())
         slots = self._private_slots(private)
         stream = PrivateStream(options, slots, self._settings.retry, self._stream_worker, self._settings.instrument)
-        self._run(stream.opening(private.make_handle))
+        self._run(stream._open_to_page(private.make_handle))  # noqa: SLF001 (not for the app)
         return stream
 
     def renew_handle(self, handle: Mapping[str, Any]) -> StreamHandle | None:

@@ -16,7 +16,7 @@ from .._core.errors import ForgeRealtimeError, InvalidTokenError, RejectedError,
 from .._core.hidden import Hidden
 from .._core.retry import RetryPolicy
 from .._core.stop import STOP_PATH, StreamHandle
-from .operations import Permission
+from .operations import Permission, copy_claims
 from .results import PublishResult, RealtimeToken
 
 if TYPE_CHECKING:
@@ -77,7 +77,8 @@ class PrivateChannel:
         """Sign the token that the stream publishes with, and look up the installation."""
         yield from self._renew(None)
         installation = yield from self._find_installation(monotonic() + self._live.retry.deadline)
-        if installation is not None:
+        acting = self._live._acting("private_stream")  # noqa: SLF001 (the client's own room)
+        if installation is not None and acting.invocation_id is not None:
             self._installation = self._live.for_installation(installation)
 
     @property
@@ -141,9 +142,7 @@ class PrivateChannel:
 
 
 def _unique_claims(name: str, claims: Hidden[Mapping[str, Any] | None]) -> dict[str, Any]:
-    own = Hidden(claims.value or {})
-    if not isinstance(own.value, Mapping):
-        raise UsageError("private_stream: claims must be a mapping, such as {'account': account_id}.")
+    own = copy_claims(Hidden({} if claims.value is None else claims.value))
     if any(reserved in own.value for reserved in _OWN_CLAIMS):
         raise UsageError("private_stream: the claims 'channel' and 'nonce' are the stream's own: name yours otherwise.")
     return {**own.value, "channel": name, "nonce": os.urandom(16).hex()}

@@ -201,17 +201,17 @@ class AsyncPrivateStream(AsyncStream):
     handle: StreamHandle
     _make_handle: Callable[[str, Any], Flow[StreamHandle]]
 
-    def opening(self, make_handle: Callable[[str, Any], Flow[StreamHandle]]) -> Flow[None]:
+    def _open_to_page(self, make_handle: Callable[[str, Any], Flow[StreamHandle]]) -> Flow[None]:
         """Make the handle, and let the page stop the stream from now on."""
         self._make_handle = make_handle
-        self.handle = yield from self.renewal(None)
+        self.handle = yield from self._renewal(None)
         private_streams.add(self)
 
-    def renewal(self, live: Any) -> Flow[StreamHandle]:
+    def _renewal(self, live: Any) -> Flow[StreamHandle]:
         """Return the flow in which a client signs the handle anew."""
         return self._make_handle(self._publisher.buffer.stream_id, live)
 
-    def stop_by_page(self, reason: str | None) -> None:
+    def _stop_by_page(self, reason: str | None) -> None:
         """Stop the stream for its page, as the routes do that take the page's request."""
         self._stop("page", reason)
 
