@@ -3,14 +3,15 @@
     app.add_middleware(InvocationMiddleware)                      # FastAPI, Starlette
     app.router.routes.append(Route(STOP_PATH, StopRoute()))       # for private streams
 
-`RealtimeClient().publish(...)`, `current_invocation()` and `JsonFormatter` then find the invocation themselves.
+Calls of a client, `current_invocation()` and `JsonFormatter` then find the invocation themselves.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
+from ._core.interfaces import require_interface
 from ._core.invocation import AfterEnd, CurrentInvocation, activated, find_invocation
 from ._core.stop import MOST_BYTES, STOP_PATH, stop_stream
 
@@ -36,12 +37,17 @@ class InvocationMiddleware:
             the invocation; `"refuse"` raises NoInvocationError.
 
     Raises:
-        UsageError: `after_end` is none of these.
+        UsageError: `after_end` is none of these, or `app` is no ASGI application.
     """
+
+    # For the MIDDLEWARE of Django, which passes the handler as it is then: it is refused there.
+    sync_capable: ClassVar[bool] = True
+    async_capable: ClassVar[bool] = True
 
     def __init__(self, app: ASGIApp, *, after_end: AfterEnd = "warn") -> None:
         self._app = app
         self._after_end: AfterEnd = CurrentInvocation(None, after_end=after_end).after_end
+        require_interface(app, "asgi")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle a request, a WebSocket or the application's lifespan."""

@@ -3,8 +3,8 @@
     MIDDLEWARE = ["forge_realtime.django.InvocationMiddleware", ...]
     urlpatterns = [path(STOP_PATH[1:], StopRoute()), ...]               # for private streams
 
-`RealtimeClient().publish(...)`, `current_invocation()` and `JsonFormatter` then find the invocation themselves, in the
-server, with `django.test.Client` and with `AsyncClient`.
+Calls of a client, `current_invocation()` and `JsonFormatter` then find the invocation themselves, in the server, with
+`django.test.Client` and with `AsyncClient`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, ClassVar
 
+from ._core.interfaces import require_interface
 from ._core.invocation import AfterEnd, CurrentInvocation, activated, activated_chunks, find_invocation
 from ._core.stop import MOST_BYTES, STOP_PATH, stop_stream
 
@@ -27,6 +28,9 @@ class InvocationMiddleware:
     Attributes:
         after_end: What a call does in a task that outlives its request, as for `forge_realtime.asgi`. To change it,
             list a subclass with another value.
+
+    Raises:
+        UsageError: It wraps an ASGI or WSGI application and no handler of Django.
     """
 
     sync_capable: ClassVar[bool] = True
@@ -34,6 +38,7 @@ class InvocationMiddleware:
     after_end: ClassVar[AfterEnd] = "warn"
 
     def __init__(self, get_response: Callable[[Any], Any]) -> None:
+        require_interface(get_response, "django")
         # Django's own dependency.
         from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 

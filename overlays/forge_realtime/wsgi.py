@@ -3,16 +3,25 @@
     app.wsgi_app = InvocationMiddleware(app.wsgi_app)             # Flask
     app.add_url_rule(STOP_PATH, "stop", StopRoute, methods=["POST"])      # for private streams
 
-`RealtimeClient().publish(...)`, `current_invocation()` and `JsonFormatter` then find the invocation themselves.
+Calls of a client, `current_invocation()` and `JsonFormatter` then find the invocation themselves.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from http import HTTPStatus
+from typing import ClassVar
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-from ._core.invocation import AfterEnd, CurrentInvocation, activated, activated_chunks, environ_headers, find_invocation
+from ._core.interfaces import require_interface
+from ._core.invocation import (
+    AfterEnd,
+    CurrentInvocation,
+    activated,
+    activated_chunks,
+    environ_headers,
+    find_invocation,
+)
 from ._core.stop import MOST_BYTES, STOP_PATH, stop_stream
 
 __all__ = ["STOP_PATH", "InvocationMiddleware", "StopRoute"]
@@ -29,12 +38,17 @@ class InvocationMiddleware:
         after_end: What a call does in a task that outlives its request, as for `forge_realtime.asgi`.
 
     Raises:
-        UsageError: `after_end` is not valid.
+        UsageError: `after_end` is not valid, or `app` is no WSGI application.
     """
+
+    # For the MIDDLEWARE of Django, which passes the handler as it is then: it is refused there.
+    sync_capable: ClassVar[bool] = True
+    async_capable: ClassVar[bool] = True
 
     def __init__(self, app: WSGIApplication, *, after_end: AfterEnd = "warn") -> None:
         self._app = app
         self._after_end: AfterEnd = CurrentInvocation(None, after_end=after_end).after_end
+        require_interface(app, "wsgi")
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Handle a request."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .._client.async_forge import AsyncForgeClient, AsyncTransport
 from .._core.call import Instrument
@@ -11,15 +11,17 @@ from .._core.encoding import Encode, Payload
 from .._core.hidden import Hidden
 from .._core.http import httpx
 from .._core.retry import RetryPolicy
-from .._core.stop import STOP_PATH, StreamHandle
-from .._quota.limiter import Quota
-from .._streams.async_stream import AsyncPrivateStream, AsyncStream
-from .._streams.buffer import KeepValue, Merge, Overflow, StreamOptions
+from .._core.stop import STOP_PATH
 from .._transports.http_client import AsyncHttpx2Client
 from .base import BaseRealtimeClient, RealtimeSettings
-from .operations import ContextOverride, Permission
-from .results import PublishResult, RealtimeToken
-from .tokens import PlatformClock, TokenCache
+
+if TYPE_CHECKING:
+    from .._core.stop import StreamHandle
+    from .._quota.limiter import Quota
+    from .._streams.async_stream import AsyncPrivateStream, AsyncStream
+    from .._streams.buffer import KeepValue, Merge, Overflow
+    from .operations import ContextOverride, Permission
+    from .results import PublishResult, RealtimeToken
 
 
 class AsyncRealtimeClient(BaseRealtimeClient, AsyncForgeClient):
@@ -75,8 +77,8 @@ class AsyncRealtimeClient(BaseRealtimeClient, AsyncForgeClient):
             show_response=show_response,
         )
         self._set_up(settings, transport, http_client)
-        self._clock = PlatformClock()
-        self._tokens = TokenCache(self._clock) if cache_tokens else None
+        self._set_up_tokens(cache_tokens)
+        from .._streams import async_stream  # noqa: F401 (a call must not import anything)
 
     async def publish(
         self,
@@ -148,10 +150,7 @@ class AsyncRealtimeClient(BaseRealtimeClient, AsyncForgeClient):
         """
         wrapped_claims = Hidden(claims)
         del claims
-        flow, key = self._sign_flow(channel, wrapped_claims, permissions)
-        if self._tokens is None:
-            return await self._run(flow)
-        return await self._tokens.aget(key, lambda: self._run(flow), self._settings.retry.deadline)
+        return await self._run(self._sign_flow(channel, wrapped_claims, permissions))
 
     def stream(
         self,
@@ -208,6 +207,9 @@ class AsyncRealtimeClient(BaseRealtimeClient, AsyncForgeClient):
             StreamError: From the end of the block: not everything was published; `report` counts what became of the
                 updates. It never replaces an exception of the block itself.
         """
+        from .._streams.async_stream import AsyncStream
+        from .._streams.buffer import StreamOptions
+
         options = StreamOptions(
             merge=merge,
             interval=interval,
@@ -261,6 +263,9 @@ class AsyncRealtimeClient(BaseRealtimeClient, AsyncForgeClient):
             UsageError: The call was refused before anything was sent.
             StreamError: From the end of the block: not everything was published.
         """
+        from .._streams.async_stream import AsyncStream
+        from .._streams.buffer import StreamOptions
+
         options = StreamOptions(
             merge=merge,
             interval=interval,
@@ -326,6 +331,9 @@ class AsyncRealtimeClient(BaseRealtimeClient, AsyncForgeClient):
         """
         wrapped_claims = Hidden(claims)
         del claims
+        from .._streams.async_stream import AsyncPrivateStream
+        from .._streams.buffer import StreamOptions
+
         options = StreamOptions(
             merge=merge,
             interval=interval,

@@ -11,18 +11,17 @@ from .._core.encoding import Encode, Payload
 from .._core.hidden import Hidden
 from .._core.http import httpx
 from .._core.retry import RetryPolicy
-from .._core.stop import STOP_PATH, StreamHandle
-from .._quota.limiter import Quota
-from .._streams.buffer import KeepValue, Merge, Overflow, StreamOptions
-from .._streams.worker import StreamWorker, load_stream
+from .._core.stop import STOP_PATH
 from .._transports.http_client import Httpx2Client, Httpx2Transport
 from .base import BaseRealtimeClient, RealtimeSettings
-from .operations import ContextOverride, Permission
-from .results import PublishResult, RealtimeToken
-from .tokens import PlatformClock, TokenCache
 
 if TYPE_CHECKING:
+    from .._core.stop import StreamHandle
+    from .._quota.limiter import Quota
+    from .._streams.buffer import KeepValue, Merge, Overflow
     from .._streams.stream import PrivateStream, Stream
+    from .operations import ContextOverride, Permission
+    from .results import PublishResult, RealtimeToken
 
 
 class RealtimeClient(BaseRealtimeClient, ForgeClient):
@@ -75,8 +74,9 @@ class RealtimeClient(BaseRealtimeClient, ForgeClient):
             show_response=show_response,
         )
         self._set_up(settings, transport, http_client)
-        self._clock = PlatformClock()
-        self._tokens = TokenCache(self._clock) if cache_tokens else None
+        self._set_up_tokens(cache_tokens)
+        from .._streams.worker import StreamWorker
+
         self._stream_worker = StreamWorker(self._pool)
 
     def close(self) -> None:
@@ -154,10 +154,7 @@ class RealtimeClient(BaseRealtimeClient, ForgeClient):
         """
         wrapped_claims = Hidden(claims)
         del claims
-        flow, key = self._sign_flow(channel, wrapped_claims, permissions)
-        if self._tokens is None:
-            return self._run(flow)
-        return self._tokens.get(key, lambda: self._run(flow), self._settings.retry.deadline)
+        return self._run(self._sign_flow(channel, wrapped_claims, permissions))
 
     def stream(
         self,
@@ -214,6 +211,9 @@ class RealtimeClient(BaseRealtimeClient, ForgeClient):
             StreamError: From the end of the block: not everything was published; `report` counts what became of the
                 updates. It never replaces an exception of the block itself.
         """
+        from .._streams.buffer import StreamOptions
+        from .._streams.worker import load_stream
+
         options = StreamOptions(
             merge=merge,
             interval=interval,
@@ -268,6 +268,9 @@ class RealtimeClient(BaseRealtimeClient, ForgeClient):
             UsageError: The call was refused before anything was sent.
             StreamError: From the end of the block: not everything was published.
         """
+        from .._streams.buffer import StreamOptions
+        from .._streams.worker import load_stream
+
         options = StreamOptions(
             merge=merge,
             interval=interval,
@@ -334,6 +337,9 @@ class RealtimeClient(BaseRealtimeClient, ForgeClient):
         """
         wrapped_claims = Hidden(claims)
         del claims
+        from .._streams.buffer import StreamOptions
+        from .._streams.worker import load_stream
+
         options = StreamOptions(
             merge=merge,
             interval=interval,

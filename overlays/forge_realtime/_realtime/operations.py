@@ -8,6 +8,7 @@ from typing import Any, Final, Literal, TypeAlias, TypeVar
 
 import attrs
 
+from .._api.api.forge_realtime import publish, publish_global, sign_realtime_token
 from .._api.models import (
     PublishGlobalOptions,
     PublishGlobalRequest,
@@ -28,6 +29,8 @@ from .._core.responses import Response
 from .._core.retry import http_date
 from .results import PublishResult, RealtimeToken, ResponseInfo, epoch_or_iso
 from .tokens import PlatformClock, check_token
+
+__all__ = ["publish", "publish_global", "sign_realtime_token"]
 
 T = TypeVar("T")
 Permission: TypeAlias = Literal["subscribe", "publish"]

@@ -35,10 +35,6 @@ class Stream:
                 stream.send(token)
 
     Thread-safe. Events are published from the client's worker thread.
-
-    Attributes:
-        cancelled: Set when the stream has been stopped, by its page or by `stop`. `pipe` ends then; a loop of your own
-            can look at `stream.cancelled.is_set()`.
     """
 
     def __init__(
@@ -54,7 +50,6 @@ class Stream:
         self._worker = worker
         self._thread: WorkerThread | None = None
         self._seconds = options.deadline + _LATE_SECONDS
-        self.cancelled = threading.Event()
         self._publisher = Publisher(options, slots, self._run_flow, retry, instrument)
 
     def __repr__(self) -> str:
@@ -64,6 +59,13 @@ class Stream:
     def report(self) -> StreamReport:
         """What became of the updates so far; final at the end of the block."""
         return self._publisher.report
+
+    @property
+    def cancelled(self) -> threading.Event:
+        """Set when the stream has been stopped, by its page or by `stop`. `pipe` ends then; your own loop can look."""
+        # Not made before it is needed: it takes 1 KiB.
+        found: threading.Event | None = self.__dict__.get("_cancelled")
+        return self.__dict__.setdefault("_cancelled", threading.Event()) if found is None else found
 
     def send(self, update: Payload) -> None:
         """Take an update, to be published with others, and return. `overflow` says whether this may wait.
@@ -102,18 +104,18 @@ class Stream:
             Exception: Whatever the source raises, unless the stream has been stopped.
         """
         check_source(source)
-        iterator = iter(source)
+        iterator, cancelled = iter(source), self.cancelled
         try:
-            while not self.cancelled.is_set():
+            while not cancelled.is_set():
                 try:
                     item = next(iterator)
                 except StopIteration:
                     break
                 update = item if key is None else key(item)
-                if update is not None and not self.cancelled.is_set():
+                if update is not None and not cancelled.is_set():
                     self.send(update)
         except Exception:
-            if not self.cancelled.is_set():
+            if not cancelled.is_set():
                 raise
         finally:
             close_source(iterator, source)

@@ -374,7 +374,7 @@ def wsgi_route(method: str, body: bytes) -> tuple[int, str, bytes]:
 
 
 def django_route(method: str, body: bytes) -> tuple[int, str, bytes]:
-    web_apps._configure_django()
+    web_apps.configure_django()
     urls: Any = ModuleType("urls")
     urls.urlpatterns = [path(STOP_PATH[1:], _django.StopRoute())]
     csrf = ["django.middleware.csrf.CsrfViewMiddleware"]
