@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import http.server
+import json
 import os
 import shutil
 import subprocess
@@ -83,6 +84,18 @@ def install(examples: Path) -> None:
     for file in STREAMS.parent.iterdir():
         shutil.copy(file, examples / "answer/frontend")
     run("npm", "ci", folder=examples)
+
+
+def install_package(folder: Path, name: str) -> Path:
+    """Install one package of the examples as it is locked, and return its folder."""
+    lock = json.loads((EXAMPLES / "package-lock.json").read_text(encoding="utf-8"))
+    locked = lock["packages"][f"node_modules/{name}"]
+    wanted = {"devDependencies": {name: locked["version"]}}
+    lock["packages"] = {"": wanted, f"node_modules/{name}": locked}
+    (folder / "package.json").write_text(json.dumps(wanted), encoding="utf-8")
+    (folder / "package-lock.json").write_text(json.dumps(lock), encoding="utf-8")
+    run("npm", "ci", folder=folder)
+    return folder / "node_modules" / name
 
 
 def run(*command: str, folder: Path) -> str:
