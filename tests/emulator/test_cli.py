@@ -111,8 +111,8 @@ def test_log_has_one_json_object_per_line(client: httpx.Client) -> None:
         output, errors = process.communicate(timeout=10)
     assert (process.returncode, output, "secret" in errors, errors.isascii()) == (0, "", False, True)
     lines = [json.loads(line) for line in errors.splitlines()]
-    assert [line.keys() for line in lines if "message" in line] == [{"time", "level", "message"}] * 3
-    assert [line["level"] for line in lines if "message" in line] == ["info", "info", "warning"]
+    assert [line.keys() for line in lines if "message" in line] == [{"time", "level", "message"}] * 4
+    assert [line["level"] for line in lines if "message" in line] == ["info", "info", "info", "warning"]
     calls = [line for line in lines if "operation" in line]
     for line in lines:
         assert datetime.fromisoformat(line["time"]).utcoffset() == timedelta(0)
