@@ -1,0 +1,79 @@
+"""The service. The page calls its routes with `invokeService`."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Annotated
+from uuid import UUID
+
+from answers import Answers, channel_of, claims_of
+from fastapi import Depends, FastAPI, Request
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, StringConstraints
+
+from forge_realtime import AsyncRealtimeClient, ForgeRealtimeError
+from forge_realtime.asgi import InvocationMiddleware
+
+
+class Text(BaseModel):
+    """Body of a message and of a question."""
+
+    text: Annotated[str, StringConstraints(min_length=1, max_length=2_000)]
+
+
+@asynccontextmanager
+async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    """Share one client for the life of the process. Answers end before it is closed."""
+    async with AsyncRealtimeClient() as app.state.realtime:
+        app.state.answers = Answers()
+        yield
+        await app.state.answers.finish()
+
+
+app = FastAPI(lifespan=lifespan)
+app.add_middleware(InvocationMiddleware, after_end="refuse")
+
+
+def get_client(request: Request) -> AsyncRealtimeClient:
+    """Return the client of the process."""
+    client: AsyncRealtimeClient = request.app.state.realtime
+    return client
+
+
+Realtime = Annotated[AsyncRealtimeClient, Depends(get_client)]
+
+
+@app.exception_handler(ForgeRealtimeError)
+async def report_error(_: Request, error: ForgeRealtimeError) -> JSONResponse:
+    """Tell the page whether an event may have arrived all the same."""
+    return JSONResponse({"error": type(error).__name__, "delivery": error.delivery.value}, 502)
+
+
+@app.get("/health")
+async def health() -> dict[str, str]:
+    """Answer the platform's health check, without a call to anything else: it has 3 seconds."""
+    return {"status": "up"}
+
+
+@app.post("/messages", status_code=202)
+async def send_message(message: Text, realtime: Realtime) -> dict[str, bool]:
+    """Publish to all pages in the same context, such as the same issue. The middleware knows the invocation."""
+    result = await realtime.publish("messages", {"text": message.text})
+    return {"heard": result.event_id is not None}
+
+
+@app.post("/answers/{answer}/token")
+async def sign_token(answer: UUID, realtime: Realtime) -> dict[str, str]:
+    """Return what the page needs to subscribe to an answer. It subscribes before it asks, so it misses nothing."""
+    channel = channel_of(answer)
+    signed = await realtime.sign_realtime_token(channel, claims_of(answer), permissions=["subscribe"])
+    return {"channel": channel, "token": signed.token}
+
+
+@app.post("/answers/{answer}", status_code=202)
+async def ask(answer: UUID, question: Text, request: Request, realtime: Realtime) -> dict[str, str]:
+    """Start an answer. It outlives this request, so it goes to a global channel that a token secures."""
+    live = realtime.for_invocation(request.headers)
+    channel = channel_of(answer)
+    signed = await live.sign_realtime_token(channel, claims_of(answer), permissions=["publish"])
+    request.app.state.answers.start(question.text, live.stream_global(channel, token=signed))
+    return {"channel": channel}
