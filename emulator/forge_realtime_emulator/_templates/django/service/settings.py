@@ -10,7 +10,7 @@ SECRET_KEY = os.environ.get("DJANGO_SECRET_KEY") or secrets.token_urlsafe()
 ALLOWED_HOSTS = ["*"]
 ROOT_URLCONF = "views"
 # First of all, so that the invocation is known everywhere. There are no cookies, so there is nothing for CSRF.
-MIDDLEWARE = ["invocation.RefusingMiddleware"]
+MIDDLEWARE = ["middleware.ServiceMiddleware"]
 # main.py sets the logging up.
 LOGGING_CONFIG = None
 USE_TZ = True

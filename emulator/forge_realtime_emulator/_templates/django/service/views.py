@@ -1,9 +1,6 @@
 """The service. The page calls its routes with `invokeService`."""
 
 import json
-from collections.abc import Awaitable, Callable
-from functools import wraps
-from typing import Concatenate, ParamSpec
 from uuid import UUID
 
 from answers import Answers, channel_of, claims_of
@@ -12,28 +9,12 @@ from django.http import HttpRequest, JsonResponse
 from django.urls import path
 from django.views.decorators.http import require_GET, require_POST
 
-from forge_realtime import AsyncRealtimeClient, ForgeRealtimeError
+from forge_realtime import AsyncRealtimeClient
 
 MOST_CHARACTERS = 2_000
 
-P = ParamSpec("P")
-View = Callable[Concatenate[HttpRequest, P], Awaitable[JsonResponse]]
-
 realtime = AsyncRealtimeClient()
 answers = Answers()
-
-
-def reports_errors(view: View[P]) -> View[P]:
-    """Let a view tell the page whether an event may have arrived all the same."""
-
-    @wraps(view)
-    async def reporting(request: HttpRequest, *args: P.args, **kwargs: P.kwargs) -> JsonResponse:
-        try:
-            return await view(request, *args, **kwargs)
-        except ForgeRealtimeError as error:
-            return JsonResponse({"error": type(error).__name__, "delivery": error.delivery.value}, status=502)
-
-    return reporting
 
 
 def read_text(request: HttpRequest) -> str:
@@ -54,7 +35,6 @@ async def health(_: HttpRequest) -> JsonResponse:
 
 
 @require_POST
-@reports_errors
 async def send_message(request: HttpRequest) -> JsonResponse:
     """Publish to all pages in the same context, such as the same issue. The middleware knows the invocation."""
     result = await realtime.publish("messages", {"text": read_text(request)})
@@ -62,7 +42,6 @@ async def send_message(request: HttpRequest) -> JsonResponse:
 
 
 @require_POST
-@reports_errors
 async def sign_token(_: HttpRequest, answer: UUID) -> JsonResponse:
     """Return what the page needs to subscribe to an answer. It subscribes before it asks, so it misses nothing."""
     channel = channel_of(answer)
@@ -71,7 +50,6 @@ async def sign_token(_: HttpRequest, answer: UUID) -> JsonResponse:
 
 
 @require_POST
-@reports_errors
 async def ask(request: HttpRequest, answer: UUID) -> JsonResponse:
     """Start an answer. It outlives this request, so it goes to a global channel that a token secures."""
     question = read_text(request)

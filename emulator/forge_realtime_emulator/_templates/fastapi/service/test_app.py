@@ -40,9 +40,7 @@ def test_message_reaches_page(realtime_emulator: Emulator, service: TestClient) 
         assert page.receive() == ReceivedEvent("messages", '{"text":"hello"}')
 
 
-def test_page_learns_whether_failed_message_may_have_arrived(
-    realtime_emulator: Emulator, service: TestClient
-) -> None:
+def test_page_learns_whether_failed_message_may_have_arrived(realtime_emulator: Emulator, service: TestClient) -> None:
     """The platform refused it, so it did not arrive."""
     realtime_emulator.fail_next(status=400)
     response = service.post("/messages", json={"text": "hello"})
