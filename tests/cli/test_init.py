@@ -19,7 +19,15 @@ from click.testing import CliRunner, Result
 import forge_realtime
 from forge_realtime._cli.commands import cli
 from forge_realtime_emulator import Emulator
-from tests.support.new_services import FRAMEWORKS, Instruction, make_service, read_dockerfile, started, variables
+from tests.support.new_services import (
+    FRAMEWORKS,
+    Instruction,
+    free_port,
+    make_service,
+    read_dockerfile,
+    started,
+    variables,
+)
 
 
 @pytest.fixture(scope="module", params=FRAMEWORKS)
@@ -61,7 +69,7 @@ def test_service_passes_its_tests(service: Path) -> None:
 
 def test_start_command_serves_as_user_1000_and_ends_with_its_answer(service: Path, realtime_emulator: Emulator) -> None:
     emulator = realtime_emulator
-    with started(service, emulator.url) as running:
+    with started(service, emulator.url, free_port()) as running:
         before = contents(running.folder)
         if os.getuid() == 0:
             status = Path(f"/proc/{running.process.pid}/status").read_text(encoding="utf-8").splitlines()

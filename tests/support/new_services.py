@@ -108,15 +108,20 @@ class Running(NamedTuple):
         return [json.loads(line) for line in log.splitlines()]
 
 
+def free_port() -> int:
+    """Return a port that nothing listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port: int = free.getsockname()[1]
+        return port
+
+
 @contextmanager
-def started(service: Path, emulator_url: str) -> Iterator[Running]:
+def started(service: Path, emulator_url: str, port: int) -> Iterator[Running]:
     """Run the start command of a service's image as UID and GID 1000, in a copy of its folder that is read-only."""
     instructions = read_dockerfile((service / "Dockerfile").read_text(encoding="utf-8"))
     [*_, command] = [one.exec_form for one in instructions if one.name == "CMD"]
     assert command is not None
     assert command[0] == "python"
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
     # Only its owner can open the folder of pytest.
     folder = Path(tempfile.mkdtemp())
     try:
