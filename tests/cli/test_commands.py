@@ -16,7 +16,7 @@ from tests.cli.conftest import VARIABLES, Run
 
 COMMAND = str(Path(sys.executable).with_name("forge-realtime"))
 OF_THE_CLIENT = ["completion", "doctor", "probe", "publish", "publish-global", "sign-token"]
-OF_THE_EMULATOR = ["emulate", "fail", "listen"]
+OF_THE_EMULATOR = ["emulate", "exec", "fail", "init", "listen"]
 
 
 def process(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -58,12 +58,12 @@ def test_help_lists_all_commands_and_exit_codes(run: Run) -> None:
 
 @pytest.mark.parametrize("command", [*OF_THE_CLIENT, *OF_THE_EMULATOR])
 def test_every_command_and_option_has_help(run: Run, command: str) -> None:
-    result = run(command, "--help")
-    assert result.exit_code == 0
+    result = run(command, "-h")
+    assert (result.exit_code, run(command, "--help").output) == (0, result.output)
     usage, _, options = result.stdout.partition("Options:\n")
     assert f" {command} " in usage
-    starts = [line for line in options.splitlines() if line.startswith("  --")]
-    assert starts
+    starts = [line for line in options.splitlines() if line.startswith("  -")]
+    assert starts[-1].startswith("  -h, --help ")
     for line in starts:
         following = options.partition(f"{line}\n")[2]
         assert len(line.split("  ")) > 2 or following.startswith(" " * 10), line
@@ -79,7 +79,7 @@ def test_installed_command_and_module_are_the_same(own: Emulator) -> None:
     environment = {"FORGE_EGRESS_PROXY_URL": own.url, "FORGE_REALTIME_INVOCATION": "i"}
     for command in ([COMMAND], [sys.executable, "-m", "forge_realtime"]):
         run = process(*command, "publish", "c", "x", **environment)
-        assert (run.returncode, run.stdout, run.stderr) == (0, "nobody was subscribed\n", "")
+        assert (run.returncode, run.stdout, run.stderr) == (0, "", "Nobody was subscribed.\n")
 
 
 def test_emulator_module_has_its_own_commands() -> None:
@@ -91,7 +91,7 @@ HEAVY = ("starlette", "uvicorn", "websockets", "jwt", "openapi_schema_validator"
 
 
 def test_help_and_completion_work_without_emulator_packages() -> None:
-    for arguments in (("--help",), ("emulate", "--help"), ("listen", "--help")):
+    for arguments in (("--help",), ("emulate", "-h"), ("exec", "-h"), ("listen", "-h"), ("fail", "-h"), ("init", "-h")):
         run = without(*HEAVY, arguments=arguments)
         assert (run.returncode, run.stderr) == (0, "")
     completing = {"_FORGE_REALTIME_COMPLETE": "bash_complete", "COMP_WORDS": "forge-realtime em", "COMP_CWORD": "1"}
@@ -174,7 +174,7 @@ def test_vendored_copy_has_client_commands(own: Emulator, tmp_path: Path) -> Non
     assert commands(run.stdout) == OF_THE_CLIENT
     assert process(*command, "--version", **path).stdout.strip().endswith(forge_realtime.__version__)
     run = process(*command, "publish", "c", "x", "--invocation", "i", "--url", own.url, **path)
-    assert (run.returncode, run.stdout, run.stderr) == (0, "nobody was subscribed\n", "")
+    assert (run.returncode, run.stdout, run.stderr) == (0, "", "Nobody was subscribed.\n")
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -120,7 +120,7 @@ def test_added_fault_is_shown_as_the_terminal_can(own: Emulator, encoding: str) 
     environment = {**os.environ, "PYTHONIOENCODING": encoding}
     for given, escaped in (("✓\x1b[2J", r"\u2713\x1b[2J"), ("\u202e", r"\u202e")):
         done = subprocess.run([*command, given], capture_output=True, encoding=encoding, env=environment, check=True)
-        assert done.stdout == f"The next call on channel {escaped} gets 500.\n"
+        assert (done.stdout, done.stderr) == ("", f"The next call on channel {escaped} gets 500.\n")
         assert own._sidecar.faults.waiting()[-1]["channel"] == given
     own.reset()
 
@@ -304,8 +304,9 @@ def test_invalid_address_is_wrong_usage(run_at: Run, command: list[str], url: st
 def test_fault_waits_for_its_call(run: Run, own: Emulator) -> None:
     given = ["--operation", "publish", "--channel", "c", "--times", "2", "--status", "429", "--retry-after", "0"]
     result = run("fail", *given)
-    assert (result.exit_code, result.stdout) == (
+    assert (result.exit_code, result.stdout, result.stderr) == (
         0,
+        "",
         "The next 2 calls of publish on channel c get 429 with Retry-After 0.\n",
     )
     assert run("publish", "c", "x", "--invocation", "i").exit_code == 0
@@ -317,14 +318,14 @@ def test_options_describe_the_fault(run: Run, own: Emulator) -> None:
     result = run("fail", *given, "--json")
     fault: dict[str, Any] = {"times": 1, "answer": "not-json", "delay": 0.25, "delivered": True, "installation": "i-1"}
     assert json.loads(result.stdout) == fault
-    assert run("fail", "--answer", "reset").stdout == "The next call gets a reset connection.\n"
+    assert run("fail", "--answer", "reset").stderr == "The next call gets a reset connection.\n"
     assert own._sidecar.faults.waiting() == [fault, {"times": 1, "answer": "reset"}]
-    assert run("fail", *given).stdout == (
+    assert run("fail", *given).stderr == (
         "The next call for installation i-1 gets a response that is not JSON, 0.25 s late,"
         " and is carried out all the same.\n"
     )
-    assert run("fail", "--delay", "2").stdout == "The next call gets the normal response, 2 s late.\n"
-    assert run("fail", "--clear").stdout == "All pending faults were dropped.\n"
+    assert run("fail", "--delay", "2").stderr == "The next call gets the normal response, 2 s late.\n"
+    assert run("fail", "--clear").stderr == "All pending faults were dropped.\n"
     assert own._sidecar.faults.waiting() == []
     assert run("fail", "--clear", "--json").stdout == "{}\n"
 
@@ -339,6 +340,9 @@ def test_options_describe_the_fault(run: Run, own: Emulator) -> None:
         (["--delay", "nan"], "the body is not valid JSON"),
         (["--status", "200"], "400<=x<=599"),
         (["--clear", "--status", "429"], "--clear takes no other option"),
+        (["--clear", "--times", "2"], "--clear takes no other option"),
+        (["--status", "503", "--seed", "7"], "--seed goes with --probability."),
+        (["--status", "503", "--probability", "0"], "0<x<=1"),
     ],
 )
 def test_invalid_fault_is_wrong_usage(run: Run, own: Emulator, arguments: list[str], said: str) -> None:

@@ -39,7 +39,7 @@ def test_payload_arrives_unchanged(run: Run, own: Emulator, tmp_path: Path, way:
 
 def test_output_says_nobody_was_subscribed(run: Run) -> None:
     result = run("publish", "board-42", "moved", *INVOCATION)
-    assert (result.exit_code, result.stdout) == (0, "nobody was subscribed\n")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "", "Nobody was subscribed.\n")
 
 
 @pytest.mark.parametrize("encoding", ["cp1252", "ascii"])

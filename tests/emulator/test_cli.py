@@ -65,8 +65,9 @@ def test_emulate_prints_calls_and_ends_cleanly(client: httpx.Client, ending: sig
         output, errors = process.communicate(timeout=10)
         assert process.returncode == 0
         assert output == ""
-        banner, first, second = errors.splitlines()
-        assert banner == f"The emulator listens at {url} (Ctrl-C ends it). In the app's shell:"
+        banner, console, first, second = errors.splitlines()
+        assert banner == f"The emulator listens at {url} (Ctrl-C ends it)."
+        assert console == f"Console: open {url} in a browser. In the app's shell:"
         assert re.fullmatch(r"\d\d:\d\d:\d\d  publish +200  on 'x', reached 0 subscriber\(s\)", first)
         assert re.fullmatch(
             r"\d\d:\d\d:\d\d  publish +401  UNAUTHORIZED: the header forge-proxy-authorization is missing\..*", second
@@ -82,8 +83,9 @@ def test_quiet_emulate_prints_address_and_warnings_only(client: httpx.Client) ->
         process.send_signal(signal.SIGTERM)
         output, errors = process.communicate(timeout=10)
         assert (process.returncode, output) == (0, "")
-        banner, warning = errors.splitlines()
+        banner, console, warning = errors.splitlines()
         assert banner.startswith("The emulator listens at ")
+        assert console.startswith("Console: open ")
         assert "A web page of 'http://other.example' was refused." in warning
 
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from forge_realtime_emulator import _printer
-from forge_realtime_emulator._printer import Printer
+from forge_realtime_emulator._cli import printer as _printer
+from forge_realtime_emulator._cli.printer import Printer
 
 
 class Stream:

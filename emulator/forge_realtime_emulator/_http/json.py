@@ -31,8 +31,8 @@ async def read_json(request: Request) -> Any:
     return parse_json(request, await read_body(request))
 
 
-async def read_body(request: Request) -> bytes:
-    """Read a request body.
+async def read_body(request: Request, limit: int = BODY_LIMIT) -> bytes:
+    """Read a request body of up to `limit` bytes.
 
     Raises:
         RefusedError: The body is too large.
@@ -42,10 +42,10 @@ async def read_body(request: Request) -> bytes:
     async for chunk in request.stream():
         # Read to the end even over the limit: a sender that is cut off would not see the response.
         size += len(chunk)
-        if size <= BODY_LIMIT:
+        if size <= limit:
             body += chunk
-    if size > BODY_LIMIT:
-        message = f"The request body has {size} bytes; the emulator takes up to {BODY_LIMIT}. Send a smaller payload."
+    if size > limit:
+        message = f"The request body has {size} bytes; the emulator takes up to {limit}. Send a smaller payload."
         raise RefusedError(413, "PAYLOAD_TOO_LARGE", message)
     return bytes(body)
 

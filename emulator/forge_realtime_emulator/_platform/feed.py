@@ -33,11 +33,18 @@ class Reader:
 
     def __init__(self) -> None:
         self._records: BoundedLog[Record] = BoundedLog(_MAX_WAITING)
+        self._restarts = False
         self._woken = asyncio.Event()
 
     def add(self, record: Record, size: int) -> None:
         """Queue a record; `size` is its size in bytes."""
         self._records.append(record, size)
+        self._woken.set()
+
+    def restart(self) -> None:
+        """Drop what waits, and send `START` before all that follows, even if the oldest of it is dropped."""
+        self._records.clear()
+        self._restarts = True
         self._woken.set()
 
     def wake(self) -> None:
@@ -52,7 +59,8 @@ class Reader:
         except TimeoutError:
             return []
         self._woken.clear()
-        records = [record.to_json() for record in self._records]
+        records = [record.to_json() for record in ([START] if self._restarts else []) + [*self._records]]
+        self._restarts = False
         self._records.clear()
         return records
 
@@ -79,6 +87,11 @@ class Feed:
         """Queue a record for all readers; `size` is its size in bytes."""
         for reader in self._readers:
             reader.add(record, size)
+
+    def restart(self) -> None:
+        """Tell all readers to forget what they read before."""
+        for reader in self._readers:
+            reader.restart()
 
     def open(self) -> None:
         """Let streams begin, again after `close`."""

@@ -1,4 +1,4 @@
-"""Command `init` of the command line `forge-realtime`: write a service that runs.
+"""Command `init`: write a service that runs.
 
 The template is an app of its own, named `example-app`, in the folders `_templates/common` and `_templates/fastapi` or
 `_templates/django`. The page's module for streams is the one that the emulator serves.
@@ -17,6 +17,8 @@ from pathlib import Path
 
 import click
 
+from .command import Command, tell
+
 _NAME = "example-app"
 _REQUIREMENT = re.compile(r"^(forge-realtime(?:\[emulator\])?)==0$", re.MULTILINE)
 # As documented for a service's key, and its form in Atlassian's schema of manifests.
@@ -25,7 +27,7 @@ _KEY = re.compile(r"[a-z]([a-z0-9-]*[a-z0-9])?")
 _STREAMS = ("streams.js", "streams.d.ts")
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
 @click.option("--django", is_flag=True, help="Use Django instead of FastAPI.")
 def init(*, directory: Path, django: bool) -> None:
@@ -46,7 +48,7 @@ def init(*, directory: Path, django: bool) -> None:
         _write(directory, _render(name, "django" if django else "fastapi"))
     except OSError as error:
         raise click.ClickException(f"{directory} cannot be written ({error}). Nothing was written.") from error
-    click.echo(f"{name} is ready. Test it, and run it with the emulator:", err=True)
+    tell(f"{name} is ready. Test it, and run it with the emulator:")
     click.echo(f"cd {shlex.quote(str(directory))} && pip install -r requirements-dev.txt")
     click.echo("python -m pytest")
     click.echo("docker compose up --build")
@@ -67,7 +69,7 @@ def _name(directory: Path) -> str:
 
 def _render(name: str, framework: str) -> dict[str, str]:
     """Return the files of a service by their paths."""
-    package = files("forge_realtime_emulator")
+    package = files(__package__.partition(".")[0])
     rendered = {f"frontend/{file}": (package / "static" / file).read_text(encoding="utf-8") for file in _STREAMS}
     for folder in ("common", framework):
         for path, file in _walk(package / "_templates" / folder):

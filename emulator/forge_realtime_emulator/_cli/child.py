@@ -1,0 +1,154 @@
+"""Command that runs in this process's place: it gets the signals and the terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+import click
+
+_FORWARDED = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+_PATIENCE = 5.0
+"""Seconds that left-behind processes have to end after SIGTERM, before they are killed."""
+_POLL = 0.02
+_NOT_FOUND, _NOT_EXECUTABLE, _SIGNALLED = 127, 126, 128
+"""Exit codes of a shell; a signal's number is added to the last one."""
+
+
+class Child:
+    """Command in a process group of its own, which gets every signal once and leaves no process behind.
+
+    In its own group, Ctrl-C reaches the command but not this process, and the processes that it started can be found
+    when it has ended. Use it as a context manager in the main thread: while it is entered, SIGINT, SIGTERM and SIGHUP
+    are passed on. Before the command has started, they end this process.
+    """
+
+    def __init__(self) -> None:
+        self._pid: int | None = None
+        self._is_starting = False
+        self._waiting: list[int] = []
+        self._former: dict[int, Any] = {}
+        self._terminal: int | None = None
+
+    def __enter__(self) -> Self:
+        for number in _FORWARDED:
+            # nohup, and a shell's & in scripts, ignore a signal for a command and for what it starts.
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                self._former[number] = signal.signal(number, self._forward)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        for number, handler in self._former.items():
+            signal.signal(number, handler)
+        if self._terminal is not None:
+            os.close(self._terminal)
+
+    def run(self, command: Sequence[str], environment: Mapping[str, str]) -> int:
+        """Run a command, end what it leaves behind, and return its exit code as a shell does.
+
+        Raises:
+            click.ClickException: The command cannot be started.
+        """
+        self._is_starting = True
+        group: dict[str, Any] = {} if sys.platform == "win32" else {"process_group": 0}
+        try:
+            process = subprocess.Popen(command, env=environment, **group)  # noqa: S603 - the user's own command
+        except OSError as error:
+            raise _not_started(command[0], error) from error
+        self._pid = process.pid
+        for number in self._waiting:
+            self._send(number)
+        if sys.platform == "win32":
+            return process.wait()
+        self._take_terminal()
+        process.returncode = self._wait(process.pid)
+        self._end_group()
+        self._give_terminal(process.pid, os.getpgrp())
+        return process.returncode if process.returncode >= 0 else _SIGNALLED - process.returncode
+
+    def _forward(self, number: int, _: FrameType | None) -> None:
+        if self._pid is not None:
+            self._send(number)
+        elif self._is_starting:
+            self._waiting.append(number)
+        else:
+            sys.exit(_SIGNALLED + number)
+
+    def _send(self, number: int) -> bool:
+        """Send a signal to the command's group, and return whether it still has processes."""
+        assert self._pid is not None
+        try:
+            if sys.platform != "win32":
+                os.killpg(self._pid, number)
+            elif number != signal.SIGINT:
+                # The console itself sends Ctrl-C to the command.
+                os.kill(self._pid, number)
+        except (ProcessLookupError, PermissionError):
+            # macOS denies it for a group of zombies.
+            return False
+        return True
+
+    def _take_terminal(self) -> None:
+        with contextlib.suppress(OSError):
+            self._terminal = os.open("/dev/tty", os.O_RDWR)
+        # By default it stops a process in the background that changes the foreground group.
+        self._former[signal.SIGTTOU] = signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+        self._former[signal.SIGCONT] = signal.signal(signal.SIGCONT, lambda *_: self._resume())
+        self._resume()
+
+    def _resume(self) -> None:
+        """Continue the command, in the foreground if this process is there."""
+        assert self._pid is not None
+        self._give_terminal(os.getpgrp(), self._pid)
+        self._send(signal.SIGCONT)
+
+    def _give_terminal(self, owner: int, other: int) -> None:
+        # A group that has ended cannot be given it.
+        with contextlib.suppress(OSError):
+            if self._terminal is not None and os.tcgetpgrp(self._terminal) == owner:
+                os.tcsetpgrp(self._terminal, other)
+
+    def _wait(self, pid: int) -> int:
+        while True:
+            _, status = os.waitpid(pid, os.WUNTRACED)
+            if not os.WIFSTOPPED(status):
+                return os.waitstatus_to_exitcode(status)
+            if self._terminal is not None:
+                # Ctrl-Z. The shell waits until this process's group stops, and continues it later.
+                os.killpg(os.getpgrp(), signal.SIGTSTP)
+                self._resume()
+
+    def _end_group(self) -> None:
+        assert self._pid is not None
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            ends = time.monotonic() + _PATIENCE
+            is_alive = self._send(number)
+            while is_alive and time.monotonic() < ends:
+                time.sleep(_POLL)
+                # As process 1 of a container, this process inherits what the command leaves behind.
+                with contextlib.suppress(ChildProcessError):
+                    os.waitpid(-self._pid, os.WNOHANG)
+                is_alive = self._send(0)
+            if not is_alive:
+                return
+
+
+def _not_started(name: str, error: OSError) -> click.ClickException:
+    if isinstance(error, FileNotFoundError):
+        failure = click.ClickException(
+            f"There is no command {name!r}, or the interpreter that it needs is missing. Check the spelling and PATH."
+        )
+        failure.exit_code = _NOT_FOUND
+    else:
+        failure = click.ClickException(f"The command {name!r} cannot be executed: {error.strerror}.")
+        failure.exit_code = _NOT_EXECUTABLE
+    return failure

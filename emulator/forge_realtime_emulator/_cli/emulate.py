@@ -1,0 +1,82 @@
+"""Command `emulate`: the emulator, until a signal ends it."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import signal
+import sys
+import time
+from typing import Any, Literal
+
+import click
+
+from .command import Command
+from .options import create_emulator, emulator_options, print_calls
+from .printer import Printer
+
+_SLEEP = 0.5
+"""Seconds of one wait. A signal that comes just before a wait does not end it."""
+
+
+@click.command(cls=Command)
+@click.option("--host", metavar="HOST", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--port",
+    metavar="PORT",
+    default=7072,
+    show_default=True,
+    type=click.IntRange(0, 65535),
+    help="Port to listen on; 0 takes a free one.",
+)
+@emulator_options
+@click.option("--quiet", is_flag=True, help="Print no line for each call, only the address and warnings.")
+@click.option(
+    "--log",
+    "form",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="Form of the lines on standard error.",
+)
+def emulate(host: str, port: int, quiet: bool, form: Literal["text", "json"], **options: Any) -> None:
+    """Run a local stand-in for the egress sidecar until Ctrl-C.
+
+    It serves the Realtime operations, checks every call, and delivers events to subscribers. Open its address in a
+    browser for the console. The line to paste into the app's shell goes to standard output, all other lines to standard
+    error.
+
+    The file of --config has settings by their names in Python, such as {"limit": 10, "token_lifetime": 60}. Options win
+    over it.
+
+    With --log json, each line is a JSON object. A call has time, operation, status, code (of its error, or null),
+    channel, delivered (number of subscribers, or null) and duration (seconds). Other lines have time, level and
+    message.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with contextlib.suppress(KeyboardInterrupt):
+        _serve(host, port, print_calls(form, quiet=quiet), **options)
+
+
+def _serve(host: str, port: int, lines: Printer, **options: Any) -> None:
+    if not _is_loopback(host):
+        lines.print(
+            f"Warning: with --host {host} other machines can connect, publish and read events."
+            " Leave --host out to listen on this machine only."
+        )
+    with create_emulator(host, port, **options) as emulator:
+        if options["service"] or options["origins"]:
+            lines.print(f'In the page, before its bundle: <script src="{emulator.url}/bridge.js"></script>')
+        lines.print(f"The emulator listens at {emulator.url} (Ctrl-C ends it).")
+        lines.print(f"Console: open {emulator.url} in a browser. In the app's shell:")
+        lines.flush()
+        Printer(sys.stdout).print(f"export FORGE_EGRESS_PROXY_URL={emulator.url}")
+        while True:
+            time.sleep(_SLEEP)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
