@@ -13,8 +13,8 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-import yaml
 from click.testing import CliRunner, Result
+from ruamel.yaml import YAML
 
 import forge_realtime
 from forge_realtime._cli.commands import cli
@@ -44,12 +44,16 @@ def init(*arguments: str | Path) -> Result:
     return CliRunner(catch_exceptions=False).invoke(cli, ["init", *map(str, arguments)])
 
 
+def help_of(command: str) -> str:
+    return CliRunner().invoke(cli, [command, "--help"]).output
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def read_yaml(path: Path) -> Any:
-    return yaml.safe_load(path.read_text(encoding="utf-8"))
+    return YAML(typ="safe").load(path.read_text(encoding="utf-8"))
 
 
 def test_service_passes_its_tests(service: Path) -> None:
@@ -259,8 +263,21 @@ def test_manifest_dockerfile_compose_and_service_agree(service: Path) -> None:
         f"--service=http://localhost:{port}",
         "--origin=http://127.0.0.1:5173",
     ]
-    known = CliRunner().invoke(cli, ["emulate", "--help"]).output
+    known = help_of("emulate")
     assert all(option.partition("=")[0] in known for option in options[1:])
+
+
+def test_command_without_docker_has_the_same_addresses(service: Path) -> None:
+    [line] = re.findall("^forge-realtime exec (.*)$", (service / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+    options, _, command = line.partition(" -- ")
+    given = dict(zip(options.split()[::2], options.split()[1::2], strict=True))
+    compose = dict(
+        option.split("=", 1) for option in read_yaml(service / "compose.yml")["services"]["sidecar"]["command"][2:]
+    )
+    assert given == {name: value for name, value in compose.items() if name != "--host"}
+    assert command == "python service/main.py"
+    known = help_of("exec")
+    assert all(option in known for option in given)
 
 
 def test_image_has_service_without_tests(service: Path) -> None:

@@ -69,7 +69,7 @@ def _name(directory: Path) -> str:
 
 def _render(name: str, framework: str) -> dict[str, str]:
     """Return the files of a service by their paths."""
-    package = files(__package__.partition(".")[0])
+    package = files("forge_realtime_emulator")
     rendered = {f"frontend/{file}": (package / "static" / file).read_text(encoding="utf-8") for file in _STREAMS}
     for folder in ("common", framework):
         for path, file in _walk(package / "_templates" / folder):
