@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import os
 import shutil
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +19,7 @@ from forge_realtime_emulator import Emulator
 from tests.cli.conftest import VARIABLES, Run
 
 COMMAND = str(Path(sys.executable).with_name("forge-realtime"))
+PACKAGE = "forge_realtime_emulator"
 OF_THE_CLIENT = ["completion", "doctor", "probe", "publish", "publish-global", "sign-token"]
 OF_THE_EMULATOR = ["emulate", "exec", "fail", "init", "listen"]
 
@@ -207,3 +212,63 @@ def test_bash_completes_commands_and_options() -> None:
     path = f"{Path(COMMAND).parent}{os.pathsep}{os.environ['PATH']}"
     run = process("bash", "--norc", "-c", script, PATH=path)
     assert run.stdout.splitlines() == ["publish publish-global", "listen", "not-json", "--claims-file"], run.stderr
+
+
+EVIL = "\x1b[2J\x9b\u202e\x7f"
+
+
+@pytest.fixture
+def _logging() -> Iterator[None]:
+    """Undo what `emulate` and `exec` do to this process."""
+    root, of_emulator, handler = logging.getLogger(), logging.getLogger(PACKAGE), signal.getsignal(signal.SIGTERM)
+    handlers, level = [*root.handlers], of_emulator.level
+    yield
+    logging.captureWarnings(capture=False)
+    root.handlers[:] = handlers
+    of_emulator.setLevel(level)
+    signal.signal(signal.SIGTERM, handler)
+
+
+@pytest.mark.usefixtures("_logging")
+def test_no_command_lets_its_arguments_control_the_terminal(run: Run, own: Emulator, tmp_path: Path) -> None:
+    settings, contexts = tmp_path / "settings.json", tmp_path / "contexts.json"
+    settings.write_text(json.dumps({EVIL: 1}))
+    contexts.write_text(json.dumps({"invocations": {EVIL: {EVIL: 1}}}))
+    identity = ("--invocation", "i")
+    for arguments in (
+        (EVIL,),
+        (f"--{EVIL}",),
+        ("publish", EVIL, EVIL, *identity),
+        ("publish", "c", "x", "y", EVIL, *identity),
+        ("publish", "c", "x", *identity, "--context-override", EVIL),
+        ("publish", "c", "x", "--invocation", EVIL),
+        ("publish-global", "c", "x", "--installation", EVIL, "--url", EVIL),
+        ("sign-token", "c", EVIL, *identity),
+        ("doctor", EVIL),
+        ("doctor", "--url", f"http://{EVIL}"),
+        ("probe", EVIL),
+        ("completion", EVIL),
+        ("listen", EVIL, "--timeout", "1"),
+        ("listen", "c", EVIL),
+        ("fail", "--status", "500", "--channel", EVIL),
+        ("fail", "--status", "500", "--operation", EVIL),
+        ("fail", EVIL),
+        ("emulate", EVIL),
+        ("emulate", "--config", EVIL),
+        ("emulate", "--config", str(settings)),
+        ("emulate", "--contexts", str(contexts)),
+        ("emulate", "--origin", f"http://{EVIL}"),
+        ("exec", "--config", str(settings), "true"),
+        ("exec", "--port", EVIL, "true"),
+    ):
+        printed = run(*arguments).output
+        assert printed, arguments
+        assert all(line.isprintable() for line in printed.replace("\t", " ").split("\n")), arguments
+    own.reset()
+
+
+def test_error_is_what_the_terminal_can_show() -> None:
+    for arguments in (("doctor", "✓"), ("exec", "✓")):
+        run = process(COMMAND, *arguments, PYTHONIOENCODING="ascii")
+        assert run.stderr.isascii()
+        assert r"\u2713" in run.stderr

@@ -18,8 +18,8 @@ _FORWARDED = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGH
 _PATIENCE = 5.0
 """Seconds that left-behind processes have to end after SIGTERM, before they are killed."""
 _POLL = 0.02
-_NOT_FOUND, _NOT_EXECUTABLE, _SIGNALLED = 127, 126, 128
-"""Exit codes of a shell; a signal's number is added to the last one."""
+_SIGNALLED = 128
+"""Exit code of a shell if a signal ended the command; the signal's number is added."""
 
 
 class Child:
@@ -142,13 +142,17 @@ class Child:
                 return
 
 
+class _NotFoundError(click.ClickException):
+    exit_code = 127
+
+
+class _NotExecutableError(click.ClickException):
+    exit_code = 126
+
+
 def _not_started(name: str, error: OSError) -> click.ClickException:
     if isinstance(error, FileNotFoundError):
-        failure = click.ClickException(
+        return _NotFoundError(
             f"There is no command {name!r}, or the interpreter that it needs is missing. Check the spelling and PATH."
         )
-        failure.exit_code = _NOT_FOUND
-    else:
-        failure = click.ClickException(f"The command {name!r} cannot be executed: {error.strerror}.")
-        failure.exit_code = _NOT_EXECUTABLE
-    return failure
+    return _NotExecutableError(f"The command {name!r} cannot be executed: {error.strerror}.")

@@ -32,7 +32,8 @@ def _shown_errors() -> Iterator[None]:
     try:
         yield
     except click.ClickException as error:
-        error.message = _showable(error.message)
+        # Declared final, but there is no other way for all of click's classes of errors.
+        vars(error)["message"] = _showable(error.message)
         raise
     except EmulatorError as error:
         raise click.ClickException(_showable(str(error))) from error

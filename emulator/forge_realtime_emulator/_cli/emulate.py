@@ -7,12 +7,13 @@ import ipaddress
 import signal
 import sys
 import time
+from pathlib import Path
 from typing import Any, Literal
 
 import click
 
 from .command import Command
-from .options import create_emulator, emulator_options, print_calls
+from .options import FILE, create_emulator, emulator_options, print_calls
 from .printer import Printer
 
 _SLEEP = 0.5
@@ -30,6 +31,7 @@ _SLEEP = 0.5
     help="Port to listen on; 0 takes a free one.",
 )
 @emulator_options
+@click.option("--replay", metavar="FILE", type=FILE, help="Show a recording, with its settings and contexts.")
 @click.option("--quiet", is_flag=True, help="Print no line for each call, only the address and warnings.")
 @click.option(
     "--log",
@@ -39,7 +41,9 @@ _SLEEP = 0.5
     show_default=True,
     help="Form of the lines on standard error.",
 )
-def emulate(host: str, port: int, quiet: bool, form: Literal["text", "json"], **options: Any) -> None:
+def emulate(
+    host: str, port: int, replay: Path | None, quiet: bool, form: Literal["text", "json"], **options: Any
+) -> None:
     """Run a local stand-in for the egress sidecar until Ctrl-C.
 
     It serves the Realtime operations, checks every call, and delivers events to subscribers. Open its address in a
@@ -49,22 +53,29 @@ def emulate(host: str, port: int, quiet: bool, form: Literal["text", "json"], **
     The file of --config has settings by their names in Python, such as {"limit": 10, "token_lifetime": 60}. Options win
     over it.
 
-    With --log json, each line is a JSON object. A call has time, operation, status, code (of its error, or null),
-    channel, delivered (number of subscribers, or null) and duration (seconds). Other lines have time, level and
-    message.
+    With --log json, each line is a JSON object. A call has time, operation, status (0 if a fault reset its connection),
+    code (of its error), channel (its first 100 characters), delivered (number of subscribers that got its event) and
+    duration (in seconds), each null where there is none. Any other line has time, level and message.
+
+    A recording is what GET /_emulator/recording returns, or the console exports.
     """
+    own = [f"--{name}" for name in ("config", "contexts", "strict", "limit") if options[name] is not None]
+    if replay is not None and own:
+        raise click.UsageError(f"--replay brings its own settings and contexts. Leave out {' and '.join(own)}.")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with contextlib.suppress(KeyboardInterrupt):
-        _serve(host, port, print_calls(form, quiet=quiet), **options)
+        _serve(host, port, replay, print_calls(form, quiet=quiet), **options)
 
 
-def _serve(host: str, port: int, lines: Printer, **options: Any) -> None:
+def _serve(host: str, port: int, replay: Path | None, lines: Printer, **options: Any) -> None:
     if not _is_loopback(host):
         lines.print(
             f"Warning: with --host {host} other machines can connect, publish and read events."
             " Leave --host out to listen on this machine only."
         )
     with create_emulator(host, port, **options) as emulator:
+        if replay is not None:
+            emulator.replay(replay)
         if options["service"] or options["origins"]:
             lines.print(f'In the page, before its bundle: <script src="{emulator.url}/bridge.js"></script>')
         lines.print(f"The emulator listens at {emulator.url} (Ctrl-C ends it).")

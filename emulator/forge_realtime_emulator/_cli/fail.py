@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from typing import Any
 
 import click
@@ -77,6 +78,9 @@ def fail(clear: bool, url: str, as_json: bool, delivered: bool, **given: Any) ->
         raise click.UsageError("Say what the next calls get: --status, --answer or --delay.")
     if "seed" in asked and "probability" not in asked:
         raise click.UsageError("--seed goes with --probability.")
+    if "probability" in asked:
+        # Not left to the emulator, so that it can be printed.
+        asked.setdefault("seed", random.randrange(2**32))
     fault = {} if clear else {**({} if "probability" in asked else {"times": 1}), **asked}
     _send_fault(url, fault)
     if as_json:
@@ -93,8 +97,8 @@ def _describe(fault: dict[str, Any]) -> str:
     )
     times = fault.get("times")
     if "probability" in fault:
-        most = "" if times is None else f", {times} of them at most"
-        who = f"With probability {fault['probability']:g}{most}, each call{only} gets"
+        most = "" if times is None else f", up to {times} time(s)"
+        who = f"With probability {fault['probability']:g} (seed {fault['seed']}){most}, each call{only} gets"
     else:
         who = f"The next call{only} gets" if times == 1 else f"The next {times} calls{only} get"
     answers = {

@@ -24,7 +24,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 _OPEN_FILES = 8192
 """Number of open files to allow, of which each subscriber is one."""
 
-_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 _OPTIONS = (
     click.option("--service", metavar="URL", help="Base URL of the app's service, for invokeService() in a browser."),
@@ -36,18 +36,18 @@ _OPTIONS = (
         help="Origin of the app's front end, to let it use /bridge.js; can be given several times.",
     ),
     click.option(
-        "--contexts", metavar="FILE", type=_FILE, help="JSON file with the contexts of invocations and installations."
+        "--contexts", metavar="FILE", type=FILE, help="JSON file with the contexts of invocations and installations."
     ),
     click.option(
         "--config",
         metavar="FILE",
-        type=_FILE,
+        type=FILE,
         help="JSON file with settings, or the result of forge-realtime probe.",
     ),
     click.option(
         "--mocks",
         metavar="FILE",
-        type=_FILE,
+        type=FILE,
         help="JSON file with mock routes, for what the emulator does not carry out, such as Jira and KVS.",
     ),
     click.option(

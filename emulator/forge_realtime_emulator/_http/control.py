@@ -8,8 +8,8 @@
 * `GET /_emulator/recording`: all records with settings and contexts; `POST`: show a recording
 * `GET /_emulator/feed`: Server-Sent Events, each a JSON object with `kind`: `start`, `state`, `request`, `event` or
   `invoke` (a page's call of the service). At `start`, which comes again after a reset, forget everything read before;
-  the last 100 records of each kind follow, oldest first. The same over a WebSocket, a text frame each, is for the
-  console: a browser opens six connections to one host, but 255 WebSockets
+  the last 100 records of each kind follow, oldest first. The same over a WebSocket is for the console: a browser
+  opens six connections to one host, but 255 WebSockets. A text frame has one or more of the objects, a line each
 * `POST /_emulator/faults`: add a fault; `DELETE`: drop the pending faults
 * `POST /_emulator/mocks`: add a mock route: `{"method": "GET", "path": "/jira/rest/api/3/issue/{key}", "status": 200,
   "json": {…}}`
@@ -42,10 +42,10 @@ from .._platform.channels import GOING_AWAY
 from .._platform.contexts import REGISTRY
 from .._platform.errors import RefusedError
 from .._platform.faults import FAULT
-from .._platform.feed import START
+from .._platform.feed import START, Record
 from .._platform.mock_routes import ROUTE
 from .._platform.recording import parse_recording, write_recording
-from .._platform.records import Record, RecordedEvent, RecordedInvoke, RecordedRequest, text_of
+from .._platform.records import AnyRecord, RecordedEvent, RecordedInvoke, RecordedRequest, text_of
 from .._platform.settings import CHANGES
 from .._platform.sidecar import PAST, PUBLICATION, Sidecar
 from .event_stream import EventStream
@@ -53,6 +53,12 @@ from .json import JSONResponse, invalid, read_body, read_json
 from .log import log_event
 from .openapi import Endpoint
 from .operations import BrokenResponse, OperationEndpoint
+
+_GATHERING = 0.05
+"""Seconds from one batch of records to the next: under load, a frame for each record takes longer than the record."""
+
+_BATCH = 50
+"""Number of records that are written before others run."""
 
 CLOCK: dict[str, Any] = {
     "type": "object",
@@ -221,7 +227,7 @@ class Control:
         self._sidecar.show(recording.settings, recording.contexts, recording.records)
         return JSONResponse({})
 
-    def _find(self, request: Request) -> list[Record]:
+    def _find(self, request: Request) -> list[AnyRecord]:
         id_ = request.path_params["id"]
         if found := find_call(self._sidecar, id_):
             return found
@@ -238,7 +244,13 @@ class Control:
         return JSONResponse({})
 
     async def _feed(self, _: Request) -> Response:
-        return EventStream(self._messages())
+        async def messages() -> AsyncGenerator[str]:
+            async with contextlib.aclosing(self._batches()) as batches:
+                async for batch in batches:
+                    for message in batch:
+                        yield message
+
+        return EventStream(messages())
 
     async def _serve_console(self, websocket: WebSocket) -> None:
         await websocket.accept()
@@ -253,25 +265,30 @@ class Control:
     async def _send_messages(self, websocket: WebSocket) -> None:
         # The connection may be closed already.
         with contextlib.suppress(RuntimeError, WebSocketDisconnect):
-            async with contextlib.aclosing(self._messages()) as messages:
-                async for message in messages:
-                    await websocket.send_text(message)
+            async with contextlib.aclosing(self._batches()) as batches:
+                async for batch in batches:
+                    await websocket.send_text("\n".join(batch))
             await websocket.close(GOING_AWAY, "The emulator stopped.")
 
-    async def _messages(self) -> AsyncGenerator[str]:
+    async def _batches(self) -> AsyncGenerator[list[str]]:
         loop = asyncio.get_running_loop()
-        with self._sidecar.feed.reader() as reader:
+        feed = self._sidecar.feed
+        with feed.reader() as reader:
             # Copied at once: the reader gets everything that happens from here on.
-            for past in [START, *self._sidecar.past(PAST)]:
-                yield json.dumps(past.to_json())
-            while not self._sidecar.feed.closed:
-                yield json.dumps(self._sidecar.state())
-                sent = loop.time()
-                until = sent + _MAX_INTERVAL
-                while not self._sidecar.feed.closed and (left := until - loop.time()) > 0:
-                    for record in await reader.next(left):
-                        yield json.dumps(record)
-                    until = min(until, sent + _MIN_INTERVAL)
+            records: list[Record] = [START, *self._sidecar.past(PAST)]
+            due = sent = loop.time()
+            while not feed.closed:
+                for start in range(0, len(records), _BATCH):
+                    yield [json.dumps(record.to_json()) for record in records[start : start + _BATCH]]
+                    await asyncio.sleep(0)
+                if loop.time() >= due:
+                    yield [json.dumps(self._sidecar.state())]
+                    sent = loop.time()
+                    due = sent + _MAX_INTERVAL
+                if records:
+                    await asyncio.sleep(_GATHERING)
+                records = await reader.next(due - loop.time())
+                due = min(due, sent + _MIN_INTERVAL)
 
     def _advance(self, body: Any) -> None:
         self._sidecar.clock.advance(_only(body, "advance"))

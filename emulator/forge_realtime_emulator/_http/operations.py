@@ -23,7 +23,7 @@ from .._platform.records import RecordedEvent, RecordedRequest, RecordedResponse
 from .._platform.sidecar import OperationResult, Sidecar
 from .connection import transport_of
 from .json import JSONResponse, invalid, parse_json, read_body
-from .log import log, log_event, log_refusal
+from .log import log_call
 
 _FAILED: Mapping[str, Mapping[str, None]] = {
     "publish": {"eventId": None, "eventTimestamp": None},
@@ -79,19 +79,14 @@ class OperationEndpoint:
         broken = fault.answer if fault is not None else None
         response: Response
         if isinstance(outcome, OperationResult):
-            if outcome.event is None:
-                log.info("%-20s 200  on %.100r", name, call.channel)
-            else:
-                log_event(name, outcome.event)
             response = JSONResponse(outcome.body)
-            call.record(200, response, None, fault)
+            log_call(call.record(200, response, None, fault))
             return response
         status = {None: outcome.status, "reset": 0}.get(broken, 200)
         if outcome.logical and in_200 and fault is None:
             status = 200
-        log_refusal(name, status or "reset", outcome, call.channel)
         response = refusal_response(outcome, status, _FAILED.get(name)) if broken is None else BrokenResponse(broken)
-        call.record(status, response, outcome, fault)
+        log_call(call.record(status, response, outcome, fault))
         return response
 
 
@@ -161,36 +156,37 @@ class _Call:
         self._event = result.event
         return result
 
-    def record(self, status: int, response: Response, refusal: RefusedError | None, fault: Fault | None) -> None:
+    def record(
+        self, status: int, response: Response, refusal: RefusedError | None, fault: Fault | None
+    ) -> RecordedRequest:
         headers: dict[str, str] = {}
         for name, value in self._request.headers.items():
             headers[name] = f"{headers[name]}, {value}" if name in headers else value
         attempt = self.attempt
-        self._sidecar.record(
-            attempt,
-            RecordedRequest(
-                operation=self._operation.operation_id,
-                status=status,
-                authorization=self._authorization,
-                headers=headers,
-                body=self._body,
-                code=None if refusal is None else refusal.code,
-                message=None if refusal is None else refusal.message,
-                detail=None if refusal is None else refusal.detail,
-                fault=fault is not None,
-                at=self._sidecar.clock.now(),
-                id=attempt.id,
-                call=attempt.call,
-                attempt=attempt.number,
-                duration=elapsed() - attempt.began,
-                installation=self._installation,
-                method=self._operation.method,
-                path=self._request.scope["path"],
-                raw=self._raw,
-                response=None if status == 0 else RecordedResponse(response.raw_headers, bytes(response.body)),
-                event=self._event,
-            ),
+        recorded = RecordedRequest(
+            operation=self._operation.operation_id,
+            status=status,
+            authorization=self._authorization,
+            headers=headers,
+            body=self._body,
+            code=None if refusal is None else refusal.code,
+            message=None if refusal is None else refusal.message,
+            detail=None if refusal is None else refusal.detail,
+            fault=fault is not None,
+            at=self._sidecar.clock.now(),
+            id=attempt.id,
+            call=attempt.call,
+            attempt=attempt.number,
+            duration=elapsed() - attempt.began,
+            installation=self._installation,
+            method=self._operation.method,
+            path=self._request.scope["path"],
+            raw=self._raw,
+            response=None if status == 0 else RecordedResponse(response.raw_headers, bytes(response.body)),
+            event=self._event,
         )
+        self._sidecar.record(attempt, recorded)
+        return recorded
 
 
 class BrokenResponse(Response):

@@ -96,7 +96,7 @@ async def serve_subscriber(websocket: WebSocket, sidecar: Sidecar) -> None:
             with sidecar.channels.subscriber(listener, lambda: abort(websocket.scope)) as subscriber:
                 await _deliver(websocket, subscriber)
         except RefusedError as refusal:
-            log_refusal("subscribe", "refused", refusal)
+            log_refusal("subscribe", None, refusal)
             # A malformed frame may have closed the connection already.
             with contextlib.suppress(RuntimeError):
                 await websocket.send_json(_error(refusal))
@@ -112,7 +112,7 @@ async def serve_page(websocket: WebSocket, sidecar: Sidecar) -> None:
     try:
         await page.serve()
     except RefusedError as refusal:
-        log_refusal("subscribe", "refused", refusal)
+        log_refusal("subscribe", None, refusal)
         with contextlib.suppress(RuntimeError):
             await websocket.close(_POLICY_VIOLATION, refusal.code)
     except WebSocketDisconnect:
@@ -154,7 +154,7 @@ class _Page:
         try:
             listener = self._sidecar.subscription(_checked(subscription), "page")
         except RefusedError as refusal:
-            log_refusal("subscribe", "refused", refusal)
+            log_refusal("subscribe", None, refusal)
             await self._send(id_, _error(refusal))
         else:
             self._deliveries[id_] = asyncio.create_task(self._deliver(id_, listener))

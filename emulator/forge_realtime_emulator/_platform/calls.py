@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
-from .records import Record, RecordedEvent, RecordedInvoke, RecordedRequest
+from .records import AnyRecord, RecordedEvent, RecordedInvoke, RecordedRequest
 from .sidecar import Sidecar
 
 _LIMIT = 100
@@ -46,7 +46,7 @@ class Filter:
     before: int | None = None
     limit: int = _LIMIT
 
-    def passes(self, row: Record) -> bool:
+    def passes(self, row: AnyRecord) -> bool:
         """Return whether a row is in the list."""
         if isinstance(row, RecordedInvoke):
             # It has neither operation nor channel, installation or payload.
@@ -122,13 +122,13 @@ def _number(query: Mapping[str, str], name: str, default: T) -> int | T:
     return int(value)
 
 
-def list_records(sidecar: Sidecar, wanted: Filter) -> Iterator[Record | None]:
+def list_records(sidecar: Sidecar, wanted: Filter) -> Iterator[AnyRecord | None]:
     """Yield the last attempt of each call, the events that pages published, and the pages' calls, newest first.
 
     Yields `None` now and then without a row, so that the caller can let others run: a search may take long.
     """
     of_pages = (event for event in sidecar.events if event.call is None)
-    rows: list[Record] = [*sidecar.requests, *of_pages, *sidecar.invokes]
+    rows: list[AnyRecord] = [*sidecar.requests, *of_pages, *sidecar.invokes]
     rows.sort(key=lambda row: row.id, reverse=True)
     seen: set[int] = set()
     found = 0
@@ -146,7 +146,7 @@ def list_records(sidecar: Sidecar, wanted: Filter) -> Iterator[Record | None]:
                 return
 
 
-def find_call(sidecar: Sidecar, id_: int) -> list[Record]:
+def find_call(sidecar: Sidecar, id_: int) -> list[AnyRecord]:
     """Return the attempts of a call by the number of any of its records, or a page's event or call, or nothing."""
     call = next((event.call for event in sidecar.events if event.id == id_), None)
     call = next((request.call for request in sidecar.requests if request.id == id_), call)

@@ -178,6 +178,8 @@ class Channels:
 
     def __init__(self, changed: Callable[[], object]) -> None:
         self._subscribers: dict[Address, list[Subscriber]] = {}
+        # With 2,000 channels, to look through all of them took longer than a publish.
+        self._by_name: dict[str, dict[Address, None]] = {}
         self._past: BoundedLog[_Event] = BoundedLog(REPLAY_LIMIT)
         self._changed = changed
 
@@ -195,6 +197,7 @@ class Channels:
             first += [event.message for event in self._past if event.at >= since and event.address == address]
         subscriber = Subscriber(listener, first, cut_off)
         self._subscribers.setdefault(address, []).append(subscriber)
+        self._by_name.setdefault(address.channel.lower(), {})[address] = None
         self._changed()
         try:
             yield subscriber
@@ -234,6 +237,11 @@ class Channels:
         """Return the number of subscribers by address."""
         return {address: len(subscribers) for address, subscribers in self._subscribers.items()}
 
+    def live_named(self, channel: str) -> dict[Address, int]:
+        """Return the number of subscribers by address, of the channels with this name in lower or upper case."""
+        addresses = self._by_name.get(channel.lower(), ())
+        return {address: len(self._subscribers[address]) for address in addresses}
+
     def close(self, reason: str) -> None:
         """Close every subscriber, and forget the events kept for replay."""
         self._past.clear()
@@ -241,6 +249,7 @@ class Channels:
             for subscriber in subscribers:
                 subscriber.close(GOING_AWAY, reason)
         self._subscribers = {}
+        self._by_name = {}
         self._changed()
 
     def _forget(self, address: Address, subscriber: Subscriber) -> None:
@@ -249,4 +258,8 @@ class Channels:
             subscribers.remove(subscriber)
             if not subscribers:
                 del self._subscribers[address]
+                named = self._by_name[address.channel.lower()]
+                del named[address]
+                if not named:
+                    del self._by_name[address.channel.lower()]
             self._changed()

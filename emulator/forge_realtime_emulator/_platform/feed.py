@@ -51,7 +51,7 @@ class Reader:
         """Wake the reader: the state has changed."""
         self._woken.set()
 
-    async def next(self, max_wait: float) -> list[dict[str, Any]]:
+    async def next(self, max_wait: float) -> list[Record]:
         """Wait up to `max_wait` seconds for something new, and return the new records."""
         try:
             async with asyncio.timeout(max_wait):
@@ -59,7 +59,7 @@ class Reader:
         except TimeoutError:
             return []
         self._woken.clear()
-        records = [record.to_json() for record in ([START] if self._restarts else []) + [*self._records]]
+        records = [*([START] if self._restarts else []), *self._records]
         self._restarts = False
         self._records.clear()
         return records

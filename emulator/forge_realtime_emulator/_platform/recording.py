@@ -15,7 +15,7 @@ from .authorization import Authorization
 from .channels import Address, Listener
 from .contexts import Contexts
 from .errors import EmulatorError
-from .records import Record, RecordedEvent, RecordedInvoke, RecordedRequest, RecordedResponse, bytes_of
+from .records import AnyRecord, RecordedEvent, RecordedInvoke, RecordedRequest, RecordedResponse, bytes_of
 from .settings import Settings
 from .sidecar import Sidecar
 from .strict_json import parse
@@ -35,7 +35,7 @@ class Recording:
 
     settings: Settings
     contexts: Contexts = field(repr=False)
-    records: list[Record] = field(repr=False)
+    records: list[AnyRecord] = field(repr=False)
 
 
 def write_recording(sidecar: Sidecar) -> Iterator[str]:

@@ -281,4 +281,4 @@ class RecordedInvoke:
     details = to_json
 
 
-Record: TypeAlias = RecordedRequest | RecordedEvent | RecordedInvoke
+AnyRecord: TypeAlias = RecordedRequest | RecordedEvent | RecordedInvoke

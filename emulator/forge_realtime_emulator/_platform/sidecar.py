@@ -25,7 +25,7 @@ from .faults import Faults
 from .feed import Feed
 from .limit import Limit
 from .mock_routes import MockRoutes
-from .records import RECORD_LIMIT, Record, RecordedEvent, RecordedInvoke, RecordedRequest
+from .records import RECORD_LIMIT, AnyRecord, RecordedEvent, RecordedInvoke, RecordedRequest
 from .schema import Schema
 from .settings import Settings
 from .streams import Streams
@@ -151,7 +151,7 @@ class Sidecar:
         self._begin()
         self.feed.restart()
 
-    def show(self, settings: Settings, contexts: Contexts, records: Sequence[Record]) -> None:
+    def show(self, settings: Settings, contexts: Contexts, records: Sequence[AnyRecord]) -> None:
         """Show the records of a recording instead of the present ones, until a reset, and go on from there.
 
         Args:
@@ -177,9 +177,9 @@ class Sidecar:
         for record in self.past(PAST):
             self.feed.send(record, 0)
 
-    def past(self, most: int) -> list[Record]:
+    def past(self, most: int) -> list[AnyRecord]:
         """Return the last records of each kind, oldest first."""
-        kept: list[list[Record]] = [[*self.invokes], [*self.events], [*self.requests]]
+        kept: list[list[AnyRecord]] = [[*self.invokes], [*self.events], [*self.requests]]
         return sorted((record for records in kept for record in records[-most:]), key=lambda record: record.at)
 
     def _forget(self) -> None:
@@ -370,7 +370,9 @@ class Sidecar:
         now = self.clock.now()
         listeners = self.channels.deliver(address, payload, event_id, now, keep_unheard=self.settings.keep_unheard)
         delivered = len(listeners)
-        near = () if delivered else near_misses(address, self.channels.live(), self.default_scope())
+        near = (
+            () if delivered else near_misses(address, self.channels.live_named(address.channel), self.default_scope())
+        )
         event = RecordedEvent(
             address=address,
             payload=payload,

@@ -47,14 +47,13 @@ def near_misses(published: Address, live: Mapping[Address, int], default_scope: 
 
     Args:
         published: Where the event was published.
-        live: The number of subscribers by address.
+        live: The number of subscribers by address, of the channels with this name.
         default_scope: The scope of the default context.
 
     Returns:
         One line for each of the first addresses, with its differences. No claim.
     """
-    name = published.channel.lower()
-    near = [address for address in live if address.channel.lower() == name and address != published]
+    near = [address for address in live if address != published]
     lines = [
         f"{live[address]} subscriber(s) on {address.channel!r} did not get it:"
         f" {'; '.join(_differences(published, address, default_scope))}"

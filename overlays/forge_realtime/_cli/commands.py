@@ -70,7 +70,8 @@ def _escaped_errors() -> Iterator[None]:
     try:
         yield
     except click.ClickException as error:
-        error.message = _showable(error.message, sys.stderr)
+        # Declared final, but there is no other way for all of click's classes of errors.
+        vars(error)["message"] = _showable(error.message, sys.stderr)
         raise
 
 
@@ -414,27 +415,30 @@ def _pop_payload(given: dict[str, Any]) -> str:
     arguments, file = given.pop("payload"), given.pop("payload_file")
     if len(arguments) > 1:
         raise click.UsageError("The payload is one argument: put it in quotes.")
+    # None if it is closed.
+    stdin: BinaryIO | None = getattr(sys.stdin, "buffer", None)
+    if arguments == ("-",) and file is None:
+        arguments, file = (), stdin
     if arguments and file is None:
-        return _decode(sys.stdin.buffer, "The payload") if arguments == ("-",) else arguments[0]
+        return str(arguments[0])
     if file is not None and not arguments:
         return _decode(file, "The payload")
+    is_free = not arguments and stdin is not given["token_file"]
     # An empty pipe is that of a program without input, not an empty payload.
-    if not arguments and given["token_file"] is not sys.stdin.buffer and (piped := _decode_pipe("The payload")):
+    if is_free and stdin is not None and _is_pipe_or_file(stdin) and (piped := _decode(stdin, "The payload")):
         return piped
     raise click.UsageError(
         "Give the payload once: as PAYLOAD, by a pipe or as - for standard input, or by --payload-file FILE."
     )
 
 
-def _decode_pipe(what: str) -> str:
-    """Read standard input if it is a pipe or a file, and return an empty text if it is anything else."""
+def _is_pipe_or_file(stream: BinaryIO) -> bool:
     try:
-        mode = os.fstat(sys.stdin.fileno()).st_mode
-    except (AttributeError, OSError, ValueError):
-        # Closed, or a replacement without a file.
-        return ""
-    is_given = stat.S_ISFIFO(mode) or stat.S_ISREG(mode) or stat.S_ISSOCK(mode)
-    return _decode(sys.stdin.buffer, what) if is_given else ""
+        mode = os.fstat(stream.fileno()).st_mode
+    except (OSError, ValueError):
+        # A replacement in memory.
+        return False
+    return stat.S_ISFIFO(mode) or stat.S_ISREG(mode) or stat.S_ISSOCK(mode)
 
 
 def _pop_token(given: dict[str, Any]) -> str | None:
