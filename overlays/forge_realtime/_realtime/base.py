@@ -20,6 +20,7 @@ from .._core.hidden import Hidden
 from .._core.retry import RetryPolicy, is_plain_function
 from .._quota.limiter import Quota, QuotaLimiter
 from .._streams.buffer import PublishSlot
+from .._streams.stop import StreamHandle, private_streams
 from .operations import (
     Permission,
     publish_global_request,
@@ -28,6 +29,7 @@ from .operations import (
     realtime_token,
     sign_realtime_token_request,
 )
+from .private import PrivateChannel
 from .results import PublishResult, RealtimeToken
 from .tokens import PlatformClock, TokenCache, TokenKey
 
@@ -236,10 +238,35 @@ class BaseRealtimeClient(BaseClient[Any]):
         return slot
 
     def _sign_flow(
-        self, channel: str, claims: Hidden[Mapping[str, Any]], permissions: Iterable[Permission] | None
+        self,
+        channel: str,
+        claims: Hidden[Mapping[str, Any]],
+        permissions: Iterable[Permission] | None,
+        *,
+        retry: RetryPolicy | None = None,
     ) -> tuple[Flow[RealtimeToken], Hashable]:
         """Return the flow, and a key of all that makes the token what it is."""
         prepared = self._prepare(_sign_realtime_token, body=sign_realtime_token_request(channel, claims, permissions))
         # The address belongs to it, since the environment may change it; the headers say whom the token is for.
         key = TokenKey((str(prepared.url), *prepared.headers.raw, prepared.content), prepared)
-        return self._flow(_sign_realtime_token, prepared, partial(realtime_token, self._clock)), key
+        return self._flow(_sign_realtime_token, prepared, partial(realtime_token, self._clock), retry=retry), key
+
+    def _private_channel(
+        self, channel: str, claims: Hidden[Mapping[str, Any] | None], installation_id: str | None, stop_path: str
+    ) -> tuple[PrivateChannel, Callable[[], PublishSlot]]:
+        """Return the channel of a private stream, and the slots to publish to it."""
+        live = self._sibling(authorization=self._acting("private_stream"))
+        installation = None if installation_id is None else self.for_installation(installation_id)
+        private = PrivateChannel(channel, claims, live, installation, stop_path)
+        return private, (installation or live)._slots(private.publish)  # noqa: SLF001 (own class)
+
+    def _renewal(self, handle: Mapping[str, Any]) -> Flow[StreamHandle] | None:
+        """Return the flow that renews a handle; None if no stream of this process has it."""
+        found = Hidden(handle)
+        del handle
+        # It comes from a page: anything else than a handle is none of ours.
+        stop = Hidden(found.value.get("stop") if isinstance(found.value, Mapping) else None)
+        if not isinstance(stop.value, Mapping):
+            return None
+        stream = private_streams.find(found.value.get("stream"), stop.value.get("secret"))
+        return None if stream is None else stream.renewal(self)

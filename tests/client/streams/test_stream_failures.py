@@ -393,7 +393,7 @@ def test_stream_that_is_open_at_exit_publishes_what_is_left_and_its_end() -> Non
     with FaultServer() as server:
         refused, sent = run_program(LEFT_OPEN, server.url).splitlines()
     assert reader(server).text == "ab"
-    assert reader(server).only[-1]["error"] == "SystemExit"
+    assert reader(server).only[-1]["error"] == {"type": "SystemExit"}
     assert refused.startswith("not sent stream: the interpreter exits; the update was not sent")
     assert sent == "2"
 
