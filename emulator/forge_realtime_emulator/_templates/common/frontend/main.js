@@ -1,5 +1,5 @@
 import { invokeService, realtime } from "@forge/bridge";
-import { onGlobalStream } from "./streams.js";
+import { onStream } from "./streams.js";
 import "./style.css";
 
 const element = (id) => document.getElementById(id);
@@ -23,31 +23,32 @@ async function ask(text) {
   await subscription?.unsubscribe();
   element("answer").textContent = "";
   show("Asking…");
-  // Nobody else knows this id, so nobody else gets a token for its channel.
-  const id = crypto.randomUUID();
-  const { channel, token } = await post(`/answers/${id}/token`, {});
-  let whole = true;
-  const handlers = {
-    onUpdate({ value }) {
+  const handle = await post("/answers", { text });
+  let complete = true;
+  subscription = await onStream(handle, {
+    onUpdate({ value, whole }) {
       element("answer").textContent = value;
+      if (whole) complete = true;
       show("Answering…");
     },
     onGap() {
-      whole = false;
+      complete = false;
     },
-    onEnd({ error }) {
-      show(error || !whole ? "The answer is not complete. Ask again." : "Done.");
+    onEnd({ error, stopped }) {
+      element("stop").disabled = true;
+      if (stopped) show("Stopped.");
+      else show(error || !complete ? "The answer is not complete. Ask again." : "Done.");
     },
-  };
-  // Before the question, so that nothing of the answer is missed.
-  subscription = await onGlobalStream(channel, handlers, { token });
-  await post(`/answers/${id}`, { text });
+  });
+  element("stop").disabled = false;
 }
 
 element("ask").addEventListener("submit", (event) => {
   event.preventDefault();
   ask(element("question").value).catch(fail);
 });
+
+element("stop").addEventListener("click", () => subscription.cancel().catch(fail));
 
 element("send").addEventListener("submit", (event) => {
   event.preventDefault();

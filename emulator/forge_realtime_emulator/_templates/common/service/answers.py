@@ -3,9 +3,8 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from uuid import UUID
 
-from forge_realtime import AsyncStream
+from forge_realtime import AsyncPrivateStream
 
 GRACE = 240.0
 """Seconds that answers in progress have after SIGTERM. The platform kills the container 300 seconds after it."""
@@ -16,46 +15,31 @@ WORD_SECONDS = 0.05
 log = logging.getLogger(__name__)
 
 
-def channel_of(answer: UUID) -> str:
-    """Return the global channel of an answer."""
-    return f"answer-{answer}"
-
-
-def claims_of(answer: UUID) -> dict[str, str]:
-    """Return the claims of the tokens of an answer.
-
-    Only tokens with the same claims meet. The page chooses the id and tells nobody, so nobody else gets a token.
-    """
-    return {"answer": str(answer)}
-
-
 class Answers:
     """The answers in progress in this process."""
 
     def __init__(self) -> None:
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._streams: dict[asyncio.Task[None], AsyncPrivateStream] = {}
 
-    def start(self, question: str, stream: AsyncStream) -> None:
+    def start(self, question: str, stream: AsyncPrivateStream) -> None:
         """Stream an answer in a task that outlives the request."""
         task = asyncio.create_task(_answer(question, stream))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._streams[task] = stream
+        task.add_done_callback(self._streams.pop)
 
     async def finish(self) -> None:
-        """Wait for the answers, and end those that take too long. Each sends its end mark, so that no page waits."""
-        tasks = [*self._tasks]
-        if tasks:
-            await asyncio.wait(tasks, timeout=GRACE)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        """Wait for the answers, and stop those that take too long. Each sends its end mark, so that no page waits."""
+        if self._streams:
+            await asyncio.wait(self._streams, timeout=GRACE)
+        for stream in self._streams.values():
+            stream.stop("The service is restarted.")
+        await asyncio.gather(*self._streams)
 
 
-async def _answer(question: str, stream: AsyncStream) -> None:
+async def _answer(question: str, stream: AsyncPrivateStream) -> None:
     try:
         async with stream:
-            async for word in model(question):
-                await stream.send(word)
+            await stream.pipe(model(question))
     except Exception:
         log.exception("An answer was not finished.")
     else:

@@ -3,7 +3,6 @@
 import asyncio
 import json
 from typing import Any
-from uuid import uuid4
 
 import answers
 import app
@@ -12,7 +11,7 @@ import views
 from django.http import HttpResponse
 from django.test import AsyncClient
 
-from forge_realtime_emulator import Emulator, ReceivedEvent
+from forge_realtime_emulator import Emulator, ReceivedEvent, Subscription
 
 INVOCATION = {"x-forge-invocation-id": "invocation-123"}
 
@@ -54,18 +53,23 @@ def test_message_needs_text(body: Any) -> None:
     assert asyncio.run(post("/messages", body)).status_code == 400
 
 
-def test_answer_reaches_page_with_token_only(realtime_emulator: Emulator) -> None:
+def subscribe(emulator: Emulator, handle: dict[str, Any]) -> Subscription:
+    """Subscribe as the page that got the handle."""
+    return emulator.subscribe(handle["channel"], is_global=True, token=handle["token"])
+
+
+def test_answer_reaches_its_page_only(realtime_emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
     """At its end, the service waits until the answer is whole."""
-    answer = uuid4()
+    monkeypatch.setattr(answers, "WORD_SECONDS", 0.05)
 
     async def run() -> None:
-        handle = (await post(f"/answers/{answer}/token")).json()
-        async with realtime_emulator.subscribe(handle["channel"], is_global=True, token=handle["token"]) as page:
-            assert (await post(f"/answers/{answer}", {"text": "Why?"})).status_code == 202
+        response = await post("/answers", {"text": "Why?"})
+        assert response.status_code == 202
+        async with subscribe(realtime_emulator, response.json()) as page:
             await page.areceive()
             await views.answers.finish()
 
-    with realtime_emulator.subscribe(answers.channel_of(answer), is_global=True) as other:
+    with realtime_emulator.subscribe("answer", is_global=True) as other:
         asyncio.run(run())
         with pytest.raises(TimeoutError):
             other.receive(timeout=0)
@@ -74,30 +78,42 @@ def test_answer_reaches_page_with_token_only(realtime_emulator: Emulator) -> Non
     assert (stream.ended, stream.error, stream.gaps) == (True, None, ())
 
 
-def test_shutdown_ends_answers(realtime_emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An answer that takes too long has an end mark, so that its page does not wait."""
+def test_page_stops_its_answer(realtime_emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The answer ends at once, also while the model thinks."""
     monkeypatch.setattr(answers, "WORD_SECONDS", 3600)
-    monkeypatch.setattr(answers, "GRACE", 0)
-    monkeypatch.setattr(views, "realtime", views.AsyncRealtimeClient())
-    answer = uuid4()
 
     async def run() -> None:
-        messages: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
-        server = asyncio.create_task(app.app({"type": "lifespan"}, messages.get, keep))
-        await messages.put({"type": "lifespan.startup"})
-        handle = (await post(f"/answers/{answer}/token")).json()
-        async with realtime_emulator.subscribe(handle["channel"], is_global=True, token=handle["token"]) as page:
-            await post(f"/answers/{answer}", {"text": "Why?"})
-            await page.areceive()
-            await messages.put({"type": "lifespan.shutdown"})
-            await server
+        handle = (await post("/answers", {"text": "Why?"})).json()
+        async with subscribe(realtime_emulator, handle) as page:
+            stop = {"stream": handle["stream"], "secret": handle["stop"]["secret"]}
+            assert (await post(handle["stop"]["path"], stop)).json() == {"stopped": True}
+            while not json.loads((await page.areceive()).payload)["end"]:
+                pass
 
+    asyncio.run(run())
+    [stream] = realtime_emulator.streams
+    assert (stream.value, stream.ended, stream.error) == ("You ", True, None)
+
+
+def test_shutdown_stops_answers(realtime_emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer that takes too long has an end mark, so that its page does not wait."""
+    monkeypatch.setattr(answers, "WORD_SECONDS", 3600)
+    monkeypatch.setattr(answers, "GRACE", 0.1)
+    monkeypatch.setattr(views, "realtime", views.AsyncRealtimeClient())
     sent: list[str] = []
 
     async def keep(message: dict[str, Any]) -> None:
         sent.append(message["type"])
 
+    async def run() -> None:
+        messages: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        server = asyncio.create_task(app.app({"type": "lifespan"}, messages.get, keep))
+        await messages.put({"type": "lifespan.startup"})
+        await post("/answers", {"text": "Why?"})
+        await messages.put({"type": "lifespan.shutdown"})
+        await server
+
     asyncio.run(run())
     assert sent == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
     [stream] = realtime_emulator.streams
-    assert (stream.value, stream.ended, stream.error) == ("You ", True, "CancelledError")
+    assert (stream.value, stream.ended, stream.error) == ("You ", True, None)

@@ -1,15 +1,15 @@
 """The service. The page calls its routes with `invokeService`."""
 
 import json
-from uuid import UUID
 
-from answers import Answers, channel_of, claims_of
+from answers import Answers
 from django.core.exceptions import BadRequest
 from django.http import HttpRequest, JsonResponse
 from django.urls import path
 from django.views.decorators.http import require_GET, require_POST
 
 from forge_realtime import AsyncRealtimeClient
+from forge_realtime.django import STOP_PATH, StopRoute
 
 MOST_CHARACTERS = 2_000
 
@@ -42,27 +42,17 @@ async def send_message(request: HttpRequest) -> JsonResponse:
 
 
 @require_POST
-async def sign_token(_: HttpRequest, answer: UUID) -> JsonResponse:
-    """Return what the page needs to subscribe to an answer. It subscribes before it asks, so it misses nothing."""
-    channel = channel_of(answer)
-    signed = await realtime.sign_realtime_token(channel, claims_of(answer), permissions=["subscribe"])
-    return JsonResponse({"channel": channel, "token": signed.token})
-
-
-@require_POST
-async def ask(request: HttpRequest, answer: UUID) -> JsonResponse:
-    """Start an answer. It outlives this request, so it goes to a global channel that a token secures."""
+async def ask(request: HttpRequest) -> JsonResponse:
+    """Start an answer that only this page can read and stop, and return what the page needs for it."""
     question = read_text(request)
-    live = realtime.for_invocation(request.headers)
-    channel = channel_of(answer)
-    signed = await live.sign_realtime_token(channel, claims_of(answer), permissions=["publish"])
-    answers.start(question, live.stream_global(channel, token=signed))
-    return JsonResponse({"channel": channel}, status=202)
+    stream = await realtime.private_stream("answer")
+    answers.start(question, stream)
+    return JsonResponse(stream.handle, status=202)
 
 
 urlpatterns = [
     path("health", health),
     path("messages", send_message),
-    path("answers/<uuid:answer>/token", sign_token),
-    path("answers/<uuid:answer>", ask),
+    path("answers", ask),
+    path(STOP_PATH[1:], StopRoute()),
 ]

@@ -2,16 +2,15 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Annotated
-from uuid import UUID
+from typing import Annotated, Any
 
-from answers import Answers, channel_of, claims_of
+from answers import Answers
 from fastapi import Depends, FastAPI, Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, StringConstraints
 
 from forge_realtime import AsyncRealtimeClient, ForgeRealtimeError
-from forge_realtime.asgi import InvocationMiddleware
+from forge_realtime.asgi import STOP_PATH, InvocationMiddleware, StopRoute
 
 
 class Text(BaseModel):
@@ -31,6 +30,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 app = FastAPI(lifespan=lifespan)
 app.add_middleware(InvocationMiddleware, after_end="refuse")
+app.add_route(STOP_PATH, StopRoute(), methods=["POST"])
 
 
 def get_client(request: Request) -> AsyncRealtimeClient:
@@ -61,19 +61,9 @@ async def send_message(message: Text, realtime: Realtime) -> dict[str, bool]:
     return {"heard": result.event_id is not None}
 
 
-@app.post("/answers/{answer}/token")
-async def sign_token(answer: UUID, realtime: Realtime) -> dict[str, str]:
-    """Return what the page needs to subscribe to an answer. It subscribes before it asks, so it misses nothing."""
-    channel = channel_of(answer)
-    signed = await realtime.sign_realtime_token(channel, claims_of(answer), permissions=["subscribe"])
-    return {"channel": channel, "token": signed.token}
-
-
-@app.post("/answers/{answer}", status_code=202)
-async def ask(answer: UUID, question: Text, request: Request, realtime: Realtime) -> dict[str, str]:
-    """Start an answer. It outlives this request, so it goes to a global channel that a token secures."""
-    live = realtime.for_invocation(request.headers)
-    channel = channel_of(answer)
-    signed = await live.sign_realtime_token(channel, claims_of(answer), permissions=["publish"])
-    request.app.state.answers.start(question.text, live.stream_global(channel, token=signed))
-    return {"channel": channel}
+@app.post("/answers", status_code=202)
+async def ask(question: Text, request: Request, realtime: Realtime) -> dict[str, Any]:
+    """Start an answer that only this page can read and stop, and return what the page needs for it."""
+    stream = await realtime.private_stream("answer")
+    request.app.state.answers.start(question.text, stream)
+    return stream.handle

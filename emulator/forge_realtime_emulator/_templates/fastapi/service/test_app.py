@@ -1,15 +1,15 @@
 """Tests of the service. The fixture `realtime_emulator` stands in for the platform."""
 
+import json
 from collections.abc import Iterator
 from typing import Any
-from uuid import uuid4
 
 import answers
 import pytest
 from app import app
 from fastapi.testclient import TestClient
 
-from forge_realtime_emulator import Emulator, ReceivedEvent
+from forge_realtime_emulator import Emulator, ReceivedEvent, Subscription
 
 INVOCATION = {"x-forge-invocation-id": "invocation-123"}
 
@@ -53,14 +53,19 @@ def test_message_needs_text(service: TestClient, body: dict[str, Any]) -> None:
     assert service.post("/messages", json=body).status_code == 422
 
 
-def test_answer_reaches_page_with_token_only(realtime_emulator: Emulator) -> None:
+def subscribe(emulator: Emulator, handle: dict[str, Any]) -> Subscription:
+    """Subscribe as the page that got the handle."""
+    return emulator.subscribe(handle["channel"], is_global=True, token=handle["token"])
+
+
+def test_answer_reaches_its_page_only(realtime_emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
     """At its end, the service waits until the answer is whole."""
-    answer = uuid4()
-    with realtime_emulator.subscribe(answers.channel_of(answer), is_global=True) as other:
+    monkeypatch.setattr(answers, "WORD_SECONDS", 0.05)
+    with realtime_emulator.subscribe("answer", is_global=True) as other:
         with TestClient(app, headers=INVOCATION) as service:
-            handle = service.post(f"/answers/{answer}/token").json()
-            with realtime_emulator.subscribe(handle["channel"], is_global=True, token=handle["token"]) as page:
-                assert service.post(f"/answers/{answer}", json={"text": "Why?"}).status_code == 202
+            response = service.post("/answers", json={"text": "Why?"})
+            assert response.status_code == 202
+            with subscribe(realtime_emulator, response.json()) as page:
                 page.receive()
         with pytest.raises(TimeoutError):
             other.receive(timeout=0)
@@ -69,15 +74,26 @@ def test_answer_reaches_page_with_token_only(realtime_emulator: Emulator) -> Non
     assert (stream.ended, stream.error, stream.gaps) == (True, None, ())
 
 
-def test_shutdown_ends_answers(realtime_emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_page_stops_its_answer(
+    realtime_emulator: Emulator, service: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer ends at once, also while the model thinks."""
+    monkeypatch.setattr(answers, "WORD_SECONDS", 3600)
+    handle = service.post("/answers", json={"text": "Why?"}).json()
+    with subscribe(realtime_emulator, handle) as page:
+        stop = {"stream": handle["stream"], "secret": handle["stop"]["secret"]}
+        assert service.post(handle["stop"]["path"], json=stop).json() == {"stopped": True}
+        while not json.loads(page.receive().payload)["end"]:
+            pass
+    [stream] = realtime_emulator.streams
+    assert (stream.value, stream.ended, stream.error) == ("You ", True, None)
+
+
+def test_shutdown_stops_answers(realtime_emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
     """An answer that takes too long has an end mark, so that its page does not wait."""
     monkeypatch.setattr(answers, "WORD_SECONDS", 3600)
-    monkeypatch.setattr(answers, "GRACE", 0)
-    answer = uuid4()
+    monkeypatch.setattr(answers, "GRACE", 0.1)
     with TestClient(app, headers=INVOCATION) as service:
-        handle = service.post(f"/answers/{answer}/token").json()
-        with realtime_emulator.subscribe(handle["channel"], is_global=True, token=handle["token"]) as page:
-            service.post(f"/answers/{answer}", json={"text": "Why?"})
-            page.receive()
+        service.post("/answers", json={"text": "Why?"})
     [stream] = realtime_emulator.streams
-    assert (stream.value, stream.ended, stream.error) == ("You ", True, "CancelledError")
+    assert (stream.value, stream.ended, stream.error) == ("You ", True, None)
