@@ -10,7 +10,6 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import pytest
 from click.testing import CliRunner, Result
@@ -85,17 +84,15 @@ def test_start_command_serves_as_user_1000_and_ends_with_its_answer(service: Pat
             # What invokeService() needs to resolve.
             assert response.headers["content-type"] == "application/json"
             assert page.receive().payload == '{"text":"hello"}'
-        answer = f"/answers/{uuid4()}"
-        handle = running.post(f"{answer}/token").json()
+        handle = running.post("/answers", {"text": "Why?"}).json()
         with emulator.subscribe(handle["channel"], is_global=True, token=handle["token"]) as page:
-            assert running.post(answer, {"text": "Why?"}).status_code == 202
             page.receive()
             assert not emulator.streams[0].ended
             log = running.stop()
         assert contents(running.folder) == before
     [stream] = emulator.streams
     assert stream.value.endswith("a few words at a time. ")
-    assert (stream.ended, stream.error, stream.gaps) == (True, None, ())
+    assert (stream.ended, stream.error, stream.stopped, stream.gaps) == (True, None, None, ())
     assert all({"ts", "level", "msg"} <= line.keys() for line in log)
     [answered] = [line for line in log if line["msg"].startswith("Answered: ")]
     assert (answered["level"], answered["forge_invocation"]) == ("INFO", "attributes")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -33,13 +34,21 @@ def test_page_shows_message_and_answer(site: Site, open_page: Callable[[str], Pa
         for each in (page, other):
             expect(each.get_by_role("listitem")).to_have_text("<hello>")
         page.get_by_label("Question, answered to you alone").fill("Why?")
-        page.get_by_role("button", name="Ask").click()
-        expect(page.get_by_role("status")).to_have_text("Answering…")
+        ask, stop = (page.get_by_role("button", name=name) for name in ("Ask", "Stop"))
+        answer, status = page.get_by_role("region", name="Answer"), page.get_by_role("status")
+        ask.click()
+        expect(status).to_have_text("Answering…")
+        stop.click()
+        expect(status).to_have_text("Stopped.")
+        expect(answer).to_have_text(re.compile("^You asked: Why?"))
+        ask.click()
+        expect(status).to_have_text("Answering…")
         # The platform stops the instance that answers. The page gets the rest.
         running.stop()
-        expect(page.get_by_role("status")).to_have_text("Done.")
-        [stream] = emulator.streams
-        assert page.get_by_role("region", name="Answer").text_content() == stream.value
+        expect(status).to_have_text("Done.")
+        stopped, stream = emulator.streams
+        assert (stopped.stopped, stream.stopped) == ({"by": "page"}, None)
+        assert answer.text_content() == stream.value
         expect(other.get_by_role("region", name="Answer")).to_have_text("")
-        page.get_by_role("button", name="Ask").click()
-        expect(page.get_by_role("status")).to_contain_text("The service responded with 5")
+        ask.click()
+        expect(status).to_contain_text("The service responded with 5")

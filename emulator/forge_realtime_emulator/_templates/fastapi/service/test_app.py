@@ -1,6 +1,5 @@
 """Tests of the service. The fixture `realtime_emulator` stands in for the platform."""
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -74,19 +73,15 @@ def test_answer_reaches_its_page_only(realtime_emulator: Emulator, monkeypatch: 
     assert (stream.ended, stream.error, stream.gaps) == (True, None, ())
 
 
-def test_page_stops_its_answer(
-    realtime_emulator: Emulator, service: TestClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_page_stops_its_answer(realtime_emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
     """The answer ends at once, also while the model thinks."""
     monkeypatch.setattr(answers, "WORD_SECONDS", 3600)
-    handle = service.post("/answers", json={"text": "Why?"}).json()
-    with subscribe(realtime_emulator, handle) as page:
+    with TestClient(app, headers=INVOCATION) as service:
+        handle = service.post("/answers", json={"text": "Why?"}).json()
         stop = {"stream": handle["stream"], "secret": handle["stop"]["secret"]}
         assert service.post(handle["stop"]["path"], json=stop).json() == {"stopped": True}
-        while not json.loads(page.receive().payload)["end"]:
-            pass
     [stream] = realtime_emulator.streams
-    assert (stream.value, stream.ended, stream.error) == ("You ", True, None)
+    assert (stream.ended, stream.stopped) == (True, {"by": "page"})
 
 
 def test_shutdown_stops_answers(realtime_emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,4 +91,4 @@ def test_shutdown_stops_answers(realtime_emulator: Emulator, monkeypatch: pytest
     with TestClient(app, headers=INVOCATION) as service:
         service.post("/answers", json={"text": "Why?"})
     [stream] = realtime_emulator.streams
-    assert (stream.value, stream.ended, stream.error) == ("You ", True, None)
+    assert (stream.ended, stream.stopped) == (True, {"by": "app", "reason": "The service is restarted."})
