@@ -283,7 +283,6 @@ class AsyncRealtimeClient(BaseRealtimeClient, AsyncForgeClient):
         channel: str,
         *,
         claims: Mapping[str, Any] | None = None,
-        installation_id: str | None = None,
         stop_path: str = STOP_PATH,
         merge: Merge = "append",
         interval: float = 0.25,
@@ -304,13 +303,12 @@ class AsyncRealtimeClient(BaseRealtimeClient, AsyncForgeClient):
             return stream.handle
 
         Two tokens are signed: the page's, which may only subscribe, and the stream's, which may only publish and is
-        renewed while the stream lives.
+        renewed while the stream lives. An answer may take longer than its invocation is valid: once the platform
+        refuses that, the stream goes on for the installation, which is looked up with `GET /invocation/context`.
 
         Args:
             channel: Name of the channel; case-sensitive.
             claims: More claims for the tokens, such as the account. They are unique without these, too.
-            installation_id: The installation to publish for, once the platform refuses the invocation: an answer may
-                take longer than that is valid. A UUID or an ARI. Without it, the stream ends with an error then.
             stop_path: Path of the service at which a `StopRoute` takes the page's request to stop the stream.
             merge: How updates that are published together are combined, as for `stream`.
             interval: Least time between two publishes, in seconds.
@@ -339,8 +337,9 @@ class AsyncRealtimeClient(BaseRealtimeClient, AsyncForgeClient):
             snapshot_interval=snapshot_interval,
             encode=self._encode,
         )
-        private, slots = self._private_channel(channel, wrapped_claims, installation_id, stop_path)
+        private = self._private_channel(channel, wrapped_claims, stop_path)
         await self._run(private.sign_for_stream())
+        slots = self._private_slots(private)
         stream = AsyncPrivateStream(options, slots, self._run, self._settings.retry, self._settings.instrument)
         await self._run(stream.opening(private.make_handle))
         return stream

@@ -252,13 +252,15 @@ class BaseRealtimeClient(BaseClient[Any]):
         return self._flow(_sign_realtime_token, prepared, partial(realtime_token, self._clock), retry=retry), key
 
     def _private_channel(
-        self, channel: str, claims: Hidden[Mapping[str, Any] | None], installation_id: str | None, stop_path: str
-    ) -> tuple[PrivateChannel, Callable[[], PublishSlot]]:
-        """Return the channel of a private stream, and the slots to publish to it."""
-        live = self._sibling(authorization=self._acting("private_stream"))
-        installation = None if installation_id is None else self.for_installation(installation_id)
-        private = PrivateChannel(channel, claims, live, installation, stop_path)
-        return private, (installation or live)._slots(private.publish)  # noqa: SLF001 (own class)
+        self, channel: str, claims: Hidden[Mapping[str, Any] | None], stop_path: str
+    ) -> PrivateChannel:
+        acting = self._acting("private_stream")
+        limiter = QuotaLimiter(self.quota or _STREAM_QUOTA, self._address(), acting, stream=True)
+        live = self._sibling(authorization=acting)
+        return PrivateChannel(channel, claims, live, limiter.find_installation, stop_path)
+
+    def _private_slots(self, private: PrivateChannel) -> Callable[[], PublishSlot]:
+        return private.paying._slots(private.publish)  # noqa: SLF001 (own class)
 
     def _renewal(self, handle: Mapping[str, Any]) -> Flow[StreamHandle] | None:
         """Return the flow that renews a handle; None if no stream of this process has it."""

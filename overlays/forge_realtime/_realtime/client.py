@@ -291,7 +291,6 @@ class RealtimeClient(BaseRealtimeClient, ForgeClient):
         channel: str,
         *,
         claims: Mapping[str, Any] | None = None,
-        installation_id: str | None = None,
         stop_path: str = STOP_PATH,
         merge: Merge = "append",
         interval: float = 0.25,
@@ -312,13 +311,12 @@ class RealtimeClient(BaseRealtimeClient, ForgeClient):
             return stream.handle
 
         Two tokens are signed: the page's, which may only subscribe, and the stream's, which may only publish and is
-        renewed while the stream lives.
+        renewed while the stream lives. An answer may take longer than its invocation is valid: once the platform
+        refuses that, the stream goes on for the installation, which is looked up with `GET /invocation/context`.
 
         Args:
             channel: Name of the channel; case-sensitive.
             claims: More claims for the tokens, such as the account. They are unique without these, too.
-            installation_id: The installation to publish for, once the platform refuses the invocation: an answer may
-                take longer than that is valid. A UUID or an ARI. Without it, the stream ends with an error then.
             stop_path: Path of the service at which a `StopRoute` takes the page's request to stop the stream.
             merge: How updates that are published together are combined, as for `stream`.
             interval: Least time between two publishes, in seconds.
@@ -350,8 +348,9 @@ class RealtimeClient(BaseRealtimeClient, ForgeClient):
         load_stream()
         from .._streams.stream import PrivateStream
 
-        private, slots = self._private_channel(channel, wrapped_claims, installation_id, stop_path)
+        private = self._private_channel(channel, wrapped_claims, stop_path)
         self._run(private.sign_for_stream())
+        slots = self._private_slots(private)
         stream = PrivateStream(options, slots, self._settings.retry, self._stream_worker, self._settings.instrument)
         self._run(stream.opening(private.make_handle))
         return stream

@@ -35,8 +35,8 @@ class PrivateChannel:
         name: Name of the channel.
         claims: Further claims of the app.
         live: The client to act with.
-        installation: The same client for the installation, used once the platform has refused the invocation of `live`.
-            None if the installation is not known.
+        find_installation: Looks up the installation, for which the stream goes on once the platform has refused the
+            invocation of `live`.
         stop_path: Where the page stops the stream.
     """
 
@@ -45,7 +45,7 @@ class PrivateChannel:
         name: str,
         claims: Hidden[Mapping[str, Any] | None],
         live: BaseRealtimeClient,
-        installation: BaseRealtimeClient | None,
+        find_installation: Callable[[float], Flow[str | None]],
         stop_path: str,
     ) -> None:
         if not (isinstance(stop_path, str) and stop_path.startswith("/")):
@@ -55,7 +55,9 @@ class PrivateChannel:
         self._stop_path = stop_path
         self._secret = Hidden(secrets.token_urlsafe(32))
         self._live = live
-        self._installation = installation
+        self._find_installation = find_installation
+        # The same client for the installation, until it is used.
+        self._installation: BaseRealtimeClient | None = None
         self._token: Hidden[RealtimeToken | None] = Hidden(None)
         # By the monotonic clock.
         self._renew_at = self._expires_at = math.inf
@@ -72,8 +74,16 @@ class PrivateChannel:
         )
 
     def sign_for_stream(self) -> Flow[None]:
-        """Sign the token that the stream publishes with."""
-        return self._renew(None)
+        """Sign the token that the stream publishes with, and look up the installation."""
+        yield from self._renew(None)
+        installation = yield from self._find_installation(monotonic() + self._live.retry.deadline)
+        if installation is not None:
+            self._installation = self._live.for_installation(installation)
+
+    @property
+    def paying(self) -> BaseRealtimeClient:
+        """The client whose quota the stream uses."""
+        return self._installation or self._live
 
     def publish(
         self, payload: Hidden[Any], *, retry: RetryPolicy | None = None, limiter: RateLimiter | None = None

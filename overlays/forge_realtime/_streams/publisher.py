@@ -390,6 +390,8 @@ class Publisher:
             try:
                 result = await self._run_flow(self._watch(self._slot.publish(envelope.payload, self._retry)))
             except ForgeRealtimeError as error:
+                # Nothing is on its way any more. The last request may have been one for a token.
+                self._body = None
                 self._last_error = error
                 if not (error.retryable and await self._pause(error, calls)):
                     raise

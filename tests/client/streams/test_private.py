@@ -37,6 +37,7 @@ from forge_realtime import (
     wsgi,
 )
 from forge_realtime import django as _django
+from forge_realtime._quota.limiter import QuotaLimiter
 from forge_realtime._streams.stop import MOST_BYTES, STOP_PATH, private_streams, stop_stream
 from forge_realtime_emulator import Emulator, Settings
 from tests.support.callers import INVOCATION, QUICK
@@ -172,7 +173,6 @@ def open_other(emulator: Emulator, **options: Any) -> PrivateStream:
         ({"claims": {"nonce": "mine"}}, "the claims 'channel' and 'nonce' are the stream's own"),
         ({"claims": "account"}, "claims must be a mapping"),
         ({"stop_path": "stop"}, "stop_path must be a path of this service"),
-        ({"installation_id": ""}, "for_installation takes the id"),
         ({"merge": "join"}, "merge must be"),
     ],
 )
@@ -241,10 +241,7 @@ def test_stream_goes_on_for_the_installation_after_the_invocation(open_stream: O
     emulator = open_stream.emulator
     emulator.register(default={"installation": INSTALLATION})
     emulator.change(invocation_lifetime=60)
-    open_stream(
-        lambda stream: send_each(stream, "a", "b", "c", between=lambda: emulator.advance(3601)),
-        installation_id=INSTALLATION,
-    )
+    open_stream(lambda stream: send_each(stream, "a", "b", "c", between=lambda: emulator.advance(3601)))
     assert recorded(emulator).value == "abc"
     accepted = [request for request in emulator.requests if request.code is None]
     ids = [request.authorization.installation_id for request in accepted if request.authorization]
@@ -253,7 +250,22 @@ def test_stream_goes_on_for_the_installation_after_the_invocation(open_stream: O
     assert set(ids[3:]) == {INSTALLATION}
 
 
-def test_without_an_installation_the_stream_ends_with_the_invocation(open_stream: Opener) -> None:
+def test_without_a_token_for_the_installation_the_last_one_serves_until_it_expires(open_stream: Opener) -> None:
+    emulator = open_stream.emulator
+    emulator.change(invocation_lifetime=60, token_by_installation=False)
+    with pytest.raises(StreamError) as caught:
+        open_stream(lambda stream: send_each(stream, "a", "b", "c", between=lambda: emulator.advance(2000)))
+    assert caught.value.delivery is Delivery.REJECTED
+    assert caught.value.report.sent == 2
+
+
+def test_without_the_installation_the_stream_ends_with_the_invocation(
+    open_stream: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def find_nothing(limiter: QuotaLimiter, until: float) -> Iterator[Any]:
+        return iter(())
+
+    monkeypatch.setattr(QuotaLimiter, "find_installation", find_nothing)
     emulator = open_stream.emulator
     emulator.change(invocation_lifetime=60)
     with pytest.raises(StreamError) as caught:

@@ -669,7 +669,7 @@ def test_a_block_may_end_in_the_worker_thread() -> None:
     """For example when a forgotten generator is collected there."""
 
     def answering() -> Generator[None, None, None]:
-        with live.stream_global("chat") as stream:
+        with live.stream_global("chat", snapshot=False) as stream:
             stream.send("a")
             stream.flush()
             yield
@@ -677,7 +677,8 @@ def test_a_block_may_end_in_the_worker_thread() -> None:
     with FaultServer() as server, client(server.url) as live:
         left = answering()
         next(left)
-        with live.with_options(retry=evolve(QUICK, on_attempt=lambda _: left.close())).stream_global("other") as other:
+        closing = live.with_options(retry=evolve(QUICK, on_attempt=lambda _: left.close()))
+        with closing.stream_global("other", snapshot=False) as other:
             other.send("b")
         for worker in workers():
             worker.join(5)
@@ -1020,7 +1021,7 @@ OUT_OF_FILES = (
 import contextlib, resource
 from forge_realtime import Delivery, StreamError
 
-with live.stream_global("chat") as stream:
+with live.stream_global("chat", snapshot_interval=0.01) as stream:
     stream.send("everything is loaded")
 for thread in threading.enumerate():
     if thread.name == "forge-realtime-streams":
@@ -1109,7 +1110,7 @@ def test_the_interpreter_exits_cleanly_with_an_open_or_just_ended_stream(program
 
 def test_streams_leave_no_open_files() -> None:
     def use() -> None:
-        with live.stream_global("chat") as stream:
+        with live.stream_global("chat", snapshot_interval=0.01) as stream:
             stream.send("a")
         for thread in workers():
             thread.join()
