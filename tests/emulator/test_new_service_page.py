@@ -33,7 +33,8 @@ def test_page_shows_message_and_answer(site: Site, open_page: Callable[[str], Pa
         page.get_by_role("button", name="Send").click()
         for each in (page, other):
             expect(each.get_by_role("listitem")).to_have_text("<hello>")
-        page.get_by_label("Question, answered to you alone").fill("Why?")
+        # The model takes 0.05 seconds for a word.
+        page.get_by_label("Question, answered to you alone").fill("Why? " * 60)
         ask, stop = (page.get_by_role("button", name=name) for name in ("Ask", "Stop"))
         answer, status = page.get_by_role("region", name="Answer"), page.get_by_role("status")
         ask.click()

@@ -8,6 +8,7 @@ from answers import Answers
 from fastapi import Depends, FastAPI, Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, StringConstraints
+from starlette.routing import Route
 
 from forge_realtime import AsyncRealtimeClient, ForgeRealtimeError
 from forge_realtime.asgi import STOP_PATH, InvocationMiddleware, StopRoute
@@ -30,7 +31,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 app = FastAPI(lifespan=lifespan)
 app.add_middleware(InvocationMiddleware, after_end="refuse")
-app.add_route(STOP_PATH, StopRoute(), methods=["POST"])
+app.router.routes.append(Route(STOP_PATH, StopRoute(), methods=["POST"]))
 
 
 def get_client(request: Request) -> AsyncRealtimeClient:
