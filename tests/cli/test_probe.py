@@ -59,7 +59,7 @@ def controlled_time(emulator: Emulator) -> Iterator[list[float]]:
         return emulator._sidecar.clock.now()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Clock, "now", lambda clock: 1_800_000_000.0 + clock._ahead)
+        patch.setattr(Clock, "now", lambda clock: 1_800_000_000.0 + clock.ahead)
         patch.setattr(_probe, "time", SimpleNamespace(sleep=sleep, time=now, monotonic=now))
         emulator.reset()
         yield waits

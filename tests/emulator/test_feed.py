@@ -52,7 +52,7 @@ def test_feed_continues_with_each_record_once(own: Api, channel: str) -> None:
 def test_console_reads_the_feed_over_a_websocket(own: Api, channel: str) -> None:
     own.publish(channel)
     with connect(f"ws{own.emulator.url.removeprefix('http')}/_emulator/feed", proxy=None) as websocket:
-        messages = (json.loads(message) for message in websocket)
+        messages = (json.loads(line) for frame in websocket for line in str(frame).splitlines())
         assert until_state(messages) == ["start", "event", "request", "state"]
         own.publish(channel, "new")
         assert next(message["payload"] for message in messages if message["kind"] == "event") == "new"

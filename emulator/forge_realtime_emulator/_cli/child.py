@@ -36,6 +36,7 @@ class Child:
         self._waiting: list[int] = []
         self._former: dict[int, Any] = {}
         self._terminal: int | None = None
+        self._shares_terminal = False
 
     def __enter__(self) -> Self:
         for number in _FORWARDED:
@@ -69,7 +70,7 @@ class Child:
             self._send(number)
         if sys.platform == "win32":
             return process.wait()
-        self._take_terminal()
+        self._open_terminal()
         process.returncode = self._wait(process.pid)
         self._end_group()
         self._give_terminal(process.pid, os.getpgrp())
@@ -97,9 +98,11 @@ class Child:
             return False
         return True
 
-    def _take_terminal(self) -> None:
+    def _open_terminal(self) -> None:
         with contextlib.suppress(OSError):
             self._terminal = os.open("/dev/tty", os.O_RDWR)
+        # In a pipeline the next command may need the terminal, as a pager does. There, this one gets it when it reads.
+        self._shares_terminal = not os.isatty(1)
         # By default it stops a process in the background that changes the foreground group.
         self._former[signal.SIGTTOU] = signal.signal(signal.SIGTTOU, signal.SIG_IGN)
         self._former[signal.SIGCONT] = signal.signal(signal.SIGCONT, lambda *_: self._resume())
@@ -108,7 +111,8 @@ class Child:
     def _resume(self) -> None:
         """Continue the command, in the foreground if this process is there."""
         assert self._pid is not None
-        self._give_terminal(os.getpgrp(), self._pid)
+        if not self._shares_terminal:
+            self._give_terminal(os.getpgrp(), self._pid)
         self._send(signal.SIGCONT)
 
     def _give_terminal(self, owner: int, other: int) -> None:
@@ -122,10 +126,14 @@ class Child:
             _, status = os.waitpid(pid, os.WUNTRACED)
             if not os.WIFSTOPPED(status):
                 return os.waitstatus_to_exitcode(status)
-            if self._terminal is not None:
+            if self._terminal is None:
+                continue
+            if os.WSTOPSIG(status) == signal.SIGTTIN and os.tcgetpgrp(self._terminal) == os.getpgrp():
+                self._shares_terminal = False
+            else:
                 # Ctrl-Z. The shell waits until this process's group stops, and continues it later.
                 os.killpg(os.getpgrp(), signal.SIGTSTP)
-                self._resume()
+            self._resume()
 
     def _end_group(self) -> None:
         assert self._pid is not None

@@ -51,7 +51,9 @@ def emulate(
     error.
 
     The file of --config has settings by their names in Python, such as {"limit": 10, "token_lifetime": 60}. Options win
-    over it.
+    over it. The settings are limit, limit_retry_after, strict, invocation_lifetime, token_lifetime,
+    token_by_installation, replay_retention, keep_unheard, overrides_in_order, empty_overrides_are_global,
+    errors_in_200, cold_start_after and cold_start_duration.
 
     With --log json, each line is a JSON object. A call has time, operation, status (0 if a fault reset its connection),
     code (of its error), channel (its first 100 characters), delivered (number of subscribers that got its event) and

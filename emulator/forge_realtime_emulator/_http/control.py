@@ -60,6 +60,9 @@ _GATHERING = 0.05
 _BATCH = 50
 """Number of records that are written before others run."""
 
+_CHANNELS = 200
+"""Number of channels in a state of the feed: it comes up to ten times a second."""
+
 CLOCK: dict[str, Any] = {
     "type": "object",
     "required": ["advance"],
@@ -282,11 +285,11 @@ class Control:
                     yield [json.dumps(record.to_json()) for record in records[start : start + _BATCH]]
                     await asyncio.sleep(0)
                 if loop.time() >= due:
-                    yield [json.dumps(self._sidecar.state())]
+                    yield [json.dumps(self._sidecar.state(_CHANNELS))]
                     sent = loop.time()
                     due = sent + _MAX_INTERVAL
                 if records:
-                    await asyncio.sleep(_GATHERING)
+                    await reader.gather(_GATHERING)
                 records = await reader.next(due - loop.time())
                 due = min(due, sent + _MIN_INTERVAL)
 
