@@ -23,7 +23,7 @@ PAGE = (ROOT / "docs/streams.md").read_text(encoding="utf-8")
 BLOCKS = [(match[1], match[2]) for match in re.finditer(r"^```(\w+)\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)]
 EXAMPLE = [
     *sorted((ROOT / "tests/examples/answer").glob("*.py")),
-    *sorted((ROOT / "tests/examples/answer/frontend").glob("*.js")),
+    *sorted((ROOT / "tests/examples/answer/frontend").glob("*.jsx")),
 ]
 ANSWER = "".join(WORDS)
 IMPORTS = """

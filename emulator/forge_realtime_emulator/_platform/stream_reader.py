@@ -6,6 +6,7 @@ no waiting, is `streams`.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -67,21 +68,27 @@ class StreamReader:
         """Report the gaps whose time is over, and show what waited for them."""
         for stream in list(self._open.values()):
             self._show_held(stream)
+            if stream.ending is not None and stream.next_at <= self._clock():
+                self._end(stream, stream.next - 1, stream.ending[0])
 
     @property
     def next_at(self) -> float | None:
         """Time at which `advance` has something to do; `None` if nothing waits."""
-        return min((stream.next_at for stream in self._open.values() if stream.held), default=None)
+        first = min((stream.next_at for stream in self._open.values()), default=math.inf)
+        return None if first == math.inf else first
 
     def _hold(self, stream: _Open, envelope: dict[str, Any]) -> None:
         seq = envelope["seq"]
-        if seq < stream.next or seq in stream.held:
+        if stream.ending is not None or seq < stream.next or seq in stream.held:
             return
         if stream.merge == "latest" and "data" in envelope:
             stream.go_to(seq)
-        patience = min(_HOLD + 2 * envelope.get("snapshotEvery", 0), _LONGEST_HOLD)
-        stream.held[seq] = (envelope, self._clock() + patience)
+        stream.held[seq] = (envelope, self._patience_of(envelope))
         self._show_held(stream)
+
+    def _patience_of(self, envelope: dict[str, Any]) -> float:
+        """Return until when an envelope waits."""
+        return self._clock() + min(_HOLD + 2 * envelope.get("snapshotEvery", 0), _LONGEST_HOLD)
 
     def _show_held(self, stream: _Open) -> None:
         while stream.held:
@@ -104,8 +111,11 @@ class StreamReader:
             value = data if is_whole else self.values.get(stream.id, _EMPTY[stream.merge]) + data
             stream.updates += updates
             self._update(stream, value, {"seq": seq, "data": data, "updates": updates})
-        if envelope["end"]:
+        if envelope["end"] and (stream.complete or "snapshotEvery" not in envelope):
             self._end(stream, seq, envelope)
+        elif envelope["end"]:
+            # The final snapshot may still complete the value.
+            stream.ending = (envelope, self._patience_of(envelope))
 
     def _update(self, stream: _Open, value: Any, event: dict[str, Any]) -> None:
         self.values[stream.id] = value
@@ -160,6 +170,8 @@ class StreamReader:
             data = value[len(self.values.get(stream.id, ())) :] if is_sequence else value
             event = {"seq": at - 1, "data": data, "updates": updates if whole else added}
             self._update(stream, value, {**event, "whole": True} if whole else event)
+        if stream.ending is not None:
+            last = stream.ending[0]
         if (ending := end or last) is not None:
             self._end(stream, at - 1, ending)
         else:
@@ -178,12 +190,15 @@ class _Open:
     shown: Any = None
     # Updates that came early, and until when they wait.
     held: dict[int, tuple[dict[str, Any], float]] = field(default_factory=dict)
+    # The last envelope, and until when it waits for the final snapshot.
+    ending: tuple[dict[str, Any], float] | None = None
     parts_at: int = 0
     parts: dict[int, str] = field(default_factory=dict)
 
     @property
     def next_at(self) -> float:
-        return next(iter(self.held.values()))[1]
+        held = next(iter(self.held.values()), None) or self.ending
+        return math.inf if held is None else held[1]
 
     def go_to(self, seq: int) -> None:
         self.next = seq

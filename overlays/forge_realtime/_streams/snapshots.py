@@ -10,8 +10,8 @@ from typing import Final
 
 from attrs import frozen
 
-# A value up to this size is repeated every `interval` seconds, a larger one less often in proportion.
-_FULL_RATE_BYTES: Final = 65_536
+# A value of this many full envelopes is repeated every `interval` seconds, a larger one less often in proportion.
+_FULL_RATE_ENVELOPES: Final = 4
 # Values of this many full envelopes are kept.
 _KEPT_ENVELOPES: Final = 16
 _LEAST_ROOM: Final = 1_024
@@ -72,7 +72,9 @@ class Snapshots:
     @property
     def every(self) -> float | None:
         """Seconds within which the value is repeated; None if it is not."""
-        return None if self._pieces is None else self._interval * max(1.0, self._bytes / _FULL_RATE_BYTES)
+        if self._pieces is None:
+            return None
+        return self._interval * max(1.0, self._bytes / (_FULL_RATE_ENVELOPES * self._room))
 
     def add(self, text: str, size: int, updates: int, now: float) -> None:
         """Add the data of the next envelope. Without updates, it only ends the stream."""

@@ -98,8 +98,17 @@ function readerOf(handlers) {
       stream.updates += updates;
       call("onUpdate", { stream: stream.id, seq, merge, data, value: stream.value, updates });
     }
-    if (end) finish(stream, seq, event);
+    if (!end) return;
+    if (stream.complete || event.snapshotEvery === undefined) {
+      finish(stream, seq, event);
+    } else {
+      // The final snapshot may still complete the value.
+      stream.ending = event;
+      stream.timer = setTimeout(finish, patience(event), stream, seq, event);
+    }
   }
+
+  const patience = ({ snapshotEvery = 0 }) => Math.min(HOLD + 2000 * snapshotEvery, LONGEST_HOLD);
 
   function finish(stream, seq, { merge, error, stopped }) {
     if (closed || !open.has(stream.id)) return;
@@ -107,13 +116,13 @@ function readerOf(handlers) {
     call("onEnd", { stream: stream.id, seq, merge, value: stream.value, error, stopped });
   }
 
-  function advance(stream, patience = HELD_LIMIT) {
+  function advance(stream, limit = HELD_LIMIT) {
     clearTimeout(stream.timer);
     while (!closed && stream.held.size > 0) {
       if (!stream.held.has(stream.next)) {
         const [oldest] = stream.held.values();
         const wait = oldest.until - performance.now();
-        if (wait > 0 && stream.held.size <= patience) {
+        if (wait > 0 && stream.held.size <= limit) {
           stream.timer = setTimeout(advance, wait, stream);
           return;
         }
@@ -146,6 +155,7 @@ function readerOf(handlers) {
       items: 0, // of "batch"
       complete: true, // whether the value lacks nothing before `next`
       parts: undefined, // of the snapshot that is arriving
+      ending: undefined, // the last event, which waits for the final snapshot
     };
     open.delete(id);
     open.set(id, stream);
@@ -155,12 +165,10 @@ function readerOf(handlers) {
   }
 
   function hold(stream, event) {
-    const { seq, merge, data, snapshotEvery = 0 } = event;
-    if (seq < stream.next || stream.held.has(seq)) return;
+    const { seq, merge, data } = event;
+    if (stream.ending || seq < stream.next || stream.held.has(seq)) return;
     if (merge === "latest" && data !== undefined) dropBefore(stream, seq);
-    const patience = Math.min(HOLD + 2000 * snapshotEvery, LONGEST_HOLD);
-    stream.held.set(seq, { event, until: performance.now() + patience });
-    // An update that carries a snapshot need not wait for missing ones; see `collect`.
+    stream.held.set(seq, { event, until: performance.now() + patience(event) });
     advance(stream);
   }
 
@@ -234,7 +242,7 @@ function readerOf(handlers) {
       const shownNow = { stream: stream.id, seq: at - 1, merge, data, value: stream.value };
       call("onUpdate", { ...shownNow, updates: whole ? updates : added, ...(whole && { whole }) });
     }
-    const end = ends ?? (last?.end ? last : undefined);
+    const end = ends ?? (last?.end ? last : stream.ending);
     if (end) finish(stream, at - 1, end);
     else advance(stream);
   }
@@ -242,6 +250,7 @@ function readerOf(handlers) {
   // Shows what waits. If the stream has not ended then, the rest is reported as a gap and ignored.
   function giveUp(stream) {
     advance(stream, 0);
+    if (stream.ending) finish(stream, stream.next - 1, stream.ending);
     if (closed || !open.has(stream.id)) return;
     forget(stream);
     call("onGap", { stream: stream.id, from: stream.next, to: Infinity });
