@@ -54,6 +54,18 @@ class Site:
         file.parent.mkdir(exist_ok=True)
         file.write_text(text, encoding="utf-8")
 
+    def new_service(self, frontend: Path, emulator: Emulator) -> str:
+        """Build the page of a service that `init` wrote, and return its path."""
+        (frontend / "node_modules").symlink_to(self._examples / "node_modules")
+        run("npm", "run", "build", folder=frontend)
+        script = json.loads((frontend / "package.json").read_text(encoding="utf-8"))["scripts"]["local"]
+        command, _, _ = script.partition(" --servedir")
+        run("npx", *command.split(), folder=frontend)
+        for name in ("main.js", "main.css", "local.html"):
+            text = (frontend / "local" / name).read_text(encoding="utf-8")
+            self.write(f"service/{name}", text.replace("http://127.0.0.1:7072", emulator.url))
+        return "/service/local.html"
+
     def in_jsdom(self, script: Path, path: str) -> str:
         """Run a script of the tests in node with a page, and return its output."""
         return run("node", str(script), self.origin, path, folder=self._examples)
