@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+from sphinx.application import Sphinx
+
 project = "forge-realtime"
 author = "the forge-realtime team"
 _VERSION_FILE = Path(__file__).parent.parent / "overlays/forge_realtime/_version.py"
@@ -36,3 +38,16 @@ copybutton_prompt_text = "$ "
 
 llms_txt_title = project
 llms_txt_summary = "Python client for the Atlassian Forge Realtime API, for services in Forge Containers."
+
+
+def mark_code(_app: object, _what: str, _name: str, _of: object, _options: object, lines: list[str]) -> None:
+    """Make an indented paragraph after an empty line a code block, as readers of the source take it."""
+    for number in range(len(lines) - 2, 0, -1):
+        before, empty, after = lines[number - 1 : number + 2]
+        if not empty and before[:1].strip() and after[:4] == "    ":
+            lines[number : number + 1] = ["", "::", ""]
+
+
+def setup(app: Sphinx) -> None:
+    """Connect the function above, before napoleon reads the sections."""
+    app.connect("autodoc-process-docstring", mark_code, priority=100)

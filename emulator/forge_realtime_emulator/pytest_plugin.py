@@ -15,6 +15,8 @@ A test that leaves a fault unused fails, unless the fault is `optional`.
 
 from __future__ import annotations
 
+import dataclasses
+import difflib
 from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -75,7 +77,11 @@ def _realtime_emulator_of_session(
         from . import Emulator
     except ImportError as error:
         pytest.fail(f"The fixture realtime_emulator: {error}", pytrace=False)
-    with Emulator(settings=realtime_emulator_settings) as emulator:
+    try:
+        emulator = Emulator(settings=realtime_emulator_settings)
+    except TypeError as error:
+        pytest.fail(f"The fixture realtime_emulator_settings: {error}", pytrace=False)
+    with emulator:
         request.session.stash[_EMULATOR] = emulator
         yield emulator, realtime_emulator_settings
 
@@ -83,6 +89,8 @@ def _realtime_emulator_of_session(
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_setup(item: pytest.Item) -> Generator[None]:
     """Prepare the emulator of the session for a test that uses it."""
+    for marker in item.iter_markers(_MARKER):
+        _check_marker(marker)
     if item.get_closest_marker(_EVERY_READING) is not None and _reading_of(item) is None:
         pytest.fail(
             f"The marker {_EVERY_READING} needs a test function with the fixture {_MARKER} or {_OF_SESSION}.",
@@ -168,6 +176,25 @@ def _prepare(emulator: Emulator, item: pytest.Item) -> None:
         emulator.change(**marker.kwargs)
     emulator.change(**(_reading_of(item) or {}))
     item.stash[_EMULATOR] = emulator
+
+
+def _check_marker(marker: pytest.Mark) -> None:
+    from . import Settings
+
+    known = [field.name for field in dataclasses.fields(Settings)]
+    unknown = [name for name in marker.kwargs if name not in known]
+    if not (marker.args or unknown):
+        try:
+            Settings(**marker.kwargs)
+        except ValueError as error:
+            pytest.fail(f"@pytest.mark.{_MARKER}: {error}", pytrace=False)
+        return
+    problem = "it takes settings by name, such as limit=None"
+    if unknown:
+        problem = f"there is no setting {unknown[0]}"
+        if close := difflib.get_close_matches(unknown[0], known, 1):
+            problem += f", but there is {close[0]}"
+    pytest.fail(f"@pytest.mark.{_MARKER}: {problem}. Settings: {', '.join(known)}.", pytrace=False)
 
 
 def _reading_of(item: pytest.Item) -> dict[str, Any] | None:

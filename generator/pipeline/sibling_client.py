@@ -130,6 +130,8 @@ def _copy_rooms(source: Path, made: Path) -> None:
         files += (source / room).rglob("*.py")
     for file in files:
         text = file.read_text(encoding="utf-8").replace(_ORIGINAL, made.name)
+        # In examples: the copied rooms use neither.
+        text = text.replace("RealtimeClient", "ForgeClient")
         # The emulator's command keeps its name.
         text = re.sub("forge-realtime(?! emulate)", made.name.replace("_", "-"), text)
         copy = made / file.relative_to(source)

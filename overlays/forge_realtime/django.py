@@ -1,9 +1,10 @@
 """Middleware for Django, under WSGI and ASGI.
 
     MIDDLEWARE = ["forge_realtime.django.InvocationMiddleware", ...]
+    urlpatterns = [path(STOP_PATH[1:], StopRoute()), ...]               # for private streams
 
-`RealtimeClient().publish(...)`, `current_invocation()` and `JsonFormatter` then find the invocation themselves, in the
-server, with `django.test.Client` and with `AsyncClient`.
+Calls of a client, `current_invocation()` and `JsonFormatter` then find the invocation themselves, in the server, with
+`django.test.Client` and with `AsyncClient`.
 """
 
 from __future__ import annotations
@@ -11,7 +12,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, ClassVar
 
+from ._core.interfaces import require_interface
 from ._core.invocation import AfterEnd, CurrentInvocation, activated, activated_chunks, find_invocation
+from ._core.stop import MOST_BYTES, STOP_PATH, stop_stream
+
+__all__ = ["STOP_PATH", "InvocationMiddleware", "StopRoute"]
 
 
 class InvocationMiddleware:
@@ -23,6 +28,9 @@ class InvocationMiddleware:
     Attributes:
         after_end: What a call does in a task that outlives its request, as for `forge_realtime.asgi`. To change it,
             list a subclass with another value.
+
+    Raises:
+        UsageError: It wraps an ASGI or WSGI application and no handler of Django.
     """
 
     sync_capable: ClassVar[bool] = True
@@ -30,6 +38,7 @@ class InvocationMiddleware:
     after_end: ClassVar[AfterEnd] = "warn"
 
     def __init__(self, get_response: Callable[[Any], Any]) -> None:
+        require_interface(get_response, "django")
         # Django's own dependency.
         from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 
@@ -90,3 +99,17 @@ async def _async_chunks(content: Any, current: CurrentInvocation) -> AsyncIterat
         if chunk is None:
             return
         yield chunk
+
+
+class StopRoute:
+    """Django view that stops a private stream for its page, as the application of `forge_realtime.asgi`."""
+
+    # The secret in the request takes the place of a CSRF token.
+    csrf_exempt: ClassVar[bool] = True
+
+    def __call__(self, request: Any) -> Any:
+        """Handle a request."""
+        from django.http import HttpResponse  # type: ignore[import-untyped]
+
+        status, content = stop_stream(request.method, request.read(MOST_BYTES + 1))
+        return HttpResponse(content, status=status, content_type="application/json")

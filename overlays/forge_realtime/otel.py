@@ -2,13 +2,13 @@
 
     from forge_realtime.otel import Instrumentation
 
-    realtime = RealtimeClient(instrument=Instrumentation())
+    client = RealtimeClient(instrument=Instrumentation())
 
 Each call is one span, which is current while the call's requests are sent: the spans of
-`opentelemetry-instrumentation-httpx` are its children. The publishes of a stream are children of the span that was
+`opentelemetry-instrumentation-httpx` are its children. Those of a Realtime stream are children of the span that was
 current where the stream was opened.
 
-Spans and metrics never contain payloads, tokens, claims or accounts, and channels only on request.
+Spans and metrics never contain bodies, tokens, claims or accounts, and Realtime's channels only on request.
 Source: https://opentelemetry.io/docs/specs/semconv/messaging/messaging-spans/
 """
 
@@ -48,13 +48,16 @@ _PUBLISHING: Final = frozenset({"publish", "publish_global"})
 class Instrumentation:
     """Traces and measures calls. Pass it to clients as `instrument`; several clients can share it.
 
-    Spans are named after the operation and have the kind `PRODUCER` if it publishes, otherwise `CLIENT`. Each attempt
-    is an event `attempt` of the span, and waiting for the quota an event `quota`.
+    Spans are named after the operation and have the kind `CLIENT`, or `PRODUCER` if it publishes to Realtime. Each
+    attempt is an event `attempt` of the span, and waiting for the quota an event `quota`.
 
     Metrics:
 
     * `forge_realtime.calls`: calls, by operation and delivery.
     * `forge_realtime.attempts`: attempts of calls, by operation, delivery and status.
+
+    And of Realtime:
+
     * `forge_realtime.quota.wait`: histogram of the seconds that calls and streams waited for the quota. Those that did
       not wait are not in it.
     * `forge_realtime.stream.updates`: updates of streams that have ended, by outcome as in `StreamReport`.
@@ -66,8 +69,8 @@ class Instrumentation:
     Args:
         tracer_provider: Provider of the tracer; by default the global one.
         meter_provider: Provider of the meter; by default the global one.
-        channel_names: Add the name of the channel to spans, as `messaging.destination.name` and in the span's name.
-            Channel names may contain ids of your users' things.
+        channel_names: Add the name of the Realtime channel to spans, as `messaging.destination.name` and in the span's
+            name. Channel names may contain ids of your users' things.
     """
 
     def __init__(

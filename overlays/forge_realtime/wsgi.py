@@ -1,16 +1,30 @@
 """Middleware for WSGI applications, such as Flask. For Django, see `forge_realtime.django`.
 
     app.wsgi_app = InvocationMiddleware(app.wsgi_app)             # Flask
+    app.add_url_rule(STOP_PATH, "stop", StopRoute, methods=["POST"])      # for private streams
 
-`RealtimeClient().publish(...)`, `current_invocation()` and `JsonFormatter` then find the invocation themselves.
+Calls of a client, `current_invocation()` and `JsonFormatter` then find the invocation themselves.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from http import HTTPStatus
+from typing import ClassVar
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-from ._core.invocation import AfterEnd, CurrentInvocation, activated, activated_chunks, environ_headers, find_invocation
+from ._core.interfaces import require_interface
+from ._core.invocation import (
+    AfterEnd,
+    CurrentInvocation,
+    activated,
+    activated_chunks,
+    environ_headers,
+    find_invocation,
+)
+from ._core.stop import MOST_BYTES, STOP_PATH, stop_stream
+
+__all__ = ["STOP_PATH", "InvocationMiddleware", "StopRoute"]
 
 
 class InvocationMiddleware:
@@ -24,12 +38,17 @@ class InvocationMiddleware:
         after_end: What a call does in a task that outlives its request, as for `forge_realtime.asgi`.
 
     Raises:
-        UsageError: `after_end` is not valid.
+        UsageError: `after_end` is not valid, or `app` is no WSGI application.
     """
+
+    # For the MIDDLEWARE of Django, which passes the handler as it is then: it is refused there.
+    sync_capable: ClassVar[bool] = True
+    async_capable: ClassVar[bool] = True
 
     def __init__(self, app: WSGIApplication, *, after_end: AfterEnd = "warn") -> None:
         self._app = app
         self._after_end: AfterEnd = CurrentInvocation(None, after_end=after_end).after_end
+        require_interface(app, "wsgi")
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Handle a request."""
@@ -60,3 +79,19 @@ class _Body:
                     close()
         finally:
             self._current.ended = True
+
+
+class StopRoute:
+    """WSGI application that stops a private stream for its page, as that of `forge_realtime.asgi`.
+
+    A view of Flask may return it.
+    """
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Handle a request."""
+        length = environ.get("CONTENT_LENGTH") or "0"
+        most = min(int(length), MOST_BYTES + 1) if length.isdecimal() else 0
+        status, content = stop_stream(environ["REQUEST_METHOD"], environ["wsgi.input"].read(most))
+        headers = [("Content-Type", "application/json"), ("Content-Length", str(len(content)))]
+        start_response(f"{status} {HTTPStatus(status).phrase}", headers)
+        return [content]

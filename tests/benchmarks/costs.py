@@ -1,6 +1,7 @@
 """Costs besides the calls: import, memory, first response, construction, large payloads and the wheel.
 
 Every number comes from fresh processes. A reference runs right before or after, in alternating order.
+`make bench ARGS=imports` measures the imports alone, in about a minute.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ _IMPORTS = {
     # Its exports load at their first use.
     "forge-realtime, the package alone": ("forge", "import forge_realtime"),
     "forge-realtime": ("forge", "from forge_realtime import RealtimeClient"),
+    "forge-realtime async": ("forge", "from forge_realtime import AsyncRealtimeClient"),
     "forge-realtime[aiohttp]": ("forge-aiohttp", "from forge_realtime import AsyncRealtimeClient"),
     "openapi-python-client": ("peers", "import openapi_python_client_made.api.forge_realtime.publish"),
     "OpenAPI Generator": ("peers", "import openapi_generator_made"),
@@ -147,9 +149,8 @@ def run_program(environment: str, program: str, *arguments: str) -> list[float]:
 
 
 def costs(few: bool) -> Iterator[dict[str, Any]]:
-    """Yield a row for each cost. `few` uses fewer processes."""
+    """Yield a row for each cost but the imports. `few` uses fewer processes."""
     with on_the_contenders_processor(), Server(0) as server:
-        yield from _import_times(4 if few else 20)
         yield from _first_calls(server.urls[0], 3 if few else 15)
         yield from _making(3 if few else 9)
         yield from _peaks(server.urls[0])
@@ -176,8 +177,14 @@ def pair_row(group: str, name: str, unit: str, reference: str, pairs: list[list[
     return {"group": group, "name": name, "unit": unit, "reference": reference, "pairs": pairs}
 
 
+def imports(few: bool) -> Iterator[dict[str, Any]]:
+    """Yield a row for each import, of CPU time without the start of the interpreter."""
+    with on_the_contenders_processor():
+        yield from _import_times(4 if few else 40)
+
+
 def _import_times(count: int) -> Iterator[dict[str, Any]]:
-    program = "import time; began = time.perf_counter(); {}; print((time.perf_counter() - began) * 1000)"
+    program = "import time; began = time.process_time(); {}; print((time.process_time() - began) * 1000)"
     for name, (environment, statement) in _IMPORTS.items():
         programs = {name: program.format(statement), "httpx": program.format("import httpx")}
         pairs = _paired(name, "httpx", count, partial(_run_one_of, environment, programs))

@@ -30,10 +30,19 @@ _CHARTS = (
     ("delay", "A server that takes 20 ms", "in httpx's; of one call the time, of many the throughput", "httpx"),
     ("payload", "Payloads of 10 kB and 1 MB", "time of a call, in httpx's; less is better", "httpx"),
 )
+_OF_IMPORTS = (
+    "CPU time of the import in a fresh process, in that of import httpx; less is better. Of forge-realtime it is from "
+    "forge_realtime import RealtimeClient, and async of AsyncRealtimeClient. make bench ARGS=imports measures only this"
+)
 _COSTS = (
-    ("import", "Import", "httpx"),
-    ("first answer", "From the start of the process to the first answer", "httpx"),
-    ("memory", "Memory after the import and one call", "httpx"),
+    (
+        "import",
+        "Import",
+        _OF_IMPORTS,
+        "httpx",
+    ),
+    ("first answer", "From the start of the process to the first answer", "time, in httpx's; less is better", "httpx"),
+    ("memory", "Memory after the import and one call", "in httpx's; less is better", "httpx"),
 )
 _GROWING = (
     *("httpx", "httpx async", "OpenAPI Generator", "OpenAPI Generator, aiohttp", "aiohttp"),
@@ -203,12 +212,12 @@ def _numbers(rows: list[Row]) -> str:
 
 def _costs(costs: list[Row]) -> Iterator[str]:
     yield "<h2>Other costs</h2>"
-    for group, title, reference in _COSTS:
+    for group, title, what, reference in _COSTS:
         rows = [row for row in costs if row["group"] == group]
         if not rows:
             continue
         ordered = sorted(rows, key=lambda row: result(row).middle)
-        yield f"<h3>{escape(title)}</h3>"
+        yield f"<h3>{escape(title)}</h3><p>{escape(what[0].upper() + what[1:])}.</p>"
         yield bars(
             title, [Bar(row["name"], result(row), row["name"].startswith("forge")) for row in ordered], reference
         )

@@ -97,6 +97,12 @@ def test_page_shows_every_section_and_is_self_contained(results: Results) -> Non
         assert group in text
 
 
+def test_imports_are_shown_with_their_spread_and_how_to_measure_them(results: Results) -> None:
+    [section] = re.findall(r"<h3>Import</h3>.*?(?=<h3>)", page(results), re.DOTALL)
+    assert "make bench ARGS=imports measures only this" in section
+    assert "<td>forge-realtime async</td><td class=n>1.15 [1.12, 1.17; 2]</td>" in section
+
+
 def test_partial_run_has_a_page(results: Results) -> None:
     some = {name: results[name] for name in ("commit", "subject", "changed", "date", "machine")}
     rows = [one for one in results["rows"] if one["group"] == "sync"]

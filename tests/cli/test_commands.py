@@ -10,18 +10,19 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 import forge_realtime
-from forge_realtime_emulator import Emulator
+from forge_realtime_emulator import Emulator, Settings
 from tests.cli.conftest import VARIABLES, Run
 
 COMMAND = str(Path(sys.executable).with_name("forge-realtime"))
 PACKAGE = "forge_realtime_emulator"
 OF_THE_CLIENT = ["completion", "doctor", "probe", "publish", "publish-global", "sign-token"]
-OF_THE_EMULATOR = ["emulate", "exec", "fail", "listen"]
+OF_THE_EMULATOR = ["emulate", "exec", "fail", "init", "listen"]
 
 
 def process(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -74,6 +75,11 @@ def test_every_command_and_option_has_help(run: Run, command: str) -> None:
         assert len(line.split("  ")) > 2 or following.startswith(" " * 10), line
 
 
+def test_help_names_all_settings(run: Run) -> None:
+    listed = " ".join(run("emulate", "--help").stdout.split()).partition("The settings are ")[2].partition(".")[0]
+    assert listed.replace(" and ", ", ").split(", ") == [setting.name for setting in fields(Settings)]
+
+
 def test_version_and_unknown_command(run: Run) -> None:
     assert run("--version").stdout.strip().endswith(f"version {forge_realtime.__version__}")
     result = run("subscribe")
@@ -96,9 +102,13 @@ HEAVY = ("starlette", "uvicorn", "websockets", "jwt", "openapi_schema_validator"
 
 
 def test_help_and_completion_work_without_emulator_packages() -> None:
-    for arguments in (("--help",), ("emulate", "-h"), ("exec", "-h"), ("listen", "-h"), ("fail", "-h")):
-        run = without(*HEAVY, arguments=arguments)
-        assert (run.returncode, run.stderr) == (0, "")
+    run = without(*HEAVY, arguments=("--help",))
+    assert (run.returncode, run.stderr) == (0, "")
+    code = f"import sys; sys.modules.update(dict.fromkeys({HEAVY!r})); "
+    code += "from forge_realtime._cli.commands import cli; "
+    code += f"[cli.main([name, '-h'], standalone_mode=False) for name in {OF_THE_EMULATOR!r}]"
+    run = process(sys.executable, "-c", code)
+    assert (run.returncode, run.stderr, run.stdout.count("Usage: ")) == (0, "", len(OF_THE_EMULATOR))
     completing = {"_FORGE_REALTIME_COMPLETE": "bash_complete", "COMP_WORDS": "forge-realtime em", "COMP_CWORD": "1"}
     code = f"import sys; sys.modules.update(dict.fromkeys({HEAVY!r})); sys.argv[0] = 'forge-realtime'; "
     code += "from forge_realtime.__main__ import main; main()"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import subprocess
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from forge_realtime import RealtimeClient
-from forge_realtime_emulator import Emulator
+from forge_realtime_emulator import Emulator, Settings
 
 pytestmark = pytest.mark.slow
 
@@ -98,7 +99,11 @@ def test_settings_that_come_too_late_are_an_error(tmp_path: Path) -> None:
 
 def test_settings_of_another_type_are_an_error(tmp_path: Path) -> None:
     output = run(tmp_path, SETTINGS.replace("Settings(strict=True)", "{'strict': True}"))
-    assert "settings: takes Settings(...), such as Settings(limit=2); this is of the type dict" in output
+    assert (
+        "The fixture realtime_emulator_settings: settings: takes Settings(...), such as Settings(limit=2); this is of "
+        "the type dict" in output
+    )
+    assert "Traceback" not in output
 
 
 WORKERS = """
@@ -191,6 +196,9 @@ def test_fails_by_itself(realtime_emulator):
     realtime_emulator.fail_next(status=503)
     assert "its own"[0] == "reason"
 
+def test_leaves_one_with_a_probability(realtime_emulator):
+    realtime_emulator.fail_next(status=503, probability=0.1)
+
 @pytest.mark.xfail
 def test_is_expected_to_fail(realtime_emulator):
     realtime_emulator.fail_next(status=503)
@@ -205,7 +213,7 @@ def test_unused_fault_fails_the_test_unless_it_is_optional(tmp_path: Path) -> No
         "test_leaves_half_of_it",
         "test_fails_by_itself",
     ]
-    assert " 3 failed, 2 passed, 1 xfailed" in output
+    assert " 3 failed, 3 passed, 1 xfailed" in output
     said = r"^Faults were added that no call used\. Make the calls, or add the faults with optional=True:\n(.*)$"
     assert re.findall(said, output, re.MULTILINE) == [
         r"{'times': 1, 'status': 503, 'channel': 'other\x1b'}",
@@ -226,15 +234,28 @@ def test_marked(realtime_emulator):
 def test_of_the_module(realtime_emulator):
     assert realtime_emulator._sidecar.settings.limit == 7
 
-@pytest.mark.realtime_emulator(speed=1)
-def test_wrong(realtime_emulator): pass
+@pytest.mark.realtime_emulator(limt=3)
+def test_typing_error(realtime_emulator): pass
+
+@pytest.mark.realtime_emulator("limit")
+def test_without_a_name(realtime_emulator): pass
+
+@pytest.mark.realtime_emulator(limit=0)
+def test_out_of_range(realtime_emulator): pass
 """
 
 
 def test_marker_changes_settings_for_a_test(tmp_path: Path) -> None:
     output = run(tmp_path, MARKED, "--strict-markers")
-    assert " 2 passed, 1 error" in output
-    assert "unexpected keyword argument 'speed'" in output
+    assert " 2 passed, 3 errors" in output
+    known = ", ".join(field.name for field in dataclasses.fields(Settings))
+    for problem in (
+        f"there is no setting limt, but there is limit. Settings: {known}.",
+        f"it takes settings by name, such as limit=None. Settings: {known}.",
+        "limit must be a whole number of at least 1 or None.",
+    ):
+        assert f"@pytest.mark.realtime_emulator: {problem}\n" in output
+    assert "Traceback" not in output
 
 
 SESSION = """

@@ -7,6 +7,7 @@ import copy
 import importlib
 import inspect
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,8 +17,12 @@ from unittest.mock import patch as replaced
 from urllib.parse import parse_qsl, quote, urlsplit
 from uuid import UUID
 
+import httpx
 import pytest
+from fastapi import FastAPI
 
+import forge_realtime
+import forge_realtime.wsgi
 from generator.document import GeneratorError
 from generator.names import attribute_name, operation_module
 from generator.pipeline import sibling_client
@@ -25,7 +30,7 @@ from generator.pipeline.patch import overlays_for, patch
 from generator.pipeline.select import select
 from generator.pipeline.sibling_client import make_client, require_typed
 from generator.references import resolve
-from tests.generator.conftest import copy_repository, render_unformatted, repin
+from tests.generator.conftest import REPOSITORY, copy_repository, render_unformatted, repin
 from tests.support.containers_api import HEADER, TAGS, WILDCARDS, Security, containers_api
 from tests.support.fault_server import Behaviour, FaultServer, answer
 
@@ -596,6 +601,56 @@ def test_names_that_collide_are_sent_unchanged(make: Make) -> None:
     }
     assert second.path == "/small/a%2Fb/c"
     assert json.loads(second.body) == everything
+
+
+def test_copied_modules_name_nothing_that_the_package_lacks(make: Make) -> None:
+    made = make(small({}), "Small")
+    for name in ("asgi", "django", "logs", "otel", "wsgi"):
+        module = importlib.import_module(f"{made.package.__name__}.{name}")
+        text = (made.folder / f"{name}.py").read_text(encoding="utf-8")
+        assert "RealtimeClient" not in text
+        documented = inspect.getdoc(module)
+        assert documented
+        assert ".publish(" not in documented
+    assert "client = ForgeClient(instrument=Instrumentation())" in (made.folder / "otel.py").read_text(encoding="utf-8")
+
+
+def test_middleware_of_both_packages_can_be_added(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The code of docs/regenerate.md."""
+    kvs = make(small({}), "Small").package
+    monkeypatch.setitem(sys.modules, "forge_kvs", kvs)
+    for name in ("asgi", "wsgi"):
+        monkeypatch.setitem(sys.modules, f"forge_kvs.{name}", importlib.import_module(f"{kvs.__name__}.{name}"))
+    page = (REPOSITORY / "docs/regenerate.md").read_text(encoding="utf-8")
+    stack, both = re.findall(
+        r"^```python\n(.*?)^```$", page.partition("### Two packages in one app")[2], re.DOTALL | re.MULTILINE
+    )
+    seen: list[tuple[Any, Any]] = []
+
+    def look(*_: object) -> list[bytes]:
+        seen.append((forge_realtime.current_invocation(), kvs.current_invocation()))
+        return []
+
+    app = FastAPI()
+    app.get("/")(lambda: bool(look()))
+    namespace: dict[str, Any] = {"app": app, "Callable": Callable}
+    exec(stack, namespace)
+    headers = {"X-Forge-Invocation-Id": "first", "X-B3-TraceId": "463ac35c9f6413ad"}
+
+    async def request() -> int:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://app.test") as client:
+            return (await client.get("/", headers=headers)).status_code
+
+    assert asyncio.run(request()) == 200
+    wrapped: Any = importlib.import_module(f"{kvs.__name__}.wsgi").InvocationMiddleware(look)
+    start_response: Any = None
+    forge_realtime.wsgi.InvocationMiddleware(wrapped)({"HTTP_X_FORGE_INVOCATION_ID": "first"}, start_response)
+    exec(both, namespace)
+    invocation = forge_realtime.Invocation("first", trace_id="463ac35c9f6413ad")
+    namespace["in_both"](invocation, look)
+    look()
+    assert [(one and one.id, other and other.id) for one, other in seen] == [("first", "first")] * 3 + [(None, None)]
+    assert seen[0][1].trace_id == seen[2][1].trace_id == invocation.trace_id
 
 
 @pytest.mark.timeout(300)

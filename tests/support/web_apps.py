@@ -214,25 +214,25 @@ urlpatterns = [
 ]
 
 
-def _configure_django() -> None:
+def configure_django() -> None:
     if not settings.configured:
         # Without LOGGING_CONFIG=None, Django would change the logging of the test run.
         settings.configure(ROOT_URLCONF=__name__, ALLOWED_HOSTS=["127.0.0.1"], SECRET_KEY="x", LOGGING_CONFIG=None)
 
 
 def django_asgi_app() -> Any:
-    _configure_django()
+    configure_django()
     return asgi.InvocationMiddleware(get_asgi_application())
 
 
 def django_wsgi_app() -> Any:
-    _configure_django()
+    configure_django()
     application: Any = get_wsgi_application()
     return wsgi.InvocationMiddleware(application)
 
 
 def _with_middleware(make: Callable[[], Any]) -> Any:
-    _configure_django()
+    configure_django()
     settings.MIDDLEWARE = ["forge_realtime.django.InvocationMiddleware"]
     try:
         return make()

@@ -27,15 +27,15 @@ class Child:
 
     In its own group, Ctrl-C reaches the command but not this process, and the processes that it started can be found
     when it has ended. Use it as a context manager in the main thread: while it is entered, SIGINT, SIGTERM and SIGHUP
-    are passed on. Before the command has started, they end this process.
+    are passed on. Those that come before the command prevent its start.
     """
 
     def __init__(self) -> None:
         self._pid: int | None = None
-        self._is_starting = False
         self._waiting: list[int] = []
         self._former: dict[int, Any] = {}
         self._terminal: int | None = None
+        self._shares_terminal = False
 
     def __enter__(self) -> Self:
         for number in _FORWARDED:
@@ -58,7 +58,8 @@ class Child:
         Raises:
             click.ClickException: The command cannot be started.
         """
-        self._is_starting = True
+        if self._waiting:
+            sys.exit(_SIGNALLED + self._waiting[0])
         group: dict[str, Any] = {} if sys.platform == "win32" else {"process_group": 0}
         try:
             process = subprocess.Popen(command, env=environment, **group)  # noqa: S603 - the user's own command
@@ -69,19 +70,18 @@ class Child:
             self._send(number)
         if sys.platform == "win32":
             return process.wait()
-        self._take_terminal()
+        self._open_terminal()
         process.returncode = self._wait(process.pid)
         self._end_group()
         self._give_terminal(process.pid, os.getpgrp())
         return process.returncode if process.returncode >= 0 else _SIGNALLED - process.returncode
 
     def _forward(self, number: int, _: FrameType | None) -> None:
-        if self._pid is not None:
-            self._send(number)
-        elif self._is_starting:
+        # Before the command has started, nothing is raised here: in an import or a destructor it could get lost.
+        if self._pid is None:
             self._waiting.append(number)
         else:
-            sys.exit(_SIGNALLED + number)
+            self._send(number)
 
     def _send(self, number: int) -> bool:
         """Send a signal to the command's group, and return whether it still has processes."""
@@ -97,9 +97,11 @@ class Child:
             return False
         return True
 
-    def _take_terminal(self) -> None:
+    def _open_terminal(self) -> None:
         with contextlib.suppress(OSError):
             self._terminal = os.open("/dev/tty", os.O_RDWR)
+        # In a pipeline the next command may need the terminal, as a pager does. There, this one gets it when it reads.
+        self._shares_terminal = not os.isatty(1)
         # By default it stops a process in the background that changes the foreground group.
         self._former[signal.SIGTTOU] = signal.signal(signal.SIGTTOU, signal.SIG_IGN)
         self._former[signal.SIGCONT] = signal.signal(signal.SIGCONT, lambda *_: self._resume())
@@ -108,7 +110,8 @@ class Child:
     def _resume(self) -> None:
         """Continue the command, in the foreground if this process is there."""
         assert self._pid is not None
-        self._give_terminal(os.getpgrp(), self._pid)
+        if not self._shares_terminal:
+            self._give_terminal(os.getpgrp(), self._pid)
         self._send(signal.SIGCONT)
 
     def _give_terminal(self, owner: int, other: int) -> None:
@@ -122,10 +125,14 @@ class Child:
             _, status = os.waitpid(pid, os.WUNTRACED)
             if not os.WIFSTOPPED(status):
                 return os.waitstatus_to_exitcode(status)
-            if self._terminal is not None:
+            if self._terminal is None:
+                continue
+            if os.WSTOPSIG(status) == signal.SIGTTIN and os.tcgetpgrp(self._terminal) == os.getpgrp():
+                self._shares_terminal = False
+            else:
                 # Ctrl-Z. The shell waits until this process's group stops, and continues it later.
                 os.killpg(os.getpgrp(), signal.SIGTSTP)
-                self._resume()
+            self._resume()
 
     def _end_group(self) -> None:
         assert self._pid is not None

@@ -51,7 +51,9 @@ def emulate(
     error.
 
     The file of --config has settings by their names in Python, such as {"limit": 10, "token_lifetime": 60}. Options win
-    over it.
+    over it. The settings are limit, limit_retry_after, strict, invocation_lifetime, token_lifetime,
+    token_by_installation, replay_retention, keep_unheard, overrides_in_order, empty_overrides_are_global,
+    errors_in_200, cold_start_after and cold_start_duration.
 
     With --log json, each line is a JSON object. A call has time, operation, status (0 if a fault reset its connection),
     code (of its error), channel (its first 100 characters), delivered (number of subscribers that got its event) and
@@ -74,11 +76,15 @@ def _serve(host: str, port: int, replay: Path | None, lines: Printer, **options:
             " Leave --host out to listen on this machine only."
         )
     with create_emulator(host, port, **options) as emulator:
+        from .._http.mcp import MCP_PATH, has_mcp
+
         if replay is not None:
             emulator.replay(replay)
         if options["service"] or options["origins"]:
             lines.print(f'In the page, before its bundle: <script src="{emulator.url}/bridge.js"></script>')
         lines.print(f"The emulator listens at {emulator.url} (Ctrl-C ends it).")
+        if has_mcp():
+            lines.print(f"For coding assistants, MCP over HTTP: {emulator.url}{MCP_PATH}")
         lines.print(f"Console: open {emulator.url} in a browser. In the app's shell:")
         lines.flush()
         Printer(sys.stdout).print(f"export FORGE_EGRESS_PROXY_URL={emulator.url}")

@@ -42,7 +42,7 @@ _OPTIONS = (
         "--config",
         metavar="FILE",
         type=FILE,
-        help="JSON file with settings, or the result of forge-realtime probe.",
+        help="JSON file with settings (emulate --help names them), or the result of forge-realtime probe.",
     ),
     click.option(
         "--mocks",

@@ -49,7 +49,7 @@ from .._platform.records import AnyRecord, RecordedEvent, RecordedInvoke, Record
 from .._platform.settings import CHANGES
 from .._platform.sidecar import PAST, PUBLICATION, Sidecar
 from .event_stream import EventStream
-from .json import JSONResponse, invalid, read_body, read_json
+from .json import JSONResponse, invalid, read_body, read_json, require_json
 from .log import log_event
 from .openapi import Endpoint
 from .operations import BrokenResponse, OperationEndpoint
@@ -59,6 +59,9 @@ _GATHERING = 0.05
 
 _BATCH = 50
 """Number of records that are written before others run."""
+
+_CHANNELS = 200
+"""Number of channels in a state of the feed: it comes up to ten times a second."""
 
 CLOCK: dict[str, Any] = {
     "type": "object",
@@ -202,6 +205,8 @@ class Control:
         endpoint = self._operations.get(call.operation)
         if endpoint is None:
             raise invalid("the document has no operation of this name any more")
+        if call.code == "PAYLOAD_TOO_LARGE":
+            raise invalid("the body of this call was too large to be kept")
         headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in call.headers.items()]
         scope = {**request.scope, "method": call.method, "path": call.path, "headers": headers, "query_string": b""}
 
@@ -219,6 +224,7 @@ class Control:
 
     async def _import(self, request: Request) -> Response:
         raw = await read_body(request, RECORDING_LIMIT)
+        require_json(request)
         try:
             # In a thread: it may take seconds.
             recording = await asyncio.to_thread(parse_recording, text_of(raw))
@@ -282,11 +288,11 @@ class Control:
                     yield [json.dumps(record.to_json()) for record in records[start : start + _BATCH]]
                     await asyncio.sleep(0)
                 if loop.time() >= due:
-                    yield [json.dumps(self._sidecar.state())]
+                    yield [json.dumps(self._sidecar.state(_CHANNELS))]
                     sent = loop.time()
                     due = sent + _MAX_INTERVAL
                 if records:
-                    await asyncio.sleep(_GATHERING)
+                    await reader.gather(_GATHERING)
                 records = await reader.next(due - loop.time())
                 due = min(due, sent + _MIN_INTERVAL)
 

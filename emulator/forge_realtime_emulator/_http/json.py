@@ -56,9 +56,7 @@ def parse_json(request: Request, raw: bytes) -> Any:
     Raises:
         RefusedError: The body is not JSON, or its `Content-Type` does not say so.
     """
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type != "application/json":
-        raise invalid("the header Content-Type must be application/json")
+    require_json(request)
     try:
         return parse(raw.decode("utf-8"))
     except UnicodeDecodeError as error:
@@ -67,6 +65,17 @@ def parse_json(request: Request, raw: bytes) -> Any:
         raise invalid("the JSON is nested too deeply") from error
     except ValueError as error:
         raise invalid("the body is not valid JSON") from error
+
+
+def require_json(request: Request) -> None:
+    """Check the `Content-Type` of a request.
+
+    Raises:
+        RefusedError: It is not `application/json`.
+    """
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type != "application/json":
+        raise invalid("the header Content-Type must be application/json")
 
 
 def invalid(problem: str) -> RefusedError:

@@ -19,7 +19,7 @@ from .._platform.clock import elapsed
 from .._platform.document import Operation
 from .._platform.errors import EmulatorError, RefusedError
 from .._platform.faults import Fault
-from .._platform.records import RecordedEvent, RecordedRequest, RecordedResponse, channel_of
+from .._platform.records import RecordedEvent, RecordedRequest, channel_of
 from .._platform.sidecar import OperationResult, Sidecar
 from .connection import transport_of
 from .json import JSONResponse, invalid, parse_json, read_body
@@ -66,8 +66,13 @@ class OperationEndpoint:
             if fault.delay and not await self._sidecar.faults.delay(fault.delay):
                 ended = "The emulator stopped or was reset while this call was delayed; nothing was done."
                 return refusal_response(RefusedError(503, "DELAY_ENDED", ended))
-        if fault is None or fault.only_delays:
-            return self._respond(call, call.carry_out(), fault)
+        if fault is None:
+            return self._respond(call, call.carry_out(), None)
+        if fault.only_delays:
+            outcome = call.carry_out()
+            if isinstance(outcome, OperationResult) and not await call.is_abandoned():
+                self._sidecar.attempts.succeed(call.attempt)
+            return self._respond(call, outcome, fault)
         if fault.delivered and isinstance(refused := call.carry_out(), RefusedError):
             # A call that cannot be delivered gets its own refusal.
             return self._respond(call, refused, None)
@@ -126,6 +131,10 @@ class _Call:
             self._refused = invalid("the JSON is nested too deeply")
         self.attempt = self._sidecar.begin(key, began)
 
+    async def is_abandoned(self) -> bool:
+        """Return whether the client has closed the connection, as it does before it retries a call that takes long."""
+        return await self._request.is_disconnected()
+
     @property
     def channel(self) -> Any:
         """The channel named in the body, or `None`."""
@@ -182,7 +191,8 @@ class _Call:
             method=self._operation.method,
             path=self._request.scope["path"],
             raw=self._raw,
-            response=None if status == 0 else RecordedResponse(response.raw_headers, bytes(response.body)),
+            response_headers=None if status == 0 else tuple(response.raw_headers),
+            response_body=b"" if status == 0 else bytes(response.body),
             event=self._event,
         )
         self._sidecar.record(attempt, recorded)

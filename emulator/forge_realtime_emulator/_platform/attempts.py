@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from .clock import elapsed
 
@@ -22,14 +22,14 @@ class Attempt:
         call: The number of the call's first attempt.
         number: Which attempt of its call it is, from 1.
         key: Operation, authorization header and body. Equal in all attempts of a call; `None` for a call that is never
-            taken for a retry.
+            taken for a retry. Hidden in the repr.
         began: Real seconds, as `elapsed` returns them.
     """
 
     id: int
     call: int
     number: int
-    key: tuple[object, ...] | None
+    key: tuple[object, ...] | None = field(repr=False)
     began: float
 
 

@@ -133,7 +133,7 @@ def list_records(sidecar: Sidecar, wanted: Filter) -> Iterator[AnyRecord | None]
     seen: set[int] = set()
     found = 0
     for number, row in enumerate(rows):
-        if number % 100 == 0:
+        if number % 20 == 0:
             yield None
         if isinstance(row, RecordedRequest):
             if row.call in seen:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import secrets
 import threading
 from collections.abc import Collection
 from typing import Any
@@ -26,12 +27,12 @@ FAULT = Schema(
             "delay": _DELAY,
             "delivered": {"type": "boolean"},
             "times": {"type": "integer", "minimum": 1},
-            "probability": {"type": "number", "minimum": 0, "exclusiveMinimum": True, "maximum": 1},
-            "seed": {"type": "integer"},
             "optional": {"type": "boolean"},
             "operation": {"type": "string"},
             "channel": {"type": "string"},
             "installation": {"type": "string"},
+            "probability": {"type": "number", "minimum": 0, "exclusiveMinimum": True, "maximum": 1},
+            "seed": {"type": "integer"},
         },
     }
 )
@@ -117,7 +118,7 @@ class Faults:
         described = dict(fault)
         chance = None
         if "probability" in fault:
-            described.setdefault("seed", random.randrange(2**32))
+            described.setdefault("seed", secrets.randbelow(2**32))
             chance = random.Random(described["seed"])
         else:
             described = {"times": 1, **fault}

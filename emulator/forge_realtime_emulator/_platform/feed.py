@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
@@ -35,6 +36,7 @@ class Reader:
         self._records: BoundedLog[Record] = BoundedLog(_MAX_WAITING)
         self._restarts = False
         self._woken = asyncio.Event()
+        self._ended = asyncio.Event()
 
     def add(self, record: Record, size: int) -> None:
         """Queue a record; `size` is its size in bytes."""
@@ -50,6 +52,17 @@ class Reader:
     def wake(self) -> None:
         """Wake the reader: the state has changed."""
         self._woken.set()
+
+    def end(self) -> None:
+        """Wake the reader at once, to end."""
+        self._ended.set()
+        self._woken.set()
+
+    async def gather(self, seconds: float) -> None:
+        """Let records gather, unless the feed ends."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._ended.wait()
 
     async def next(self, max_wait: float) -> list[Record]:
         """Wait up to `max_wait` seconds for something new, and return the new records."""
@@ -100,7 +113,8 @@ class Feed:
     def close(self) -> None:
         """End all streams."""
         self.closed = True
-        self.changed()
+        for reader in self._readers:
+            reader.end()
 
     def changed(self) -> None:
         """Wake all readers: the state has changed."""

@@ -15,7 +15,7 @@ from .authorization import Authorization
 from .channels import Address, Listener
 from .contexts import Contexts
 from .errors import EmulatorError
-from .records import AnyRecord, RecordedEvent, RecordedInvoke, RecordedRequest, RecordedResponse, bytes_of
+from .records import AnyRecord, RecordedEvent, RecordedInvoke, RecordedRequest, bytes_of
 from .settings import Settings
 from .sidecar import Sidecar
 from .strict_json import parse
@@ -70,7 +70,7 @@ def parse_recording(text: str) -> Recording:
         ValueError: The text is not a recording. The message says what is wrong.
     """
     try:
-        given = json.loads(text)
+        given = parse(text)
         if not isinstance(given, dict) or given.get("version") != VERSION:
             raise ValueError(f"its version is not {VERSION}; take what GET /_emulator/recording returned")
         contexts = Contexts()
@@ -138,7 +138,7 @@ _INVOKE: dict[str, tuple[type, ...]] = {
     "message": _OPTIONAL,
 }
 _LISTENER: dict[str, tuple[type, ...]] = {"id": (int,), "via": _TEXT, "invocation": _OPTIONAL, "since": _NUMBER}
-_AUTHORIZATION = dict.fromkeys(("id", "installationId", "as", "accountId"), _OPTIONAL)
+_AUTHORIZATION: dict[str, tuple[type, ...]] = dict.fromkeys(("id", "installationId", "as", "accountId"), _OPTIONAL)
 _MESSAGE: dict[str, tuple[type, ...]] = {"headers": (dict,), "body": _TEXT}
 _SENT: dict[str, tuple[type, ...]] = {**_MESSAGE, "method": _TEXT, "path": _TEXT}
 """The fields that are read of each part, with their types. A schema's check of 10,000 records would take seconds."""
@@ -156,7 +156,9 @@ def _take(part: Any, types: Mapping[str, tuple[type, ...]]) -> dict[str, Any]:
 
 def _read_request(part: Any) -> RecordedRequest:
     line = _take(part, _REQUEST)
-    sent, event = _take(line.pop("request"), _SENT), line.pop("event")
+    sent, event, response = _take(line.pop("request"), _SENT), line.pop("event"), line.pop("response")
+    if response is not None:
+        response = _take(response, _MESSAGE)
     raw = bytes_of(sent["body"])
     # The body of a call that was refused before it was read is not in the record.
     is_read = line.pop("channel") is not None
@@ -169,7 +171,8 @@ def _read_request(part: Any) -> RecordedRequest:
             "method": sent["method"],
             "path": sent["path"],
             "raw": raw,
-            "response": _read_response(line["response"]),
+            "response_headers": None if response is None else _encode_headers(response["headers"]),
+            "response_body": b"" if response is None else bytes_of(response["body"]),
             "event": None if event is None else _read_event(event),
         }
     )
@@ -191,14 +194,9 @@ def _read_headers(headers: Mapping[str, Any]) -> dict[str, str]:
     return _take(headers, dict.fromkeys(headers, _TEXT))
 
 
-def _read_response(part: Any) -> RecordedResponse | None:
-    if part is None:
-        return None
-    given = _take(part, _MESSAGE)
-    headers = [
-        (name.encode("latin-1"), value.encode("latin-1")) for name, value in _read_headers(given["headers"]).items()
-    ]
-    return RecordedResponse(headers, bytes_of(given["body"]))
+def _encode_headers(headers: Mapping[str, Any]) -> tuple[tuple[bytes, bytes], ...]:
+    given = _read_headers(headers).items()
+    return tuple((name.encode("latin-1"), value.encode("latin-1")) for name, value in given)
 
 
 def _read_event(part: Any) -> RecordedEvent:

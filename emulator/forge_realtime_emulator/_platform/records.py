@@ -7,7 +7,7 @@ and payloads in them: they must stay on this machine, and never be logged.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -120,19 +120,6 @@ class RecordedEvent:
 
 
 @dataclass(frozen=True, slots=True)
-class RecordedResponse:
-    """Response to an attempt, as the emulator sent it.
-
-    Attributes:
-        headers: The names and values of the headers; hidden in the repr.
-        body: The body; hidden in the repr.
-    """
-
-    headers: Sequence[tuple[bytes, bytes]] = field(repr=False)
-    body: bytes = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
 class RecordedRequest:
     """Record of one attempt of a call, whatever its outcome.
 
@@ -156,7 +143,8 @@ class RecordedRequest:
         method: The HTTP method.
         path: The path.
         raw: The request's body as it was sent; hidden in the repr.
-        response: The response, or `None` if a fault reset the connection.
+        response_headers: The headers of the response, or `None` if a fault reset the connection; hidden in the repr.
+        response_body: The body of the response as it was sent; hidden in the repr.
         event: The event that it published, or `None`; hidden in the repr.
     """
 
@@ -178,7 +166,8 @@ class RecordedRequest:
     method: str = ""
     path: str = ""
     raw: bytes = field(default=b"", repr=False)
-    response: RecordedResponse | None = field(default=None, repr=False)
+    response_headers: tuple[tuple[bytes, bytes], ...] | None = field(default=None, repr=False)
+    response_body: bytes = field(default=b"", repr=False)
     event: RecordedEvent | None = field(default=None, repr=False)
 
     @property
@@ -228,7 +217,7 @@ class RecordedRequest:
 
     def details(self) -> dict[str, Any]:
         """Return everything."""
-        response = self.response
+        headers = self.response_headers
         return {
             **self.to_json(),
             "payload": self.payload,
@@ -239,10 +228,10 @@ class RecordedRequest:
                 "body": text_of(self.raw),
             },
             "response": None
-            if response is None
+            if headers is None
             else {
-                "headers": {name.decode("latin-1"): value.decode("latin-1") for name, value in response.headers},
-                "body": text_of(response.body),
+                "headers": {name.decode("latin-1"): value.decode("latin-1") for name, value in headers},
+                "body": text_of(self.response_body),
             },
             "event": None if self.event is None else self.event.details(),
         }

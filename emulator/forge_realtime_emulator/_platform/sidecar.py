@@ -9,7 +9,7 @@ import re
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from itertools import count
+from itertools import count, islice
 from typing import Any
 
 from .attempts import Attempt, Attempts
@@ -385,7 +385,7 @@ class Sidecar:
             call=call,
             listeners=tuple(listeners[:_LISTENERS]),
         )
-        size = len(payload) + sum(map(len, near))
+        size = len(payload) + len(address.channel) + sum(map(len, near))
         self.events.append(event, size)
         self.streams.take(address, payload, now)
         self.feed.send(event, size)
@@ -422,8 +422,13 @@ class Sidecar:
         self.feed.send(invoke, len(invoke.path))
         return invoke
 
-    def state(self) -> dict[str, Any]:
-        """Return what the console shows beside calls and events."""
+    def state(self, most: int | None = None) -> dict[str, Any]:
+        """Return what the console shows beside calls and events.
+
+        Args:
+            most: Number of channels in it, or `None` for all. `live` counts all.
+        """
+        live = self.channels.live()
         return {
             "kind": "state",
             "now": self.clock.now(),
@@ -432,9 +437,9 @@ class Sidecar:
             "settings": asdict(self.settings),
             "limit": self.settings.limit,
             "rates": self._limit.rates(self.clock.now()),
+            "live": {"channels": len(live), "subscribers": sum(live.values())},
             "channels": [
-                {**address.to_json(), "subscribers": subscribers}
-                for address, subscribers in self.channels.live().items()
+                {**address.to_json(), "subscribers": subscribers} for address, subscribers in islice(live.items(), most)
             ],
             "streams": self.streams.shown(),
             "faults": self.faults.waiting(),

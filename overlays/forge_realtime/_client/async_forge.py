@@ -70,7 +70,7 @@ class AsyncForgeClient(BaseClient[AsyncConnectionPool]):
         """Call any generated operation, with the header, retries and errors of the named ones.
 
         Args:
-            operation: A generated module, such as `forge_realtime._api.api.forge_realtime.publish`.
+            operation: A generated module, in `forge_realtime._api.api`.
             *args: Arguments of the operation.
             **kwargs: Arguments of the operation.
 

@@ -64,7 +64,7 @@ def _check_show_response(_instance: object, _attribute: object, value: object) -
         raise UsageError("show_response takes True or False.")
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class ClientSettings:
     """Settings of one client. A sibling has a copy with changes.
 
@@ -87,10 +87,10 @@ class ClientSettings:
 class BaseClient(Generic[AnyPool]):
     """Settings, siblings and the start of a call, for the blocking and the asyncio client."""
 
-    _INVOCATION_ONLY: ClassVar[frozenset[object]] = frozenset()
-    """Operations that the platform refuses on behalf of an installation."""
-    _HARMLESS_TWICE: ClassVar[frozenset[object]] = frozenset()
-    """Operations that may be repeated, whatever their method."""
+    _INVOCATION_ONLY: ClassVar[frozenset[str]] = frozenset()
+    """Operations that the platform refuses on behalf of an installation, by the name of their module."""
+    _HARMLESS_TWICE: ClassVar[frozenset[str]] = frozenset()
+    """Operations that may be repeated, whatever their method, by the name of their module."""
 
     _settings: ClientSettings
     _pool: AnyPool
@@ -192,7 +192,7 @@ class BaseClient(Generic[AnyPool]):
             prepared,
             convert,
             budget=self._pool.budget,
-            duplicate_harmless=prepared.method in _IDEMPOTENT or operation in self._HARMLESS_TWICE,
+            duplicate_harmless=prepared.method in _IDEMPOTENT or _module_of(operation) in self._HARMLESS_TWICE,
             started=clock.monotonic(),
         )
         if instrument is None:
@@ -221,13 +221,11 @@ class BaseClient(Generic[AnyPool]):
                 "them. Make one client for the life of the process and close it at the end."
             )
         if not (callable(getattr(operation, "_get_kwargs", None)) and hasattr(operation, "_parse_response")):
-            raise UsageError(
-                "call() takes a generated operation: a module of forge_realtime._api.api, such as the one of publish."
-            )
+            raise UsageError("call() takes a generated operation: a module in a package of forge_realtime._api.api.")
         name = operation_name(operation)
         traits = traits_of(operation)
         acting = self._acting(name) if traits.header else None
-        if acting is not None and acting.installation_id is not None and operation in self._INVOCATION_ONLY:
+        if acting is not None and acting.installation_id is not None and _module_of(operation) in self._INVOCATION_ONLY:
             raise UsageError(
                 f"{name} works only for an invocation that came from the UI; the platform refuses it on behalf of an "
                 "installation. Use for_invocation(request.headers), or publish_global."
@@ -296,7 +294,7 @@ class ForgeClient(BaseClient["ConnectionPool"]):
         """Call any generated operation, with the header, retries and errors of the named ones.
 
         Args:
-            operation: A generated module, such as `forge_realtime._api.api.forge_realtime.publish`.
+            operation: A generated module, in `forge_realtime._api.api`.
             *args: Arguments of the operation.
             **kwargs: Arguments of the operation.
 
@@ -382,6 +380,10 @@ def _request(
         return PreparedRequest(name, method, url, headers, content, base_url=address)
     request = httpx.Request(method, url, headers=headers, **generated)
     return PreparedRequest(name, method, request.url, request.headers, request.read(), base_url=address)
+
+
+def _module_of(operation: object) -> str:
+    return str(getattr(operation, "__name__", ""))
 
 
 def _sleep(step: Sleep) -> None:

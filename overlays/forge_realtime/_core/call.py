@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from contextlib import suppress
 from typing import Final, Protocol, TypeAlias
 
-from attrs import define, evolve
+from attrs import evolve
 
 from . import clock
 from .errors import Attempt, Delivery, ForgeRealtimeError, OverQuotaError, RateLimitedError, StreamReport
@@ -47,7 +47,6 @@ class TrackedBody(httpx.ByteStream):
         yield self.content
 
 
-@define(eq=False, repr=False)
 class PreparedRequest:
     """A request, of which each attempt makes an `httpx.Request` of its own.
 
@@ -57,25 +56,32 @@ class PreparedRequest:
         show_response: Whether the message of an error quotes the response.
     """
 
-    name: str
-    method: str
-    url: httpx.URL
-    headers: httpx.Headers
-    content: bytes
-    base_url: str
-    show_response: bool = False
+    __slots__ = ("base_url", "content", "headers", "method", "name", "show_response", "url")
+
+    def __init__(
+        self, name: str, method: str, url: httpx.URL, headers: httpx.Headers, content: bytes, *, base_url: str
+    ) -> None:
+        self.name = name
+        self.method = method
+        self.url = url
+        self.headers = headers
+        self.content = content
+        self.base_url = base_url
+        self.show_response = False
 
     def request(self, body: TrackedBody) -> httpx.Request:
         """Make the request of one attempt."""
         return httpx.Request(self.method, self.url, headers=self.headers, stream=body)
 
 
-@define(eq=False)
 class Send:
     """Ask the client to send `request` and read the whole response within `timeout` seconds."""
 
-    request: httpx.Request
-    timeout: float
+    __slots__ = ("request", "timeout")
+
+    def __init__(self, request: httpx.Request, timeout: float) -> None:
+        self.request = request
+        self.timeout = timeout
 
 
 class Waker:
@@ -106,12 +112,14 @@ class Waker:
                 notify()
 
 
-@define(eq=False)
 class Sleep:
     """Ask the client to wait for so many seconds, or until `waker` wakes it."""
 
-    seconds: float
-    waker: Waker | None = None
+    __slots__ = ("seconds", "waker")
+
+    def __init__(self, seconds: float, waker: Waker | None = None) -> None:
+        self.seconds = seconds
+        self.waker = waker
 
 
 # A Send is answered with what came of it, a Sleep with None.

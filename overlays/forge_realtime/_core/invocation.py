@@ -11,9 +11,10 @@ from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from typing import Any, Literal, Protocol, TypeAlias
 
-from attrs import asdict, define, field, fields, frozen
+from attrs import asdict, field, fields, frozen
 
 from .errors import NoInvocationError, UsageError
+from .group import REALTIME
 from .log import log
 
 
@@ -67,8 +68,13 @@ class Invocation:
 
         Raises:
             UsageError: The argument is no mapping or pairs.
-            NoInvocationError: The headers carry no `x-forge-invocation-id`.
+            NoInvocationError: The argument is None, or the headers carry no `x-forge-invocation-id`.
         """
+        if headers is None:
+            raise NoInvocationError(
+                "None is no invocation: current_invocation() returns it where none is current. Pass request.headers of "
+                f"the request that the platform sent to the container. {_where_it_is_current()}"
+            )
         headers = getattr(headers, "headers", headers)
         # Not every framework's headers are a Mapping, but they all have items() or are pairs.
         try:
@@ -78,13 +84,13 @@ class Invocation:
             found = {_text(name).lower(): _text(value) for name, value in items()}
         except Exception:  # noqa: BLE001 (a mapping of the app may raise anything)
             raise UsageError(
-                "Expected the headers of a request: a mapping, or pairs of names and values, such as request.headers. "
+                "Expected a request, or its headers: a mapping, or pairs of names and values, such as request.headers. "
                 "If you have only the id of an invocation, pass Invocation(id)."
             ) from None
         if not (id_ := found.get("x-forge-invocation-id", "").strip()):
             raise NoInvocationError(
                 "These headers carry no x-forge-invocation-id. Pass the headers of the request that the platform sent"
-                " to the container; outside of a request, use for_installation(...) with publish_global."
+                f" to the container. {_WITHOUT}"
             )
         return cls(
             id_,
@@ -128,7 +134,7 @@ class Invocation:
         again.
 
             with Invocation.from_text(message["invocation"]).active():
-                realtime.publish("board-42", {"moved": 7})
+                ...  # calls of the client act for it
         """
         return activated(CurrentInvocation(self))
 
@@ -147,7 +153,6 @@ def current_invocation() -> Invocation | None:
     return None if current is None else current.invocation
 
 
-@define(eq=False)
 class CurrentInvocation:
     """An invocation that was made the current one, or that there is none.
 
@@ -157,14 +162,13 @@ class CurrentInvocation:
         ended: Whether the request has ended. Tasks that it started see it, too.
     """
 
-    invocation: Invocation | None
-    after_end: AfterEnd = field(default="warn", kw_only=True)
-    ended: bool = field(default=False, init=False)
-    _warned: bool = field(default=False, init=False)
-
-    def __attrs_post_init__(self) -> None:
-        if self.after_end not in ("warn", "allow", "refuse"):
+    def __init__(self, invocation: Invocation | None, *, after_end: AfterEnd = "warn") -> None:
+        if after_end not in ("warn", "allow", "refuse"):
             raise UsageError("InvocationMiddleware: after_end must be 'warn', 'allow' or 'refuse'.")
+        self.invocation = invocation
+        self.after_end: AfterEnd = after_end
+        self.ended = False
+        self._warned = False
 
     def require(self, name: str) -> Invocation:
         """Return the invocation for a call; warn once or refuse if the request has ended."""
@@ -180,7 +184,7 @@ class CurrentInvocation:
     def _report(self, name: str) -> None:
         text = (
             f"{name}: the request that started this task has ended, but its invocation is still current here. If the "
-            "task works for other requests too, their events would reach the wrong page: hand each request's "
+            "task works for other requests too, its calls for them would act for the wrong user: hand each request's "
             "current_invocation() to the task, and enter `with invocation.active()` there. To take this one along on "
             "purpose, enter the same block at the start of the task, or make the middleware with after_end='allow'."
         )
@@ -194,7 +198,8 @@ class CurrentInvocation:
 
 
 _current: ContextVar[CurrentInvocation | None] = ContextVar("forge_realtime.current_invocation", default=None)
-_WITHOUT = "Without an invocation, use client.for_installation(installation_id), which publishes to global channels."
+_WITHOUT = "Without an invocation, use client.for_installation(installation_id)"
+_WITHOUT += ", which publishes to global channels." if REALTIME else "."
 
 
 def require_invocation(name: str) -> Invocation:
@@ -202,6 +207,10 @@ def require_invocation(name: str) -> Invocation:
     current = _current.get()
     if current is not None:
         return current.require(name)
+    raise NoInvocationError(f"{name}: no invocation is current here. {_where_it_is_current()} {_WITHOUT}")
+
+
+def _where_it_is_current() -> str:
     if "django.conf" in sys.modules:
         middleware = (
             "add 'forge_realtime.django.InvocationMiddleware' to MIDDLEWARE in the settings of Django, first of all "
@@ -209,11 +218,10 @@ def require_invocation(name: str) -> Invocation:
         )
     else:
         middleware = "add InvocationMiddleware of forge_realtime.asgi or forge_realtime.wsgi to the app"
-    raise NoInvocationError(
-        f"{name}: no invocation is current here. In a request, {middleware}, or call it on "
-        "client.for_invocation(request.headers). In a thread, executor or queue worker, enter "
-        "`with invocation.active()` with the request's current_invocation(); to_text() carries it through a queue. "
-        f"{_WITHOUT}"
+    return (
+        f"In a request, {middleware}, or call it on client.for_invocation(request.headers). In a thread, executor or "
+        "queue worker, enter `with invocation.active()` with the request's current_invocation(); to_text() carries it "
+        "through a queue."
     )
 
 

@@ -6,12 +6,8 @@ import json
 import re
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, Final, ParamSpec, Protocol, TypeVar, cast
+from typing import Any, Final, NamedTuple, ParamSpec, Protocol, TypeVar, cast
 
-from attrs import define, field, frozen
-
-from .._api import Client
-from .._api.errors import UnexpectedStatus
 from .errors import (
     Attempt,
     Delivery,
@@ -38,7 +34,7 @@ TRANSPORT_ERRORS: Final = (httpx.RequestError, OSError)
 
 _ERROR_BODY_BYTES: Final = 64 * 1024
 # Messages of protocol errors that quote nothing of what was received.
-_PLAIN_REASON: Final = re.compile(
+_PLAIN_REASON: Final = (
     r"more than \d+ KiB before the response|not a complete HTTP response|a header cannot be sent"
     r"|Server disconnected without sending a response\."
     r"|peer closed connection without sending complete message body "
@@ -63,8 +59,12 @@ _DOCUMENTED_MESSAGES: Final = frozenset(
 )
 # A value of one of these says that the operation was carried out.
 _RESULTS: Final = ("eventId", "token")
-# Strict, so that a generated parser tells an undocumented status from a documented response without a body.
-_STRICT: Final = Client(base_url="", raise_on_unexpected_status=True)
+
+
+class _Strict:
+    """Settings of a generated client: its parser tells an undocumented status from a response without a body."""
+
+    raise_on_unexpected_status = True
 
 
 class Operation(Protocol[P, T_co]):
@@ -75,14 +75,16 @@ class Operation(Protocol[P, T_co]):
     def _parse_response(self, *, client: Any, response: Any) -> T_co | None: ...
 
 
-@define(eq=False, repr=False)
 class Response:
     """A complete, decoded response: as much of an `httpx.Response` as generated operations read."""
 
-    status_code: int
-    headers: httpx.Headers
-    content: bytes
-    _parsed: Any = field(init=False, default=None)
+    __slots__ = ("_parsed", "content", "headers", "status_code")
+
+    def __init__(self, status_code: int, headers: httpx.Headers, content: bytes) -> None:
+        self.status_code = status_code
+        self.headers = headers
+        self.content = content
+        self._parsed: Any = None
 
     def json(self) -> Any:
         """Parse the body, once."""
@@ -101,8 +103,7 @@ class Response:
             return self.content.decode("utf-8", "replace")
 
 
-@frozen(kw_only=True)
-class Failure:
+class Failure(NamedTuple):
     """What is known after an attempt that failed. The error is made of it when the call gives up."""
 
     kind: type[ForgeRealtimeError]
@@ -151,7 +152,7 @@ def read_response(
     status = response.status_code
     try:
         # None is the documented response without a body here: an undocumented status raises.
-        model = cast("M", operation._parse_response(client=_STRICT, response=response))  # noqa: SLF001 (generated)
+        model = cast("M", operation._parse_response(client=_Strict, response=response))  # noqa: SLF001 (generated)
         if hasattr(model, "to_dict") and not isinstance(body, dict):
             # Models accept an empty list as an empty object.
             raise TypeError  # noqa: TRY301 (ends as the error of a parser does)
@@ -159,15 +160,18 @@ def read_response(
             # Generated code reads no body without a documented schema.
             model = cast("M", _body_of(response))
         return convert(model, attempts, response)
-    except UnexpectedStatus:
-        if status // 100 == 2 and not response.content:
-            # Enough for an operation whose result says nothing more.
-            with suppress(ValueError, TypeError, AttributeError):
-                return convert(cast("M", None), attempts, response)
-        message, retryable = f"the status {status} is not one that the API document lists", False
-    except Exception:  # noqa: BLE001 (what parsers raise for a foreign body is not known)
+    except Exception as error:  # noqa: BLE001 (what parsers raise for a foreign body is not known)
+        # The generated operation has loaded it.
+        from .._api.errors import UnexpectedStatus
+
         message, retryable = f"the response ({status}) is not JSON of the documented shape", REALTIME
-        if "content-encoding" in response.headers:
+        if isinstance(error, UnexpectedStatus):
+            if status // 100 == 2 and not response.content:
+                # Enough for an operation whose result says nothing more.
+                with suppress(ValueError, TypeError, AttributeError):
+                    return convert(cast("M", None), attempts, response)
+            message, retryable = f"the status {status} is not one that the API document lists", False
+        elif "content-encoding" in response.headers:
             message = f"the response ({status}) has a Content-Encoding, although the client asks for none"
     if 200 <= status < 300:
         message = f"{message}; its status says success, so it was probably accepted"
@@ -190,7 +194,7 @@ def classify_transport_error(error: Exception, *, sent: bool) -> Failure:
     # Others are mistakes in a transport, a hook or a tracer of the app's. They would happen again.
     foreign = not isinstance(error, TRANSPORT_ERRORS)
     text = "" if foreign else str(error)
-    reason = f": {text}" if text and (before or _PLAIN_REASON.fullmatch(text)) else ""
+    reason = f": {text}" if text and (before or re.fullmatch(_PLAIN_REASON, text)) else ""
     in_time = not isinstance(error, httpx.TimeoutException | TimeoutError)
     what = "no response" if in_time or sent else "not sent"
     whose = ", raised by the app's transport, hook or tracer; see __cause__" if foreign else ""

@@ -19,12 +19,12 @@ from .group import ATTEMPT_TIMEOUT, DEADLINE, DELIVERY
 _DAY = 86_400.0
 # Seconds. More than any date can ask for.
 _LONGEST: Final = 1e12
-_HTTP_DATE: Final = re.compile(
+# Compiled at its first use, as that takes long.
+_HTTP_DATE: Final = (
     r"([A-Z][a-z]{2}, \d{1,2} [A-Z][a-z]{2} \d{4}"  # Sun, 06 Nov 1994 08:49:37 GMT
     r"|[A-Z][a-z]{5,8}, \d\d-[A-Z][a-z]{2}-\d\d"  # Sunday, 06-Nov-94 08:49:37 GMT
     r") \d\d:\d\d:\d\d (GMT|UTC|[+-]0000)"
-    r"|[A-Z][a-z]{2} [A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d \d{4}",  # Sun Nov  6 08:49:37 1994
-    re.ASCII,
+    r"|[A-Z][a-z]{2} [A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d \d{4}"  # Sun Nov  6 08:49:37 1994
 )
 
 
@@ -130,7 +130,7 @@ def http_date(text: str) -> datetime | None:
 
     Source: https://www.rfc-editor.org/rfc/rfc9110#name-date-time-formats
     """
-    if not _HTTP_DATE.fullmatch(text):
+    if not re.fullmatch(_HTTP_DATE, text, re.ASCII):
         return None
     # Rarely needed, and slow to load.
     from email.utils import parsedate_to_datetime

@@ -1,40 +1,40 @@
-"""What the blocking and the asyncio Realtime client share: settings, and the flows of the named operations."""
+"""What the blocking and the asyncio Realtime client share: settings, and the flows of the named operations.
+
+The generated code, tokens, the quota and streams are imported when the first client is made: they take as long as a
+fifth of httpx.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any, ClassVar, Final, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 
 from attrs import evolve, field, frozen
 
-from .._api.api.forge_realtime import publish as _publish
-from .._api.api.forge_realtime import publish_global as _publish_global
-from .._api.api.forge_realtime import sign_realtime_token as _sign_realtime_token
 from .._client.forge import UNCHANGED, BaseClient, ClientSettings
-from .._core.call import Flow, RateLimiter, operation_name
+from .._core.call import Flow, PreparedRequest, RateLimiter, operation_name
 from .._core.clock import monotonic
 from .._core.encoding import Encode
 from .._core.errors import Attempt, Delivery, ForgeRealtimeError, RejectedError, UsageError
 from .._core.hidden import Hidden
 from .._core.retry import RetryPolicy, is_plain_function
-from .._quota.limiter import Quota, QuotaLimiter
-from .._streams.buffer import PublishSlot
-from .operations import (
-    Permission,
-    publish_global_request,
-    publish_request,
-    publish_result,
-    realtime_token,
-    sign_realtime_token_request,
-)
-from .results import PublishResult, RealtimeToken
-from .tokens import PlatformClock, TokenCache, TokenKey
 
-_STREAM_QUOTA: Final = Quota()
+if TYPE_CHECKING:
+    from .._core.stop import StreamHandle
+    from .._quota.limiter import Quota, QuotaLimiter
+    from .._streams.buffer import PublishSlot
+    from .operations import Permission
+    from .private import PrivateChannel
+    from .results import PublishResult, RealtimeToken
+    from .tokens import PlatformClock, TokenCache, TokenKey
+
+_OPERATIONS: Final = f"{__name__.removesuffix('._realtime.base')}._api.api.forge_realtime"
 
 
 def _check_quota(_instance: object, _attribute: object, value: Quota | None) -> None:
+    from .._quota.limiter import Quota
+
     if value is not None and not isinstance(value, Quota):
         raise UsageError("quota takes a Quota, for example Quota(per_second=40.0), or None.")
 
@@ -50,7 +50,7 @@ def _numbered(attempts: tuple[Attempt, ...]) -> tuple[Attempt, ...]:
     return tuple(evolve(attempt, number=number) for number, attempt in enumerate(attempts, 1))
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class RealtimeSettings(ClientSettings):
     """Settings of one Realtime client.
 
@@ -66,11 +66,21 @@ class RealtimeSettings(ClientSettings):
 class BaseRealtimeClient(BaseClient[Any]):
     """Settings and flows of the named operations."""
 
-    _INVOCATION_ONLY: ClassVar[frozenset[object]] = frozenset({_publish})
-    _HARMLESS_TWICE: ClassVar[frozenset[object]] = frozenset({_sign_realtime_token})
+    _INVOCATION_ONLY: ClassVar[frozenset[str]] = frozenset({f"{_OPERATIONS}.publish"})
+    _HARMLESS_TWICE: ClassVar[frozenset[str]] = frozenset({f"{_OPERATIONS}.sign_realtime_token"})
 
     _clock: PlatformClock
     _tokens: TokenCache | None
+
+    def _set_up_tokens(self, cache_tokens: bool) -> None:  # noqa: FBT001 (as the constructors have it)
+        # All that a call would import.
+        from .._quota import limiter  # noqa: F401 (see above)
+        from .._streams import buffer  # noqa: F401 (see above)
+        from . import operations, private  # noqa: F401 (see above)
+        from .tokens import PlatformClock, TokenCache
+
+        self._clock = PlatformClock()
+        self._tokens = TokenCache(self._clock) if cache_tokens else None
 
     @property
     def quota(self) -> Quota | None:
@@ -107,6 +117,8 @@ class BaseRealtimeClient(BaseClient[Any]):
     def _limiter(self, operation: object) -> RateLimiter | None:
         if (quota := self.quota) is None:
             return None
+        from .._quota.limiter import QuotaLimiter
+
         return QuotaLimiter(quota, self._address(), self._acting(operation_name(operation)), stream=False)
 
     def _publish_flow(
@@ -120,11 +132,14 @@ class BaseRealtimeClient(BaseClient[Any]):
         limiter: RateLimiter | None = None,
         renew: bool = True,
     ) -> Flow[PublishResult]:
+        from . import operations
+
+        encode, clock = self._encode, self._clock
         prepared = self._prepare(
-            _publish,
-            body=publish_request(channel, payload, token, context_overrides, encode=self._encode, clock=self._clock),
+            operations.publish,
+            body=operations.publish_request(channel, payload, token, context_overrides, encode=encode, clock=clock),
         )
-        flow = self._flow(_publish, prepared, publish_result, retry=retry, limiter=limiter)
+        flow = self._flow(operations.publish, prepared, operations.publish_result, retry=retry, limiter=limiter)
         if token.value is None or self._tokens is None or not renew:
             return flow
         again = partial(self._publish_flow, channel, payload, token, context_overrides, limiter=limiter, renew=False)
@@ -140,11 +155,14 @@ class BaseRealtimeClient(BaseClient[Any]):
         limiter: RateLimiter | None = None,
         renew: bool = True,
     ) -> Flow[PublishResult]:
+        from . import operations
+
         encode, clock = self._encode, self._clock
         prepared = self._prepare(
-            _publish_global, body=publish_global_request(channel, payload, token, encode=encode, clock=clock)
+            operations.publish_global,
+            body=operations.publish_global_request(channel, payload, token, encode=encode, clock=clock),
         )
-        flow = self._flow(_publish_global, prepared, publish_result, retry=retry, limiter=limiter)
+        flow = self._flow(operations.publish_global, prepared, operations.publish_result, retry=retry, limiter=limiter)
         if token.value is None or self._tokens is None or not renew:
             return flow
         again = partial(self._publish_global_flow, channel, payload, token, limiter=limiter, renew=False)
@@ -171,19 +189,13 @@ class BaseRealtimeClient(BaseClient[Any]):
             return evolve(policy, deadline=max(0.001, deadline - monotonic()))
 
         assert self._tokens is not None
-        # Another call may have signed it meanwhile.
-        signed = self._tokens.find(key)
-        if signed is None:
-            sign = partial(realtime_token, self._clock)
-            try:
-                # Its attempts are not those of the event, so the policy's hook does not see them.
-                retry = evolve(remaining(), on_attempt=None)
-                signed = yield from self._flow(_sign_realtime_token, key.prepared, sign, retry=retry)
-            except ForgeRealtimeError:
-                raise refused from None
-            self._tokens.keep(key, signed)
-        # A stream goes on with it.
-        token.value = signed
+        try:
+            # Its attempts are not those of the event, so the policy's hook does not see them.
+            sign = self._sign_prepared_flow(key.prepared, evolve(remaining(), on_attempt=None))
+            # A stream goes on with it.
+            token.value = yield from self._tokens.get(key, sign, deadline)
+        except ForgeRealtimeError:
+            raise refused from None
         try:
             result = yield from again(retry=remaining())
         except ForgeRealtimeError as error:
@@ -195,6 +207,9 @@ class BaseRealtimeClient(BaseClient[Any]):
         """Forget a cached token that was refused as expired, and return what it was signed for."""
         if self._tokens is None or error.code != "TOKEN_EXPIRED" or error.delivery is not Delivery.REJECTED:
             return None
+        from .results import RealtimeToken
+        from .tokens import TokenKey
+
         text = Hidden(token.value.token if isinstance(token.value, RealtimeToken) else token.value)
         key = self._tokens.drop(text.value)
         return key if isinstance(key, TokenKey) else None
@@ -218,15 +233,17 @@ class BaseRealtimeClient(BaseClient[Any]):
         """Return a function that makes the slots in which a stream publishes."""
         # Refuse at once what would be refused later.
         publish(Hidden("")).close()
-        acting = self._acting("stream")
-        instrument = self._settings.instrument
+        from .._quota.limiter import Quota, QuotaLimiter
+        from .._streams.buffer import PublishSlot
+
+        acting, instrument, stream_quota = self._acting("stream"), self._settings.instrument, Quota()
 
         def reserve(limiter: QuotaLimiter, until: float) -> Flow[bool]:
             waiting = limiter.reserve(until)
             return waiting if instrument is None else instrument.wait_for_quota(waiting)
 
         def slot() -> PublishSlot:
-            limiter = QuotaLimiter(self.quota or _STREAM_QUOTA, self._address(), acting, stream=True)
+            limiter = QuotaLimiter(self.quota or stream_quota, self._address(), acting, stream=True)
             return PublishSlot(
                 partial(reserve, limiter),
                 lambda text, retry: publish(Hidden(text), retry=retry, limiter=limiter),
@@ -237,9 +254,49 @@ class BaseRealtimeClient(BaseClient[Any]):
 
     def _sign_flow(
         self, channel: str, claims: Hidden[Mapping[str, Any]], permissions: Iterable[Permission] | None
-    ) -> tuple[Flow[RealtimeToken], Hashable]:
-        """Return the flow, and a key of all that makes the token what it is."""
-        prepared = self._prepare(_sign_realtime_token, body=sign_realtime_token_request(channel, claims, permissions))
+    ) -> Flow[RealtimeToken]:
+        from . import operations
+        from .tokens import TokenKey
+
+        prepared = self._prepare(
+            operations.sign_realtime_token, body=operations.sign_realtime_token_request(channel, claims, permissions)
+        )
+        flow = self._sign_prepared_flow(prepared, self.retry)
+        if self._tokens is None:
+            return flow
         # The address belongs to it, since the environment may change it; the headers say whom the token is for.
         key = TokenKey((str(prepared.url), *prepared.headers.raw, prepared.content), prepared)
-        return self._flow(_sign_realtime_token, prepared, partial(realtime_token, self._clock)), key
+        return self._tokens.get(key, flow, monotonic() + self.retry.deadline)
+
+    def _sign_prepared_flow(self, prepared: PreparedRequest, retry: RetryPolicy) -> Flow[RealtimeToken]:
+        from . import operations
+
+        convert = partial(operations.realtime_token, self._clock)
+        return self._flow(operations.sign_realtime_token, prepared, convert, retry=retry)
+
+    def _private_channel(
+        self, channel: str, claims: Hidden[Mapping[str, Any] | None], stop_path: str
+    ) -> PrivateChannel:
+        from .._quota.limiter import Quota, QuotaLimiter
+        from .private import PrivateChannel
+
+        acting = self._acting("private_stream")
+        limiter = QuotaLimiter(self.quota or Quota(), self._address(), acting, stream=True)
+        live = self._sibling(authorization=acting)
+        return PrivateChannel(channel, claims, live, limiter.find_installation, stop_path)
+
+    def _private_slots(self, private: PrivateChannel) -> Callable[[], PublishSlot]:
+        return private.paying._slots(private.publish)  # noqa: SLF001 (own class)
+
+    def _renewal(self, handle: Mapping[str, Any]) -> Flow[StreamHandle] | None:
+        """Return the flow that renews a handle; None if no stream of this process has it."""
+        from .._core.stop import private_streams
+
+        found = Hidden(handle)
+        del handle
+        # It comes from a page: anything else than a handle is none of ours.
+        stop = Hidden(found.value.get("stop") if isinstance(found.value, Mapping) else None)
+        if not isinstance(stop.value, Mapping):
+            return None
+        stream = private_streams.find(found.value.get("stream"), stop.value.get("secret"))
+        return None if stream is None else stream._renewal(self)  # noqa: SLF001 (not for the app)

@@ -9,13 +9,13 @@ import re
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Hashable
 from concurrent.futures import Future
 from typing import Final
 
 from attrs import field, frozen
 
-from .._core.call import PreparedRequest
+from .._core.call import Flow, PreparedRequest, Sleep, Waker
 from .._core.clock import monotonic
 from .._core.errors import Delivery, InvalidTokenError, TimedOutError
 from .._core.fork import register_fork_reset
@@ -178,60 +178,24 @@ class TokenCache:
         self._dropped: OrderedDict[str, Hashable] = OrderedDict()
         self._signing: dict[Hashable, Future[RealtimeToken | None]] = {}
 
-    def get(self, key: Hashable, sign: Callable[[], RealtimeToken], timeout: float) -> RealtimeToken:
+    def get(self, key: Hashable, sign: Flow[RealtimeToken], until: float) -> Flow[RealtimeToken]:
         """Return the token, signing it if necessary.
 
         Args:
             key: All that makes the token what it is.
             sign: Signs the token.
-            timeout: Seconds to wait for another call that is signing it; then TimedOutError.
+            until: Time of the monotonic clock until which to wait for another call that is signing it; then
+                TimedOutError.
         """
-        until = monotonic() + timeout
         while (token := self.find(key)) is None:
             ours: Future[RealtimeToken | None] = Future()
             try:
                 if (theirs := self._register(key, ours)) is ours:
-                    token = sign()
+                    token = yield from sign
                     self.keep(key, token)
                     ours.set_result(token)
                 else:
-                    try:
-                        token = theirs.result(max(0, until - monotonic()))
-                    except TimeoutError as error:
-                        raise _still_signing(error) from error.__cause__
-            except BaseException as error:
-                self._let_go(key, ours, error)
-                raise
-            if token is not None:
-                return token
-        return token
-
-    async def aget(
-        self,
-        key: Hashable,
-        sign: Callable[[], Awaitable[RealtimeToken]],
-        timeout: float,  # noqa: ASYNC109 (it bounds one wait in here)
-    ) -> RealtimeToken:
-        """Return the token as `get` does, with an asynchronous `sign`."""
-        # Not loaded by programs with blocking I/O only.
-        import asyncio
-
-        from .._transports.timeouts import limit_time
-
-        until = monotonic() + timeout
-        while (token := self.find(key)) is None:
-            ours: Future[RealtimeToken | None] = Future()
-            try:
-                if (theirs := self._register(key, ours)) is ours:
-                    token = await sign()
-                    self.keep(key, token)
-                    ours.set_result(token)
-                else:
-                    try:
-                        async with limit_time(max(0, until - monotonic())):
-                            token = await asyncio.wrap_future(theirs)
-                    except TimeoutError as error:
-                        raise _still_signing(error) from error.__cause__
+                    token = yield from _wait(theirs, until)
             except BaseException as error:
                 self._let_go(key, ours, error)
                 raise
@@ -291,9 +255,15 @@ class TokenCache:
                 ours.set_result(None)
 
 
-def _still_signing(error: TimeoutError) -> TimedOutError:
-    if isinstance(error, TimedOutError):
-        # The other call ended with it.
-        return error
-    message = "sign_realtime_token: another call is still signing this token; retry later"
-    return TimedOutError(message, delivery=Delivery.NOT_SENT)
+def _wait(signing: Future[RealtimeToken | None], until: float) -> Flow[RealtimeToken | None]:
+    """Wait for the call that is signing a token."""
+    waker = Waker()
+    signing.add_done_callback(lambda _: waker.wake())
+    while not signing.done():
+        if (left := until - monotonic()) <= 0:
+            raise TimedOutError(
+                "sign_realtime_token: another call is still signing this token; retry later",
+                delivery=Delivery.NOT_SENT,
+            )
+        yield Sleep(left, waker)
+    return signing.result()

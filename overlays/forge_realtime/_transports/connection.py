@@ -366,18 +366,58 @@ async def async_resolve(host: str, port: int, family: int = 0) -> Addresses:
         return socket.getaddrinfo(host.encode("ascii"), port, family, socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
     except socket.gaierror:
         pass
+    # A child of a fork has none of its parent's threads.
+    key = (os.getpid(), host, port, family)
+    lookup = _lookups.get(key)
+    if lookup is None:
+        try:
+            lookup = _lookups[key] = _Lookup(host, port, family)
+        except RuntimeError:
+            # No thread can start: the interpreter is shutting down, or it is one that allows none.
+            return resolve(host, port, family)
+    place = object()
+    lookup.waiting.add(place)
     try:
-        # Not the event loop's executor: to end that one, asyncio needs a thread as well.
-        executor = concurrent.futures.ThreadPoolExecutor(1)
-        lookup = executor.submit(resolve, host, port, family)
-    except RuntimeError:
-        # No thread can start: the interpreter is shutting down, or it is one that allows none.
-        return resolve(host, port, family)
-    executor.shutdown(wait=False)
-    addresses = await asyncio.wrap_future(lookup)
-    # The thread is at its end. It must not outlive a subinterpreter, which could not end then.
-    executor.shutdown()
+        addresses = await lookup.result()
+    finally:
+        lookup.waiting.discard(place)
+        if not lookup.waiting and _lookups.get(key) is lookup:
+            # The next one starts another: a response of the name server may have been lost.
+            _lookups.pop(key, None)
     return addresses
+
+
+class _Lookup:
+    """A name lookup in a thread. All calls that wait for the same addresses share it."""
+
+    def __init__(self, host: str, port: int, family: int) -> None:
+        self.waiting: set[object] = set()
+        self._addresses: concurrent.futures.Future[Addresses] = concurrent.futures.Future()
+        # As running, so that nobody who waits for it can cancel it.
+        self._addresses.set_running_or_notify_cancel()
+        # Not the event loop's executor: to end that one, asyncio needs a thread as well.
+        self._executor = concurrent.futures.ThreadPoolExecutor(1)
+        self._executor.submit(_look_up, self._addresses, host, port, family)
+        self._executor.shutdown(wait=False)
+
+    async def result(self) -> Addresses:
+        addresses = await asyncio.wrap_future(self._addresses)
+        # The thread is at its end. It must not outlive a subinterpreter, which could not end then.
+        self._executor.shutdown()
+        return addresses
+
+
+def _look_up(addresses: concurrent.futures.Future[Addresses], host: str, port: int, family: int) -> None:
+    try:
+        addresses.set_result(resolve(host, port, family))
+    except BaseException as error:  # noqa: BLE001 (it is raised where it is waited for)
+        addresses.set_exception(error)
+    finally:
+        # The error's traceback refers to this frame.
+        del addresses
+
+
+_lookups: Final[dict[tuple[int, str, int, int], _Lookup]] = {}
 
 
 def _allowed(max_bytes: int, head_left: int) -> int:

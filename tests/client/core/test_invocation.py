@@ -47,10 +47,19 @@ def test_headers_without_invocation_are_refused(headers: Any) -> None:
         Invocation.from_headers(headers)
 
 
-@pytest.mark.parametrize("headers", ["invocation-123", 5, None, [1, 2]])
+@pytest.mark.parametrize("headers", ["invocation-123", 5, [1, 2]])
 def test_other_types_are_refused(headers: Any) -> None:
-    with pytest.raises(UsageError, match="Expected the headers of a request"):
+    with pytest.raises(UsageError, match="Expected a request, or its headers"):
         Invocation.from_headers(headers)
+
+
+def test_none_is_refused_with_where_an_invocation_comes_from() -> None:
+    with pytest.raises(
+        NoInvocationError,
+        match=r"^None is no invocation: current_invocation\(\) returns it where none is current\. Pass "
+        r"request\.headers of the request .* `with invocation\.active\(\)` with the request's current_invocation\(\)",
+    ):
+        Invocation.from_headers(None)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
 
 
 @pytest.mark.parametrize("id_", ["", " ", None, 5, {"x-forge-invocation-id": "invocation-123"}])

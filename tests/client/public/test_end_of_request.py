@@ -19,8 +19,10 @@ from django.urls import path  # type: ignore[import-untyped]
 from fastapi import Depends, FastAPI
 from starlette.applications import Starlette
 from starlette.background import BackgroundTask
+from starlette.requests import Request
 from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.routing import Route
+from werkzeug.test import EnvironBuilder
 
 from forge_realtime import (
     AsyncRealtimeClient,
@@ -318,7 +320,7 @@ urlpatterns = [
 
 @pytest.fixture
 def django() -> Iterator[None]:
-    web_apps._configure_django()
+    web_apps.configure_django()
     contexts.clear()
     middleware = ["forge_realtime.django.InvocationMiddleware", "django.middleware.common.CommonMiddleware"]
     with override_settings(ROOT_URLCONF=__name__, MIDDLEWARE=middleware, ALLOWED_HOSTS=["testserver"]):
@@ -366,7 +368,7 @@ def test_django_streams_see_the_invocation(caught: Caught) -> None:
 
 
 def test_django_middleware_handles_requests_of_a_factory() -> None:
-    web_apps._configure_django()
+    web_apps.configure_django()
     request = RequestFactory().get("/", headers=HEADERS)
     assert InvocationMiddleware(view)(request).content == b"first"
 
@@ -392,13 +394,17 @@ def test_django_middleware_handles_requests_of_a_factory() -> None:
 
 
 def test_for_invocation_takes_a_request_its_headers_or_its_meta() -> None:
-    web_apps._configure_django()
+    web_apps.configure_django()
     sidecar = Sidecar()
     requests: list[Any] = [RequestFactory().get("/", headers=HEADERS), AsyncRequestFactory().get("/", headers=HEADERS)]
+    flask = EnvironBuilder(headers=[*HEADERS.items()]).get_request()
+    starlette = Request({"type": "http", "headers": [(b"x-forge-invocation-id", b"first")]})
+    sources: list[Any] = [flask, flask.headers, flask.environ, starlette, starlette.headers]
     for request in requests:
-        for source in (request, request.headers, request.META):
-            sidecar.client().for_invocation(source).publish("board", "moved")
-    assert sidecar.invocations == ["first"] * 6
+        sources += [request, request.headers, request.META]
+    for source in sources:
+        sidecar.client().for_invocation(source).publish("board", "moved")
+    assert sidecar.invocations == ["first"] * len(sources)
     without: Any = RequestFactory().get("/")
     for source in (without, without.headers, without.META):
         with pytest.raises(NoInvocationError, match="carry no x-forge-invocation-id"):

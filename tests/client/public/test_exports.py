@@ -41,6 +41,34 @@ def test_a_name_is_loaded_at_its_first_use() -> None:
     ]
 
 
+def test_what_only_calls_need_is_loaded_with_the_first_client() -> None:
+    """An import of the client takes a fifth less of httpx's time for it. A call must not import anything."""
+    program = """
+import sys
+from forge_realtime import {client} as Client
+def loaded():
+    print(*sorted(name.removeprefix("forge_realtime.") for name in sys.modules if name.startswith("forge_realtime.")))
+loaded()
+Client("http://sidecar.test")
+loaded()
+"""
+    later = {
+        "_api",
+        "_api.models.publish_request",
+        "_quota.limiter",
+        "_realtime.operations",
+        "_realtime.results",
+        "_realtime.tokens",
+        "_streams.buffer",
+    }
+    for client, more in (("RealtimeClient", "_streams.worker"), ("AsyncRealtimeClient", "_streams.async_stream")):
+        command = [sys.executable, "-I", "-c", program.format(client=client)]
+        shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        at_import, with_client = map(set, map(str.split, shown.splitlines()))
+        assert at_import.isdisjoint(later | {more})
+        assert with_client > later | {more}
+
+
 def test_publishing_loads_no_dateutil() -> None:
     """It takes as long to load as a third of httpx, and a call should import nothing."""
     program = """

@@ -18,9 +18,15 @@ from wsgiref.validate import validator
 
 import httpx
 import pytest
+from django.core.asgi import get_asgi_application  # type: ignore[import-untyped]
+from django.core.wsgi import get_wsgi_application  # type: ignore[import-untyped]
+from django.test import override_settings  # type: ignore[import-untyped]
+from fastapi import FastAPI
+from flask import Flask
+from starlette.applications import Starlette
 from websockets.sync.client import connect
 
-from forge_realtime import Invocation, asgi, current_invocation, wsgi
+from forge_realtime import Invocation, UsageError, asgi, current_invocation, django, wsgi
 from tests.support import web_apps
 from tests.support.fault_server import FaultServer
 from tests.support.web_apps import Meeting, seen
@@ -330,6 +336,71 @@ def test_wsgi_threads_of_a_pool_never_mix() -> None:
         results = list(executor.map(request, range(300)))
     assert {afterwards for _, afterwards, _ in results} == {"none"}
     assert len({thread for _, _, thread in results}) <= 4
+
+
+def add_to_starlette(middleware: Any) -> None:
+    app = Starlette()
+    app.add_middleware(middleware)
+    # As at the first message of the server.
+    app.build_middleware_stack()
+
+
+def list_in_django(middleware: Any, make_handler: Callable[[], object]) -> None:
+    with override_settings(MIDDLEWARE=[f"{middleware.__module__}.{middleware.__name__}"]):
+        make_handler()
+
+
+USE = {
+    "asgi": "an ASGI application. Use forge_realtime.asgi.InvocationMiddleware: app.add_middleware("
+    "InvocationMiddleware) in FastAPI and Starlette.",
+    "wsgi": "a WSGI application. Use forge_realtime.wsgi.InvocationMiddleware: app.wsgi_app = InvocationMiddleware("
+    "app.wsgi_app) in Flask.",
+    "django": "a handler of Django. Use forge_realtime.django.InvocationMiddleware: list "
+    "'forge_realtime.django.InvocationMiddleware' in MIDDLEWARE.",
+}
+# Middleware, interface of what it wraps, and how the app adds it.
+MISTAKES: list[tuple[Any, str, Callable[[Any], object]]] = [
+    (asgi, "wsgi", lambda middleware: middleware(Flask("app"))),
+    (asgi, "wsgi", lambda middleware: middleware(Flask("app").wsgi_app)),
+    (asgi, "wsgi", lambda middleware: middleware(get_wsgi_application())),
+    (asgi, "django", lambda middleware: list_in_django(middleware, get_wsgi_application)),
+    (asgi, "django", lambda middleware: list_in_django(middleware, get_asgi_application)),
+    (wsgi, "asgi", lambda middleware: middleware(FastAPI())),
+    (wsgi, "asgi", add_to_starlette),
+    (wsgi, "asgi", lambda middleware: middleware(get_asgi_application())),
+    (wsgi, "django", lambda middleware: list_in_django(middleware, get_wsgi_application)),
+    (wsgi, "django", lambda middleware: list_in_django(middleware, get_asgi_application)),
+    (django, "asgi", lambda middleware: middleware(FastAPI())),
+    (django, "asgi", add_to_starlette),
+    (django, "asgi", lambda middleware: middleware(get_asgi_application())),
+    (django, "wsgi", lambda middleware: middleware(Flask("app").wsgi_app)),
+]
+
+
+@pytest.mark.parametrize(("module", "interface", "add"), MISTAKES)
+def test_middleware_of_another_interface_is_refused_when_the_app_is_made(
+    module: Any, interface: str, add: Callable[[Any], object]
+) -> None:
+    web_apps.configure_django()
+    with pytest.raises(UsageError) as caught:
+        add(module.InvocationMiddleware)
+    wraps = {"asgi": "an ASGI application", "wsgi": "a WSGI application", "django": "a handler of Django"}
+    name = module.__name__.rpartition(".")[2]
+    assert str(caught.value) == (
+        f"forge_realtime.{name}.InvocationMiddleware wraps {wraps[name]}, and this is {USE[interface]}"
+    )
+
+
+def test_middleware_wraps_no_name_of_an_application() -> None:
+    with pytest.raises(UsageError, match="wraps an ASGI application, not a str"):
+        asgi.InvocationMiddleware("app.main:app")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize("app", [max, lambda *args: None, functools.partial(wsgi_app([]))])
+def test_application_whose_signature_does_not_tell_is_accepted(app: Any) -> None:
+    for module in (asgi, wsgi):
+        if module is wsgi or not isinstance(app, functools.partial):
+            module.InvocationMiddleware(app)
 
 
 def test_middleware_and_logs_import_no_framework() -> None:

@@ -34,7 +34,7 @@ from tests.support.tokens import token
 
 SECRET = "hidden-7f3a"
 HEADERS_ONLY = (
-    "Expected the headers of a request: a mapping, or pairs of names and values, such as request.headers. If you have "
+    "Expected a request, or its headers: a mapping, or pairs of names and values, such as request.headers. If you have "
     "only the id of an invocation, pass Invocation(id)."
 )
 ID_ONLY = (
@@ -60,7 +60,6 @@ CLIENTS: tuple[Callable[..., Any], ...] = (RealtimeClient, AsyncRealtimeClient)
         (lambda client: client("http://s").for_installation(" "), INSTALLATION),
         (lambda client: client("http://s").for_invocation("invocation-123"), HEADERS_ONLY),
         (lambda client: client("http://s").for_invocation(b"invocation-123"), HEADERS_ONLY),
-        (lambda client: client("http://s").for_invocation(None), HEADERS_ONLY),
         (lambda client: client("http://s").for_invocation(Invocation("")), ID_ONLY),
         (lambda client: client("http://s?"), ADDRESS),
         (lambda client: client("http://s#"), ADDRESS),

@@ -3,21 +3,59 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import socket
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from attrs import evolve
 
 from forge_realtime import Delivery, NoResponseError, PublishResult, RealtimeClient, RetryPolicy, TimedOutError
-from tests.support.callers import INVOCATION, KINDS, QUICK, Caller, Kind, async_client
+from forge_realtime._transports import connection
+from forge_realtime._transports.connection import Addresses
+from tests.support.callers import ASYNC_KINDS, INVOCATION, KINDS, QUICK, AsyncKind, Caller, Kind, async_client
 from tests.support.fault_server import PUBLISHED, Connection, FaultServer, http, raw, refused_url
 
 ONCE = RetryPolicy(max_attempts=1, attempt_timeout=20, deadline=20)
 FLOOD = raw(b"HTTP/1.1 103 Early Hints\r\n\r\n" * 50_000)
 # More than the buffers of both sides hold.
 LARGE = "x" * 20_000_000
+
+
+@pytest.mark.parametrize("kind", ASYNC_KINDS)
+def test_calls_share_a_name_lookup_that_hangs(
+    kind: AsyncKind, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each attempt had started another thread."""
+    go_on = threading.Event()
+    lookups: list[str] = []
+
+    def hang(host: str, *_: object) -> Addresses:
+        lookups.append(host)
+        assert go_on.wait(20)
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+    async def run() -> list[object]:
+        retry = RetryPolicy(attempt_timeout=0.2, max_attempts=3, backoff_initial=0)
+        async with async_client(kind, "http://sidecar.test", retry=retry) as client:
+            live = client.for_invocation(INVOCATION)
+            errors = await asyncio.gather(*[live.publish("c", "p") for _ in range(50)], return_exceptions=True)
+            go_on.set()
+            return [*errors, *await asyncio.gather(live.publish("c", "p"), return_exceptions=True)]
+
+    monkeypatch.setattr(connection, "resolve", hang)
+    *timed_out, failed = asyncio.run(run())
+    for error in timed_out:
+        assert type(error) is TimedOutError
+        assert (error.delivery, len(error.attempts)) == (Delivery.NOT_SENT, 3)
+    assert type(failed) is NoResponseError
+    # No more than an attempt and its retries would have made alone; and three by the last call, which waits for none.
+    assert len(lookups) <= 6
+    # asyncio would report an error that nobody retrieves.
+    gc.collect()
+    assert [record for record in caplog.records if record.name == "asyncio"] == []
 
 
 @pytest.mark.parametrize("count", [1, 20])
