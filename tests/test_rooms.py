@@ -42,7 +42,7 @@ EXTRAS = {
     "_transports/aiohttp.py": {"aiohttp", "yarl"},
     "_transports/http_client.py": {"httpx2"},
     "_transports/httpx2.py": {"httpx2"},
-    "django.py": {"asgiref"},
+    "django.py": {"asgiref", "django"},
     "otel.py": {"opentelemetry"},
     "redis.py": {"redis"},
 }

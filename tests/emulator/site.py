@@ -43,8 +43,9 @@ class Site:
 
     def bundle(self, script: Path) -> None:
         """Bundle a script of the tests."""
-        command = ["npx", "esbuild", str(script), "--bundle", "--log-level=warning", f"--alias:streams={STREAMS}"]
-        run(*command, f"--outfile={self._folder / script.name}", folder=self._examples)
+        command = ["npx", "esbuild", str(script), "--bundle", "--log-level=warning", "--jsx=automatic"]
+        command += [f"--alias:{file.stem}={file}" for file in STREAMS.parent.glob("*.js")]
+        run(*command, f"--outfile={self._folder / script.with_suffix('.js').name}", folder=self._examples)
 
     def write(self, path: str, text: str) -> None:
         """Write a file of the site."""
@@ -77,10 +78,10 @@ class _Quiet(http.server.SimpleHTTPRequestHandler):
 
 def install(examples: Path) -> None:
     """Make a folder with the front ends of the examples and their packages."""
-    unneeded = shutil.ignore_patterns("node_modules", "dist", "*.py", "__pycache__", "streams.*")
+    unneeded = shutil.ignore_patterns("node_modules", "dist", "*.py", "__pycache__", "streams.*", "use-forge-*")
     shutil.copytree(EXAMPLES, examples, ignore=unneeded, dirs_exist_ok=True)
-    for name in ("streams.js", "streams.d.ts"):
-        shutil.copy(STREAMS.with_name(name), examples / "answer/frontend")
+    for file in STREAMS.parent.iterdir():
+        shutil.copy(file, examples / "answer/frontend")
     run("npm", "ci", folder=examples)
 
 

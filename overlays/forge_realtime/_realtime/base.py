@@ -23,7 +23,9 @@ from .._core.retry import RetryPolicy, is_plain_function
 if TYPE_CHECKING:
     from .._quota.limiter import Quota, QuotaLimiter
     from .._streams.buffer import PublishSlot
+    from .._streams.stop import StreamHandle
     from .operations import Permission
+    from .private import PrivateChannel
     from .results import PublishResult, RealtimeToken
     from .tokens import PlatformClock, TokenCache, TokenKey
 
@@ -251,7 +253,13 @@ class BaseRealtimeClient(BaseClient[Any]):
         return slot
 
     def _sign_flow(
-        self, channel: str, claims: Hidden[Mapping[str, Any]], permissions: Iterable[Permission] | None
+        self,
+        channel: str,
+        claims: Hidden[Mapping[str, Any]],
+        permissions: Iterable[Permission] | None,
+        *,
+        cached: bool = True,
+        retry: RetryPolicy | None = None,
     ) -> Flow[RealtimeToken]:
         from . import operations
         from .tokens import TokenKey
@@ -259,8 +267,8 @@ class BaseRealtimeClient(BaseClient[Any]):
         prepared = self._prepare(
             operations.sign_realtime_token, body=operations.sign_realtime_token_request(channel, claims, permissions)
         )
-        flow = self._sign_prepared_flow(prepared, self.retry)
-        if self._tokens is None:
+        flow = self._sign_prepared_flow(prepared, retry or self.retry)
+        if self._tokens is None or not cached:
             return flow
         # The address belongs to it, since the environment may change it; the headers say whom the token is for.
         key = TokenKey((str(prepared.url), *prepared.headers.raw, prepared.content), prepared)
@@ -271,3 +279,30 @@ class BaseRealtimeClient(BaseClient[Any]):
 
         convert = partial(operations.realtime_token, self._clock)
         return self._flow(operations.sign_realtime_token, prepared, convert, retry=retry)
+
+    def _private_channel(
+        self, channel: str, claims: Hidden[Mapping[str, Any] | None], stop_path: str
+    ) -> PrivateChannel:
+        from .._quota.limiter import Quota, QuotaLimiter
+        from .private import PrivateChannel
+
+        acting = self._acting("private_stream")
+        limiter = QuotaLimiter(self.quota or Quota(), self._address(), acting, stream=True)
+        live = self._sibling(authorization=acting)
+        return PrivateChannel(channel, claims, live, limiter.find_installation, stop_path)
+
+    def _private_slots(self, private: PrivateChannel) -> Callable[[], PublishSlot]:
+        return private.paying._slots(private.publish)  # noqa: SLF001 (own class)
+
+    def _renewal(self, handle: Mapping[str, Any]) -> Flow[StreamHandle] | None:
+        """Return the flow that renews a handle; None if no stream of this process has it."""
+        from .._streams.stop import private_streams
+
+        found = Hidden(handle)
+        del handle
+        # It comes from a page: anything else than a handle is none of ours.
+        stop = Hidden(found.value.get("stop") if isinstance(found.value, Mapping) else None)
+        if not isinstance(stop.value, Mapping):
+            return None
+        stream = private_streams.find(found.value.get("stream"), stop.value.get("secret"))
+        return None if stream is None else stream.renewal(self)
