@@ -31,13 +31,13 @@ if TYPE_CHECKING:
     )
     from ._core.invocation import Invocation, current_invocation
     from ._core.retry import RetryPolicy
+    from ._core.stop import StreamHandle
     from ._document import DOCUMENT as __document__  # noqa: N811 (a module attribute, like __version__)
     from ._quota.limiter import Quota
     from ._realtime.async_client import AsyncRealtimeClient
     from ._realtime.client import RealtimeClient
     from ._realtime.results import PublishResult, RealtimeToken, ResponseInfo
     from ._streams.async_stream import AsyncPrivateStream, AsyncStream
-    from ._streams.stop import StreamHandle
     from ._streams.stream import PrivateStream, Stream
 
 __all__ = [
@@ -89,7 +89,7 @@ _HOMES = {
     "_core.retry": ("RetryPolicy",),
     "_streams.stream": ("PrivateStream", "Stream"),
     "_streams.async_stream": ("AsyncPrivateStream", "AsyncStream"),
-    "_streams.stop": ("StreamHandle",),
+    "_core.stop": ("StreamHandle",),
 }
 
 # Type checkers would take any name for one of this package.

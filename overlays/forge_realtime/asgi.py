@@ -13,7 +13,7 @@ from typing import Any, ClassVar, TypeAlias
 
 from ._core.interfaces import require_interface
 from ._core.invocation import AfterEnd, CurrentInvocation, activated, find_invocation
-from ._streams.stop import MOST_BYTES, STOP_PATH, stop_stream
+from ._core.stop import MOST_BYTES, STOP_PATH, stop_stream
 
 __all__ = ["STOP_PATH", "InvocationMiddleware", "StopRoute"]
 

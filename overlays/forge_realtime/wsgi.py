@@ -22,7 +22,7 @@ from ._core.invocation import (
     environ_headers,
     find_invocation,
 )
-from ._streams.stop import MOST_BYTES, STOP_PATH, stop_stream
+from ._core.stop import MOST_BYTES, STOP_PATH, stop_stream
 
 __all__ = ["STOP_PATH", "InvocationMiddleware", "StopRoute"]
 

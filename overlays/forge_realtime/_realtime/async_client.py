@@ -11,6 +11,7 @@ from .._core.encoding import Encode, Payload
 from .._core.hidden import Hidden
 from .._core.http import httpx
 from .._core.retry import RetryPolicy
+from .._core.stop import STOP_PATH, StreamHandle
 from .._transports.http_client import AsyncHttpx2Client
 from .base import BaseRealtimeClient, RealtimeSettings
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from .._quota.limiter import Quota
     from .._streams.async_stream import AsyncPrivateStream, AsyncStream
     from .._streams.buffer import KeepValue, Merge, Overflow
-    from .._streams.stop import StreamHandle
     from .operations import ContextOverride, Permission
     from .results import PublishResult, RealtimeToken
 
@@ -330,6 +330,9 @@ class AsyncRealtimeClient(BaseRealtimeClient, AsyncForgeClient):
         """
         wrapped_claims = Hidden(claims)
         del claims
+        from .._streams.async_stream import AsyncPrivateStream
+        from .._streams.buffer import StreamOptions
+
         options = StreamOptions(
             merge=merge,
             interval=interval,

@@ -19,11 +19,11 @@ from .._core.encoding import Encode
 from .._core.errors import Attempt, Delivery, ForgeRealtimeError, RejectedError, UsageError
 from .._core.hidden import Hidden
 from .._core.retry import RetryPolicy, is_plain_function
+from .._core.stop import StreamHandle, private_streams
 
 if TYPE_CHECKING:
     from .._quota.limiter import Quota, QuotaLimiter
     from .._streams.buffer import PublishSlot
-    from .._streams.stop import StreamHandle
     from .operations import Permission
     from .private import PrivateChannel
     from .results import PublishResult, RealtimeToken
@@ -296,8 +296,6 @@ class BaseRealtimeClient(BaseClient[Any]):
 
     def _renewal(self, handle: Mapping[str, Any]) -> Flow[StreamHandle] | None:
         """Return the flow that renews a handle; None if no stream of this process has it."""
-        from .._streams.stop import private_streams
-
         found = Hidden(handle)
         del handle
         # It comes from a page: anything else than a handle is none of ours.

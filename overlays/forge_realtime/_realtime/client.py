@@ -11,13 +11,13 @@ from .._core.encoding import Encode, Payload
 from .._core.hidden import Hidden
 from .._core.http import httpx
 from .._core.retry import RetryPolicy
+from .._core.stop import STOP_PATH, StreamHandle
 from .._transports.http_client import Httpx2Client, Httpx2Transport
 from .base import BaseRealtimeClient, RealtimeSettings
 
 if TYPE_CHECKING:
     from .._quota.limiter import Quota
     from .._streams.buffer import KeepValue, Merge, Overflow
-    from .._streams.stop import StreamHandle
     from .._streams.stream import PrivateStream, Stream
     from .operations import ContextOverride, Permission
     from .results import PublishResult, RealtimeToken
@@ -336,6 +336,9 @@ class RealtimeClient(BaseRealtimeClient, ForgeClient):
         """
         wrapped_claims = Hidden(claims)
         del claims
+        from .._streams.buffer import StreamOptions
+        from .._streams.worker import load_stream
+
         options = StreamOptions(
             merge=merge,
             interval=interval,

@@ -12,10 +12,10 @@ from attrs import evolve
 
 from .._core.call import Flow, RateLimiter
 from .._core.clock import monotonic
-from .._core.errors import ForgeRealtimeError, RejectedError, UsageError
+from .._core.errors import ForgeRealtimeError, InvalidTokenError, RejectedError, UsageError
 from .._core.hidden import Hidden
 from .._core.retry import RetryPolicy
-from .._streams.stop import STOP_PATH, StreamHandle
+from .._core.stop import STOP_PATH, StreamHandle
 from .operations import Permission
 from .results import PublishResult, RealtimeToken
 
@@ -99,10 +99,10 @@ class PrivateChannel:
         make = self._publishing(payload, retry, limiter)
         try:
             return (yield from self._by_either(make))
-        except RejectedError as error:
+        except (RejectedError, InvalidTokenError) as error:
             if error.code != "TOKEN_EXPIRED":
                 raise
-        # The platform's clock is ahead of this one.
+        # The platform's clock was ahead, or another response has set the client's clock forward meanwhile.
         yield from self._renew(retry)
         return (yield from self._by_either(make))
 
@@ -125,8 +125,7 @@ class PrivateChannel:
     def _sign(self, live: BaseRealtimeClient, permission: Permission, retry: RetryPolicy | None) -> Flow[RealtimeToken]:
         # Its attempts are not those of an event.
         quiet = None if retry is None else evolve(retry, on_attempt=None)
-        flow, _ = live._sign_flow(self._name, self._claims, [permission], retry=quiet)  # noqa: SLF001 (as above)
-        return flow
+        return live._sign_flow(self._name, self._claims, [permission], cached=False, retry=quiet)  # noqa: SLF001 (as above)
 
     def _by_either(self, make: Callable[[BaseRealtimeClient], Flow[T]]) -> Flow[T]:
         """Run a flow for the invocation, and from its first refusal on for the installation."""

@@ -13,10 +13,10 @@ from .._core.call import Flow, Instrument
 from .._core.encoding import Payload
 from .._core.errors import StreamReport
 from .._core.retry import RetryPolicy
+from .._core.stop import StreamHandle, private_streams
 from .buffer import Slots, StreamOptions
 from .pipe import aclose_source, check_async_source
 from .publisher import Publisher, RunFlow
-from .stop import StreamHandle, private_streams
 
 # `send` lets other tasks run this often, because updates may come from a loop that never waits.
 _YIELD_SECONDS: Final = 0.001

@@ -13,11 +13,11 @@ from .._core.encoding import Payload
 from .._core.errors import Delivery, StreamError, StreamReport, UsageError
 from .._core.fork import reset_if_forked
 from .._core.retry import RetryPolicy
+from .._core.stop import StreamHandle, private_streams
 from .buffer import Slots, StreamOptions
 from .green import threads_are_green
 from .pipe import check_source, close_source
 from .publisher import Publisher
-from .stop import StreamHandle, private_streams
 from .worker import StreamWorker, ThreadLostError, WorkerThread
 
 # Longer than the end of an interrupted block takes.

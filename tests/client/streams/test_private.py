@@ -9,6 +9,7 @@ import inspect
 import io
 import json
 import logging
+import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, suppress
 from types import ModuleType
@@ -24,6 +25,7 @@ from forge_realtime import (
     AsyncPrivateStream,
     AsyncRealtimeClient,
     Delivery,
+    Invocation,
     NoInvocationError,
     PrivateStream,
     Quota,
@@ -37,8 +39,9 @@ from forge_realtime import (
 )
 from forge_realtime import django as _django
 from forge_realtime._core import clock
+from forge_realtime._core.invocation import CurrentInvocation, activated
+from forge_realtime._core.stop import MOST_BYTES, STOP_PATH, private_streams, stop_stream
 from forge_realtime._quota.limiter import QuotaLimiter
-from forge_realtime._streams.stop import MOST_BYTES, STOP_PATH, private_streams, stop_stream
 from forge_realtime_emulator import Emulator, Settings
 from tests.support import web_apps
 from tests.support.callers import INVOCATION, QUICK
@@ -198,6 +201,19 @@ def test_token_that_the_platform_calls_expired_is_renewed(open_stream: Opener) -
     assert [request.code for request in requests(emulator, "publish")].count("TOKEN_EXPIRED") == 1
 
 
+def test_token_that_has_expired_by_a_clock_which_was_set_meanwhile_is_renewed(open_stream: Opener) -> None:
+    """Each signed token sets the client's clock, for all streams of the client, by a `Date` in whole seconds."""
+    emulator = open_stream.emulator
+
+    def set_clock() -> None:
+        open_stream.live._clock.set(time.time() + 3601)
+
+    open_stream(lambda stream: send_each(stream, "a", "b", between=set_clock))
+    assert recorded(emulator).value == "ab"
+    assert [body["permissions"] for body in signed(emulator)] == [["publish"], ["subscribe"], ["publish"]]
+    assert "TOKEN_EXPIRED" not in [request.code for request in emulator.requests]
+
+
 def test_token_is_renewed_when_a_tenth_of_its_life_is_left(
     open_stream: Opener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -272,6 +288,18 @@ def test_without_the_installation_the_stream_ends_with_the_invocation(
         open_stream(lambda stream: send_each(stream, "a", "b", between=lambda: emulator.advance(61)))
     assert caught.value.delivery is Delivery.REJECTED
     assert caught.value.report.sent == 1
+
+
+def test_stream_takes_its_invocation_along(emulator: Emulator) -> None:
+    """Also where a call after the end of the request is refused."""
+    with RealtimeClient(emulator.url) as client:
+        request = CurrentInvocation(Invocation("invocation-123"), after_end="refuse")
+        with activated(request):
+            stream = client.private_stream("answer")
+            request.ended = True
+            with stream:
+                stream.send("late")
+    assert recorded(emulator).value == "late"
 
 
 def test_stream_for_an_installation(emulator: Emulator) -> None:

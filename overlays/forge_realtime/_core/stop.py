@@ -7,10 +7,12 @@ import json
 import threading
 import weakref
 from collections.abc import Mapping
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from .._core.call import Flow
-from .._core.fork import register_fork_reset, reset_if_forked
+from .fork import register_fork_reset, reset_if_forked
+
+if TYPE_CHECKING:
+    from .call import Flow
 
 STOP_PATH: Final = "/forge-realtime/stop"
 """Path that a page posts to, unless `private_stream(stop_path=...)` names another one."""
