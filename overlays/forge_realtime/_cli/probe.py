@@ -22,7 +22,7 @@ from .._core.authorization import HEADER, bare_installation_id
 from .._core.errors import ForgeRealtimeError, RateLimitedError
 from .._core.http import httpx
 from .._core.invocation import Invocation
-from .._core.retry import RetryPolicy
+from .._core.policy import RetryPolicy
 from .._realtime.client import RealtimeClient
 
 MOST_OPERATIONS: Final = 100

@@ -14,74 +14,35 @@ from functools import lru_cache, partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Literal, Self, TypeVar, cast
 
-from attrs import evolve, field, frozen
-
 from .._core import clock
-from .._core.authorization import HEADER, Authorization
 from .._core.call import Flow, Instrument, PreparedRequest, RateLimiter, Sleep, call_flow, operation_name
 from .._core.encoding import encode_json
-from .._core.errors import Attempt, ForgeRealtimeError, UsageError
+from .._core.errors import ForgeRealtimeError, UsageError
 from .._core.fork import reset_if_forked
 from .._core.group import USUAL, Traits, adapt_request, traits_of
 from .._core.hidden import Hidden
 from .._core.http import httpx
-from .._core.invocation import Headers, Invocation, require_invocation
 from .._core.responses import M, Operation, P, Response, T
-from .._core.retry import RetryPolicy
 from .._transports.http_client import Httpx2Client, Httpx2Transport, blocking_transport
 from .._transports.lazy_imports import import_lazy_modules
 from .._version import __version__
+from .address import VARIABLE, checked_address
 
 if TYPE_CHECKING:
+    from .._core.attempts import Attempt
+    from .._core.authorization import Authorization
+    from .._core.invocation import Headers, Invocation
+    from .._core.policy import RetryPolicy
     from .._transports.pool import BaseConnectionPool, ConnectionPool
+    from .settings import ClientSettings
 
 AnyPool = TypeVar("AnyPool", bound="BaseConnectionPool")
 
 # The methods that RFC 9110 calls idempotent: a repetition has no further effect.
 _IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
-_VARIABLE: Final = "FORGE_EGRESS_PROXY_URL"
 _USER_AGENT: Final = f"forge-realtime/{__version__}".encode("ascii")
 UNCHANGED: Final[Any] = object()
 """Default of the arguments of `with_options`."""
-
-
-def _base_url(value: str | httpx.URL | None) -> str | None:
-    return None if value is None else _checked_address("base_url", str(value))
-
-
-def _check_retry(_instance: object, _attribute: object, value: object) -> None:
-    if not isinstance(value, RetryPolicy):
-        raise UsageError("retry takes a RetryPolicy, for example RetryPolicy(deadline=10.0).")
-
-
-def _check_instrument(_instance: object, _attribute: object, value: Instrument | None) -> None:
-    if isinstance(value, type) or (value is not None and not hasattr(value, "call_flow")):
-        raise UsageError("instrument takes an Instrumentation, for example forge_realtime.otel.Instrumentation().")
-
-
-def _check_show_response(_instance: object, _attribute: object, value: object) -> None:
-    if not isinstance(value, bool):
-        raise UsageError("show_response takes True or False.")
-
-
-@frozen(kw_only=True, eq=False, repr=False)
-class ClientSettings:
-    """Settings of one client. A sibling has a copy with changes.
-
-    Attributes:
-        base_url: Address of the sidecar; None for the environment's at each call, so that a module which makes its
-            client can be imported anywhere.
-        retry: When calls are retried.
-        instrument: What traces and measures calls; None if nothing does.
-        show_response: Whether the message of an error quotes the platform's response.
-        authorization: Whom calls are made for; None for the current invocation.
-    """
-
-    base_url: str | None = field(default=None, converter=_base_url)
-    retry: RetryPolicy = field(factory=RetryPolicy, validator=_check_retry)
-    instrument: Instrument | None = field(default=None, validator=_check_instrument)
-    show_response: bool = field(default=False, validator=_check_show_response)
-    authorization: Authorization | None = None
 
 
 class BaseClient(Generic[AnyPool]):
@@ -96,7 +57,7 @@ class BaseClient(Generic[AnyPool]):
     _pool: AnyPool
 
     def __repr__(self) -> str:
-        address = self._settings.base_url or f"${_VARIABLE}"
+        address = self._settings.base_url or f"${VARIABLE}"
         return f"<{type(self).__name__} {address} {self._settings.authorization or 'without an invocation'}>"
 
     @property
@@ -122,6 +83,9 @@ class BaseClient(Generic[AnyPool]):
             NoInvocationError: The headers carry no `x-forge-invocation-id`.
             UsageError: The grammar of the header does not allow the combination or a value.
         """
+        from .._core.authorization import Authorization
+        from .._core.invocation import Invocation
+
         found = invocation if isinstance(invocation, Invocation) else Invocation.from_headers(invocation)
         return self._sibling(authorization=Authorization(invocation_id=found.id, as_=as_, account_id=account_id))
 
@@ -145,6 +109,8 @@ class BaseClient(Generic[AnyPool]):
                 "for_installation takes the id of an installation as a non-empty str, a UUID or an ARI: the `id` in "
                 "the response of GET /v1/installations, or `app.installationId` of GET /invocation/context."
             )
+        from .._core.authorization import Authorization
+
         authorization = Authorization(installation_id=installation_id, as_=as_, account_id=account_id)
         return self._sibling(authorization=authorization)
 
@@ -164,6 +130,8 @@ class BaseClient(Generic[AnyPool]):
         return self._sibling(**{name: value for name, value in options.items() if value is not UNCHANGED})
 
     def _sibling(self, **changes: Any) -> Self:
+        from attrs import evolve
+
         sibling = copy.copy(self)
         sibling._settings = evolve(self._settings, **changes)  # noqa: SLF001 (of the same class)
         return sibling
@@ -204,11 +172,14 @@ class BaseClient(Generic[AnyPool]):
         return None
 
     def _address(self) -> str:
-        return self._settings.base_url or _checked_address(_VARIABLE, os.environ.get(_VARIABLE, ""))
+        return self._settings.base_url or checked_address(VARIABLE, os.environ.get(VARIABLE, ""))
 
     def _acting(self, name: str) -> Authorization:
         if self._settings.authorization is not None:
             return self._settings.authorization
+        from .._core.authorization import Authorization
+        from .._core.invocation import require_invocation
+
         return Authorization(invocation_id=require_invocation(name).id)
 
     def _prepare(self, operation: Operation[P, M], /, *args: P.args, **kwargs: P.kwargs) -> PreparedRequest:
@@ -278,6 +249,9 @@ class ForgeClient(BaseClient["ConnectionPool"]):
         instrument: Instrument | None = None,
         show_response: bool = False,
     ) -> None:
+        from .._core.policy import RetryPolicy
+        from .settings import ClientSettings
+
         retry = RetryPolicy() if retry is None else retry
         settings = ClientSettings(base_url=base_url, retry=retry, instrument=instrument, show_response=show_response)
         self._set_up(settings, transport, http_client)
@@ -372,6 +346,8 @@ def _request(
         generated["content"] = encode_json(generated.pop("json"), f"the body of {name}")
     headers = httpx.Headers(common)
     if acting is not None:
+        from .._core.authorization import HEADER
+
         headers[HEADER] = acting.header
     if generated.keys() == {"content"}:
         # The same request as httpx makes, in a quarter of the time.
@@ -411,37 +387,3 @@ def _url_and_headers(text: str, accept: str, *own: tuple[str, str]) -> tuple[htt
         (b"User-Agent", _USER_AGENT),
     ]
     return url, httpx.Headers([*common, *((name.encode("ascii"), value.encode("utf-8")) for name, value in own)])
-
-
-@lru_cache(maxsize=16)
-def _checked_address(source: str, text: str) -> str:
-    """Check the address of the sidecar and remove a slash at its end.
-
-    Args:
-        source: Where the address comes from, for the error message.
-        text: The address.
-
-    Raises:
-        UsageError: It is no http(s) address.
-    """
-    if not text:
-        raise UsageError(
-            f"{source} is not set. The platform sets {_VARIABLE} in the container; elsewhere, start "
-            "`forge-realtime emulate` and export the address that it prints, or pass base_url."
-        )
-    try:
-        url = httpx.URL(text)
-        labels = url.host.removesuffix(".").split(".")
-        if not url.host.isascii() or any(not 0 < len(label) < 64 for label in labels):
-            # As connecting does. Not always, because the codec is slow to load.
-            url.host.encode("idna")
-    except (httpx.InvalidURL, TypeError, UnicodeError):
-        url = httpx.URL()
-    # An empty query or fragment would swallow the path of the operation.
-    unusable = url.userinfo or "?" in text or "#" in text or not 0 <= (url.port or 0) <= 65_535
-    if url.scheme not in ("http", "https") or not url.host or unusable:
-        raise UsageError(
-            f"{source} must be an http:// or https:// address without user, query or fragment (no '@', '?' or '#'), "
-            "such as http://localhost:7072."
-        )
-    return str(url).rstrip("/")

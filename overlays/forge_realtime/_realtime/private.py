@@ -14,7 +14,7 @@ from .._core.call import Flow, RateLimiter
 from .._core.clock import monotonic
 from .._core.errors import ForgeRealtimeError, InvalidTokenError, RejectedError, UsageError
 from .._core.hidden import Hidden
-from .._core.retry import RetryPolicy
+from .._core.policy import RetryPolicy
 from .._core.stop import STOP_PATH, StreamHandle
 from .operations import Permission
 from .results import PublishResult, RealtimeToken
