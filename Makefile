@@ -17,10 +17,12 @@ SHIPPED := $(shell find generated overlays/forge_realtime emulator -not -path '*
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # The time in the wheel. Not the last commit's: an sdist has none. Hatchling's own default, so pip builds the same bytes.
 export SOURCE_DATE_EPOCH := 1580601600
+# Without compiled files, each process that tests start compiles the generator, and each worker of pytest all tests.
+unexport PYTHONDONTWRITEBYTECODE
 # uv trusts what the machine trusts, as pip does.
 export UV_SYSTEM_CERTS := 1
 
-.PHONY: help setup pull diff generate client wheel demo test test-fast faults bench bench-report bench-check soak revisions mutations check sbom matrix publish vendor release push propose upgrade clean
+.PHONY: help setup pull diff generate client wheel demo pictures test test-fast faults bench bench-report bench-check soak revisions mutations check sbom matrix publish vendor release push propose upgrade clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,12 +60,16 @@ $(DONE)/wheel: $(DONE)/setup $(SHIPPED) spec/realtime.json pyproject.toml README
 demo: wheel ## Publish to live subscribers on the embedded emulator, and show what arrived (SERVE=1: leave its console open)
 	$(BIN)/python tests/demo.py $(if $(SERVE),--serve)
 
+pictures: wheel ## Take the pictures of the console in docs/pictures, with traffic of the client (needs chromium)
+	$(BIN)/python -m tests.pictures
+
 # Tests wait more than they compute, so two processes for each of two cores. Each gets a run of neighbouring tests, which share fixtures.
 PYTEST := $(BIN)/python -m pytest $(if $(filter tests,$(ARGS)),--numprocesses=4 --dist=worksteal)
 
 # .ci/run sets COVERAGE. Elsewhere tests may be skipped, and less is covered. Tracing nearly doubles the time of a test, so it is left
 # out where the client is not what is tested.
-UNTRACED := tests/benchmarks tests/emulator tests/examples tests/generator
+UNTRACED := tests/benchmarks tests/distribution/test_publish.py tests/emulator tests/examples tests/faults/test_ten_thousand.py \
+  tests/generator
 
 test: wheel ## Test the installed wheel; ARGS="tests/client -k retry" a part of it; COVERAGE=98 fails below 98 % of branches
 	$(if $(and $(COVERAGE),$(filter tests,$(ARGS))),$(PYTEST) $(UNTRACED))
@@ -100,9 +106,9 @@ check: $(DONE)/setup ## Prove that generated/ is what a run gives; lint; check t
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	@rm -rf dist/unpacked && $(BIN)/python -m zipfile --extract dist/*.whl dist/unpacked
-	$(BIN)/mypy dist/unpacked/forge_realtime dist/unpacked/forge_realtime_emulator
-	$(BIN)/mypy generator tests
-	$(BIN)/pyright --pythonpath $(BIN)/python
+	@# Side by side: each uses one core.
+	($(BIN)/mypy dist/unpacked/forge_realtime dist/unpacked/forge_realtime_emulator && $(BIN)/mypy generator tests) & \
+	  mypy=$$!; $(BIN)/pyright --pythonpath $(BIN)/python; pyright=$$?; wait $$mypy && exit $$pyright
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 
 release: $(DONE)/setup ## Set the version, close the changelog, commit and tag; BUMP=auto|major|minor|patch. Pushes nothing

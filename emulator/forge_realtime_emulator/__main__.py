@@ -8,7 +8,7 @@ import sys
 def main() -> None:
     """Run the command line. Without the extra's packages, say what to install and exit with code 1."""
     try:
-        from ._cli import cli
+        from ._cli.group import cli
     except ModuleNotFoundError as error:
         if error.name != "click":
             raise

@@ -134,29 +134,32 @@ class _Publisher(asyncio.Protocol):
 
 
 class Subscribers:
-    """WebSocket subscribers of one channel.
+    """WebSocket subscribers of one channel, or of a channel each.
 
     Args:
         url: The URL of the emulator.
         count: The number of subscribers.
         is_global: Whether they subscribe to the global channel.
+        own_channels: Whether each has a channel of its own, from `channel-0` on.
     """
 
-    def __init__(self, url: str, count: int, *, is_global: bool) -> None:
+    def __init__(self, url: str, count: int, *, is_global: bool, own_channels: bool = False) -> None:
         self._host, self._port = _address(url)
         self._count = count
         self._is_global = is_global
+        self._own_channels = own_channels
         self._subscribers: list[_Subscriber] = []
         self._cpu = 0.0
 
     async def open(self) -> None:
         """Subscribe, and return when all are subscribed."""
-        self._subscribers = await asyncio.gather(*(self._subscribe() for _ in range(self._count)))
+        self._subscribers = await asyncio.gather(*(self._subscribe(number) for number in range(self._count)))
         self._cpu = time.process_time()
 
-    async def _subscribe(self) -> _Subscriber:
+    async def _subscribe(self, number: int) -> _Subscriber:
         loop = asyncio.get_running_loop()
-        message = json.dumps({"channel": CHANNEL, "isGlobal": self._is_global})
+        channel = f"channel-{number}" if self._own_channels else CHANNEL
+        message = json.dumps({"channel": channel, "isGlobal": self._is_global})
         subscriber = _Subscriber(f"ws://{self._host}:{self._port}/_emulator/subscribe", message, loop.create_future())
         await loop.create_connection(lambda: subscriber, self._host, self._port)
         await subscriber.ready
@@ -187,6 +190,19 @@ class Subscribers:
         messages = [json.loads(message) for message in _messages(streams.pop())]
         self._cpu = time.process_time()
         return Received(ended, messages, events * self._count, cpu)
+
+    async def count(self, events: int) -> int:
+        """Wait until all subscribers together have received this many events or none came for 30 s, and forget them.
+
+        Returns:
+            The number of events received since the last call.
+        """
+        received, last = 0, time.monotonic()
+        while received < events and time.monotonic() - last < 30:
+            await asyncio.sleep(0.1)
+            if came := sum(len(_messages(subscriber.take())) for subscriber in self._subscribers):
+                received, last = received + came, time.monotonic()
+        return received
 
     def close(self) -> None:
         """Close all connections."""

@@ -74,7 +74,7 @@ class Worker:
 
 def run_emulator(pipe: Connection) -> None:
     """Serve, and answer with the processor time used so far."""
-    _allow_open_files()
+    allow_open_files()
     with Emulator(settings=Settings(limit=None)) as emulator:
         pipe.send(emulator.url)
         for _ in questions(pipe):
@@ -90,7 +90,7 @@ def run_publisher(pipe: Connection, url: str) -> None:
 
 def run_subscribers(pipe: Connection, url: str, count: int, is_global: bool) -> None:
     """Subscribe, and answer when all subscribers have received the number of events asked for."""
-    _allow_open_files()
+    allow_open_files()
 
     async def run() -> None:
         subscribers = Subscribers(url, count, is_global=is_global)
@@ -105,7 +105,8 @@ def run_subscribers(pipe: Connection, url: str, count: int, is_global: bool) -> 
     asyncio.run(run())
 
 
-def _allow_open_files() -> None:
+def allow_open_files() -> None:
+    """Allow this process as many open files as the system lets it have."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import os
 import shutil
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 import forge_realtime
-from forge_realtime_emulator import Emulator
+from forge_realtime_emulator import Emulator, Settings
 from tests.cli.conftest import VARIABLES, Run
 
 COMMAND = str(Path(sys.executable).with_name("forge-realtime"))
+PACKAGE = "forge_realtime_emulator"
 OF_THE_CLIENT = ["completion", "doctor", "probe", "publish", "publish-global", "sign-token"]
-OF_THE_EMULATOR = ["emulate", "fail", "listen"]
+OF_THE_EMULATOR = ["emulate", "exec", "fail", "init", "listen"]
 
 
 def process(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -58,15 +64,20 @@ def test_help_lists_all_commands_and_exit_codes(run: Run) -> None:
 
 @pytest.mark.parametrize("command", [*OF_THE_CLIENT, *OF_THE_EMULATOR])
 def test_every_command_and_option_has_help(run: Run, command: str) -> None:
-    result = run(command, "--help")
-    assert result.exit_code == 0
+    result = run(command, "-h")
+    assert (result.exit_code, run(command, "--help").output) == (0, result.output)
     usage, _, options = result.stdout.partition("Options:\n")
     assert f" {command} " in usage
-    starts = [line for line in options.splitlines() if line.startswith("  --")]
-    assert starts
+    starts = [line for line in options.splitlines() if line.startswith("  -")]
+    assert starts[-1].startswith("  -h, --help ")
     for line in starts:
         following = options.partition(f"{line}\n")[2]
         assert len(line.split("  ")) > 2 or following.startswith(" " * 10), line
+
+
+def test_help_names_all_settings(run: Run) -> None:
+    listed = " ".join(run("emulate", "--help").stdout.split()).partition("The settings are ")[2].partition(".")[0]
+    assert listed.replace(" and ", ", ").split(", ") == [setting.name for setting in fields(Settings)]
 
 
 def test_version_and_unknown_command(run: Run) -> None:
@@ -79,7 +90,7 @@ def test_installed_command_and_module_are_the_same(own: Emulator) -> None:
     environment = {"FORGE_EGRESS_PROXY_URL": own.url, "FORGE_REALTIME_INVOCATION": "i"}
     for command in ([COMMAND], [sys.executable, "-m", "forge_realtime"]):
         run = process(*command, "publish", "c", "x", **environment)
-        assert (run.returncode, run.stdout, run.stderr) == (0, "nobody was subscribed\n", "")
+        assert (run.returncode, run.stdout, run.stderr) == (0, "", "Nobody was subscribed.\n")
 
 
 def test_emulator_module_has_its_own_commands() -> None:
@@ -91,9 +102,13 @@ HEAVY = ("starlette", "uvicorn", "websockets", "jwt", "openapi_schema_validator"
 
 
 def test_help_and_completion_work_without_emulator_packages() -> None:
-    for arguments in (("--help",), ("emulate", "--help"), ("listen", "--help")):
-        run = without(*HEAVY, arguments=arguments)
-        assert (run.returncode, run.stderr) == (0, "")
+    run = without(*HEAVY, arguments=("--help",))
+    assert (run.returncode, run.stderr) == (0, "")
+    code = f"import sys; sys.modules.update(dict.fromkeys({HEAVY!r})); "
+    code += "from forge_realtime._cli.commands import cli; "
+    code += f"[cli.main([name, '-h'], standalone_mode=False) for name in {OF_THE_EMULATOR!r}]"
+    run = process(sys.executable, "-c", code)
+    assert (run.returncode, run.stderr, run.stdout.count("Usage: ")) == (0, "", len(OF_THE_EMULATOR))
     completing = {"_FORGE_REALTIME_COMPLETE": "bash_complete", "COMP_WORDS": "forge-realtime em", "COMP_CWORD": "1"}
     code = f"import sys; sys.modules.update(dict.fromkeys({HEAVY!r})); sys.argv[0] = 'forge-realtime'; "
     code += "from forge_realtime.__main__ import main; main()"
@@ -174,7 +189,7 @@ def test_vendored_copy_has_client_commands(own: Emulator, tmp_path: Path) -> Non
     assert commands(run.stdout) == OF_THE_CLIENT
     assert process(*command, "--version", **path).stdout.strip().endswith(forge_realtime.__version__)
     run = process(*command, "publish", "c", "x", "--invocation", "i", "--url", own.url, **path)
-    assert (run.returncode, run.stdout, run.stderr) == (0, "nobody was subscribed\n", "")
+    assert (run.returncode, run.stdout, run.stderr) == (0, "", "Nobody was subscribed.\n")
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
@@ -207,3 +222,63 @@ def test_bash_completes_commands_and_options() -> None:
     path = f"{Path(COMMAND).parent}{os.pathsep}{os.environ['PATH']}"
     run = process("bash", "--norc", "-c", script, PATH=path)
     assert run.stdout.splitlines() == ["publish publish-global", "listen", "not-json", "--claims-file"], run.stderr
+
+
+EVIL = "\x1b[2J\x9b\u202e\x7f"
+
+
+@pytest.fixture
+def _logging() -> Iterator[None]:
+    """Undo what `emulate` and `exec` do to this process."""
+    root, of_emulator, handler = logging.getLogger(), logging.getLogger(PACKAGE), signal.getsignal(signal.SIGTERM)
+    handlers, level = [*root.handlers], of_emulator.level
+    yield
+    logging.captureWarnings(capture=False)
+    root.handlers[:] = handlers
+    of_emulator.setLevel(level)
+    signal.signal(signal.SIGTERM, handler)
+
+
+@pytest.mark.usefixtures("_logging")
+def test_no_command_lets_its_arguments_control_the_terminal(run: Run, own: Emulator, tmp_path: Path) -> None:
+    settings, contexts = tmp_path / "settings.json", tmp_path / "contexts.json"
+    settings.write_text(json.dumps({EVIL: 1}))
+    contexts.write_text(json.dumps({"invocations": {EVIL: {EVIL: 1}}}))
+    identity = ("--invocation", "i")
+    for arguments in (
+        (EVIL,),
+        (f"--{EVIL}",),
+        ("publish", EVIL, EVIL, *identity),
+        ("publish", "c", "x", "y", EVIL, *identity),
+        ("publish", "c", "x", *identity, "--context-override", EVIL),
+        ("publish", "c", "x", "--invocation", EVIL),
+        ("publish-global", "c", "x", "--installation", EVIL, "--url", EVIL),
+        ("sign-token", "c", EVIL, *identity),
+        ("doctor", EVIL),
+        ("doctor", "--url", f"http://{EVIL}"),
+        ("probe", EVIL),
+        ("completion", EVIL),
+        ("listen", EVIL, "--timeout", "1"),
+        ("listen", "c", EVIL),
+        ("fail", "--status", "500", "--channel", EVIL),
+        ("fail", "--status", "500", "--operation", EVIL),
+        ("fail", EVIL),
+        ("emulate", EVIL),
+        ("emulate", "--config", EVIL),
+        ("emulate", "--config", str(settings)),
+        ("emulate", "--contexts", str(contexts)),
+        ("emulate", "--origin", f"http://{EVIL}"),
+        ("exec", "--config", str(settings), "true"),
+        ("exec", "--port", EVIL, "true"),
+    ):
+        printed = run(*arguments).output
+        assert printed, arguments
+        assert all(line.isprintable() for line in printed.replace("\t", " ").split("\n")), arguments
+    own.reset()
+
+
+def test_error_is_what_the_terminal_can_show() -> None:
+    for arguments in (("doctor", "✓"), ("exec", "✓")):
+        run = process(COMMAND, *arguments, PYTHONIOENCODING="ascii")
+        assert run.stderr.isascii()
+        assert r"\u2713" in run.stderr

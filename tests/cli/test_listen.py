@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from websockets.sync.server import ServerConnection, serve
 
@@ -72,13 +73,13 @@ def test_json_is_exact_and_one_object_per_line(run: Run, own: Emulator) -> None:
     with listening(own.url, "news", "--global", "--json", "--count", "2") as process:
         printed = [
             json.loads(run("publish-global", "news", payload, "--installation", "i", "--json").stdout)
-            for payload in ("a\r\n\x1b", "Prêt")
+            for payload in ("a\r\n\x1b\x7f", "Prêt")
         ]
         output, errors = process.communicate(timeout=20)
     assert (process.returncode, errors) == (0, "")
     assert [json.loads(line) for line in output.splitlines()] == [
         {"channel": "news", "payload": payload, "eventId": event["eventId"], "eventTimestamp": event["eventTimestamp"]}
-        for payload, event in zip(("a\r\n\x1b", "Prêt"), printed, strict=True)
+        for payload, event in zip(("a\r\n\x1b\x7f", "Prêt"), printed, strict=True)
     ]
 
 
@@ -120,7 +121,7 @@ def test_added_fault_is_shown_as_the_terminal_can(own: Emulator, encoding: str) 
     environment = {**os.environ, "PYTHONIOENCODING": encoding}
     for given, escaped in (("✓\x1b[2J", r"\u2713\x1b[2J"), ("\u202e", r"\u202e")):
         done = subprocess.run([*command, given], capture_output=True, encoding=encoding, env=environment, check=True)
-        assert done.stdout == f"The next call on channel {escaped} gets 500.\n"
+        assert (done.stdout, done.stderr) == ("", f"The next call on channel {escaped} gets 500.\n")
         assert own._sidecar.faults.waiting()[-1]["channel"] == given
     own.reset()
 
@@ -145,6 +146,21 @@ def test_errors_of_a_server_cannot_control_the_terminal(run_at: Run) -> None:
         result = run_at(server.url, "fail", "--status", "500")
     assert result.exit_code == 2
     assert r"Error: \x1b[2J\x9b\u202e" in result.stderr
+
+
+def test_unread_output_does_not_outlast_a_signal(own: Emulator) -> None:
+    own.change(limit=None)
+    client = httpx.Client(trust_env=False)
+    with client, listening(own.url, "c") as process, own.subscribe("c") as other:
+        # A pipe holds 64 KiB.
+        body = {"name": "c", "payload": "x" * 1000}
+        header = {"forge-proxy-authorization": "Forge id=i"}
+        for _ in range(200):
+            response = client.post(f"{own.url}/forge/realtime/v1/publish", json=body, headers=header)
+            assert response.json()["eventId"] is not None
+            other.receive()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=20) == 0
 
 
 def test_closed_output_ends_it(run: Run, own: Emulator) -> None:
@@ -304,8 +320,9 @@ def test_invalid_address_is_wrong_usage(run_at: Run, command: list[str], url: st
 def test_fault_waits_for_its_call(run: Run, own: Emulator) -> None:
     given = ["--operation", "publish", "--channel", "c", "--times", "2", "--status", "429", "--retry-after", "0"]
     result = run("fail", *given)
-    assert (result.exit_code, result.stdout) == (
+    assert (result.exit_code, result.stdout, result.stderr) == (
         0,
+        "",
         "The next 2 calls of publish on channel c get 429 with Retry-After 0.\n",
     )
     assert run("publish", "c", "x", "--invocation", "i").exit_code == 0
@@ -317,16 +334,39 @@ def test_options_describe_the_fault(run: Run, own: Emulator) -> None:
     result = run("fail", *given, "--json")
     fault: dict[str, Any] = {"times": 1, "answer": "not-json", "delay": 0.25, "delivered": True, "installation": "i-1"}
     assert json.loads(result.stdout) == fault
-    assert run("fail", "--answer", "reset").stdout == "The next call gets a reset connection.\n"
+    assert run("fail", "--answer", "reset").stderr == "The next call gets a reset connection.\n"
     assert own._sidecar.faults.waiting() == [fault, {"times": 1, "answer": "reset"}]
-    assert run("fail", *given).stdout == (
+    assert run("fail", *given).stderr == (
         "The next call for installation i-1 gets a response that is not JSON, 0.25 s late,"
         " and is carried out all the same.\n"
     )
-    assert run("fail", "--delay", "2").stdout == "The next call gets the normal response, 2 s late.\n"
-    assert run("fail", "--clear").stdout == "All pending faults were dropped.\n"
+    assert run("fail", "--delay", "2").stderr == "The next call gets the normal response, 2 s late.\n"
+    assert run("fail", "--clear").stderr == "All pending faults were dropped.\n"
     assert own._sidecar.faults.waiting() == []
     assert run("fail", "--clear", "--json").stdout == "{}\n"
+
+
+def test_probability_needs_no_number_of_calls(run: Run, own: Emulator) -> None:
+    result = run("fail", "--status", "503", "--probability", "0.1", "--seed", "7", "--operation", "publish")
+    assert (result.exit_code, result.stdout, result.stderr) == (
+        0,
+        "",
+        "With probability 0.1 (seed 7), each call of publish gets 503.\n",
+    )
+    fault = {"status": 503, "probability": 0.1, "seed": 7, "operation": "publish"}
+    assert own._sidecar.faults.waiting() == [fault]
+    own.reset()
+    result = run("fail", "--answer", "reset", "--probability", "1", "--times", "2", "--json")
+    [waiting] = own._sidecar.faults.waiting()
+    # Without --seed it is a random one, which is printed.
+    assert json.loads(result.stdout) == waiting
+    assert waiting.keys() == {"answer", "probability", "times", "seed"}
+    own.reset()
+    assert re.fullmatch(
+        r"With probability 0\.5 \(seed \d+\), up to 2 time\(s\), each call gets 500\.\n",
+        run("fail", "--status", "500", "--probability", "0.5", "--times", "2").stderr,
+    )
+    own.reset()
 
 
 @pytest.mark.parametrize(
@@ -339,6 +379,9 @@ def test_options_describe_the_fault(run: Run, own: Emulator) -> None:
         (["--delay", "nan"], "the body is not valid JSON"),
         (["--status", "200"], "400<=x<=599"),
         (["--clear", "--status", "429"], "--clear takes no other option"),
+        (["--clear", "--times", "2"], "--clear takes no other option"),
+        (["--status", "503", "--seed", "7"], "--seed goes with --probability."),
+        (["--status", "503", "--probability", "0"], "0<x<=1"),
     ],
 )
 def test_invalid_fault_is_wrong_usage(run: Run, own: Emulator, arguments: list[str], said: str) -> None:

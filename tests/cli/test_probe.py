@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from forge_realtime._cli import probe as _probe
 from forge_realtime._cli.probe import OBSERVATIONS, UNSEEN, Observation, Probe
-from forge_realtime_emulator import Emulator, EmulatorError, Settings
+from forge_realtime_emulator import Emulator, Settings
 from forge_realtime_emulator._platform.clock import Clock
 from tests.cli.conftest import Run
 from tests.emulator.test_cli import emulate, exported
@@ -59,7 +59,7 @@ def controlled_time(emulator: Emulator) -> Iterator[list[float]]:
         return emulator._sidecar.clock.now()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Clock, "now", lambda clock: 1_800_000_000.0 + clock._ahead)
+        patch.setattr(Clock, "now", lambda clock: 1_800_000_000.0 + clock.ahead)
         patch.setattr(_probe, "time", SimpleNamespace(sleep=sleep, time=now, monotonic=now))
         emulator.reset()
         yield waits
@@ -99,7 +99,11 @@ def platform(own: Emulator) -> Iterator[FaultServer]:
             yield server
 
 
-@pytest.mark.parametrize("values", [*product([False, True], repeat=len(BOOLEANS))], ids=str)
+# In half of all combinations, each four settings have each of their values together.
+HALF = [values for values in product([False, True], repeat=len(BOOLEANS)) if sum(values) % 2 == 0]
+
+
+@pytest.mark.parametrize("values", HALF, ids=str)
 def test_settings_of_emulator_are_recovered(own: Emulator, values: tuple[bool, ...]) -> None:
     @given(lifetime=st.integers(0, 10**8), retry_after=st.none() | st.integers(0, 10**4))
     @example_settings(max_examples=2, deadline=None, database=None)
@@ -325,16 +329,3 @@ def test_emulate_takes_result(run: Run, own: Emulator, tmp_path: Path, monkeypat
         event = {"name": "c", "payload": "p"}
         texts = [client.post("/forge/realtime/v1/publish/global", json=event, headers=headers).text for _ in range(3)]
         assert ("RATE_LIMIT_EXCEEDED" in texts[0], "RATE_LIMIT_EXCEEDED" in texts[2]) == (False, True)
-
-
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"settings": {"nonsense": 1}}', '{"settings": {"strict": 1}}'])
-def test_file_without_settings_is_refused(tmp_path: Path, content: str) -> None:
-    file = tmp_path / "platform.json"
-    with pytest.raises(EmulatorError, match=r"platform\.json: no settings in it"):
-        Settings.from_file(file)
-    file.write_text(content)
-    with pytest.raises(EmulatorError, match="forge-realtime probe"):
-        Settings.from_file(file)
-    with emulate("--config", str(file)) as process:
-        assert process.wait(20) == 1
-        assert "no settings in it" in process.stderr.read()

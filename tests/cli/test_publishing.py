@@ -9,11 +9,16 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
+from forge_realtime._cli.commands import cli
 from forge_realtime_emulator import Emulator
 from tests.cli.conftest import VARIABLES, Run
 from tests.support.fault_server import Behaviour, Connection, FaultServer, answer, http, refused_url, reset_after, stall
@@ -37,9 +42,66 @@ def test_payload_arrives_unchanged(run: Run, own: Emulator, tmp_path: Path, way:
     assert event.payload == payload
 
 
+@contextmanager
+def standard_input(monkeypatch: pytest.MonkeyPatch, content: bytes | Path | None) -> Iterator[None]:
+    """Replace standard input by a pipe with this content, by a file, or by nothing."""
+    file = None
+    if isinstance(content, bytes):
+        reading, writing = os.pipe()
+        os.write(writing, content)
+        os.close(writing)
+        file = os.fdopen(reading)
+    elif content is not None:
+        file = content.open()
+    with file or nullcontext(), monkeypatch.context() as patch:
+        patch.setattr(sys, "stdin", file)
+        yield
+
+
+def test_payload_is_read_from_a_pipe_or_file(
+    run: Run, own: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    signed = run("sign-token", "c", "--claims", "{}", *INVOCATION).stdout.strip()
+    for name, text in (("payload", "of a file"), ("empty", ""), ("token", signed)):
+        (tmp_path / name).write_text(text)
+    token_file = ["--token-file", str(tmp_path / "token")]
+    inputs: list[tuple[bytes | Path | None, list[str], str | None]] = [
+        ("Prêt ✓ \n".encode(), [], "Prêt ✓ \n"),
+        (b"of a pipe", token_file, "of a pipe"),
+        (tmp_path / "payload", [], "of a file"),
+        (b"unused", ["argument"], "argument"),
+        (signed.encode(), ["argument", "--token-file", "-"], "argument"),
+        # Neither nothing nor an empty pipe is an empty payload.
+        (b"", [], None),
+        (tmp_path / "empty", [], None),
+        (Path(os.devnull), [], None),
+        (None, [], None),
+        (signed.encode(), ["--token-file", "-"], None),
+        (b"twice", ["argument", "--payload-file", "-"], None),
+        (None, ["-"], None),
+    ]
+    for content, given, payload in inputs:
+        own.reset()
+        with standard_input(monkeypatch, content):
+            publish = partial(cli.main, ["publish", "c", *INVOCATION, "--url", own.url, *given], standalone_mode=False)
+            if payload is None:
+                with pytest.raises(click.UsageError, match="Give the payload once: as PAYLOAD, by a pipe or as - for"):
+                    publish()
+            else:
+                publish()
+        assert [request.body["payload"] for request in own.requests] == ([] if payload is None else [payload])
+
+
+def test_payload_is_piped(own: Emulator) -> None:
+    command = [sys.executable, "-m", "forge_realtime", "publish", "c", *INVOCATION, "--url", own.url]
+    done = subprocess.run(command, input=b"piped", capture_output=True, timeout=30, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"Nobody was subscribed.\n")
+    assert [request.body["payload"] for request in own.requests] == ["piped"]
+
+
 def test_output_says_nobody_was_subscribed(run: Run) -> None:
     result = run("publish", "board-42", "moved", *INVOCATION)
-    assert (result.exit_code, result.stdout) == (0, "nobody was subscribed\n")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "", "Nobody was subscribed.\n")
 
 
 @pytest.mark.parametrize("encoding", ["cp1252", "ascii"])

@@ -81,9 +81,9 @@ def test_coverage_is_measured_only_on_request(programs: Path) -> None:
     assert given(programs, "test") == [*parallel, "tests"]
     untraced, traced = runs(programs, "test", COVERAGE="98")
     assert untraced[:2] == parallel
-    ignored = [f"--ignore={folder}" for folder in untraced[2:]]
+    ignored = [f"--ignore={path}" for path in untraced[2:]]
     assert traced == [*parallel, "--cov=forge_realtime", "--cov-fail-under=98", *ignored, "tests"]
     assert {"tests/emulator", "tests/generator"} < set(untraced)
-    assert all((ROOT / folder).is_dir() for folder in untraced[2:])
+    assert all((ROOT / path).exists() for path in untraced[2:])
     assert given(programs, "test", "ARGS=tests/client -k retry") == ["tests/client", "-k", "retry"]
     assert given(programs, "test-fast") == [*parallel, "-m", "not slow", "tests"]

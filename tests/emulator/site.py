@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import http.server
+import json
 import os
 import shutil
 import subprocess
@@ -53,6 +54,18 @@ class Site:
         file.parent.mkdir(exist_ok=True)
         file.write_text(text, encoding="utf-8")
 
+    def new_service(self, frontend: Path, emulator: Emulator) -> str:
+        """Build the page of a service that `init` wrote, and return its path."""
+        (frontend / "node_modules").symlink_to(self._examples / "node_modules")
+        run("npm", "run", "build", folder=frontend)
+        script = json.loads((frontend / "package.json").read_text(encoding="utf-8"))["scripts"]["local"]
+        command, _, _ = script.partition(" --servedir")
+        run("npx", *command.split(), folder=frontend)
+        for name in ("main.js", "main.css", "local.html"):
+            text = (frontend / "local" / name).read_text(encoding="utf-8")
+            self.write(f"service/{name}", text.replace("http://127.0.0.1:7072", emulator.url))
+        return "/service/local.html"
+
     def in_jsdom(self, script: Path, path: str) -> str:
         """Run a script of the tests in node with a page, and return its output."""
         return run("node", str(script), self.origin, path, folder=self._examples)
@@ -83,6 +96,18 @@ def install(examples: Path) -> None:
     for file in STREAMS.parent.iterdir():
         shutil.copy(file, examples / "answer/frontend")
     run("npm", "ci", folder=examples)
+
+
+def install_package(folder: Path, name: str) -> Path:
+    """Install one package of the examples as it is locked, and return its folder."""
+    lock = json.loads((EXAMPLES / "package-lock.json").read_text(encoding="utf-8"))
+    locked = lock["packages"][f"node_modules/{name}"]
+    wanted = {"devDependencies": {name: locked["version"]}}
+    lock["packages"] = {"": wanted, f"node_modules/{name}": locked}
+    (folder / "package.json").write_text(json.dumps(wanted), encoding="utf-8")
+    (folder / "package-lock.json").write_text(json.dumps(lock), encoding="utf-8")
+    run("npm", "ci", folder=folder)
+    return folder / "node_modules" / name
 
 
 def run(*command: str, folder: Path) -> str:

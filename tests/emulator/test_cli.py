@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -10,14 +11,17 @@ import subprocess
 import sys
 import time
 from contextlib import ExitStack, contextmanager
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from click.testing import CliRunner
 from websockets.sync.client import connect
 
 from forge_realtime_emulator import Emulator
+from forge_realtime_emulator._cli.group import cli
 
 COMMAND = [sys.executable, "-m", "forge_realtime_emulator"]
 
@@ -65,8 +69,10 @@ def test_emulate_prints_calls_and_ends_cleanly(client: httpx.Client, ending: sig
         output, errors = process.communicate(timeout=10)
         assert process.returncode == 0
         assert output == ""
-        banner, first, second = errors.splitlines()
-        assert banner == f"The emulator listens at {url} (Ctrl-C ends it). In the app's shell:"
+        banner, mcp, console, first, second = errors.splitlines()
+        assert mcp == f"For coding assistants, MCP over HTTP: {url}/mcp"
+        assert banner == f"The emulator listens at {url} (Ctrl-C ends it)."
+        assert console == f"Console: open {url} in a browser. In the app's shell:"
         assert re.fullmatch(r"\d\d:\d\d:\d\d  publish +200  on 'x', reached 0 subscriber\(s\)", first)
         assert re.fullmatch(
             r"\d\d:\d\d:\d\d  publish +401  UNAUTHORIZED: the header forge-proxy-authorization is missing\..*", second
@@ -82,9 +88,64 @@ def test_quiet_emulate_prints_address_and_warnings_only(client: httpx.Client) ->
         process.send_signal(signal.SIGTERM)
         output, errors = process.communicate(timeout=10)
         assert (process.returncode, output) == (0, "")
-        banner, warning = errors.splitlines()
+        banner, _, console, warning = errors.splitlines()
         assert banner.startswith("The emulator listens at ")
+        assert console.startswith("Console: open ")
         assert "A web page of 'http://other.example' was refused." in warning
+
+
+def test_log_has_one_json_object_per_line(client: httpx.Client) -> None:
+    with emulate("--port", "0", "--log", "json") as process:
+        url = exported(process)
+        path = f"{url}/forge/realtime/v1/publish"
+        header = {"forge-proxy-authorization": "Forge as=user,accountId=secret-account,id=secret-invocation"}
+        channel = "é \x7f\x1b[2J\u202e" + "x" * 100
+        client.post(path, json={"name": channel, "payload": "secret-payload"}, headers=header)
+        client.post(path, json={"name": "x", "payload": "secret", "options": {"token": "secret-token"}}, headers=header)
+        client.post(path, json={"name": "x", "payload": "secret-payload"})
+        client.post(f"{url}/_emulator/faults", json={"answer": "reset"})
+        with pytest.raises(httpx.ReadError):
+            client.post(path, json={"name": "x", "payload": "secret-payload"}, headers=header)
+        client.get(f"{url}/", headers={"Origin": "http://other.example"})
+        process.send_signal(signal.SIGTERM)
+        output, errors = process.communicate(timeout=10)
+    assert (process.returncode, output, "secret" in errors, errors.isascii()) == (0, "", False, True)
+    lines = [json.loads(line) for line in errors.splitlines()]
+    assert [line.keys() for line in lines if "message" in line] == [{"time", "level", "message"}] * 4
+    assert [line["level"] for line in lines if "message" in line] == ["info", "info", "info", "warning"]
+    calls = [line for line in lines if "operation" in line]
+    for line in lines:
+        assert datetime.fromisoformat(line["time"]).utcoffset() == timedelta(0)
+    for call in calls:
+        assert call.keys() == {"time", "operation", "status", "code", "channel", "delivered", "duration"}
+        assert 0 < call["duration"] < 10
+    assert [(call["status"], call["code"], call["channel"], call["delivered"]) for call in calls] == [
+        (200, None, channel[:100], 0),
+        (200, "INVALID_TOKEN", "x", None),
+        (401, "UNAUTHORIZED", None, None),
+        (0, "INJECTED_FAULT", "x", None),
+    ]
+
+
+def test_recording_is_shown(emulator: Emulator, client: httpx.Client, tmp_path: Path) -> None:
+    publish(client, emulator.url, "of-yesterday")
+    file = tmp_path / "recording.json"
+    file.write_bytes(client.get(f"{emulator.url}/_emulator/recording").content)
+    with emulate("--port", "0", "--replay", str(file)) as process:
+        url = exported(process)
+        assert client.get(f"{url}/_emulator/state").json()["replayed"] is True
+        [call] = client.get(f"{url}/_emulator/calls").json()["calls"]
+        assert call["channel"] == "of-yesterday"
+    file.write_text("{}")
+    run = _run(*COMMAND, "emulate", "--port", "0", "--replay", str(file))
+    assert (run.returncode, run.stdout) == (1, "")
+    assert run.stderr.startswith(f"Error: {file}: cannot be read as a recording: ")
+
+
+def test_recording_brings_its_settings_and_contexts() -> None:
+    result = CliRunner().invoke(cli, ["emulate", "--replay", __file__, "--limit", "0", "--config", __file__])
+    said = "--replay brings its own settings and contexts. Leave out --config and --limit."
+    assert (result.exit_code, said in result.stderr) == (2, True)
 
 
 def publish(client: httpx.Client, url: str, channel: str = "x") -> None:
@@ -109,9 +170,11 @@ def test_closed_output_does_not_end_emulate(client: httpx.Client, closed: list[s
         assert "Traceback" not in (errors or "")
 
 
-@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGINT])
-def test_unread_output_holds_up_neither_calls_nor_the_end(client: httpx.Client, ending: signal.Signals) -> None:
-    with emulate("--port", "0", "--limit", "0") as process:
+@pytest.mark.parametrize(("ending", "form"), [(signal.SIGTERM, "text"), (signal.SIGINT, "json")])
+def test_unread_output_holds_up_neither_calls_nor_the_end(
+    client: httpx.Client, ending: signal.Signals, form: str
+) -> None:
+    with emulate("--port", "0", "--limit", "0", "--log", form) as process:
         url = exported(process)
         # A pipe holds 64 KiB; each line names up to 100 characters of the channel.
         for _ in range(800):

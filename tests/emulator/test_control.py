@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ import httpx
 import pytest
 
 from forge_realtime_emulator import Emulator, Settings, SubscriptionRefused
+from forge_realtime_emulator._platform.settings import READINGS
 from tests.emulator.api import Api, failure
 
 
@@ -106,26 +108,44 @@ def test_clock_takes_only_seconds(own: Api, seconds: Any) -> None:
     assert state(own)["now"] - before < 60
 
 
-def test_limit_is_set(own: Api) -> None:
-    assert own.post("/_emulator/limit", {"limit": 1}).status_code == 200
+def test_settings_are_changed(own: Api) -> None:
+    assert own.post("/_emulator/settings", {"limit": 1}).status_code == 200
     assert [failure(own.publish("x")) for _ in range(2)] == [None, "RATE_LIMIT_EXCEEDED"]
-    assert own.post("/_emulator/limit", {"limit": None}).status_code == 200
-    assert state(own)["limit"] is None
+    assert own.post("/_emulator/settings", {"limit": None, "keep_unheard": True}).status_code == 200
+    assert state(own)["settings"] == dataclasses.asdict(Settings(limit=None, keep_unheard=True))
     assert own.publish("x").status_code == 200
-    response = own.post("/_emulator/limit", {"limit": 0})
-    assert response.status_code == 400
-    assert response.json()["message"] == "Invalid request: limit must be a whole number of at least 1 or None."
+    for body, problem in [
+        ({"limit": 0}, "limit: must be at least 1"),
+        ({"limit": 5.0}, "limit: must be of type integer"),
+        ({"strict": None}, "strict: must be of type boolean"),
+        ({"token_lifetime": None}, "token_lifetime: must be of type integer"),
+        ({"nothing": 1}, "has an unknown key; allowed are limit, limit_retry_after, strict,"),
+        ([], "must be of type object"),
+    ]:
+        response = own.post("/_emulator/settings", body)
+        assert response.status_code == 400
+        assert problem in response.json()["message"]
+    assert state(own)["settings"] == dataclasses.asdict(Settings(limit=None, keep_unheard=True))
 
 
-@pytest.mark.parametrize(("path", "name"), [("/_emulator/clock", "advance"), ("/_emulator/limit", "limit")])
+def test_every_setting_can_be_changed_over_http(own: Api) -> None:
+    changed = {name: value for reading in READINGS for name, value in reading.items()}
+    changed |= {"limit": 7, "strict": True}
+    assert changed.keys() == {setting.name for setting in dataclasses.fields(Settings)}
+    assert own.post("/_emulator/settings", changed).status_code == 200
+    assert own.emulator._sidecar.settings == Settings(**changed)
+
+
 @pytest.mark.parametrize("body", [{}, [], "advance", {"nothing": 1}, {"advance": 1, "limit": 1}, None])
-def test_body_of_another_form_is_refused(own: Api, path: str, name: str, body: Any) -> None:
-    response = own.post(path, content=json.dumps(body), headers={"Content-Type": "application/json"})
+def test_body_of_another_form_is_refused(own: Api, body: Any) -> None:
+    response = own.post("/_emulator/clock", content=json.dumps(body), headers={"Content-Type": "application/json"})
     assert response.status_code == 400
-    assert response.json()["message"] == f'Invalid request: expected {{"{name}": …}}.'
+    assert response.json()["message"] == 'Invalid request: expected {"advance": …}.'
 
 
-@pytest.mark.parametrize("path", [f"/_emulator/{name}" for name in ("faults", "contexts", "clock", "limit", "publish")])
+@pytest.mark.parametrize(
+    "path", [f"/_emulator/{name}" for name in ("faults", "contexts", "clock", "settings", "publish")]
+)
 @pytest.mark.parametrize(
     ("content", "status"), [(b"{", 400), (b"\xff", 400), (b'{"advance": 1e999}', 400), (b"x" * 2_000_000, 413)]
 )

@@ -328,7 +328,7 @@ def test_import_is_light() -> None:
 
 
 def test_emulator_does_not_import_the_client() -> None:
-    code = "import sys, forge_realtime_emulator._cli; print(*sys.modules)"
+    code = "import sys, forge_realtime_emulator._cli.group; print(*sys.modules)"
     modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert "forge_realtime_emulator" in modules
     assert "forge_realtime" not in modules

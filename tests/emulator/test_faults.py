@@ -92,6 +92,11 @@ BAD = [
         {"status": 429, "wait": 1},
         "allowed are status, retryAfter, answer, delay, delivered, times, optional, operation",
     ),
+    ({"status": 429, "probability": 0}, "probability: must be above 0"),
+    ({"status": 429, "probability": 1.1}, "probability: must be at most 1"),
+    ({"status": 429, "probability": True}, "probability: must be of type number"),
+    ({"status": 429, "probability": 0.5, "seed": 0.5}, "seed: must be of type integer"),
+    ({"status": 429, "seed": 1}, "seed goes with a probability"),
     ({"status": 429, "operation": "nix"}, "must be one of publish, publish_global, sign_realtime_token"),
 ]
 
@@ -268,6 +273,36 @@ def test_fault_is_limited_by_channel_and_installation(own: Api) -> None:
     body = {"channelName": "y", "claims": {}}
     assert own.post("/forge/realtime/v1/token", body, "Forge id=b").status_code == 504
     assert own.post("/forge/realtime/v1/token", body, "Forge id=c").status_code == 200
+
+
+def test_fault_with_a_probability_fails_the_same_calls_for_the_same_seed(own: Api) -> None:
+    own.emulator.change(limit=None)
+
+    def failed(**fault: Any) -> list[bool]:
+        own.delete(FAULTS)
+        own.emulator.fail_next(status=503, **fault)
+        return [status == 503 for status in statuses(own, 40)]
+
+    first = failed(probability=0.3, seed=7)
+    assert 0 < sum(first) < 40
+    assert failed(probability=0.3, seed=7) == first
+    assert failed(probability=0.3, seed=8) != first
+    # The seed that was chosen is shown, and the fault stays.
+    chosen = failed(probability=0.3)
+    [fault] = own.get("/_emulator/state").json()["faults"]
+    assert fault == {"status": 503, "probability": 0.3, "seed": fault["seed"]}
+    assert failed(probability=0.3, seed=fault["seed"]) == chosen
+    assert failed(probability=1) == [True] * 40
+    assert sum(failed(times=2, probability=0.5, seed=1)) == 2
+    assert own.get("/_emulator/state").json()["faults"] == []
+
+
+def test_faults_after_one_with_a_probability_still_apply(own: Api) -> None:
+    own.emulator.fail_next(status=503, probability=1e-9, seed=1)
+    own.emulator.fail_next(status=502, probability=1, operation="publish_global")
+    own.emulator.fail_next(status=500)
+    assert statuses(own, 2) == [500, 200]
+    assert own.publish_global("faults").status_code == 502
 
 
 def test_fault_by_installation_ignores_calls_that_name_none(own: Api) -> None:

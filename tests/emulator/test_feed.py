@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -9,9 +10,12 @@ from contextlib import contextmanager
 from typing import Any
 
 import httpx
+import pytest
 from websockets.sync.client import connect
 
 from forge_realtime_emulator import Emulator
+from forge_realtime_emulator._http import control as _control
+from forge_realtime_emulator._platform import feed as _feed
 from tests.emulator.api import Api
 from tests.emulator.test_sse import until
 
@@ -52,7 +56,7 @@ def test_feed_continues_with_each_record_once(own: Api, channel: str) -> None:
 def test_console_reads_the_feed_over_a_websocket(own: Api, channel: str) -> None:
     own.publish(channel)
     with connect(f"ws{own.emulator.url.removeprefix('http')}/_emulator/feed", proxy=None) as websocket:
-        messages = (json.loads(message) for message in websocket)
+        messages = (json.loads(line) for frame in websocket for line in str(frame).splitlines())
         assert until_state(messages) == ["start", "event", "request", "state"]
         own.publish(channel, "new")
         assert next(message["payload"] for message in messages if message["kind"] == "event") == "new"
@@ -95,6 +99,44 @@ def test_feed_starts_over_after_a_reset(own: Api, channel: str) -> None:
         assert until_state(messages) == ["start", "event", "request", "state"]
         own.emulator.reset()
         assert until_state(messages) == ["start", "state"]
+
+
+def test_slow_reader_starts_over_after_a_reset() -> None:
+    class Numbered:
+        def __init__(self, number: int) -> None:
+            self.number = number
+
+        def to_json(self) -> dict[str, Any]:
+            return {"number": self.number}
+
+    async def read() -> list[dict[str, Any]]:
+        feed = _feed.Feed()
+        with feed.reader() as reader:
+            feed.send(Numbered(-1), 0)
+            feed.restart()
+            for number in range(1002):
+                feed.send(Numbered(number), 0)
+            return [record.to_json() for record in await reader.next(1)]
+
+    records = asyncio.run(read())
+    assert records[:2] == [{"kind": "start"}, {"number": 2}]
+    assert len(records) == 1001
+
+
+def test_state_of_the_feed_has_some_channels_and_counts_all(own: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_control, "_CHANNELS", 1)
+    with own.emulator.subscribe("a"), own.emulator.subscribe("a"), own.emulator.subscribe("b"):
+        with feed(own.emulator) as messages:
+            state = next(message for message in messages if message["kind"] == "state")
+        assert [channel["channel"] for channel in state["channels"]] == ["a"]
+        whole = own.get("/_emulator/state").json()
+    assert state["live"] == whole["live"] == {"channels": 2, "subscribers": 3}
+    assert len(whole["channels"]) == 2
+
+
+def test_clock_of_the_state_says_how_far_it_was_put_forward(own: Api) -> None:
+    own.emulator.advance(90)
+    assert own.get("/_emulator/state").json()["clock"] == 90
 
 
 def test_feed_ends_with_the_emulator_and_works_after_the_next_start(api_of: Callable[[Emulator], Api]) -> None:

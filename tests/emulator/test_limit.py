@@ -141,7 +141,7 @@ def test_limit_can_be_changed_and_disabled(limited: Api) -> None:
     assert failures(lambda: limited.publish("x"), 2) == [None, LIMITED]
     limited.emulator.change(limit=None)
     assert failures(lambda: limited.publish("x"), 100) == [None] * 100
-    assert limited.post("/_emulator/limit", {"limit": 102}).status_code == 200
+    assert limited.post("/_emulator/settings", {"limit": 102}).status_code == 200
     assert failures(lambda: limited.publish("x"), 2) == [None, LIMITED]
     limited.emulator.reset()
     assert failures(lambda: limited.publish("x"), 51) == [None] * 50 + [LIMITED]

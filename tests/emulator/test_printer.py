@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from forge_realtime_emulator import _printer
-from forge_realtime_emulator._printer import Printer
+from forge_realtime_emulator._cli import printer as _printer
+from forge_realtime_emulator._cli.printer import Printer
 
 
 class Stream:
@@ -41,7 +41,7 @@ def test_lines_are_dropped_while_nobody_reads_and_counted_when_somebody_does(mon
         return len(data)
 
     stream: Any = Stream(write)
-    printer = Printer(stream)
+    printer = Printer(stream, lambda text: f"<{text}>")
     printer.print("0")
     assert entered.wait(30)
     for number in range(1, 8):
@@ -49,10 +49,10 @@ def test_lines_are_dropped_while_nobody_reads_and_counted_when_somebody_does(mon
     read.set()
     printer.flush()
     said = "(4 line(s) were dropped here, because they could not be written in time.)"
-    assert stream.written.decode().splitlines() == ["0", "1", "2", "3", said]
+    assert stream.written.decode().splitlines() == ["<0>", "<1>", "<2>", "<3>", f"<{said}>"]
     printer.print("8")
     printer.flush()
-    assert stream.written.decode().splitlines()[-1] == "8"
+    assert stream.written.decode().splitlines()[-1] == "<8>"
 
 
 def test_dropped_lines_are_named_where_they_are_missing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -196,6 +196,9 @@ def test_fails_by_itself(realtime_emulator):
     realtime_emulator.fail_next(status=503)
     assert "its own"[0] == "reason"
 
+def test_leaves_one_with_a_probability(realtime_emulator):
+    realtime_emulator.fail_next(status=503, probability=0.1)
+
 @pytest.mark.xfail
 def test_is_expected_to_fail(realtime_emulator):
     realtime_emulator.fail_next(status=503)
@@ -210,7 +213,7 @@ def test_unused_fault_fails_the_test_unless_it_is_optional(tmp_path: Path) -> No
         "test_leaves_half_of_it",
         "test_fails_by_itself",
     ]
-    assert " 3 failed, 2 passed, 1 xfailed" in output
+    assert " 3 failed, 3 passed, 1 xfailed" in output
     said = r"^Faults were added that no call used\. Make the calls, or add the faults with optional=True:\n(.*)$"
     assert re.findall(said, output, re.MULTILINE) == [
         r"{'times': 1, 'status': 503, 'channel': 'other\x1b'}",

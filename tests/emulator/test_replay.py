@@ -128,7 +128,8 @@ def test_number_of_events_for_replay_is_bounded(own: Api, monkeypatch: pytest.Mo
     address = _channels.Address("i", "x", False, "", None)
     for number in range(_channels.REPLAY_LIMIT + 1):
         channels.deliver(address, str(number), "id", 1.0, keep_unheard=True)
-    with channels.subscriber(address, 0.0, cut_off=lambda: None) as subscriber:
+    listener = _channels.Listener(address, 1, "sse", None, since=0.0, replay_since=0.0)
+    with channels.subscriber(listener, cut_off=lambda: None) as subscriber:
         messages = [subscriber._first.popleft() for _ in range(2)]
         assert len(subscriber._first) == _channels.REPLAY_LIMIT - 1
     assert [json.loads(message).get("payload") for message in messages] == [None, "1"]

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from forge_realtime_emulator import Emulator, Settings
+from forge_realtime_emulator import Emulator, EmulatorError, Settings
 from forge_realtime_emulator._platform import clock
 from tests.emulator.api import Api, failure
 
@@ -73,6 +75,41 @@ def test_value_out_of_range_is_refused(api: Api, settings: Any, problem: str) ->
 def test_unknown_setting_is_refused(api: Api) -> None:
     with pytest.raises(TypeError, match="limits"):
         api.emulator.change(limits=1)
+
+
+@pytest.mark.parametrize("form", ["{}", '{{"probed": "2026-11-28", "settings": {}}}'])
+def test_file_has_every_setting(tmp_path: Path, form: str) -> None:
+    every = {name: not value if isinstance(value, bool) else 7 for name, value in asdict(Settings()).items()}
+    file = tmp_path / "settings.json"
+    file.write_text(form.format(json.dumps(every)))
+    assert asdict(Settings.from_file(file)) == every
+    file.write_text(form.format('{"limit": null}'))
+    assert Settings.from_file(str(file)) == Settings(limit=None)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "cannot be read as JSON: [Errno 2]"),
+        ("limit = 1", "cannot be read as JSON: Expecting value"),
+        ("[]", 'must be a JSON object of settings, such as {"limit": 10}.'),
+        ('{"settings": null}', "must be a JSON object of settings"),
+        (
+            '{"limits": 1, "strict": true}',
+            "there is no setting limits. The settings are limit, limit_retry_after, ",
+        ),
+        ('{"settings": {"tokenLifetime": 1}}', "there is no setting tokenLifetime."),
+        ('{"strict": 1}', "strict must be true or false."),
+        ('{"limit": "10"}', "limit must be a whole number of at least 1 or null."),
+        ('{"token_lifetime": 1.5}', "token_lifetime must be a whole number of at least 0."),
+    ],
+)
+def test_error_of_a_file_names_the_setting(tmp_path: Path, content: str | None, said: str) -> None:
+    file = tmp_path / "settings.json"
+    if content is not None:
+        file.write_text(content)
+    with pytest.raises(EmulatorError, match=re.escape(f"{file}: {said}")):
+        Settings.from_file(file)
 
 
 def test_changes_last_until_reset(own: Api) -> None:

@@ -14,7 +14,7 @@ from generator.release.propose import BRANCH
 from tests.generator.conftest import Run, git, last_revision
 from tests.support.revisions import revision
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("cached_results")]
 
 Document = dict[str, Any]
 

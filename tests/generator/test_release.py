@@ -21,7 +21,7 @@ from generator.release.release import compare_metadata
 from tests.generator.conftest import REPOSITORY, Run, git, repin
 from tests.support.revisions import revision
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("cached_results")]
 
 UNRELEASED = "# Changelog\n\n## Unreleased\n\n### Changed\n\n- Something.\n"
 RELEASED = "# Changelog\n\n## Unreleased\n\n## 0.1.0 - 2026-01-01\n\n- One.\n"

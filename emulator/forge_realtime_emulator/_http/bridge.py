@@ -32,9 +32,9 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from .._platform.clock import elapsed
 from .._platform.contexts import Context
 from .._platform.errors import RefusedError
-from .._platform.records import RecordedInvoke
 from .._platform.schema import Schema
 from .._platform.sidecar import Sidecar
 from .._platform.strict_json import parse
@@ -42,6 +42,7 @@ from .._platform.text import printable
 from .json import JSONResponse, invalid, read_json
 from .log import log
 from .mocks import mocked
+from .openapi import Endpoint
 
 _TIMEOUT = 30.0
 """Seconds for the whole response of the service. Atlassian's limit is unknown."""
@@ -138,9 +139,21 @@ class Bridge:
             Route("/bridge.js", _served("bridge.js", "view.js", "uikit.js")),
             Route("/streams.js", _served("streams.js")),
             Route("/streams.d.ts", _served("streams.d.ts")),
-            Route("/_emulator/context", self._context),
-            Route("/_emulator/invoke", self._invoke, methods=["POST"]),
-            Route("/_emulator/mocked", self._mocked, methods=["POST"]),
+            Endpoint(
+                "GET",
+                "/_emulator/context",
+                self._context,
+                "Get the context of a page",
+                query={"invocation": "The invocation; by default the default context."},
+            ),
+            Endpoint("POST", "/_emulator/invoke", self._invoke, "Call the service", body=_INVOKE.definition),
+            Endpoint(
+                "POST",
+                "/_emulator/mocked",
+                self._mocked,
+                "Get what a page gets from a mock route",
+                body=_MOCKED.definition,
+            ),
         ]
 
     async def _context(self, request: Request) -> Response:
@@ -161,6 +174,7 @@ class Bridge:
         if any(not _is_encodable(text) for header in call.get("headers", {}).items() for text in header):
             raise invalid("headers: have a lone surrogate, which UTF-8 cannot encode; send valid Unicode")
         context = self._sidecar.page(call.get("invocation"))
+        began = elapsed()
         id_ = None if self._service is None else self._sidecar.invoke(context)
         calling = asyncio.create_task(self._call_service(call, id_))
         # A stop of the emulator disconnects the client, and must not wait for a slow service.
@@ -175,16 +189,14 @@ class Bridge:
         finally:
             calling.cancel()
             disconnected.cancel()
-        invoke = RecordedInvoke(
-            method=call["method"],
-            path=call["path"].partition("?")[0],
+        invoke = self._sidecar.record_invoke(
+            call,
+            began,
             invocation=id_,
             status=result.get("status"),
             code=None if failure is None else failure.code,
             message=None if failure is None else failure.message,
-            at=self._sidecar.clock.now(),
         )
-        self._sidecar.record_invoke(invoke)
         log.info("%-20s %s  %s %s", "invoke", invoke.status or invoke.code, invoke.method, invoke.path)
         if failure is not None:
             log.warning("%s", failure.message)

@@ -31,8 +31,8 @@ async def read_json(request: Request) -> Any:
     return parse_json(request, await read_body(request))
 
 
-async def read_body(request: Request) -> bytes:
-    """Read a request body.
+async def read_body(request: Request, limit: int = BODY_LIMIT) -> bytes:
+    """Read a request body of up to `limit` bytes.
 
     Raises:
         RefusedError: The body is too large.
@@ -42,10 +42,10 @@ async def read_body(request: Request) -> bytes:
     async for chunk in request.stream():
         # Read to the end even over the limit: a sender that is cut off would not see the response.
         size += len(chunk)
-        if size <= BODY_LIMIT:
+        if size <= limit:
             body += chunk
-    if size > BODY_LIMIT:
-        message = f"The request body has {size} bytes; the emulator takes up to {BODY_LIMIT}. Send a smaller payload."
+    if size > limit:
+        message = f"The request body has {size} bytes; the emulator takes up to {limit}. Send a smaller payload."
         raise RefusedError(413, "PAYLOAD_TOO_LARGE", message)
     return bytes(body)
 
@@ -56,9 +56,7 @@ def parse_json(request: Request, raw: bytes) -> Any:
     Raises:
         RefusedError: The body is not JSON, or its `Content-Type` does not say so.
     """
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type != "application/json":
-        raise invalid("the header Content-Type must be application/json")
+    require_json(request)
     try:
         return parse(raw.decode("utf-8"))
     except UnicodeDecodeError as error:
@@ -67,6 +65,17 @@ def parse_json(request: Request, raw: bytes) -> Any:
         raise invalid("the JSON is nested too deeply") from error
     except ValueError as error:
         raise invalid("the body is not valid JSON") from error
+
+
+def require_json(request: Request) -> None:
+    """Check the `Content-Type` of a request.
+
+    Raises:
+        RefusedError: It is not `application/json`.
+    """
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type != "application/json":
+        raise invalid("the header Content-Type must be application/json")
 
 
 def invalid(problem: str) -> RefusedError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
@@ -12,6 +13,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .log import log
+from .mcp import MCP_PATH
 
 SHARED = {
     "/bridge.js": "GET",
@@ -30,6 +32,9 @@ _SCRIPTS = ("/bridge.js", "/streams.js", "/streams.d.ts")
 """Paths of what says nothing of the emulator. A script element loads it without an `Origin`."""
 
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:[0-9]+)?")
+
+_HOSTS = 100
+"""Number of hosts that are remembered."""
 
 _PREFLIGHT_SECONDS = 600
 _MAX_LOGGED = 100
@@ -96,7 +101,7 @@ class RefuseOrigins:
         name = _name_in(host)
         if "." not in name or name.endswith((".localhost", ".internal")) or _is_local(name):
             return False
-        shows_events = scope["path"] == "/" or scope["path"].startswith("/_emulator/")
+        shows_events = scope["path"] in ("/", MCP_PATH) or scope["path"].startswith("/_emulator/")
         return (shows_events or scope.get("method") != "POST") and f"http://{host}" not in self._origins
 
     def _log_once(self, origin: str) -> None:
@@ -180,6 +185,8 @@ def _is_of_another_page(scope: Scope, headers: Headers) -> bool:
     return not (is_get and (followed or scope["path"] in _SCRIPTS))
 
 
+# Cached, because all calls of a service have one host, and parsing it took 5 µs of each.
+@lru_cache(_HOSTS)
 def _name_in(host: str) -> str:
     try:
         return urlsplit(f"//{host}").hostname or ""
@@ -187,6 +194,7 @@ def _name_in(host: str) -> str:
         return ""
 
 
+@lru_cache(_HOSTS)
 def _is_local(name: str) -> bool:
     try:
         return name == "localhost" or bool(ip_address(name))

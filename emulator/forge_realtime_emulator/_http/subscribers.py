@@ -44,7 +44,7 @@ from starlette.responses import Response
 from starlette.types import Message
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from .._platform.channels import Address, Subscriber
+from .._platform.channels import Listener, Subscriber
 from .._platform.errors import RefusedError
 from .._platform.schema import Schema
 from .._platform.sidecar import SUBSCRIPTION, Sidecar
@@ -59,6 +59,16 @@ _FIRST_MESSAGE = 30.0
 
 _PING = 15.0
 """Seconds between comments in a quiet stream, so that both sides notice a dead connection."""
+
+QUERY = {
+    "channel": "The name of the channel; required.",
+    "isGlobal": "true for the global channel.",
+    "invocation": "The invocation in whose context to subscribe.",
+    "token": "A realtime token.",
+    "contextOverrides": "Names of the context, separated by commas.",
+    "replaySeconds": "Seconds for which to replay earlier events.",
+}
+"""What the query of a subscription takes."""
 
 _PAGE_MESSAGE = Schema(
     {
@@ -82,11 +92,11 @@ async def serve_subscriber(websocket: WebSocket, sidecar: Sidecar) -> None:
         if first is not None and first["type"] == "websocket.disconnect":
             return
         try:
-            address, since = sidecar.subscription(_checked(_parse(first)))
-            with sidecar.channels.subscriber(address, since, lambda: abort(websocket.scope)) as subscriber:
+            listener = sidecar.subscription(_checked(_parse(first)), "websocket")
+            with sidecar.channels.subscriber(listener, lambda: abort(websocket.scope)) as subscriber:
                 await _deliver(websocket, subscriber)
         except RefusedError as refusal:
-            log_refusal("subscribe", "refused", refusal)
+            log_refusal("subscribe", None, refusal)
             # A malformed frame may have closed the connection already.
             with contextlib.suppress(RuntimeError):
                 await websocket.send_json(_error(refusal))
@@ -102,7 +112,7 @@ async def serve_page(websocket: WebSocket, sidecar: Sidecar) -> None:
     try:
         await page.serve()
     except RefusedError as refusal:
-        log_refusal("subscribe", "refused", refusal)
+        log_refusal("subscribe", None, refusal)
         with contextlib.suppress(RuntimeError):
             await websocket.close(_POLICY_VIOLATION, refusal.code)
     except WebSocketDisconnect:
@@ -142,17 +152,17 @@ class _Page:
 
     async def _subscribe(self, id_: int, subscription: Any) -> None:
         try:
-            address, since = self._sidecar.subscription(_checked(subscription))
+            listener = self._sidecar.subscription(_checked(subscription), "page")
         except RefusedError as refusal:
-            log_refusal("subscribe", "refused", refusal)
+            log_refusal("subscribe", None, refusal)
             await self._send(id_, _error(refusal))
         else:
-            self._deliveries[id_] = asyncio.create_task(self._deliver(id_, address, since))
+            self._deliveries[id_] = asyncio.create_task(self._deliver(id_, listener))
 
-    async def _deliver(self, id_: int, address: Address, since: float | None) -> None:
+    async def _deliver(self, id_: int, listener: Listener) -> None:
         channels = self._sidecar.channels
         with contextlib.suppress(WebSocketDisconnect):
-            with channels.subscriber(address, since, lambda: abort(self._websocket.scope)) as subscriber:
+            with channels.subscriber(listener, lambda: abort(self._websocket.scope)) as subscriber:
                 while isinstance(message := await subscriber.next(), str):
                     await self._send(id_, message)
             await self._send(id_, {"type": "closed", "code": message.code, "reason": message.reason})
@@ -180,10 +190,10 @@ async def stream_subscriber(request: Request, sidecar: Sidecar) -> Response:
     Raises:
         RefusedError: The query is not a subscription, or the subscription is not accepted.
     """
-    address, since = sidecar.subscription(_read_query(request))
+    listener = sidecar.subscription(_read_query(request), "sse")
 
     async def stream() -> AsyncGenerator[str | None]:
-        with sidecar.channels.subscriber(address, since, lambda: abort(request.scope)) as subscriber:
+        with sidecar.channels.subscriber(listener, lambda: abort(request.scope)) as subscriber:
             while True:
                 try:
                     async with asyncio.timeout(_PING):

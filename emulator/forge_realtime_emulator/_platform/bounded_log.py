@@ -21,21 +21,26 @@ class BoundedLog(Generic[T]):
 
     def __init__(self, max_items: int) -> None:
         self._max_items = max_items
-        self._items: deque[tuple[T, int]] = deque()
+        self._items: deque[T] = deque()
+        # Beside the items: a pair of both would be one more object for the garbage collector to visit.
+        self._sizes: deque[int] = deque()
         self._size = 0
 
     def append(self, item: T, size: int) -> None:
         """Add an item; `size` is its approximate size in bytes."""
-        self._items.append((item, size))
+        self._items.append(item)
+        self._sizes.append(size)
         self._size += size
         while len(self._items) > self._max_items or (self._size > SIZE_LIMIT and len(self._items) > 1):
-            self._size -= self._items.popleft()[1]
+            self._items.popleft()
+            self._size -= self._sizes.popleft()
 
     def clear(self) -> None:
         """Drop all items."""
         self._items.clear()
+        self._sizes.clear()
         self._size = 0
 
     def __iter__(self) -> Iterator[T]:
         # Iterate over a copy: tests read from their thread while the emulator's thread adds.
-        return iter([item for item, _ in [*self._items]])
+        return iter([*self._items])

@@ -58,6 +58,31 @@ class Address:
 
 
 @dataclass(frozen=True, slots=True)
+class Listener:
+    """An accepted subscription.
+
+    Attributes:
+        address: The address to listen at.
+        id: Its number, unique until a reset.
+        via: How it is connected: `websocket`, `sse`, or `page` for one of the subscriptions of `bridge.js`.
+        invocation: The invocation in whose context it subscribed, or `None` for the default context.
+        since: When it subscribed: seconds since the epoch, by the emulator's clock.
+        replay_since: The time from which to replay events, or `None` for no replay.
+    """
+
+    address: Address = field(repr=False)
+    id: int
+    via: str
+    invocation: str | None
+    since: float
+    replay_since: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the form for the details of an event that it got."""
+        return {"id": self.id, "via": self.via, "invocation": self.invocation, "since": self.since}
+
+
+@dataclass(frozen=True, slots=True)
 class _Event:
     address: Address
     payload: str
@@ -94,11 +119,13 @@ class Subscriber:
     """Queue of messages for one subscriber, bounded by `QUEUE_LIMIT` and `QUEUE_SIZE`.
 
     Args:
+        listener: The subscription.
         first: Messages to send before all others. They do not count against the bounds.
         cut_off: Ends the connection at once. Called if the subscriber is closed and still does not read.
     """
 
-    def __init__(self, first: Iterable[str], cut_off: Callable[[], object]) -> None:
+    def __init__(self, listener: Listener, first: Iterable[str], cut_off: Callable[[], object]) -> None:
+        self.listener = listener
         self._first = deque(first)
         self._queue: asyncio.Queue[str | Close] = asyncio.Queue()
         self._size = 0
@@ -151,23 +178,26 @@ class Channels:
 
     def __init__(self, changed: Callable[[], object]) -> None:
         self._subscribers: dict[Address, list[Subscriber]] = {}
+        # With 2,000 channels, to look through all of them took longer than a publish.
+        self._by_name: dict[str, dict[Address, None]] = {}
         self._past: BoundedLog[_Event] = BoundedLog(REPLAY_LIMIT)
         self._changed = changed
 
     @contextmanager
-    def subscriber(self, address: Address, since: float | None, cut_off: Callable[[], object]) -> Iterator[Subscriber]:
+    def subscriber(self, listener: Listener, cut_off: Callable[[], object]) -> Iterator[Subscriber]:
         """Provide a subscriber that gets the events of one address until the context ends.
 
         Args:
-            address: The address to subscribe to.
-            since: The time from which to replay events, by the emulator's clock in seconds; `None` for no replay.
+            listener: The subscription.
             cut_off: Ends the connection at once.
         """
+        address, since = listener.address, listener.replay_since
         first = [json.dumps({"type": "subscribed"})]
         if since is not None:
             first += [event.message for event in self._past if event.at >= since and event.address == address]
-        subscriber = Subscriber(first, cut_off)
+        subscriber = Subscriber(listener, first, cut_off)
         self._subscribers.setdefault(address, []).append(subscriber)
+        self._by_name.setdefault(address.channel.lower(), {})[address] = None
         self._changed()
         try:
             yield subscriber
@@ -175,7 +205,9 @@ class Channels:
             subscriber.gone()
             self._forget(address, subscriber)
 
-    def deliver(self, address: Address, payload: str, event_id: str, at: float, *, keep_unheard: bool) -> int:
+    def deliver(
+        self, address: Address, payload: str, event_id: str, at: float, *, keep_unheard: bool
+    ) -> list[Listener]:
         """Queue an event for every subscriber at the address, without waiting, and keep it for replay.
 
         Args:
@@ -186,15 +218,15 @@ class Channels:
             keep_unheard: Whether to keep an event for replay even if it reaches nobody.
 
         Returns:
-            The number of subscribers that it was queued for.
+            The subscribers that it was queued for.
         """
         event = _Event(address, payload, event_id, at)
-        delivered = 0
+        delivered: list[Listener] = []
         if subscribers := self._subscribers.get(address):
             message = event.message
             for subscriber in [*subscribers]:
                 if subscriber.offer(message):
-                    delivered += 1
+                    delivered.append(subscriber.listener)
                 else:
                     self._forget(address, subscriber)
         if delivered or keep_unheard:
@@ -205,6 +237,11 @@ class Channels:
         """Return the number of subscribers by address."""
         return {address: len(subscribers) for address, subscribers in self._subscribers.items()}
 
+    def live_named(self, channel: str) -> dict[Address, int]:
+        """Return the number of subscribers by address, of the channels with this name in lower or upper case."""
+        addresses = self._by_name.get(channel.lower(), ())
+        return {address: len(self._subscribers[address]) for address in addresses}
+
     def close(self, reason: str) -> None:
         """Close every subscriber, and forget the events kept for replay."""
         self._past.clear()
@@ -212,6 +249,7 @@ class Channels:
             for subscriber in subscribers:
                 subscriber.close(GOING_AWAY, reason)
         self._subscribers = {}
+        self._by_name = {}
         self._changed()
 
     def _forget(self, address: Address, subscriber: Subscriber) -> None:
@@ -220,4 +258,8 @@ class Channels:
             subscribers.remove(subscriber)
             if not subscribers:
                 del self._subscribers[address]
+                named = self._by_name[address.channel.lower()]
+                del named[address]
+                if not named:
+                    del self._by_name[address.channel.lower()]
             self._changed()

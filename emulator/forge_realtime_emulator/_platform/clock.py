@@ -27,11 +27,12 @@ class Clock:
 
     def __init__(self) -> None:
         self._epoch = time.time() - elapsed()
-        self._ahead = 0.0
+        self.ahead = 0.0
+        """Seconds that the clock was advanced by."""
 
     def now(self) -> float:
         """Return the time in seconds since the epoch."""
-        return self._epoch + elapsed() + self._ahead
+        return self._epoch + elapsed() + self.ahead
 
     def advance(self, seconds: float) -> None:
         """Advance the clock.
@@ -41,4 +42,4 @@ class Clock:
         """
         if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < 1e10:
             raise ValueError("the clock is advanced by a number of seconds, 0 or more")
-        self._ahead += seconds
+        self.ahead += seconds

@@ -40,7 +40,7 @@ _CONTEXT: dict[str, Any] = {
         "fromUi": {"type": "boolean"},
     },
 }
-_REGISTRY = Schema(
+REGISTRY = Schema(
     {
         "type": "object",
         "additionalProperties": False,
@@ -116,7 +116,7 @@ class Contexts:
         Raises:
             ValueError: The registry has another form. Nothing was registered.
         """
-        if problem := _REGISTRY.problem(registry):
+        if problem := REGISTRY.problem(registry):
             raise ValueError(problem)
         if "default" in registry:
             self.default = _context(registry["default"], Context())
@@ -193,7 +193,7 @@ def read_contexts(path: Path) -> Any:
         registry = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise EmulatorError(f"{path}: cannot be read as JSON: {error}. See the README on contexts.") from error
-    if problem := _REGISTRY.problem(registry):
+    if problem := REGISTRY.problem(registry):
         raise EmulatorError(f"{path}: {problem}. See the README on contexts.")
     return registry
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
+import secrets
 import threading
 from collections.abc import Collection
 from typing import Any
@@ -14,7 +16,7 @@ from .schema import Schema
 
 # At most an hour, in seconds: more is a mistake.
 _DELAY = {"type": "number", "minimum": 0, "maximum": 3600}
-_FAULT = Schema(
+FAULT = Schema(
     {
         "type": "object",
         "additionalProperties": False,
@@ -29,6 +31,8 @@ _FAULT = Schema(
             "operation": {"type": "string"},
             "channel": {"type": "string"},
             "installation": {"type": "string"},
+            "probability": {"type": "number", "minimum": 0, "exclusiveMinimum": True, "maximum": 1},
+            "seed": {"type": "integer"},
         },
     }
 )
@@ -80,7 +84,7 @@ class Faults:
     def __init__(self, operations: Collection[str]) -> None:
         self._operations = operations
         self._lock = threading.Lock()
-        self._waiting: list[dict[str, Any]] = []
+        self._waiting: list[tuple[dict[str, Any], random.Random | None]] = []
         self._delays: set[asyncio.Future[None]] = set()
 
     def add(self, fault: Any) -> None:
@@ -90,13 +94,15 @@ class Faults:
             fault: An object with at least one of `status` (400 to 599), `answer` (`"reset"`, `"truncated"` or
                 `"not-json"`) and `delay` (seconds before the response; alone, the call gets its normal response late).
                 Optional: `retryAfter` (whole seconds, with `status`); `delivered` (whether the call is carried out all
-                the same); `times` (number of calls that fail: 1); `optional` (whether a test may leave it unused); and
-                `operation`, `channel` and `installation`, which limit the fault to calls with these values.
+                the same); `times` (number of calls that fail: 1); `optional` (whether a test may leave it unused);
+                `operation`, `channel` and `installation`, which limit the fault to calls with these values; and
+                `probability` (above 0, at most 1), with which each of these calls fails. It then stays until it is
+                cleared, unless `times` is given. The same `seed`, by default a random one, fails the same calls.
 
         Raises:
             ValueError: The fault has another form. The message says what is wrong.
         """
-        if problem := _FAULT.problem(fault):
+        if problem := FAULT.problem(fault):
             raise ValueError(problem)
         if not {"status", "answer", "delay"} & fault.keys():
             raise ValueError("say what the call gets: status, answer or delay")
@@ -104,14 +110,22 @@ class Faults:
             raise ValueError("give either status or answer")
         if "retryAfter" in fault and "status" not in fault:
             raise ValueError("retryAfter goes with a status")
+        if "seed" in fault and "probability" not in fault:
+            raise ValueError("seed goes with a probability")
         operation = fault.get("operation")
         if operation is not None and operation not in self._operations:
             raise ValueError(f"operation: must be one of {', '.join(self._operations)}")
-        described = {"times": 1, **fault}
+        described = dict(fault)
+        chance = None
+        if "probability" in fault:
+            described.setdefault("seed", secrets.randbelow(2**32))
+            chance = random.Random(described["seed"])
+        else:
+            described = {"times": 1, **fault}
         if "installation" in fault:
             described["installation"] = bare_installation(fault["installation"])
         with self._lock:
-            self._waiting.append(described)
+            self._waiting.append((described, chance))
 
     def take(self, **call: str | None) -> Fault | None:
         """Take the first fault that matches a call, or return `None`.
@@ -120,12 +134,16 @@ class Faults:
             **call: The `operation` of the call, and its `channel` and `installation` if they are known.
         """
         with self._lock:
-            for fault in self._waiting:
-                if all(fault.get(name) in (None, value) for name, value in call.items()):
+            for position, (fault, chance) in enumerate(self._waiting):
+                if any(fault.get(name) not in (None, value) for name, value in call.items()):
+                    continue
+                if chance is not None and chance.random() >= fault["probability"]:
+                    continue
+                if "times" in fault:
                     fault["times"] -= 1
                     if not fault["times"]:
-                        self._waiting.remove(fault)
-                    return Fault(fault)
+                        del self._waiting[position]
+                return Fault(fault)
         return None
 
     async def delay(self, seconds: float) -> bool:
@@ -150,7 +168,7 @@ class Faults:
     def waiting(self) -> list[dict[str, Any]]:
         """Return the pending faults, in the form of `add`."""
         with self._lock:
-            return [dict(fault) for fault in self._waiting]
+            return [dict(fault) for fault, _ in self._waiting]
 
     def clear(self) -> None:
         """Drop all pending faults."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
@@ -33,18 +34,37 @@ class Reader:
 
     def __init__(self) -> None:
         self._records: BoundedLog[Record] = BoundedLog(_MAX_WAITING)
+        self._restarts = False
         self._woken = asyncio.Event()
+        self._ended = asyncio.Event()
 
     def add(self, record: Record, size: int) -> None:
         """Queue a record; `size` is its size in bytes."""
         self._records.append(record, size)
         self._woken.set()
 
+    def restart(self) -> None:
+        """Drop what waits, and send `START` before all that follows, even if the oldest of it is dropped."""
+        self._records.clear()
+        self._restarts = True
+        self._woken.set()
+
     def wake(self) -> None:
         """Wake the reader: the state has changed."""
         self._woken.set()
 
-    async def next(self, max_wait: float) -> list[dict[str, Any]]:
+    def end(self) -> None:
+        """Wake the reader at once, to end."""
+        self._ended.set()
+        self._woken.set()
+
+    async def gather(self, seconds: float) -> None:
+        """Let records gather, unless the feed ends."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._ended.wait()
+
+    async def next(self, max_wait: float) -> list[Record]:
         """Wait up to `max_wait` seconds for something new, and return the new records."""
         try:
             async with asyncio.timeout(max_wait):
@@ -52,7 +72,8 @@ class Reader:
         except TimeoutError:
             return []
         self._woken.clear()
-        records = [record.to_json() for record in self._records]
+        records = [*([START] if self._restarts else []), *self._records]
+        self._restarts = False
         self._records.clear()
         return records
 
@@ -80,6 +101,11 @@ class Feed:
         for reader in self._readers:
             reader.add(record, size)
 
+    def restart(self) -> None:
+        """Tell all readers to forget what they read before."""
+        for reader in self._readers:
+            reader.restart()
+
     def open(self) -> None:
         """Let streams begin, again after `close`."""
         self.closed = False
@@ -87,7 +113,8 @@ class Feed:
     def close(self) -> None:
         """End all streams."""
         self.closed = True
-        self.changed()
+        for reader in self._readers:
+            reader.end()
 
     def changed(self) -> None:
         """Wake all readers: the state has changed."""

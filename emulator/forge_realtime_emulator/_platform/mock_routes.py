@@ -15,7 +15,7 @@ from .text import printable
 _OWN = ("/_emulator/", "/forge/realtime/", "/invocation/", "/v1/installation")
 """Beginnings of paths that the emulator serves itself."""
 
-_ROUTE = Schema(
+ROUTE = Schema(
     {
         "type": "object",
         "required": ["method", "path"],
@@ -64,7 +64,7 @@ class MockRoutes:
         Raises:
             ValueError: The route has another form, or the emulator carries out this path itself.
         """
-        if problem := _ROUTE.problem(route):
+        if problem := ROUTE.problem(route):
             raise ValueError(problem)
         if route["path"].startswith(_OWN):
             raise ValueError("path: the emulator carries it out itself; make it fail with a fault instead")

@@ -22,11 +22,15 @@ class Schema:
         schema: An OpenAPI schema object.
         document: The OpenAPI document that the schema's `$ref`s point into.
         openapi: The OpenAPI version of the document. From 3.1 on, schemas are JSON Schema 2020-12.
+
+    Attributes:
+        definition: The schema.
     """
 
     def __init__(
         self, schema: Mapping[str, Any], *, document: Mapping[str, Any] | None = None, openapi: str = "3.0"
     ) -> None:
+        self.definition = schema
         validator = OAS30Validator if openapi.startswith("3.0") else OAS31Validator
         # References resolve against the root; evolve() keeps that root and checks only the schema.
         self._validator: Any = validator(document or schema).evolve(schema=schema)
@@ -57,6 +61,8 @@ def _describe(error: Any) -> str:
         case "additionalProperties":
             return f"{field}: has an unknown key; allowed are {', '.join(error.schema.get('properties', {}))}"
         case "minimum" | "maximum" as bound:
-            return f"{field}: must be at {'least' if bound == 'minimum' else 'most'} {rule}"
+            is_excluded = error.schema.get("exclusiveMinimum") is True
+            than = "at most" if bound == "maximum" else "above" if is_excluded else "at least"
+            return f"{field}: must be {than} {rule}"
         case _:
             return f"{field}: breaks the schema's rule {error.validator!r}"

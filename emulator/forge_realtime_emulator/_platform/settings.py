@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from .errors import EmulatorError
+from .schema import Schema
 
 _OPTIONAL = ("limit", "limit_retry_after", "invocation_lifetime", "cold_start_after")
 """Settings of whole seconds, or of operations, that may be `None`."""
@@ -76,17 +77,30 @@ class Settings:
 
     @classmethod
     def from_file(cls, path: str | Path) -> Self:
-        """Read settings from the result of `forge-realtime probe`; what it left open is as by default.
+        """Read settings from a JSON file. Those that it leaves out are as by default.
+
+        The file is an object of settings by their names, such as `{"limit": 10, "token_lifetime": 60}`, or the result
+        of `forge-realtime probe`, which has them under `settings`.
 
         Raises:
-            EmulatorError: The file cannot be read or has no valid settings.
+            EmulatorError: The file cannot be read or has no valid settings. The message names the setting.
         """
         try:
-            return cls(**json.loads(Path(path).read_text(encoding="utf-8"))["settings"])
-        except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
-            raise EmulatorError(
-                f"{path}: no settings in it ({type(error).__name__}: {error}). Give what `forge-realtime probe` wrote."
-            ) from error
+            given = json.loads(Path(path).read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
+            raise EmulatorError(f"{path}: cannot be read as JSON: {error}.") from error
+        if isinstance(given, dict):
+            given = given.get("settings", given)
+        if not isinstance(given, dict):
+            raise EmulatorError(f'{path}: must be a JSON object of settings, such as {{"limit": 10}}.')
+        names = [setting.name for setting in fields(cls)]
+        if unknown := ", ".join(name for name in given if name not in names):
+            raise EmulatorError(f"{path}: there is no setting {unknown}. The settings are {', '.join(names)}.")
+        try:
+            return cls(**given)
+        except ValueError as error:
+            in_json = str(error).replace("None", "null").replace("True or False", "true or false")
+            raise EmulatorError(f"{path}: {in_json}") from error
 
     def __post_init__(self) -> None:
         for name in (*_OPTIONAL, "token_lifetime", "replay_retention", "cold_start_duration"):
@@ -98,3 +112,19 @@ class Settings:
         for setting in fields(self):
             if setting.type == "bool" and not isinstance(getattr(self, setting.name), bool):
                 raise ValueError(f"{setting.name} must be True or False.")
+
+
+def _describe(name: str, kind: str) -> dict[str, Any]:
+    if kind == "bool":
+        return {"type": "boolean"}
+    return {"type": "integer", "minimum": 1 if name == "limit" else 0, "nullable": name in _OPTIONAL}
+
+
+CHANGES = Schema(
+    {
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {setting.name: _describe(setting.name, str(setting.type)) for setting in fields(Settings)},
+    }
+)
+"""The schema of changed settings."""

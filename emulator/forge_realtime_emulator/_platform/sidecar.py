@@ -8,22 +8,24 @@ import json
 import re
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from itertools import count, islice
 from typing import Any
 
+from .attempts import Attempt, Attempts
 from .authorization import Authorization
 from .bounded_log import BoundedLog
-from .channels import Address, Channels
-from .clock import Clock
+from .channels import Address, Channels, Listener
+from .clock import Clock, elapsed
 from .cold_start import ColdStart
 from .contexts import OVERRIDES, Context, Contexts, bare_installation
 from .document import Document
 from .errors import RefusedError, rate_limited
 from .faults import Faults
-from .feed import START, Feed
+from .feed import Feed
 from .limit import Limit
 from .mock_routes import MockRoutes
-from .records import RECORD_LIMIT, RecordedEvent, RecordedInvoke, RecordedRequest
+from .records import RECORD_LIMIT, AnyRecord, RecordedEvent, RecordedInvoke, RecordedRequest
 from .schema import Schema
 from .settings import Settings
 from .streams import Streams
@@ -33,6 +35,12 @@ from .why_not import near_misses
 INSTALLATIONS_LIMIT = 100
 INSTALLATION_LIMIT = 10
 """Documented requests per minute and app: `GET /v1/installations`, and `GET /v1/installation/<id>`."""
+
+PAST = 100
+"""Number of past records of each kind that the feed begins with."""
+
+_LISTENERS = 20
+"""Number of the subscribers that got an event that are kept with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +86,7 @@ def _from_page(properties: Mapping[str, Any], options: Mapping[str, Any]) -> Sch
 
 
 SUBSCRIPTION = _from_page({}, {"replaySeconds": {"type": "number", "minimum": 0}})
-_PUBLICATION = _from_page({"payload": {"type": "string"}}, {})
+PUBLICATION = _from_page({"payload": {"type": "string"}}, {})
 
 
 class Sidecar:
@@ -100,6 +108,7 @@ class Sidecar:
         self.events: BoundedLog[RecordedEvent] = BoundedLog(RECORD_LIMIT)
         self.streams = Streams()
         self.invokes: BoundedLog[RecordedInvoke] = BoundedLog(RECORD_LIMIT)
+        self.attempts = Attempts()
         self._given = settings
         self._registered: Any = {}
         self._tokens = Tokens()
@@ -112,6 +121,9 @@ class Sidecar:
         self._limit = Limit(1.0)
         self._app_limit = Limit(60.0)
         self.cold_start = ColdStart()
+        self.replayed = False
+        self._ids = count(1)
+        self._listener_ids = count(1)
         # When each invocation began, by the emulator's clock. Stays empty unless `invocation_lifetime` is set.
         self._began: dict[str, float] = {}
 
@@ -134,13 +146,48 @@ class Sidecar:
         self.faults.clear()
         self.faults.end_delays()
         self.mocks.reset()
+        self._forget()
+        self.clock = Clock()
+        self._begin()
+        self.feed.restart()
+
+    def show(self, settings: Settings, contexts: Contexts, records: Sequence[AnyRecord]) -> None:
+        """Show the records of a recording instead of the present ones, until a reset, and go on from there.
+
+        Args:
+            settings: The settings of the recording.
+            contexts: The contexts of the recording.
+            records: The records, each with a number of its own.
+        """
+        self._forget()
+        self.settings = settings
+        self.contexts = contexts
+        self.replayed = True
+        for record in sorted(records, key=lambda record: record.id):
+            match record:
+                case RecordedRequest():
+                    self.requests.append(record, len(record.raw))
+                case RecordedEvent():
+                    self.events.append(record, len(record.payload))
+                    self.streams.take(record.address, record.payload, record.at)
+                case RecordedInvoke():
+                    self.invokes.append(record, len(record.path))
+        self._ids = count(max((record.id for record in records), default=0) + 1)
+        self.feed.restart()
+        for record in self.past(PAST):
+            self.feed.send(record, 0)
+
+    def past(self, most: int) -> list[AnyRecord]:
+        """Return the last records of each kind, oldest first."""
+        kept: list[list[AnyRecord]] = [[*self.invokes], [*self.events], [*self.requests]]
+        return sorted((record for records in kept for record in records[-most:]), key=lambda record: record.at)
+
+    def _forget(self) -> None:
         self.requests.clear()
         self.events.clear()
         self.streams.clear()
         self.invokes.clear()
-        self.clock = Clock()
-        self._begin()
-        self.feed.send(START, 0)
+        self.attempts.clear()
 
     def installation(self, authorization: Authorization) -> str:
         """Return the installation of a call.
@@ -160,8 +207,17 @@ class Sidecar:
         self.feed.changed()
         return id_
 
-    def carry_out(self, operation_id: str, authorization: Authorization, body: Any) -> OperationResult:
-        """Carry out an operation. An operation that is not emulated returns `{}`.
+    def begin(self, key: tuple[object, ...] | None, began: float) -> Attempt:
+        """Begin an attempt of a call.
+
+        Args:
+            key: Operation, authorization header and body, or `None` if the attempt is never a retry.
+            began: When it began, as `elapsed` returns it.
+        """
+        return self.attempts.begin(next(self._ids), key, began)
+
+    def carry_out(self, operation_id: str, authorization: Authorization, body: Any, call: int) -> OperationResult:
+        """Carry out an operation of a call. An operation that is not emulated returns `{}`.
 
         Raises:
             RefusedError: The call breaks a documented rule that is not in its schema, or exceeds the limit.
@@ -169,9 +225,9 @@ class Sidecar:
         installation = self.installation(authorization)
         match operation_id:
             case "publish":
-                return self._publish(body, installation, self._context_of(authorization))
+                return self._publish(body, installation, self._context_of(authorization), call)
             case "publish_global":
-                return self._publish(body, installation, None, is_global=True)
+                return self._publish(body, installation, None, call, is_global=True)
             case "sign_realtime_token":
                 return self._sign(body, authorization, installation)
             case _:
@@ -238,23 +294,27 @@ class Sidecar:
         """
         return self.contexts.default if invocation is None else self.contexts.invocation(invocation, self.settings)
 
-    def subscription(self, subscription: Mapping[str, Any]) -> tuple[Address, float | None]:
+    def subscription(self, subscription: Mapping[str, Any], via: str) -> Listener:
         """Accept a subscription.
 
         Args:
             subscription: The subscriber's first message, already checked against its schema.
-
-        Returns:
-            The address to listen at, and the time from which to replay events (`None`: no replay).
+            via: How the subscriber is connected, as `Listener` says.
 
         Raises:
             RefusedError: The token does not allow it, or the installation is over the limit.
         """
         address = self.address_of_page(subscription, "subscribe", count=True)
         replay = subscription.get("options", {}).get("replaySeconds")
-        if replay is None:
-            return address, None
-        return address, self.clock.now() - min(replay, self.settings.replay_retention)
+        now = self.clock.now()
+        return Listener(
+            address=address,
+            id=next(self._listener_ids),
+            via=via,
+            invocation=subscription.get("invocation"),
+            since=now,
+            replay_since=None if replay is None else now - min(replay, self.settings.replay_retention),
+        )
 
     def publish_from_page(self, publication: Any) -> RecordedEvent:
         """Publish as a front end does.
@@ -266,10 +326,19 @@ class Sidecar:
             ValueError: The publication has another form.
             RefusedError: The token does not allow it, or the installation is over the limit.
         """
-        if problem := _PUBLICATION.problem(publication):
+        if problem := PUBLICATION.problem(publication):
             raise ValueError(problem)
         address = self.address_of_page(publication, "publish", count=True)
-        return self._deliver(address, publication["payload"])
+        return self._deliver(address, publication["payload"], None)
+
+    def publish_again(self, event: RecordedEvent) -> RecordedEvent:
+        """Publish the payload of an event again, at the same address.
+
+        Raises:
+            RefusedError: The installation is over the limit.
+        """
+        self._count(event.address.installation)
+        return self._deliver(event.address, event.payload, None)
 
     def address_of_page(self, described: Mapping[str, Any], permission: Permission, *, count: bool = False) -> Address:
         """Return the address at which a page in a browser publishes or listens.
@@ -296,11 +365,14 @@ class Sidecar:
         """Return the scope of the default context."""
         return self._scope(self.contexts.default, None) or ""
 
-    def _deliver(self, address: Address, payload: str) -> RecordedEvent:
+    def _deliver(self, address: Address, payload: str, call: int | None) -> RecordedEvent:
         event_id = str(uuid.uuid4())
         now = self.clock.now()
-        delivered = self.channels.deliver(address, payload, event_id, now, keep_unheard=self.settings.keep_unheard)
-        near = () if delivered else near_misses(address, self.channels.live(), self.default_scope())
+        listeners = self.channels.deliver(address, payload, event_id, now, keep_unheard=self.settings.keep_unheard)
+        delivered = len(listeners)
+        near = (
+            () if delivered else near_misses(address, self.channels.live_named(address.channel), self.default_scope())
+        )
         event = RecordedEvent(
             address=address,
             payload=payload,
@@ -309,33 +381,65 @@ class Sidecar:
             delivered=delivered,
             at=now,
             near_misses=near,
+            id=next(self._ids),
+            call=call,
+            listeners=tuple(listeners[:_LISTENERS]),
         )
-        size = len(payload) + sum(map(len, near))
+        size = len(payload) + len(address.channel) + sum(map(len, near))
         self.events.append(event, size)
         self.streams.take(address, payload, now)
         self.feed.send(event, size)
         return event
 
-    def record(self, request: RecordedRequest, size: int) -> None:
-        """Remember a call; `size` is that of its body, in bytes."""
+    def record(self, attempt: Attempt, request: RecordedRequest) -> None:
+        """Remember an attempt that has ended."""
+        if request.code is None and not request.fault:
+            self.attempts.succeed(attempt)
+        elif not request.fault:
+            # Of a fault it was noted at once: a client may retry before the fault's delay is over.
+            self.attempts.may_be_retried(attempt)
+        size = len(request.raw)
         self.requests.append(request, size)
         self.feed.send(request, size)
 
-    def record_invoke(self, invoke: RecordedInvoke) -> None:
-        """Remember a page's call of the service."""
+    def record_invoke(self, call: Mapping[str, Any], began: float, **outcome: Any) -> RecordedInvoke:
+        """Remember a page's call of the service.
+
+        Args:
+            call: The `method` and `path`.
+            began: When it began, as `elapsed` returns it.
+            **outcome: `invocation`, `status`, `code` and `message` of the record.
+        """
+        invoke = RecordedInvoke(
+            method=call["method"],
+            path=call["path"].partition("?")[0],
+            at=self.clock.now(),
+            duration=elapsed() - began,
+            id=next(self._ids),
+            **outcome,
+        )
         self.invokes.append(invoke, len(invoke.path))
         self.feed.send(invoke, len(invoke.path))
+        return invoke
 
-    def state(self) -> dict[str, Any]:
-        """Return what the console shows beside calls and events."""
+    def state(self, most: int | None = None) -> dict[str, Any]:
+        """Return what the console shows beside calls and events.
+
+        Args:
+            most: Number of channels in it, or `None` for all. `live` counts all.
+        """
+        live = self.channels.live()
         return {
             "kind": "state",
             "now": self.clock.now(),
+            "clock": self.clock.ahead,
+            "replayed": self.replayed,
+            "settings": asdict(self.settings),
             "limit": self.settings.limit,
             "rates": self._limit.rates(self.clock.now()),
+            "live": {"channels": len(live), "subscribers": sum(live.values())},
             "channels": [
-                {**address.to_json(), "subscribers": subscribers}
-                for address, subscribers in self.channels.live().items()
+                {**address.to_json(), "subscribers": subscribers} for address, subscribers in islice(live.items(), most)
             ],
             "streams": self.streams.shown(),
             "faults": self.faults.waiting(),
@@ -362,7 +466,7 @@ class Sidecar:
         return None if authorization.invocation_id is None else self._invocation(authorization.invocation_id)
 
     def _publish(
-        self, body: Any, installation: str, context: Context | None, *, is_global: bool = False
+        self, body: Any, installation: str, context: Context | None, call: int, *, is_global: bool = False
     ) -> OperationResult:
         channel, options = _part(body, "name", str), _part(body, "options", dict, {})
         overrides = None if is_global else _part(options, "contextOverrides", list, None)
@@ -381,7 +485,7 @@ class Sidecar:
             scope = self._scope(context, overrides, "publish")
         address = _address(installation, channel, scope, claims)
         # Only a later document could allow another type.
-        event = self._deliver(address, payload if isinstance(payload, str) else json.dumps(payload))
+        event = self._deliver(address, payload if isinstance(payload, str) else json.dumps(payload), call)
         return OperationResult({"eventId": event.event_id, "eventTimestamp": event.event_timestamp}, event)
 
     def _sign(self, body: Any, authorization: Authorization, installation: str) -> OperationResult:

@@ -7,11 +7,13 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Protocol, Self
 
 from .._http.routes import create_app
 from .._platform.errors import EmulatorError
+from .._platform.recording import read_recording
 from .._platform.records import RecordedEvent, RecordedRequest
 from .._platform.settings import Settings
 from .._platform.sidecar import Sidecar
@@ -165,12 +167,16 @@ class Emulator:
 
     @property
     def unused_faults(self) -> list[dict[str, Any]]:
-        """The pending faults that are not optional, in the form of `POST /_emulator/faults`."""
-        return [fault for fault in self._sidecar.faults.waiting() if not fault.get("optional")]
+        """The pending faults that are not optional, in the form of `POST /_emulator/faults`.
+
+        A fault with a probability is never unused: by chance it may make no call fail.
+        """
+        waiting = self._sidecar.faults.waiting()
+        return [fault for fault in waiting if not fault.get("optional") and "probability" not in fault]
 
     def fail_next(
         self,
-        times: int = 1,
+        times: int | None = None,
         *,
         status: int | None = None,
         retry_after: int | None = None,
@@ -181,11 +187,13 @@ class Emulator:
         channel: str | None = None,
         installation: str | None = None,
         optional: bool = False,
+        probability: float | None = None,
+        seed: int | None = None,
     ) -> None:
         """Make the next calls fail. Give `status`, `answer` or `delay`, or `delay` with one of the other two.
 
         Args:
-            times: Number of calls that fail.
+            times: Number of calls that fail; `None` means 1, or with a `probability`, no bound.
             status: HTTP status to respond with, 400 to 599.
             retry_after: Whole seconds for the `Retry-After` header, or `None` for no header. Needs `status`.
             answer: `"reset"` closes the connection, `"truncated"` cuts the body short, `"not-json"` sends HTML.
@@ -195,6 +203,9 @@ class Emulator:
             channel: The channel name that the fault is limited to, or `None` for all.
             installation: The installation that the fault is limited to, or `None` for all.
             optional: Whether a test with the fixture `realtime_emulator` passes even if not all these calls are made.
+            probability: Probability with which each call fails, above 0 and at most 1; `None` for always. The fault
+                then stays until `reset()`, unless `times` is given.
+            seed: Seed of this chance: the same one fails the same calls. `None` takes a random one.
 
         Raises:
             ValueError: An argument is out of range, or the document has no such operation.
@@ -210,6 +221,8 @@ class Emulator:
             "channel": channel,
             "installation": installation,
             "optional": optional or None,
+            "probability": probability,
+            "seed": seed,
         }
         try:
             self._sidecar.faults.add({name: value for name, value in fault.items() if value is not None})
@@ -272,6 +285,18 @@ class Emulator:
     def reset(self) -> None:
         """Restore the settings and contexts of the start, forget the rest, and close all subscriptions."""
         self._in_loop(self._sidecar.reset)
+
+    def replay(self, path: str | Path) -> None:
+        """Show the recording in a file, with its settings and contexts, until `reset()`, and go on from there.
+
+        Args:
+            path: The file, with what `GET /_emulator/recording` returned.
+
+        Raises:
+            EmulatorError: The file is not a recording. Nothing was changed.
+        """
+        recording = read_recording(path)
+        self._in_loop(lambda: self._sidecar.show(recording.settings, recording.contexts, recording.records))
 
     def change(self, **settings: Any) -> None:
         """Change settings until `reset()`, for example `change(limit=None)`.

@@ -8,6 +8,8 @@ Other packages, such as the emulator, add commands by entry points of the group 
 from __future__ import annotations
 
 import json
+import os
+import stat
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -41,6 +43,14 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class _Commands(click.Group):
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        with _escaped_errors():
+            return super().make_context(*args, **kwargs)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with _escaped_errors():
+            return super().invoke(ctx)
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted({*super().list_commands(ctx), *entry_points(group=_ENTRY_POINTS).names})
 
@@ -54,6 +64,17 @@ class _Commands(click.Group):
             return _broken(cmd_name, str(error))
 
 
+@contextmanager
+def _escaped_errors() -> Iterator[None]:
+    """Escape error messages: click's repeat arguments, and others what a server said."""
+    try:
+        yield
+    except click.ClickException as error:
+        # Declared final, but there is no other way for all of click's classes of errors.
+        vars(error)["message"] = _showable(error.message, sys.stderr)
+        raise
+
+
 def _broken(name: str, problem: str) -> click.Command:
     def fail() -> None:
         raise click.ClickException(
@@ -65,7 +86,7 @@ def _broken(name: str, problem: str) -> click.Command:
     return click.Command(name, any_arguments, fail, short_help="(cannot be loaded)", add_help_option=False)
 
 
-@click.group(cls=_Commands)
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__)
 def cli() -> None:
     """Publish and receive Forge Realtime events, sign tokens, and diagnose problems.
@@ -163,8 +184,8 @@ _show_response = click.option(
 def publish(*, channel: str, context_overrides: tuple[str, ...], as_json: bool, **given: Any) -> None:
     """Publish an event in the context of an invocation.
 
-    PAYLOAD is sent unchanged, including a line break at its end; - reads it from standard input. Prints the event's
-    id, or that nobody was subscribed.
+    PAYLOAD is sent unchanged, including a line break at its end. Without it, or with -, the payload is read from a pipe
+    or file on standard input. Prints the event's id, or on standard error that nobody was subscribed.
 
     \b
       forge-realtime publish board-42 '{"moved":7}' --invocation invocation-123
@@ -185,8 +206,8 @@ def publish(*, channel: str, context_overrides: tuple[str, ...], as_json: bool, 
 def publish_global(*, channel: str, as_json: bool, **given: Any) -> None:
     """Publish an event to the whole installation.
 
-    PAYLOAD is sent unchanged, including a line break at its end; - reads it from standard input. Prints the event's
-    id, or that nobody was subscribed.
+    PAYLOAD is sent unchanged, including a line break at its end. Without it, or with -, the payload is read from a pipe
+    or file on standard input. Prints the event's id, or on standard error that nobody was subscribed.
 
     \b
       forge-realtime publish-global news 'the build is green' --installation installation-1
@@ -293,7 +314,7 @@ def probe(
         raise click.ClickException(
             f"There is no HTTP response at {url} ({type(error).__name__}). To find out why: forge-realtime doctor"
         ) from None
-    click.echo(json.dumps(found, indent=2), file=output)
+    click.echo(_to_json(found, indent=2), file=output)
 
 
 @cli.command()
@@ -362,7 +383,10 @@ def _print_result(result: PublishResult, as_json: bool) -> None:
         described = {"eventId": result.event_id, "eventTimestamp": result.raw_event_timestamp}
         _print_json({**described, "delivery": Delivery.ACCEPTED, "attempts": result.attempts})
         return
-    _echo("nobody was subscribed" if result.event_id is None else result.event_id)
+    if result.event_id is None:
+        _echo("Nobody was subscribed.", err=True)
+    else:
+        _echo(result.event_id)
     if any(attempt.delivery is Delivery.UNKNOWN for attempt in result.attempts):
         click.echo("It was sent more than once without a clear response: subscribers may see it twice.", err=True)
 
@@ -380,8 +404,7 @@ def _print_token(signed: RealtimeToken, as_json: bool) -> None:
 
 def _print_json(described: dict[str, Any]) -> None:
     # Attempts and findings are attrs objects.
-    text = json.dumps(described, default=lambda value: value.value if isinstance(value, Delivery) else asdict(value))
-    click.echo(text)
+    click.echo(_to_json(described, lambda value: value.value if isinstance(value, Delivery) else asdict(value)))
 
 
 def _is_from_environment(parameter: str) -> bool:
@@ -392,11 +415,30 @@ def _pop_payload(given: dict[str, Any]) -> str:
     arguments, file = given.pop("payload"), given.pop("payload_file")
     if len(arguments) > 1:
         raise click.UsageError("The payload is one argument: put it in quotes.")
-    if bool(arguments) == (file is not None):
-        raise click.UsageError("Give the payload once: as PAYLOAD, as - for standard input, or by --payload-file FILE.")
-    if arguments == ("-",):
-        file = sys.stdin.buffer
-    return _decode(file, "The payload") if file is not None else "".join(arguments)
+    # None if it is closed.
+    stdin: BinaryIO | None = getattr(sys.stdin, "buffer", None)
+    if arguments == ("-",) and file is None:
+        arguments, file = (), stdin
+    if arguments and file is None:
+        return str(arguments[0])
+    if file is not None and not arguments:
+        return _decode(file, "The payload")
+    is_free = not arguments and stdin is not given["token_file"]
+    # An empty pipe is that of a program without input, not an empty payload.
+    if is_free and stdin is not None and _is_pipe_or_file(stdin) and (piped := _decode(stdin, "The payload")):
+        return piped
+    raise click.UsageError(
+        "Give the payload once: as PAYLOAD, by a pipe or as - for standard input, or by --payload-file FILE."
+    )
+
+
+def _is_pipe_or_file(stream: BinaryIO) -> bool:
+    try:
+        mode = os.fstat(stream.fileno()).st_mode
+    except (OSError, ValueError):
+        # A replacement in memory.
+        return False
+    return stat.S_ISFIFO(mode) or stat.S_ISREG(mode) or stat.S_ISSOCK(mode)
 
 
 def _pop_token(given: dict[str, Any]) -> str | None:
@@ -431,9 +473,18 @@ def _decode(file: BinaryIO, what: str) -> str:
     raise click.UsageError(f"{what} is not UTF-8.")
 
 
+def _to_json(value: Any, default: Callable[[Any], Any] | None = None, indent: int | None = None) -> str:
+    # The only control character that json leaves as it is.
+    return json.dumps(value, default=default, indent=indent).replace("\x7f", "\\u007f")
+
+
 def _echo(*lines: str, err: bool = False) -> None:
     """Print lines, with what could control a terminal and what it cannot show escaped."""
-    encoding = getattr(sys.stderr if err else sys.stdout, "encoding", None) or "utf-8"
     for text in lines:
-        line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
-        click.echo(line.encode(encoding, "backslashreplace").decode(encoding), err=err)
+        click.echo(_showable(text, sys.stderr if err else sys.stdout), err=err)
+
+
+def _showable(text: str, stream: TextIO) -> str:
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+    return line.encode(encoding, "backslashreplace").decode(encoding)

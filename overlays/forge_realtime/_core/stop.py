@@ -44,11 +44,11 @@ class Stoppable(Protocol):
     @property
     def handle(self) -> StreamHandle: ...
 
-    def renewal(self, live: Any) -> Flow[StreamHandle]:
+    def _renewal(self, live: Any) -> Flow[StreamHandle]:
         """Return the flow in which a client signs the handle anew."""
         ...
 
-    def stop_by_page(self, reason: str | None) -> None:
+    def _stop_by_page(self, reason: str | None) -> None:
         """Stop the stream for its page. Any thread may call this."""
         ...
 
@@ -114,5 +114,5 @@ def stop_stream(method: str, body: bytes) -> tuple[int, bytes]:
     if stream is None:
         # Another process may have it: `cancel` of streams.js tries again.
         return 404, b'{"stopped":false}'
-    stream.stop_by_page(None if reason is None else reason[:_MOST_REASON])
+    stream._stop_by_page(None if reason is None else reason[:_MOST_REASON])  # noqa: SLF001 (not for the app)
     return 200, b'{"stopped":true}'

@@ -10,12 +10,13 @@ from .._core.call import Instrument
 from .._core.encoding import Encode, Payload
 from .._core.hidden import Hidden
 from .._core.http import httpx
-from .._core.stop import STOP_PATH, StreamHandle
+from .._core.stop import STOP_PATH
 from .._transports.http_client import AsyncHttpx2Client
 from .base import BaseRealtimeClient
 
 if TYPE_CHECKING:
     from .._core.policy import RetryPolicy
+    from .._core.stop import StreamHandle
     from .._quota.limiter import Quota
     from .._streams.async_stream import AsyncPrivateStream, AsyncStream
     from .._streams.buffer import KeepValue, Merge, Overflow
@@ -351,7 +352,7 @@ class AsyncRealtimeClient(BaseRealtimeClient, AsyncForgeClient):
         await self._run(private.sign_for_stream())
         slots = self._private_slots(private)
         stream = AsyncPrivateStream(options, slots, self._run, self._settings.retry, self._settings.instrument)
-        await self._run(stream.opening(private.make_handle))
+        await self._run(stream._open_to_page(private.make_handle))  # noqa: SLF001 (not for the app)
         return stream
 
     async def renew_handle(self, handle: Mapping[str, Any]) -> StreamHandle | None:

@@ -16,11 +16,11 @@ from .._core.clock import monotonic
 from .._core.encoding import Encode
 from .._core.errors import Delivery, ForgeRealtimeError, RejectedError
 from .._core.hidden import Hidden
-from .._core.stop import StreamHandle, private_streams
 
 if TYPE_CHECKING:
     from .._core.attempts import Attempt
     from .._core.policy import RetryPolicy
+    from .._core.stop import StreamHandle
     from .._quota.limiter import Quota, QuotaLimiter
     from .._streams.buffer import PublishSlot
     from .operations import Permission
@@ -51,7 +51,7 @@ class BaseRealtimeClient(BaseClient[Any]):
         # All that a call would import.
         from .._quota import limiter  # noqa: F401 (see above)
         from .._streams import buffer  # noqa: F401 (see above)
-        from . import operations  # noqa: F401 (see above)
+        from . import operations, private  # noqa: F401 (see above)
         from .tokens import PlatformClock, TokenCache
 
         self._clock = PlatformClock()
@@ -227,13 +227,7 @@ class BaseRealtimeClient(BaseClient[Any]):
         return slot
 
     def _sign_flow(
-        self,
-        channel: str,
-        claims: Hidden[Mapping[str, Any]],
-        permissions: Iterable[Permission] | None,
-        *,
-        cached: bool = True,
-        retry: RetryPolicy | None = None,
+        self, channel: str, claims: Hidden[Mapping[str, Any]], permissions: Iterable[Permission] | None
     ) -> Flow[RealtimeToken]:
         from . import operations
         from .tokens import TokenKey
@@ -241,8 +235,8 @@ class BaseRealtimeClient(BaseClient[Any]):
         prepared = self._prepare(
             operations.sign_realtime_token, body=operations.sign_realtime_token_request(channel, claims, permissions)
         )
-        flow = self._sign_prepared_flow(prepared, retry or self.retry)
-        if self._tokens is None or not cached:
+        flow = self._sign_prepared_flow(prepared, self.retry)
+        if self._tokens is None:
             return flow
         # The address belongs to it, since the environment may change it; the headers say whom the token is for.
         key = TokenKey((str(prepared.url), *prepared.headers.raw, prepared.content), prepared)
@@ -270,6 +264,8 @@ class BaseRealtimeClient(BaseClient[Any]):
 
     def _renewal(self, handle: Mapping[str, Any]) -> Flow[StreamHandle] | None:
         """Return the flow that renews a handle; None if no stream of this process has it."""
+        from .._core.stop import private_streams
+
         found = Hidden(handle)
         del handle
         # It comes from a page: anything else than a handle is none of ours.
@@ -277,4 +273,4 @@ class BaseRealtimeClient(BaseClient[Any]):
         if not isinstance(stop.value, Mapping):
             return None
         stream = private_streams.find(found.value.get("stream"), stop.value.get("secret"))
-        return None if stream is None else stream.renewal(self)
+        return None if stream is None else stream._renewal(self)  # noqa: SLF001 (not for the app)

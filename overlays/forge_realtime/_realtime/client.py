@@ -10,12 +10,13 @@ from .._core.call import Instrument
 from .._core.encoding import Encode, Payload
 from .._core.hidden import Hidden
 from .._core.http import httpx
-from .._core.stop import STOP_PATH, StreamHandle
+from .._core.stop import STOP_PATH
 from .._transports.http_client import Httpx2Client, Httpx2Transport
 from .base import BaseRealtimeClient
 
 if TYPE_CHECKING:
     from .._core.policy import RetryPolicy
+    from .._core.stop import StreamHandle
     from .._quota.limiter import Quota
     from .._streams.buffer import KeepValue, Merge, Overflow
     from .._streams.stream import PrivateStream, Stream
@@ -360,7 +361,7 @@ class RealtimeClient(BaseRealtimeClient, ForgeClient):
         self._run(private.sign_for_stream())
         slots = self._private_slots(private)
         stream = PrivateStream(options, slots, self._settings.retry, self._stream_worker, self._settings.instrument)
-        self._run(stream.opening(private.make_handle))
+        self._run(stream._open_to_page(private.make_handle))  # noqa: SLF001 (not for the app)
         return stream
 
     def renew_handle(self, handle: Mapping[str, Any]) -> StreamHandle | None:

@@ -16,7 +16,7 @@ from .._core.errors import ForgeRealtimeError, InvalidTokenError, RejectedError,
 from .._core.hidden import Hidden
 from .._core.policy import RetryPolicy
 from .._core.stop import STOP_PATH, StreamHandle
-from .operations import Permission
+from . import operations
 from .results import PublishResult, RealtimeToken
 
 if TYPE_CHECKING:
@@ -77,7 +77,8 @@ class PrivateChannel:
         """Sign the token that the stream publishes with, and look up the installation."""
         yield from self._renew(None)
         installation = yield from self._find_installation(monotonic() + self._live.retry.deadline)
-        if installation is not None:
+        acting = self._live._acting("private_stream")  # noqa: SLF001 (the client's own room)
+        if installation is not None and acting.invocation_id is not None:
             self._installation = self._live.for_installation(installation)
 
     @property
@@ -122,10 +123,14 @@ class PrivateChannel:
             left = token.expires_at.timestamp() - now
             self._renew_at, self._expires_at = monotonic() + 0.9 * left, monotonic() + left
 
-    def _sign(self, live: BaseRealtimeClient, permission: Permission, retry: RetryPolicy | None) -> Flow[RealtimeToken]:
+    def _sign(
+        self, live: BaseRealtimeClient, permission: operations.Permission, retry: RetryPolicy | None
+    ) -> Flow[RealtimeToken]:
         # Its attempts are not those of an event.
-        quiet = None if retry is None else evolve(retry, on_attempt=None)
-        return live._sign_flow(self._name, self._claims, [permission], cached=False, retry=quiet)  # noqa: SLF001 (as above)
+        quiet = live.retry if retry is None else evolve(retry, on_attempt=None)
+        body = operations.sign_realtime_token_request(self._name, self._claims, [permission])
+        prepared = live._prepare(operations.sign_realtime_token, body=body)  # noqa: SLF001 (as above)
+        return live._sign_prepared_flow(prepared, quiet)  # noqa: SLF001 (as above)
 
     def _by_either(self, make: Callable[[BaseRealtimeClient], Flow[T]]) -> Flow[T]:
         """Run a flow for the invocation, and from its first refusal on for the installation."""
@@ -140,9 +145,7 @@ class PrivateChannel:
 
 
 def _unique_claims(name: str, claims: Hidden[Mapping[str, Any] | None]) -> dict[str, Any]:
-    own = Hidden(claims.value or {})
-    if not isinstance(own.value, Mapping):
-        raise UsageError("private_stream: claims must be a mapping, such as {'account': account_id}.")
+    own = operations.copy_claims(Hidden({} if claims.value is None else claims.value))
     if any(reserved in own.value for reserved in _OWN_CLAIMS):
         raise UsageError("private_stream: the claims 'channel' and 'nonce' are the stream's own: name yours otherwise.")
     return {**own.value, "channel": name, "nonce": os.urandom(16).hex()}

@@ -31,10 +31,6 @@ class AsyncStream:
                 await stream.send(token)
 
     Safe to use from many tasks of one event loop.
-
-    Attributes:
-        cancelled: Set when the stream has been stopped, by its page or by `stop`. `pipe` ends then; a loop of your own
-            can `await stream.cancelled.wait()` or look at `stream.cancelled.is_set()`.
     """
 
     def __init__(
@@ -47,10 +43,9 @@ class AsyncStream:
     ) -> None:
         self._publisher = Publisher(options, slots, run, retry, instrument)
         self._yield_at = 0.0
-        self.cancelled = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         # Those of the running calls of `pipe`.
-        self._limits: set[asyncio.Timeout] = set()
+        self._limits: list[asyncio.Timeout] = []
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.report}>"
@@ -59,6 +54,13 @@ class AsyncStream:
     def report(self) -> StreamReport:
         """What became of the updates so far; final at the end of the block."""
         return self._publisher.report
+
+    @property
+    def cancelled(self) -> asyncio.Event:
+        """Set when the stream has been stopped, by its page or by `stop`. `pipe` ends then; your own code can wait."""
+        # Not made before it is needed: it takes 1 KiB.
+        found: asyncio.Event | None = self.__dict__.get("_cancelled")
+        return self.__dict__.setdefault("_cancelled", asyncio.Event()) if found is None else found
 
     async def send(self, update: Payload) -> None:
         """Take an update, to be published with others, and return. `overflow` says whether this may wait.
@@ -100,25 +102,25 @@ class AsyncStream:
             Exception: Whatever the source raises, unless the stream has been stopped.
         """
         check_async_source(source)
-        iterator = aiter(source)
+        iterator, cancelled = aiter(source), self.cancelled
         # Without a limit, until a stop lets it expire: that ends a wait for the source.
         limit = asyncio.timeout(None)
         try:
             async with limit:
-                self._limits.add(limit)
+                self._limits.append(limit)
                 try:
-                    while not self.cancelled.is_set():
+                    while not cancelled.is_set():
                         try:
                             item = await anext(iterator)
                         except StopAsyncIteration:
                             break
                         update = item if key is None else key(item)
-                        if update is not None and not self.cancelled.is_set():
+                        if update is not None and not cancelled.is_set():
                             await self.send(update)
                 finally:
-                    self._limits.discard(limit)
+                    self._limits.remove(limit)
         except Exception:
-            if not self.cancelled.is_set():
+            if not cancelled.is_set():
                 raise
         finally:
             await aclose_source(iterator, source)
@@ -201,17 +203,17 @@ class AsyncPrivateStream(AsyncStream):
     handle: StreamHandle
     _make_handle: Callable[[str, Any], Flow[StreamHandle]]
 
-    def opening(self, make_handle: Callable[[str, Any], Flow[StreamHandle]]) -> Flow[None]:
+    def _open_to_page(self, make_handle: Callable[[str, Any], Flow[StreamHandle]]) -> Flow[None]:
         """Make the handle, and let the page stop the stream from now on."""
         self._make_handle = make_handle
-        self.handle = yield from self.renewal(None)
+        self.handle = yield from self._renewal(None)
         private_streams.add(self)
 
-    def renewal(self, live: Any) -> Flow[StreamHandle]:
+    def _renewal(self, live: Any) -> Flow[StreamHandle]:
         """Return the flow in which a client signs the handle anew."""
         return self._make_handle(self._publisher.buffer.stream_id, live)
 
-    def stop_by_page(self, reason: str | None) -> None:
+    def _stop_by_page(self, reason: str | None) -> None:
         """Stop the stream for its page, as the routes do that take the page's request."""
         self._stop("page", reason)
 

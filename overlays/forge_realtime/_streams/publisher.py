@@ -44,6 +44,38 @@ _SNAPSHOT_SECONDS: Final = 2.0
 _SOON_SECONDS: Final = 1.0
 # Time for what is left, if the block was cancelled or interrupted.
 _INTERRUPTED_SECONDS: Final = 1.0
+
+
+class _Signal:
+    """An event with one waiter. An `asyncio.Event` takes 0.9 KiB, and each open stream has one."""
+
+    __slots__ = ("_is_set", "_waiter")
+
+    def __init__(self) -> None:
+        self._is_set = False
+        self._waiter: asyncio.Future[None] | None = None
+
+    def is_set(self) -> bool:
+        return self._is_set
+
+    def set(self) -> None:
+        self._is_set = True
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def clear(self) -> None:
+        self._is_set = False
+
+    async def wait(self) -> None:
+        if self._is_set:
+            return
+        self._waiter = asyncio.get_running_loop().create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+
 RunFlow: TypeAlias = Callable[[Flow[object]], Awaitable[object]]
 
 
@@ -52,6 +84,44 @@ class Publisher:
 
     Any thread may call `offer` and `check`, and read `report`. Everything else belongs to one event loop.
     """
+
+    __slots__ = (
+        "__weakref__",
+        "_any_unknown",
+        "_body",
+        "_cancelled",
+        "_changed",
+        "_current",
+        "_delivery",
+        "_end_by",
+        "_end_mark",
+        "_ended",
+        "_ending",
+        "_failure",
+        "_failure_delivery",
+        "_flush_to",
+        "_heard",
+        "_hook",
+        "_instrument",
+        "_last_error",
+        "_lost",
+        "_marks",
+        "_next_at",
+        "_next_slot",
+        "_options",
+        "_queue",
+        "_repeated",
+        "_repetition",
+        "_retry",
+        "_run_flow",
+        "_slot",
+        "_snapshot_limit",
+        "_task",
+        "_threads",
+        "buffer",
+        "forked",
+        "wake",
+    )
 
     def __init__(
         self, options: StreamOptions, slots: Slots, run: RunFlow, retry: RetryPolicy, instrument: Instrument | None
@@ -65,8 +135,10 @@ class Publisher:
         # Duplicates are harmless: readers drop a `seq` that they have seen.
         self._retry = evolve(retry, delivery="at_least_once", on_attempt=self._see)
         self._hook = retry.on_attempt
-        # Set when the publisher has something to do, and when it did something.
-        self.wake, self._changed = asyncio.Event(), asyncio.Event()
+        # Set when the publisher has something to do.
+        self.wake = _Signal()
+        # Set when it did something; None if nobody waits for that. An event takes 0.9 KiB.
+        self._changed: asyncio.Event | None = None
         # Woken at the end of the block.
         self._ending = Waker()
         # Held by the update that waits for room; later ones queue behind it.
@@ -155,7 +227,7 @@ class Publisher:
         try:
             async with limit_time(self._options.deadline), self._queue:
                 while not self.buffer.offer(update):
-                    await self._changed.wait()
+                    await self._change()
         except TimeoutError:
             raise self._full(f"was full for {self._options.deadline:g} s (deadline)") from None
 
@@ -168,7 +240,7 @@ class Publisher:
         try:
             async with limit_time(self._options.deadline):
                 while self.buffer.settled() < target and self._failure is None:
-                    await self._changed.wait()
+                    await self._change()
         except TimeoutError:
             delivery = self._delivery if self._current else Delivery.NOT_SENT
             seconds = f"{self._options.deadline:g} s (deadline)"
@@ -420,6 +492,7 @@ class Publisher:
             # Whoever has subscribed since lacks what came before.
             self.buffer.request_snapshot(clock.monotonic())
         self._heard = heard
+        self._slot = None
         if self._current is envelope:
             self._settle(Delivery.ACCEPTED)
 
@@ -524,8 +597,11 @@ class Publisher:
         yield Sleep(min(seconds, _LONGEST_PAUSE), self._ending)
 
     async def _woken(self, at: float | None) -> None:
+        if at is None:
+            await self.wake.wait()
+            return
         with contextlib.suppress(TimeoutError):
-            async with limit_time(None if at is None else at - clock.monotonic()):
+            async with limit_time(at - clock.monotonic()):
                 await self.wake.wait()
 
     def _fail(self, failure: BaseException) -> None:
@@ -565,8 +641,13 @@ class Publisher:
 
     def _notify(self) -> None:
         """Wake everyone who waits for room or for the end of a flush."""
-        changed, self._changed = self._changed, asyncio.Event()
-        changed.set()
+        changed, self._changed = self._changed, None
+        if changed is not None:
+            changed.set()
+
+    async def _change(self) -> None:
+        self._changed = self._changed or asyncio.Event()
+        await self._changed.wait()
 
     def _failed(self) -> StreamError:
         failure = self._failure

@@ -36,10 +36,6 @@ class Stream:
                 stream.send(token)
 
     Thread-safe. Events are published from the client's worker thread.
-
-    Attributes:
-        cancelled: Set when the stream has been stopped, by its page or by `stop`. `pipe` ends then; a loop of your own
-            can look at `stream.cancelled.is_set()`.
     """
 
     def __init__(
@@ -55,7 +51,6 @@ class Stream:
         self._worker = worker
         self._thread: WorkerThread | None = None
         self._seconds = options.deadline + _LATE_SECONDS
-        self.cancelled = threading.Event()
         self._publisher = Publisher(options, slots, self._run_flow, retry, instrument)
 
     def __repr__(self) -> str:
@@ -65,6 +60,13 @@ class Stream:
     def report(self) -> StreamReport:
         """What became of the updates so far; final at the end of the block."""
         return self._publisher.report
+
+    @property
+    def cancelled(self) -> threading.Event:
+        """Set when the stream has been stopped, by its page or by `stop`. `pipe` ends then; your own loop can look."""
+        # Not made before it is needed: it takes 1 KiB.
+        found: threading.Event | None = self.__dict__.get("_cancelled")
+        return self.__dict__.setdefault("_cancelled", threading.Event()) if found is None else found
 
     def send(self, update: Payload) -> None:
         """Take an update, to be published with others, and return. `overflow` says whether this may wait.
@@ -103,18 +105,18 @@ class Stream:
             Exception: Whatever the source raises, unless the stream has been stopped.
         """
         check_source(source)
-        iterator = iter(source)
+        iterator, cancelled = iter(source), self.cancelled
         try:
-            while not self.cancelled.is_set():
+            while not cancelled.is_set():
                 try:
                     item = next(iterator)
                 except StopIteration:
                     break
                 update = item if key is None else key(item)
-                if update is not None and not self.cancelled.is_set():
+                if update is not None and not cancelled.is_set():
                     self.send(update)
         except Exception:
-            if not self.cancelled.is_set():
+            if not cancelled.is_set():
                 raise
         finally:
             close_source(iterator, source)
@@ -252,17 +254,17 @@ class PrivateStream(Stream):
     handle: StreamHandle
     _make_handle: Callable[[str, Any], Flow[StreamHandle]]
 
-    def opening(self, make_handle: Callable[[str, Any], Flow[StreamHandle]]) -> Flow[None]:
+    def _open_to_page(self, make_handle: Callable[[str, Any], Flow[StreamHandle]]) -> Flow[None]:
         """Make the handle, and let the page stop the stream from now on."""
         self._make_handle = make_handle
-        self.handle = yield from self.renewal(None)
+        self.handle = yield from self._renewal(None)
         private_streams.add(self)
 
-    def renewal(self, live: Any) -> Flow[StreamHandle]:
+    def _renewal(self, live: Any) -> Flow[StreamHandle]:
         """Return the flow in which a client signs the handle anew."""
         return self._make_handle(self._publisher.buffer.stream_id, live)
 
-    def stop_by_page(self, reason: str | None) -> None:
+    def _stop_by_page(self, reason: str | None) -> None:
         """Stop the stream for its page, as the routes do that take the page's request."""
         self._stop("page", reason)
 

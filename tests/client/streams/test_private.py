@@ -175,6 +175,7 @@ def open_other(emulator: Emulator, **options: Any) -> PrivateStream:
     [
         ({"claims": {"nonce": "mine"}}, "the claims 'channel' and 'nonce' are the stream's own"),
         ({"claims": "account"}, "claims must be a mapping"),
+        ({"claims": {7: "account"}}, "claims must be a mapping with names of type str"),
         ({"stop_path": "stop"}, "stop_path must be a path of this service"),
         ({"merge": "join"}, "merge must be"),
     ],
@@ -310,8 +311,11 @@ def test_stream_for_an_installation(emulator: Emulator) -> None:
         with pytest.raises(NoInvocationError):
             client.private_stream("answer")
         emulator.change(token_by_installation=False)
+        before = len(emulator.requests)
         with pytest.raises(RejectedError):
             client.for_installation(INSTALLATION).private_stream("answer")
+        # Nobody else is left to sign for.
+        assert len(emulator.requests) == before + 1
 
 
 def test_handle_is_renewed_for_whoever_has_it(open_stream: Opener) -> None:
@@ -370,7 +374,7 @@ def wsgi_route(method: str, body: bytes) -> tuple[int, str, bytes]:
 
 
 def django_route(method: str, body: bytes) -> tuple[int, str, bytes]:
-    web_apps._configure_django()
+    web_apps.configure_django()
     urls: Any = ModuleType("urls")
     urls.urlpatterns = [path(STOP_PATH[1:], _django.StopRoute())]
     csrf = ["django.middleware.csrf.CsrfViewMiddleware"]

@@ -359,7 +359,7 @@ def test_app_keeps_values_that_do_not_fit(name: str, merge: Any, update: Any) ->
     page = StreamReader(lambda stream, digest: store.values[stream, digest])
     for payload in platform.payloads[-1:]:
         page.read(payload)
-    value = update * 40 if merge == "append" else [update] * 40
+    value: Any = update * 40 if merge == "append" else [update] * 40
     assert [*page.values.values()] == [value]
     text = value if merge == "append" else json.dumps(value, separators=(",", ":"))
     assert platform.envelopes[-1]["snapshot"]["digest"] == hashlib.sha256(text.encode()).hexdigest()

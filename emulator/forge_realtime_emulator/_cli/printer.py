@@ -7,9 +7,10 @@ import logging
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import TextIO
 
-from ._platform.text import printable
+from .._platform.text import printable
 
 _MOST_WAITING = 10_000
 """Number of lines that may wait to be written; further ones are dropped."""
@@ -31,10 +32,12 @@ class Printer(logging.Handler):
 
     Args:
         stream: Standard output or standard error. `None` prints nothing.
+        say: Makes a line of a text for people.
     """
 
-    def __init__(self, stream: TextIO | None) -> None:
+    def __init__(self, stream: TextIO | None, say: Callable[[str], str] = str) -> None:
         super().__init__()
+        self._say = say
         self._lines: deque[str] = deque()
         self._dropped = 0
         self._is_writing = False
@@ -50,10 +53,13 @@ class Printer(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Print a log record."""
         for line in self.format(record).split("\n"):
-            self.print(line)
+            self._queue(line)
 
-    def print(self, line: str) -> None:
-        """Queue a line, or drop it if too many wait."""
+    def print(self, text: str) -> None:
+        """Queue a text for people, or drop it if too many lines wait."""
+        self._queue(self._say(text))
+
+    def _queue(self, line: str) -> None:
         with self._changed:
             if self._gone:
                 return
@@ -71,9 +77,8 @@ class Printer(logging.Handler):
 
     def _tell_dropped(self) -> None:
         if self._dropped:
-            self._lines.append(
-                f"({self._dropped} line(s) were dropped here, because they could not be written in time.)"
-            )
+            text = f"({self._dropped} line(s) were dropped here, because they could not be written in time.)"
+            self._lines.append(self._say(text))
             self._dropped = 0
 
     def _write_lines(self) -> None:
