@@ -19,7 +19,7 @@ from .._core.call import Flow, Instrument, PreparedRequest, RateLimiter, Sleep, 
 from .._core.encoding import encode_json
 from .._core.errors import ForgeRealtimeError, UsageError
 from .._core.fork import reset_if_forked
-from .._core.group import USUAL, Traits, adapt_request, traits_of
+from .._core.group import HEADER, USUAL, Traits, adapt_request, traits_of
 from .._core.hidden import Hidden
 from .._core.http import httpx
 from .._core.responses import M, Operation, P, Response, T
@@ -83,11 +83,7 @@ class BaseClient(Generic[AnyPool]):
             NoInvocationError: The headers carry no `x-forge-invocation-id`.
             UsageError: The grammar of the header does not allow the combination or a value.
         """
-        from .._core.authorization import Authorization
-        from .._core.invocation import Invocation
-
-        found = invocation if isinstance(invocation, Invocation) else Invocation.from_headers(invocation)
-        return self._sibling(authorization=Authorization(invocation_id=found.id, as_=as_, account_id=account_id))
+        return self._sibling(self._settings.for_invocation(invocation, as_, account_id))
 
     def for_installation(
         self, installation_id: str, *, as_: Literal["app", "user"] | None = "app", account_id: str | None = None
@@ -109,10 +105,7 @@ class BaseClient(Generic[AnyPool]):
                 "for_installation takes the id of an installation as a non-empty str, a UUID or an ARI: the `id` in "
                 "the response of GET /v1/installations, or `app.installationId` of GET /invocation/context."
             )
-        from .._core.authorization import Authorization
-
-        authorization = Authorization(installation_id=installation_id, as_=as_, account_id=account_id)
-        return self._sibling(authorization=authorization)
+        return self._sibling(self._settings.for_installation(installation_id, as_, account_id))
 
     def with_options(self, *, retry: RetryPolicy = UNCHANGED, show_response: bool = UNCHANGED) -> Self:
         """Return a sibling with other options. It shares the connections and is cheap to make.
@@ -127,13 +120,12 @@ class BaseClient(Generic[AnyPool]):
         return self._with(retry=retry, show_response=show_response)
 
     def _with(self, **options: Any) -> Self:
-        return self._sibling(**{name: value for name, value in options.items() if value is not UNCHANGED})
+        changes = {name: value for name, value in options.items() if value is not UNCHANGED}
+        return self._sibling(self._settings.changed(**changes))
 
-    def _sibling(self, **changes: Any) -> Self:
-        from attrs import evolve
-
+    def _sibling(self, settings: ClientSettings) -> Self:
         sibling = copy.copy(self)
-        sibling._settings = evolve(self._settings, **changes)  # noqa: SLF001 (of the same class)
+        sibling._settings = settings  # noqa: SLF001 (of the same class)
         return sibling
 
     def _call_flow(self, operation: Operation[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Flow[T]:
@@ -174,14 +166,6 @@ class BaseClient(Generic[AnyPool]):
     def _address(self) -> str:
         return self._settings.base_url or checked_address(VARIABLE, os.environ.get(VARIABLE, ""))
 
-    def _acting(self, name: str) -> Authorization:
-        if self._settings.authorization is not None:
-            return self._settings.authorization
-        from .._core.authorization import Authorization
-        from .._core.invocation import require_invocation
-
-        return Authorization(invocation_id=require_invocation(name).id)
-
     def _prepare(self, operation: Operation[P, M], /, *args: P.args, **kwargs: P.kwargs) -> PreparedRequest:
         arguments: Hidden[tuple[Any, Any]] = Hidden((args, kwargs))
         del args, kwargs
@@ -195,7 +179,7 @@ class BaseClient(Generic[AnyPool]):
             raise UsageError("call() takes a generated operation: a module in a package of forge_realtime._api.api.")
         name = operation_name(operation)
         traits = traits_of(operation)
-        acting = self._acting(name) if traits.header else None
+        acting = self._settings.acting(name) if traits.header else None
         if acting is not None and acting.installation_id is not None and _module_of(operation) in self._INVOCATION_ONLY:
             raise UsageError(
                 f"{name} works only for an invocation that came from the UI; the platform refuses it on behalf of an "
@@ -346,8 +330,6 @@ def _request(
         generated["content"] = encode_json(generated.pop("json"), f"the body of {name}")
     headers = httpx.Headers(common)
     if acting is not None:
-        from .._core.authorization import HEADER
-
         headers[HEADER] = acting.header
     if generated.keys() == {"content"}:
         # The same request as httpx makes, in a quarter of the time.
