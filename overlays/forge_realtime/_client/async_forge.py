@@ -11,7 +11,7 @@ from .._core.call import Flow, Instrument, Sleep
 from .._core.errors import ForgeRealtimeError
 from .._core.http import httpx
 from .._core.responses import Operation, P, Response, T
-from .._transports.async_pool import AsyncConnectionPool, running_loop
+from .._transports.event_loop import running_loop
 from .._transports.http_client import AsyncHttpx2Client, AsyncHttpx2Transport, async_transport
 from .._transports.lazy_imports import ASYNC_MODULES, import_lazy_modules
 from .._transports.timeouts import call_later
@@ -19,12 +19,13 @@ from .forge import BaseClient
 
 if TYPE_CHECKING:
     from .._core.policy import RetryPolicy
+    from .._transports.async_pool import AsyncConnectionPool
     from .settings import ClientSettings
 
 AsyncTransport: TypeAlias = httpx.AsyncBaseTransport | AsyncHttpx2Transport | Literal["aiohttp", "httpx"]
 
 
-class AsyncForgeClient(BaseClient[AsyncConnectionPool]):
+class AsyncForgeClient(BaseClient["AsyncConnectionPool"]):
     """A client with asyncio.
 
     Make one for the life of the process, and a sibling of it for each invocation or installation. Safe to use from many
@@ -47,6 +48,8 @@ class AsyncForgeClient(BaseClient[AsyncConnectionPool]):
         UsageError: The address is no http(s) URL, or an argument has the wrong type.
     """
 
+    _pool: AsyncConnectionPool
+
     def __init__(
         self,
         base_url: str | None = None,
@@ -65,6 +68,9 @@ class AsyncForgeClient(BaseClient[AsyncConnectionPool]):
         self._set_up(settings, transport, http_client)
 
     def _set_up(self, settings: ClientSettings, transport: AsyncTransport | None, http_client: object) -> None:
+        # It loads httpcore, as httpx does when its first client is made.
+        from .._transports.async_pool import AsyncConnectionPool
+
         self._settings = settings
         if http_client is None and (transport is None or transport in ("aiohttp", "httpx")):
             self._pool = AsyncConnectionPool(None, aiohttp=transport == "aiohttp")
