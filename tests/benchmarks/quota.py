@@ -97,6 +97,24 @@ def _client(store: RedisStore | None, per_second: float, burst: int = 5) -> Asyn
 
 async def _operations_of(installations: int, store: RedisStore | None) -> float:
     """Return the operations per second when each installation always has calls that wait."""
+    async with _client(store, _SLOW) as client:
+        lives = [client.for_installation(f"i-{number}") for number in range(installations)]
+        # The first ones need no wait in process.
+        return (await _rate_of([live for live in lives for _ in range(3)], settle=3.0))[0]
+
+
+async def _cost_of(waiting: int, store: RedisStore | None) -> tuple[float, float]:
+    """Return the microseconds of processor time for each call, and the part of the rate that they used."""
+    async with _client(store, _FAST, 5 if store else _FAST_BURST) as client:
+        per_second, cpu = await _rate_of([client.for_installation("i")] * waiting, settle=1.0)
+    return cpu * 1e6, per_second / _FAST
+
+
+async def _rate_of(lives: list[AsyncRealtimeClient], settle: float) -> tuple[float, float]:
+    """Publish with each client again and again; return the calls per second, and the CPU seconds of a call.
+
+    They are measured `settle` seconds after all calls have begun, which takes a while and lets a burst accumulate.
+    """
     count = 0
 
     async def publish(live: AsyncRealtimeClient) -> None:
@@ -105,42 +123,17 @@ async def _operations_of(installations: int, store: RedisStore | None) -> float:
             await live.publish_global("c", "p")
             count += 1
 
-    async with _client(store, _SLOW) as client:
-        lives = [client.for_installation(f"i-{number}") for number in range(installations)]
-        tasks = [asyncio.create_task(publish(live)) for live in lives for _ in range(3)]
-        # The first ones need no wait in process.
-        await asyncio.sleep(3)
-        began, before = time.perf_counter(), count
-        await asyncio.sleep(5)
-        found = (count - before) / (time.perf_counter() - began)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-    return found
-
-
-async def _cost_of(waiting: int, store: RedisStore | None) -> tuple[float, float]:
-    """Return the microseconds of processor time for each call, and the part of the rate that they used."""
-    times: list[float] = []
-
-    async def publish() -> None:
-        await live.publish_global("c", "p")
-        times.append(time.perf_counter())
-
-    burst = 5 if store else _FAST_BURST
-    async with _client(store, _FAST, burst) as client:
-        live = client.for_installation("i")
-        # Also uses up the burst, which would look like more than the rate.
-        for _ in range(burst + 10):
-            await live.publish_global("c", "p")
-        # At least a second, so that few calls are measured as exactly as many.
-        rounds = max(1, round(1000 / waiting))
-        cpu = time.process_time()
-        began = time.perf_counter()
-        for _ in range(rounds):
-            await asyncio.gather(*[publish() for _ in range(waiting)])
-        cpu = time.process_time() - cpu
-    return cpu / len(times) * 1e6, len(times) / (times[-1] - began) / _FAST
+    tasks = [asyncio.create_task(publish(live)) for live in lives]
+    await asyncio.sleep(0)
+    await asyncio.sleep(settle)
+    began, cpu, before = time.perf_counter(), time.process_time(), count
+    await asyncio.sleep(5)
+    cpu = (time.process_time() - cpu) / (count - before)
+    per_second = (count - before) / (time.perf_counter() - began)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    return per_second, cpu
 
 
 async def _memory_of(installations: int, store: RedisStore | None) -> tuple[float, float]:
