@@ -22,7 +22,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # uv trusts what the machine trusts, as pip does.
 export UV_SYSTEM_CERTS := 1
 
-.PHONY: help setup pull diff generate client wheel demo pictures test test-fast faults bench bench-report bench-check soak revisions mutations check sbom matrix publish vendor release push propose upgrade clean
+.PHONY: help setup pull diff generate client wheel demo pictures test test-fast faults bench bench-report bench-check soak revisions mutations docs check sbom audit matrix publish vendor release push propose upgrade clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,7 +50,7 @@ client: $(DONE)/setup ## Make a client for another group of the document: make c
 # In a make of its own, which sees what was generated.
 wheel: generate ## Build the wheel into dist/ and install it into .venv
 	@$(MAKE) --no-print-directory $(DONE)/wheel
-$(DONE)/wheel: $(DONE)/setup $(SHIPPED) spec/realtime.json pyproject.toml README.md
+$(DONE)/wheel: $(DONE)/setup $(SHIPPED) spec/realtime.json pyproject.toml README.md sbom.cdx.json
 	@rm -rf dist
 	$(BIN)/python -m hatchling build --target wheel
 	@echo "$$(cat dist/*.whl | wc -c) bytes"
@@ -68,8 +68,8 @@ PYTEST := $(BIN)/python -m pytest $(if $(filter tests,$(ARGS)),--numprocesses=4 
 
 # .ci/run sets COVERAGE. Elsewhere tests may be skipped, and less is covered. Tracing nearly doubles the time of a test, so it is left
 # out where the client is not what is tested.
-UNTRACED := tests/benchmarks tests/distribution/test_publish.py tests/emulator tests/examples tests/faults/test_ten_thousand.py \
-  tests/generator
+UNTRACED := tests/benchmarks tests/distribution/test_publish.py tests/docs tests/emulator tests/examples \
+  tests/faults/test_ten_thousand.py tests/generator
 
 test: wheel ## Test the installed wheel; ARGS="tests/client -k retry" a part of it; COVERAGE=98 fails below 98 % of branches
 	$(if $(and $(COVERAGE),$(filter tests,$(ARGS))),$(PYTEST) $(UNTRACED))
@@ -100,7 +100,11 @@ bench-report: $(DONE)/setup ## Make the page about that run, in tests/benchmarks
 bench-check: wheel ## Count what a publish does, and compare with what is recorded; RECORD=1: record it anew
 	@$(BIN)/python -m tests.benchmarks.counts $(if $(RECORD),--record)
 
-check: $(DONE)/setup ## Prove that generated/ is what a run gives; lint; check types
+docs: wheel ## Build the manual into docs/_build, offline; warnings are errors
+	$(BIN)/python -m sphinx --builder html --fail-on-warning --keep-going --quiet docs docs/_build
+	@echo "The manual is docs/_build/index.html"
+
+check: $(DONE)/setup ## Prove that generated/ is what a run gives; lint; check types, workflows and spelling
 	$(BIN)/python -m generator check
 	@$(MAKE) --no-print-directory wheel
 	$(BIN)/ruff check
@@ -110,6 +114,9 @@ check: $(DONE)/setup ## Prove that generated/ is what a run gives; lint; check t
 	($(BIN)/mypy dist/unpacked/forge_realtime dist/unpacked/forge_realtime_emulator && $(BIN)/mypy generator tests) & \
 	  mypy=$$!; $(BIN)/pyright --pythonpath $(BIN)/python; pyright=$$?; wait $$mypy && exit $$pyright
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/zizmor --offline --quiet .github/workflows
+	$(BIN)/typos
+	@$(MAKE) --no-print-directory audit
 
 release: $(DONE)/setup ## Set the version, close the changelog, commit and tag; BUMP=auto|major|minor|patch. Pushes nothing
 	@$(BIN)/python -m generator release --bump "$${BUMP:-auto}"
@@ -122,10 +129,10 @@ push: ## Push the last commit and its release tag, both or neither
 propose: $(DONE)/setup ## Pull, and open or update a pull request with the comparison (needs gh); SOURCE= as for pull
 	$(BIN)/python -m generator propose $(if $(SOURCE),"$$SOURCE")
 
-sbom: wheel $(DONE)/sbom ## Write the SBOM (CycloneDX) of what the core needs, as locked, into dist/
+sbom: $(DONE)/sbom ## Write sbom.cdx.json, the SBOM (CycloneDX) of what the core needs, as locked; the wheel carries it
 	@sed "s/^dynamic = .*/version = \"$$($(BIN)/python -m hatchling metadata version)\"/" pyproject.toml > .venv/sbom/pyproject.toml
 	@env -u SOURCE_DATE_EPOCH .venv/sbom/bin/cyclonedx-py environment --output-reproducible --mc-type library \
-	  --pyproject .venv/sbom/pyproject.toml --output-file dist/$$(basename dist/*.whl -py3-none-any.whl).cdx.json .venv/core
+	  --pyproject .venv/sbom/pyproject.toml --output-file sbom.cdx.json .venv/core
 # An environment for the tool, and one that holds what the core needs, for it to look at. They need the package index.
 $(DONE)/sbom: $(DONE)/setup requirements-sbom.lock
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv/sbom
@@ -134,7 +141,19 @@ $(DONE)/sbom: $(DONE)/setup requirements-sbom.lock
 	$(BIN)/uv pip install --quiet --python .venv/core -r pyproject.toml --constraint requirements.lock
 	@touch $@
 
-matrix: sbom ## Test lowest and highest dependencies on every Python here, and the newest frameworks (needs the package index)
+# Where there is no index, or none with PyPI's API, nothing can be looked up: it says so, and fails nothing.
+audit: $(DONE)/setup ## Look up known vulnerabilities of what the locks name (needs PyPI)
+	@$(MAKE) --no-print-directory $(DONE)/sbom >/dev/null 2>&1 || { echo 'audit: no package index here; nothing was looked up'; exit 0; }; \
+	for lock in requirements*.lock; do \
+	  found=$$(.venv/sbom/bin/pip-audit --strict --progress-spinner off --disable-pip --require-hashes --requirement $$lock 2>&1) \
+	    && echo "audit: $$lock: no known vulnerabilities" && continue; \
+	  case $$found in \
+	    *'not found on PyPI'*|*ConnectionError*) echo "audit: PyPI's API is not reachable here; $$lock was not looked up" ;; \
+	    *) echo "$$found"; exit 1 ;; \
+	  esac; \
+	done
+
+matrix: wheel $(DONE)/sbom ## Test lowest and highest dependencies on every Python here, and the newest frameworks (needs the package index)
 	FORGE_REALTIME_INDEX=required $(BIN)/python -m pytest tests/distribution/test_matrix.py tests/distribution/test_sbom.py
 
 publish: $(DONE)/setup ## Build wheel and sdist, and upload them to the package index at INDEX=https://…
@@ -152,5 +171,5 @@ upgrade: $(DONE)/setup ## Bring requirements*.lock up to date with pyproject.tom
 	$(LOCK) tests/benchmarks/peers.in --upgrade --output-file tests/benchmarks/peers.lock
 
 clean: ## Remove all that the other targets made, but for generated/
-	rm -rf .venv dist .benchmarks .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv dist docs/_build .benchmarks .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +

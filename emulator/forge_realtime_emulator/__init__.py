@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ._platform.errors import EmulatorError, SubscriptionClosed, SubscriptionRefused
     from ._platform.records import RecordedEvent, RecordedRequest
     from ._platform.settings import Settings
+    from ._platform.stream_reader import StreamReader
     from ._platform.streams import RecordedStream
     from ._server.emulator import Emulator
     from ._server.subscription import ReceivedEvent, Subscription
@@ -34,6 +35,7 @@ __all__ = [
     "RecordedRequest",
     "RecordedStream",
     "Settings",
+    "StreamReader",
     "Subscription",
     "SubscriptionClosed",
     "SubscriptionRefused",
@@ -49,6 +51,7 @@ _MODULES = {
     "RecordedRequest": "_platform.records",
     "RecordedStream": "_platform.streams",
     "Settings": "_platform.settings",
+    "StreamReader": "_platform.stream_reader",
     "Subscription": "_server.subscription",
     "SubscriptionClosed": "_platform.errors",
     "SubscriptionRefused": "_platform.errors",

@@ -31,15 +31,17 @@ if TYPE_CHECKING:
     )
     from ._core.invocation import Invocation, current_invocation
     from ._core.retry import RetryPolicy
+    from ._core.stop import StreamHandle
     from ._document import DOCUMENT as __document__  # noqa: N811 (a module attribute, like __version__)
     from ._quota.limiter import Quota
     from ._realtime.async_client import AsyncRealtimeClient
     from ._realtime.client import RealtimeClient
     from ._realtime.results import PublishResult, RealtimeToken, ResponseInfo
-    from ._streams.async_stream import AsyncStream
-    from ._streams.stream import Stream
+    from ._streams.async_stream import AsyncPrivateStream, AsyncStream
+    from ._streams.stream import PrivateStream, Stream
 
 __all__ = [
+    "AsyncPrivateStream",
     "AsyncRealtimeClient",
     "AsyncStream",
     "Attempt",
@@ -51,6 +53,7 @@ __all__ = [
     "NoInvocationError",
     "NoResponseError",
     "OverQuotaError",
+    "PrivateStream",
     "PublishResult",
     "Quota",
     "RateLimitedError",
@@ -64,6 +67,7 @@ __all__ = [
     "Stream",
     "StreamError",
     "StreamFullError",
+    "StreamHandle",
     "StreamReport",
     "TimedOutError",
     "UnexpectedResponseError",
@@ -83,8 +87,9 @@ _HOMES = {
     "_quota.limiter": ("Quota",),
     "_realtime.results": ("PublishResult", "RealtimeToken", "ResponseInfo"),
     "_core.retry": ("RetryPolicy",),
-    "_streams.stream": ("Stream",),
-    "_streams.async_stream": ("AsyncStream",),
+    "_streams.stream": ("PrivateStream", "Stream"),
+    "_streams.async_stream": ("AsyncPrivateStream", "AsyncStream"),
+    "_core.stop": ("StreamHandle",),
 }
 
 # Type checkers would take any name for one of this package.

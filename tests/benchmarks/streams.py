@@ -72,6 +72,9 @@ class Reading:
 
     def read(self, at: float, payload: str) -> None:
         envelope = json.loads(payload)
+        if "seq" not in envelope:
+            # Only a part of a snapshot.
+            return
         seen = self.publishes + self.gaps
         if envelope["seq"] < seen:
             self.duplicates += 1

@@ -17,7 +17,7 @@ from tests.support.redis_server import require_redis
 
 def envelope(seq: int, data: str = "", *, end: bool = False) -> str:
     return json.dumps(
-        {"forgeStream": 1, "stream": "0" * 32, "seq": seq, "merge": "append", "data": data, "updates": 1, "end": end}
+        {"forgeStream": 2, "stream": "0" * 32, "seq": seq, "merge": "append", "data": data, "updates": 1, "end": end}
     )
 
 

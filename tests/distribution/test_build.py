@@ -87,7 +87,10 @@ def test_builder_is_pinned_and_installed(one: Path) -> None:
 def test_wheel_holds_the_three_folders_only(one: Path) -> None:
     rooms = ("generated/", "overlays/forge_realtime/", "emulator/forge_realtime_emulator/")
     sources = {name.partition("/")[2] for name in tracked() if name.startswith(rooms)}
-    about = {f"{MADE}.dist-info/{name}" for name in ("METADATA", "WHEEL", "RECORD", "entry_points.txt")}
+    about = {
+        f"{MADE}.dist-info/{name}"
+        for name in ("METADATA", "WHEEL", "RECORD", "entry_points.txt", "sboms/sbom.cdx.json")
+    }
     with zipfile.ZipFile(one / "made" / WHEEL) as wheel:
         names = wheel.namelist()
     assert len(names) == len(set(names))
@@ -106,7 +109,15 @@ def test_wheel_holds_the_three_folders_only(one: Path) -> None:
 def test_sdist_holds_the_sources_of_the_wheel_and_its_documents(one: Path) -> None:
     rooms = ("generated/", "overlays/forge_realtime/", "emulator/")
     sources = {name for name in tracked() if name.startswith(rooms)}
-    papers = {"README.md", "CHANGELOG.md", "pyproject.toml", "PKG-INFO", ".gitignore", "spec/realtime.json"}
+    papers = {
+        "README.md",
+        "CHANGELOG.md",
+        "pyproject.toml",
+        "PKG-INFO",
+        ".gitignore",
+        "spec/realtime.json",
+        "sbom.cdx.json",
+    }
     with tarfile.open(one / "made" / SDIST) as archive:
         members = [member.name.removeprefix(f"{MADE}/") for member in archive.getmembers() if member.isfile()]
     assert len(members) == len(set(members))

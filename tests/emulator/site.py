@@ -44,14 +44,27 @@ class Site:
 
     def bundle(self, script: Path) -> None:
         """Bundle a script of the tests."""
-        command = ["npx", "esbuild", str(script), "--bundle", "--log-level=warning", f"--alias:streams={STREAMS}"]
-        run(*command, f"--outfile={self._folder / script.name}", folder=self._examples)
+        command = ["npx", "esbuild", str(script), "--bundle", "--log-level=warning", "--jsx=automatic"]
+        command += [f"--alias:{file.stem}={file}" for file in STREAMS.parent.glob("*.js")]
+        run(*command, f"--outfile={self._folder / script.with_suffix('.js').name}", folder=self._examples)
 
     def write(self, path: str, text: str) -> None:
         """Write a file of the site."""
         file = self._folder / path
         file.parent.mkdir(exist_ok=True)
         file.write_text(text, encoding="utf-8")
+
+    def new_service(self, frontend: Path, emulator: Emulator) -> str:
+        """Build the page of a service that `init` wrote, and return its path."""
+        (frontend / "node_modules").symlink_to(self._examples / "node_modules")
+        run("npm", "run", "build", folder=frontend)
+        script = json.loads((frontend / "package.json").read_text(encoding="utf-8"))["scripts"]["local"]
+        command, _, _ = script.partition(" --servedir")
+        run("npx", *command.split(), folder=frontend)
+        for name in ("main.js", "main.css", "local.html"):
+            text = (frontend / "local" / name).read_text(encoding="utf-8")
+            self.write(f"service/{name}", text.replace("http://127.0.0.1:7072", emulator.url))
+        return "/service/local.html"
 
     def in_jsdom(self, script: Path, path: str) -> str:
         """Run a script of the tests in node with a page, and return its output."""
@@ -78,10 +91,10 @@ class _Quiet(http.server.SimpleHTTPRequestHandler):
 
 def install(examples: Path) -> None:
     """Make a folder with the front ends of the examples and their packages."""
-    unneeded = shutil.ignore_patterns("node_modules", "dist", "*.py", "__pycache__", "streams.*")
+    unneeded = shutil.ignore_patterns("node_modules", "dist", "*.py", "__pycache__", "streams.*", "use-forge-*")
     shutil.copytree(EXAMPLES, examples, ignore=unneeded, dirs_exist_ok=True)
-    for name in ("streams.js", "streams.d.ts"):
-        shutil.copy(STREAMS.with_name(name), examples / "answer/frontend")
+    for file in STREAMS.parent.iterdir():
+        shutil.copy(file, examples / "answer/frontend")
     run("npm", "ci", folder=examples)
 
 

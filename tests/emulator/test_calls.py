@@ -210,7 +210,7 @@ def test_details_of_a_call_that_was_refused_before_it_was_read(own: Api) -> None
 
 
 def test_row_says_the_place_in_a_stream(own: Api) -> None:
-    envelope = {"forgeStream": 1, "stream": "s", "seq": 3, "merge": "append", "data": "Hel", "updates": 1, "end": False}
+    envelope = {"forgeStream": 2, "stream": "s", "seq": 3, "merge": "append", "data": "Hel", "updates": 1, "end": False}
     own.publish("x", json.dumps(envelope))
     own.publish("x", json.dumps({**envelope, "merge": "latest", "data": {"done": 1}, "end": True}))
     assert [row["stream"] for row in calls(own)] == [
@@ -340,7 +340,7 @@ def test_recording_is_shown_again(own: Api, tmp_path: Path, api_of: Callable[[Em
 
 def show_recording_of(filled: Api, own: Api, tmp_path: Path, api_of: Callable[[Emulator], Api]) -> None:
     fill(filled)
-    envelope = {"forgeStream": 1, "stream": "s", "seq": 0, "merge": "append", "data": "Hel", "updates": 1, "end": True}
+    envelope = {"forgeStream": 2, "stream": "s", "seq": 0, "merge": "append", "data": "Hel", "updates": 1, "end": True}
     filled.publish("x", json.dumps(envelope), token=filled.sign("x", {"team": "red"}))
     filled.post("/forge/realtime/v1/publish", content=b'{"\xff', headers={"Content-Type": "application/json"})
     filled.publish("\ud800", "\ud800")

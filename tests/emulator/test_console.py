@@ -600,7 +600,7 @@ def test_stream_is_a_row_that_grows(own: Api, console: Console, channel: str) ->
     expect(console.detail).to_contain_text("Number 2. Were they rejected, or not sent?")
     expect(row.locator(".said")).to_contain_text("1 gap")
     expect(row.locator(".said")).to_contain_text("1 duplicate")
-    own.publish(channel, envelope(4, end=True, updates=0, error="TimeoutError"))
+    own.publish(channel, envelope(4, end=True, updates=0, error={"type": "TimeoutError"}))
     expect(row.locator(".status")).to_have_text("TimeoutError")
     expect(console.detail).to_contain_text("It ended with an error")
     console.list.focus()

@@ -20,7 +20,7 @@ from playwright.sync_api import Browser, Error, Page, Route
 from forge_realtime import RealtimeClient, RetryPolicy
 from forge_realtime_emulator import Emulator, Settings
 from tests.emulator.api import Api
-from tests.emulator.envelopes import ID, NO_ENVELOPES, envelope
+from tests.emulator.envelopes import ID, NO_ENVELOPES, VECTORS, envelope
 from tests.emulator.site import Site
 
 pytestmark = pytest.mark.slow
@@ -36,10 +36,12 @@ PAGE = """<!doctype html>
 import { onGlobalStream, onStream } from "/streams.js";
 const names = ["onUpdate", "onEnd", "onGap"];
 const noting = Object.fromEntries(names.map((name) => [name, (event) => window.seen.push([name, event])]));
-window.open = async (handlers = noting) => {
+window.open = async (handlers = noting, fetched = {}) => {
+  window.subscription?.unsubscribe(); // that of the test before
   window.seen = [];
   window.subscribed = [];
-  window.subscription = await onStream("chat", handlers, { replaySeconds: 60 });
+  const fetchValue = ({ digest }) => fetched[digest];
+  window.subscription = await onStream("chat", { fetchValue, ...handlers }, { replaySeconds: 60 });
 };
 window.openGlobal = () => onGlobalStream("news", {});
 window.ready = true;
@@ -51,6 +53,7 @@ const subscribe = (isGlobal) => async (channel, onEvent, options) => {
   return { unsubscribe: async () => window.subscribed.pop() };
 };
 export const realtime = { subscribe: subscribe(false), subscribeGlobal: subscribe(true) };
+export const invokeService = () => {};
 """
 
 
@@ -81,15 +84,16 @@ def reader(reading: Page) -> Reader:
 class Reader:
     """Subscription of the page."""
 
-    def __init__(self, page: Page) -> None:
+    def __init__(self, page: Page, fetched: Any = None) -> None:
         self.page = page
-        page.evaluate("window.open()")
+        page.evaluate("fetched => window.open(undefined, fetched)", fetched or {})
 
     def give(self, *payloads: Any) -> None:
         self.page.evaluate("payloads => payloads.forEach((payload) => window.give(payload))", list(payloads))
 
     def wait(self, milliseconds: int) -> None:
-        self.page.clock.run_for(milliseconds)
+        if milliseconds > 0:
+            self.page.clock.run_for(milliseconds)
 
     @property
     def seen(self) -> list[Any]:
@@ -123,7 +127,7 @@ def test_text_grows(reader: Reader) -> None:
     assert reader.seen == [
         ["onUpdate", {**of, "seq": 0, "data": "Hel", "value": "Hel", "updates": 3}],
         ["onUpdate", {**of, "seq": 1, "data": "lo", "value": "Hello", "updates": 2}],
-        ["onEnd", {**of, "seq": 2, "value": "Hello", "error": None}],
+        ["onEnd", {**of, "seq": 2, "value": "Hello", "error": None, "stopped": None}],
     ]
 
 
@@ -135,14 +139,19 @@ def test_value_that_is_not_text_is_that_of_the_last_update(reader: Reader, merge
     reader.give(envelope(3, data[0], merge=merge, end=True))
     updates = [event for handler, event in reader.seen if handler == "onUpdate"]
     assert [event["data"] for event in updates] == [event["value"] for event in updates] == [*data, data[0]]
-    assert reader.seen[-1] == ["onEnd", {"stream": ID, "seq": 3, "merge": merge, "value": data[0], "error": None}]
+    name, event = reader.seen[-1]
+    assert (name, event["seq"], event["merge"], event["value"]) == ("onEnd", 3, merge, data[0])
 
 
-def test_end_carries_the_kind_of_error(reader: Reader) -> None:
-    reader.give(envelope(0, end=True, error="TimeoutError"))
-    assert reader.seen == [
-        ["onEnd", {"stream": ID, "seq": 0, "merge": "append", "value": None, "error": "TimeoutError"}]
-    ]
+def test_vectors_of_the_envelope_hold(reading: Page) -> None:
+    for name, vector in VECTORS.items():
+        reader, now = Reader(reading, vector.get("fetch", {})), 0
+        for event in vector["events"]:
+            reader.wait(event["at"] - now)
+            now = event["at"]
+            reader.give(json.dumps(event["payload"]))
+        reader.wait(vector["until"] - now)
+        assert reader.seen == vector["calls"], name
 
 
 def test_bridge_may_parse_payloads_or_not(reader: Reader) -> None:
@@ -196,11 +205,11 @@ def test_early_end_waits_too(reader: Reader) -> None:
     assert reader.text == "abc."
 
 
-def test_at_most_100_updates_wait(reader: Reader) -> None:
-    reader.give(*(envelope(seq, "x") for seq in range(1, 101)))
+def test_at_most_1000_updates_wait(reader: Reader) -> None:
+    reader.give(*(envelope(seq, "x") for seq in range(1, 1001)))
     assert reader.seen == []
-    reader.give(envelope(101, "y"))
-    assert reader.text == f"[0-0]{'x' * 100}y"
+    reader.give(envelope(1001, "y"))
+    assert reader.text == f"[0-0]{'x' * 1000}y"
 
 
 def test_streams_on_one_channel_are_separate(reader: Reader) -> None:
@@ -407,10 +416,10 @@ def test_reloaded_page_gets_the_whole_stream_by_replay(page: Page, api: Api, cha
     for payload in letters(2, 2):
         api.publish(channel, payload)
     follow(page, channel, replaySeconds=60)
-    api.publish(channel, envelope(3, "d", end=True, error="TimeoutError"))
+    api.publish(channel, envelope(3, "d", end=True, error={"type": "TimeoutError"}))
     assert seen(page, 5) == [
         *(("onUpdate", text) for text in ("a", "ab", "abc", "abcd")),
-        ("onEnd", "TimeoutError"),
+        ("onEnd", {"type": "TimeoutError"}),
     ]
     page.reload()
     follow(page, channel)
@@ -448,15 +457,19 @@ def test_types_match_the_exports_and_only_the_bridge_is_imported() -> None:
     module, types = ((SHIPPED / name).read_text(encoding="utf-8") for name in ("streams.js", "streams.d.ts"))
     exported = re.findall(r"^export (?:function|const|class) (\w+)", module, re.MULTILINE)
     assert exported == ["onStream", "onGlobalStream"]
-    assert re.findall(r"^export declare function (\w+)", types, re.MULTILINE) == exported
-    assert re.findall(r"^import .*", module, re.MULTILINE) == ['import { realtime } from "@forge/bridge";']
+    # An overload of `onStream` takes a handle.
+    assert [*dict.fromkeys(re.findall(r"^export declare function (\w+)", types, re.MULTILINE))] == exported
+    assert re.findall(r"^import .*", module, re.MULTILINE) == [
+        'import { invokeService, realtime } from "@forge/bridge";'
+    ]
     handlers = types.partition("interface StreamHandlers")[2].partition("}")[0]
     assert set(re.findall(r"(on\w+)\?\(", handlers)) == set(re.findall(r'call\("(\w+)"', module))
 
 
 # The compiler must reject each line with `wrong`.
 TYPED = """
-import { type StreamUpdate, onGlobalStream, onStream } from "./streams";
+import { type StreamHandle, type StreamUpdate, onGlobalStream, onStream } from "./streams";
+import { useForgeStream } from "./use-forge-stream";
 
 export async function show(): Promise<string[]> {
   const texts: string[] = [];
@@ -469,8 +482,9 @@ export async function show(): Promise<string[]> {
         else texts.push(update.value.done.toFixed());
         texts.push(update.done); // wrong
       },
-      onEnd: ({ error, seq }) => texts.push(error ?? `${seq}`),
+      onEnd: ({ error, stopped, seq }) => texts.push(error?.message ?? error?.type ?? stopped?.by ?? `${seq}`),
       onGap: ({ stream, from, to }) => texts.push(`${stream} ${to - from}`),
+      fetchValue: async ({ stream, digest }) => (await fetch(`/${stream}/${digest}`)).text(),
     },
     { replaySeconds: 60, token: "x" },
   );
@@ -478,15 +492,32 @@ export async function show(): Promise<string[]> {
   await onGlobalStream("news", { onMessage() {} }); // wrong
   await onStream("news", {}, { replay: 60 }); // wrong
   await onStream("news"); // wrong
+  await subscription.cancel(); // wrong
+  const handle: StreamHandle = JSON.parse(texts[0]);
+  const own = await onStream(handle, {}, { replaySeconds: 60, renew: async ({ stream }) => (stream ? handle : null) });
+  const stopped: boolean = await own.cancel("enough");
+  await onStream(handle, {}, { token: "x" }); // wrong
+  await onStream({ channel: "news" }, {}); // wrong
   await subscription.unsubscribe();
   return texts;
+}
+
+export function Answer(handle: StreamHandle | undefined) {
+  const { value, status, complete, error, stopped, cancel } = useForgeStream(handle, { replaySeconds: 60 });
+  const text: string | undefined = value;
+  const { value: parts } = useForgeStream<{ text: string }[]>("chat", { contextOverrides: [] });
+  const number: number = value; // wrong
+  useForgeStream(handle, { token: "x" }); // wrong
+  if (status === "finished") return text; // wrong
+  return [parts?.[0].text, complete, error?.type, error?.message, stopped?.by, cancel("enough")];
 }
 """
 
 
 @pytest.mark.timeout(300)
 def test_types_check_in_a_typescript_app(site: Site, tmp_path: Path) -> None:
-    (tmp_path / "streams.d.ts").write_bytes((SHIPPED / "streams.d.ts").read_bytes())
+    for name in ("streams.d.ts", "use-forge-stream.d.ts"):
+        (tmp_path / name).write_bytes((SHIPPED / name).read_bytes())
     expecting = re.sub(r"^(.*)// wrong$", r"// @ts-expect-error\n\1", TYPED, flags=re.MULTILINE)
     (tmp_path / "page.ts").write_text(expecting, encoding="utf-8")
     options = {

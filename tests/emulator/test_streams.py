@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forge_realtime_emulator import Emulator
+from forge_realtime_emulator import Emulator, StreamReader
 from forge_realtime_emulator._platform import streams as _streams
 from forge_realtime_emulator._platform.channels import Address
 from tests.emulator.api import Api
-from tests.emulator.envelopes import ID, NO_ENVELOPES, envelope
+from tests.emulator.envelopes import ID, NO_ENVELOPES, VECTORS, envelope, snapshot_alone
 
 OTHER = "f" * 32
 ADDRESS = Address("installation", "channel", False, "module m", None)
@@ -71,8 +71,41 @@ def test_each_merge_kind_has_its_value(merge: str, data: list[Any], value: Any) 
 
 
 def test_end_alone_has_no_value_and_carries_the_error() -> None:
-    [stream] = assembled(envelope(0, end=True, error="TimeoutError"))
+    error = {"type": "TimeoutError", "message": "The model is busy."}
+    [stream] = assembled(envelope(0, end=True, error=error, stopped={"by": "user"}))
     assert (stream.value, stream.ended, stream.error) == (None, True, "TimeoutError")
+    assert (stream.message, stream.stopped) == ("The model is busy.", {"by": "user"})
+
+
+@pytest.mark.parametrize("name", VECTORS)
+def test_vectors_of_the_envelope_hold_in_the_record_and_in_the_reference_reader(name: str) -> None:
+    vector = VECTORS[name]
+    record = vector["record"]
+    streams, now = _streams.Streams(), 0.0
+    reader = StreamReader(lambda _, digest: vector["fetch"][digest], lambda: now)
+    for event in [*vector["events"], {"at": vector["until"], "payload": None}]:
+        while (at := reader.next_at) is not None and at <= event["at"] / 1000:
+            now = at
+            reader.advance()
+        now = event["at"] / 1000
+        if event["payload"] is not None:
+            streams.take(ADDRESS, json.dumps(event["payload"]), now)
+            reader.read(json.dumps(event["payload"]))
+    assert [[name, call] for name, call in reader.calls] == vector["calls"]
+    found = [(stream.value, stream.ended, [[*gap] for gap in stream.gaps]) for stream in streams.records()]
+    assert found == [(record["value"], record["ended"], record["gaps"])] or (found == [] and not vector["calls"])
+
+
+def test_publishes_that_carry_only_a_snapshot_are_operations_but_no_duplicates() -> None:
+    whole = snapshot_alone(2, "ab", updates=2)
+    [stream] = assembled(envelope(0, "a"), envelope(1, "b", end=True), whole, whole)
+    assert (stream.value, stream.updates, stream.operations, stream.duplicates) == ("ab", 2, 4, 0)
+
+
+def test_stream_whose_beginning_is_missing_has_the_value_of_the_snapshot() -> None:
+    parts = [snapshot_alone(3, text, part=part, parts=2, updates=7) for part, text in ((1, "c"), (0, "ab"))]
+    [stream] = assembled(envelope(4, "e"), *parts, envelope(3, "d"), envelope(1, "b"))
+    assert (stream.value, stream.updates, stream.gaps, stream.duplicates) == ("abcde", 9, (), 0)
 
 
 def test_duplicates_count_once_and_gaps_are_named() -> None:

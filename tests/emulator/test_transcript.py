@@ -183,7 +183,7 @@ def test_refused_call_has_its_code(own: Api) -> None:
 
 def test_stream_that_ended_with_an_error_says_so(own: Api) -> None:
     own.publish("c", envelope(0, "Hel"))
-    own.publish("c", envelope(1, "lo", end=True, error="LookupError"))
+    own.publish("c", envelope(1, "lo", end=True, error={"type": "LookupError"}))
     transcript = own.emulator.transcript()
     assert (transcript["calls"], transcript["events"]) == ([], [])
     [stream] = transcript["streams"]

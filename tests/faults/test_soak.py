@@ -34,7 +34,7 @@ def batch(**changes: Any) -> dict[str, Any]:
 
 def envelope(seq: int, data: str | None, *, end: bool = False) -> str:
     part = {} if data is None else {"data": data}
-    return json.dumps({"forgeStream": 1, "stream": "a", "seq": seq, "end": end, **part})
+    return json.dumps({"forgeStream": 2, "stream": "a", "seq": seq, "end": end, **part})
 
 
 @pytest.mark.parametrize(

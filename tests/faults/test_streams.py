@@ -179,7 +179,7 @@ def test_an_interrupt_at_any_line_of_offer_loses_no_update(merge: str, overflow:
         report = buffer.report
         arrived: list[int] = []
         while not buffer.is_empty:
-            envelope = json.loads(buffer.take(end=False, error=None).payload)
+            envelope = json.loads(buffer.take(ending=None, now=0.0).payload)
             arrived += (
                 envelope["data"]
                 if merge == "reduce"

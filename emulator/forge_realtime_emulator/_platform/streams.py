@@ -2,15 +2,16 @@
 
 An event belongs to a stream if its payload is the JSON of an envelope:
 
-    {"forgeStream": 1, "stream": "9f0c…", "seq": 0, "merge": "append", "data": "Hel", "updates": 3, "end": false}
+    {"forgeStream": 2, "stream": "9f0c…", "merge": "append", "seq": 0, "data": "Hel", "updates": 3, "end": false}
 
-`seq` counts the publishes from 0; a retried publish keeps its number. To the platform an envelope is a payload like any
-other.
+`seq` counts the updates from 0; a retried one keeps its number. `snapshot` holds a part of the whole value. See
+docs/stream-envelope.md. To the platform an envelope is a payload like any other.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -35,6 +36,10 @@ _KINDS: dict[str, type] = {"append": str, "latest": object, "batch": list, "redu
 _LAST_SEQ = 2**53 - 1
 """The largest number that the reader in the browser can count to."""
 
+_PARTS = -1
+_PART_LIMIT = 10_000
+"""The largest number of parts of a snapshot."""
+
 
 @dataclass(frozen=True, slots=True)
 class RecordedStream:
@@ -47,11 +52,13 @@ class RecordedStream:
         value: The reassembled value: for `append` the whole text, for `batch` the list of all items, else the newest
             value. `None` if only the end came. Hidden in the repr.
         updates: The number of updates in its publishes, duplicates not counted.
-        operations: The number of accepted publishes, including duplicates.
-        duplicates: The number of publishes that came again.
-        gaps: The first and last number of each run of missing publishes.
+        operations: The number of accepted publishes, including duplicates and those that carry only a snapshot.
+        duplicates: The number of updates that came again.
+        gaps: The first and last number of each run of missing updates that no snapshot covers.
         ended: Whether its end was published.
-        error: The kind of error that ended it, or `None`.
+        error: The class of the error that ended it, or `None`.
+        message: The app's public message of that error, or `None`.
+        stopped: Who stopped it (`by`) and why (`reason`, optional), or `None`.
         began: The time of its first publish: seconds since the epoch, by the emulator's clock.
         at: The time of its last publish.
     """
@@ -66,6 +73,8 @@ class RecordedStream:
     gaps: tuple[tuple[int, int], ...]
     ended: bool
     error: str | None
+    message: str | None
+    stopped: dict[str, str] | None = field(repr=False)
     began: float
     at: float
 
@@ -91,6 +100,8 @@ class RecordedStream:
             "gaps": self.gaps,
             "ended": self.ended,
             "error": self.error,
+            "message": self.message,
+            "stopped": self.stopped,
         }
 
 
@@ -146,76 +157,152 @@ def parse_envelope(payload: str) -> Any:
         value = parse(payload)
     except (ValueError, RecursionError):
         return None
-    is_envelope = (
-        isinstance(value, dict)
-        and _is_count(value.get("forgeStream"))
-        and value["forgeStream"] == 1
-        and isinstance(value.get("stream"), str)
-        and _is_count(value.get("seq"))
-        and _is_count(value.get("updates"))
-        and value.get("merge") in list(_KINDS)
-        and isinstance(value.get("end"), bool)
-        and isinstance(value.get("error", ""), str)
+    return value if isinstance(value, dict) and _is_envelope(value) else None
+
+
+def _is_envelope(value: dict[str, Any]) -> bool:
+    if not (_is_count(value.get("forgeStream")) and value["forgeStream"] == 2 and isinstance(value.get("stream"), str)):
+        return False
+    if value.get("merge") not in list(_KINDS) or not isinstance(value.get("end"), bool):
+        return False
+    has_update = _is_count(value.get("seq")) and _is_count(value.get("updates"))
+    every = value.get("snapshotEvery", 1)
+    return (
+        (has_update if "seq" in value else "snapshot" in value)
         and ("data" not in value or isinstance(value["data"], _KINDS[value["merge"]]))
+        and ("error" not in value or _is_record(value["error"], "type", "message"))
+        and ("stopped" not in value or _is_record(value["stopped"], "by", "reason"))
+        and ("snapshot" not in value or _is_snapshot(value["snapshot"]))
+        and isinstance(every, int | float)
+        and not isinstance(every, bool)
+        and 0 < every < math.inf
     )
-    return value if is_envelope else None
 
 
-def _is_count(value: object) -> bool:
+def _is_record(value: object, required: str, optional: str) -> bool:
+    return isinstance(value, dict) and isinstance(value.get(required), str) and isinstance(value.get(optional, ""), str)
+
+
+def _is_snapshot(value: object) -> bool:
+    if not (isinstance(value, dict) and _is_count(value.get("at")) and value["at"] and _is_count(value.get("updates"))):
+        return False
+    if "digest" in value:
+        return isinstance(value["digest"], str)
+    part: Any = value.get("part")
+    parts: Any = value.get("parts")
+    is_part = _is_count(part) and _is_count(parts) and part < parts <= _PART_LIMIT
+    return is_part and isinstance(value.get("text"), str)
+
+
+def _is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _LAST_SEQ
 
 
 class _Stream:
     def __init__(self, address: Address, envelope: dict[str, Any], at: float) -> None:
-        self.size = 0
         self._address = address
         self._id: str = envelope["stream"]
         self._merge: str = envelope["merge"]
+        # The updates by number, and the size of their publishes. Those below `_base` are in the value of a snapshot,
+        # whose size has the key `_PARTS`; the sizes of parts come below that.
         self._data: dict[int, Any] = {}
+        self._sizes: dict[int, int] = {}
+        self._base = 0
+        self._value_at_base: Any = None
+        self._updates_at_base = 0
+        self._updates: dict[int, int] = {}
         self._seen: set[int] = set()
-        self._updates = self._operations = 0
+        self._duplicates = self._operations = 0
+        self._parts_at = self._parts_count = 0
+        self._parts: dict[int, str] = {}
         self.ended = False
-        self._error: str | None = None
+        self._end: dict[str, Any] = {}
         self._began = at
+
+    @property
+    def size(self) -> int:
+        return sum(self._sizes.values())
 
     def add(self, envelope: dict[str, Any], size: int, at: float) -> None:
         self._at = at
         self._operations += 1
-        seq = envelope["seq"]
-        if seq in self._seen:
-            return
-        self._seen.add(seq)
-        self._updates += envelope["updates"]
         if envelope["end"]:
             self.ended = True
-            self._error = envelope.get("error")
+            self._end = envelope
+        if "seq" in envelope:
+            self._add_update(envelope, size)
+        if "snapshot" in envelope:
+            self._add_part(envelope["snapshot"], size)
+
+    def _add_update(self, envelope: dict[str, Any], size: int) -> None:
+        seq = envelope["seq"]
+        if seq in self._seen:
+            self._duplicates += 1
+            return
+        self._seen.add(seq)
+        if seq < self._base:
+            return
+        self._updates[seq] = envelope["updates"]
         if "data" not in envelope:
             return
         if self._merge in ("append", "batch"):
             self._data[seq] = envelope["data"]
-            self.size += size
+            self._sizes[seq] = size
         elif seq >= max(self._data, default=0):
             self._data = {seq: envelope["data"]}
-            self.size = size
+            self._sizes = {seq: size}
+
+    def _add_part(self, snapshot: dict[str, Any], size: int) -> None:
+        # Of use only if it covers missing updates. No publish is lost on the way to this reader, but it may come late.
+        at = snapshot["at"]
+        if "digest" in snapshot or at < max(self._base + 1, self._parts_at):
+            return
+        if all(seq in self._seen for seq in range(self._base, at)):
+            return
+        if (at, snapshot["parts"]) != (self._parts_at, self._parts_count):
+            self._parts_at, self._parts_count, self._parts = at, snapshot["parts"], {}
+            self._sizes = {seq: size for seq, size in self._sizes.items() if seq >= _PARTS}
+        self._parts[snapshot["part"]] = snapshot["text"]
+        self._sizes[_PARTS - 1 - snapshot["part"]] = size
+        if len(self._parts) < snapshot["parts"]:
+            return
+        text = "".join([self._parts[number] for number in sorted(self._parts)])
+        try:
+            value = None if not snapshot["updates"] else text if self._merge == "append" else parse(text)
+        except (ValueError, RecursionError):
+            return
+        self._parts = {}
+        if snapshot["updates"] and not isinstance(value, _KINDS[self._merge]):
+            return
+        self._base, self._value_at_base, self._updates_at_base = at, value, snapshot["updates"]
+        self._data = {seq: data for seq, data in self._data.items() if seq >= at}
+        self._updates = {seq: updates for seq, updates in self._updates.items() if seq >= at}
+        self._sizes = {seq: size for seq, size in self._sizes.items() if seq >= at}
+        self._sizes[_PARTS] = size * snapshot["parts"]
 
     def record(self) -> RecordedStream:
+        error = self._end.get("error", {})
         return RecordedStream(
             address=self._address,
             id=self._id,
             merge=self._merge,
             value=self._value(),
-            updates=self._updates,
+            updates=self._updates_at_base + sum(self._updates.values()),
             operations=self._operations,
-            duplicates=self._operations - len(self._seen),
+            duplicates=self._duplicates,
             gaps=tuple(self._gaps()),
             ended=self.ended,
-            error=self._error,
+            error=error.get("type"),
+            message=error.get("message"),
+            stopped=self._end.get("stopped"),
             began=self._began,
             at=self._at,
         )
 
     def _value(self) -> Any:
         pieces = [self._data[seq] for seq in sorted(self._data)]
+        if self._updates_at_base:
+            pieces.insert(0, self._value_at_base)
         if not pieces:
             return None
         if self._merge == "append":
@@ -223,5 +310,5 @@ class _Stream:
         return [item for piece in pieces for item in piece] if self._merge == "batch" else pieces[-1]
 
     def _gaps(self) -> list[tuple[int, int]]:
-        seen = sorted(self._seen)
-        return [(before + 1, seq - 1) for before, seq in pairwise([-1, *seen]) if seq > before + 1]
+        seen = sorted(seq for seq in self._seen if seq >= self._base)
+        return [(before + 1, seq - 1) for before, seq in pairwise([self._base - 1, *seen]) if seq > before + 1]

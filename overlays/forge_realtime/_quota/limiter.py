@@ -164,6 +164,11 @@ class QuotaLimiter:
         if self._bucket is not None:
             self._bucket.slow_down(retry_after, clock.monotonic())
 
+    def find_installation(self, until: float) -> Flow[str | None]:
+        """Return the installation that the calls are made for, or None if it cannot be looked up in time."""
+        installation = self._acting.installation_id or self._quota.installation_id
+        return installation or (yield from self._look_up(until))
+
     def _look_up(self, until: float) -> Flow[str | None]:
         """Return the installation of the invocation, or None while it cannot be looked up."""
         invocation = self._acting.invocation_id

@@ -21,9 +21,11 @@ from .._core.hidden import Hidden
 from .._core.retry import RetryPolicy, is_plain_function
 
 if TYPE_CHECKING:
+    from .._core.stop import StreamHandle
     from .._quota.limiter import Quota, QuotaLimiter
     from .._streams.buffer import PublishSlot
     from .operations import Permission
+    from .private import PrivateChannel
     from .results import PublishResult, RealtimeToken
     from .tokens import PlatformClock, TokenCache, TokenKey
 
@@ -74,7 +76,7 @@ class BaseRealtimeClient(BaseClient[Any]):
         # All that a call would import.
         from .._quota import limiter  # noqa: F401 (see above)
         from .._streams import buffer  # noqa: F401 (see above)
-        from . import operations  # noqa: F401 (see above)
+        from . import operations, private  # noqa: F401 (see above)
         from .tokens import PlatformClock, TokenCache
 
         self._clock = PlatformClock()
@@ -271,3 +273,30 @@ class BaseRealtimeClient(BaseClient[Any]):
 
         convert = partial(operations.realtime_token, self._clock)
         return self._flow(operations.sign_realtime_token, prepared, convert, retry=retry)
+
+    def _private_channel(
+        self, channel: str, claims: Hidden[Mapping[str, Any] | None], stop_path: str
+    ) -> PrivateChannel:
+        from .._quota.limiter import Quota, QuotaLimiter
+        from .private import PrivateChannel
+
+        acting = self._acting("private_stream")
+        limiter = QuotaLimiter(self.quota or Quota(), self._address(), acting, stream=True)
+        live = self._sibling(authorization=acting)
+        return PrivateChannel(channel, claims, live, limiter.find_installation, stop_path)
+
+    def _private_slots(self, private: PrivateChannel) -> Callable[[], PublishSlot]:
+        return private.paying._slots(private.publish)  # noqa: SLF001 (own class)
+
+    def _renewal(self, handle: Mapping[str, Any]) -> Flow[StreamHandle] | None:
+        """Return the flow that renews a handle; None if no stream of this process has it."""
+        from .._core.stop import private_streams
+
+        found = Hidden(handle)
+        del handle
+        # It comes from a page: anything else than a handle is none of ours.
+        stop = Hidden(found.value.get("stop") if isinstance(found.value, Mapping) else None)
+        if not isinstance(stop.value, Mapping):
+            return None
+        stream = private_streams.find(found.value.get("stream"), stop.value.get("secret"))
+        return None if stream is None else stream._renewal(self)  # noqa: SLF001 (not for the app)

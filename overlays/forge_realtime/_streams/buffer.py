@@ -1,21 +1,19 @@
 """Buffer of updates waiting to be published. Does no I/O and never waits.
 
-Each publish of a stream carries one envelope, a JSON text:
+Each publish of a stream carries one envelope, a JSON text, as docs/stream-envelope.md specifies it:
 
-    {"forgeStream":1,"stream":"<32 hex digits>","seq":0,"merge":"append","data":"Hel","updates":3,"end":false}
-
-`seq` counts the publishes of the stream from 0. `data` holds the updates since the last publish, merged; an envelope
-that only ends the stream has none. If the block raised, the last one also has `"error"`: the exception's type.
+    {"forgeStream":2,"stream":"<32 hex digits>","merge":"append","seq":0,"data":"Hel","updates":3,"end":false, ...}
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, Literal, TypeAlias
 
 from attrs import evolve, frozen
@@ -23,10 +21,14 @@ from attrs import evolve, frozen
 from .._core.call import Flow
 from .._core.encoding import Encode, encode_json
 from .._core.errors import Delivery, StreamReport, UsageError
+from .._core.log import log
 from .._core.retry import RetryPolicy, is_number, is_plain_function
+from .snapshots import Part, Snapshots
 
 Merge: TypeAlias = Literal["append", "latest", "batch"] | Callable[[Any, Any], Any]
 Overflow: TypeAlias = Literal["wait", "merge", "drop_oldest", "raise"]
+# Takes the stream id, the digest and the value.
+KeepValue: TypeAlias = Callable[[str, str, Any], Awaitable[None] | None]
 
 _DAY: Final = 86_400.0
 # A buffer holds the bytes of this many full envelopes.
@@ -50,6 +52,8 @@ class StreamOptions:
     max_pending: int = 1_000
     overflow: Overflow = "wait"
     deadline: float = 10.0
+    snapshot: bool | KeepValue = True
+    snapshot_interval: float = 5.0
     encode: Encode | None = None
 
     def __attrs_post_init__(self) -> None:
@@ -63,6 +67,10 @@ class StreamOptions:
             raise UsageError("stream: interval must be a number of seconds, 0 or more and a day at most.")
         if not (is_number(self.deadline) and 0 < self.deadline <= _DAY):
             raise UsageError("stream: deadline must be a positive number of seconds, a day at most.")
+        if not (isinstance(self.snapshot, bool) or callable(self.snapshot)):
+            raise UsageError("stream: snapshot must be True, False or a function of stream id, digest and value.")
+        if not (is_number(self.snapshot_interval) and 0 < self.snapshot_interval <= _DAY):
+            raise UsageError("stream: snapshot_interval must be a positive number of seconds, a day at most.")
         for name in ("max_bytes", "max_pending"):
             if not (type(value := getattr(self, name)) is int and value >= 1):
                 raise UsageError(f"stream: {name} must be a whole number of at least 1.")
@@ -100,6 +108,8 @@ class Envelope:
     payload: str
     updates: int
     last: bool
+    # The digest in its snapshot, and the value as JSON that the app is to keep under this name.
+    stored: tuple[str, str] | None = None
 
 
 class Buffer:
@@ -110,6 +120,17 @@ class Buffer:
         self._options = options
         self._merge: str = options.merge if isinstance(options.merge, str) else "reduce"
         self._reduce = None if isinstance(options.merge, str) else options.merge
+        self._snapshots = (
+            None
+            if options.snapshot is False
+            else Snapshots(
+                self._merge,
+                self._fold,
+                options.max_bytes,
+                options.snapshot_interval,
+                stored=options.snapshot is not True,
+            )
+        )
         self._seq = 0
         self._pending: deque[Update] = deque()
         self._bytes = 0
@@ -130,6 +151,7 @@ class Buffer:
         # Apart, so that a slow merge function does not block the publisher.
         self._reducing = threading.Lock()
         self._reducer: int | None = None
+        self._folder: int | None = None
 
     def encode(self, update: object) -> Update:
         """Check and encode an update. Raise UsageError if it has the wrong type for `merge`, or cannot be JSON."""
@@ -186,26 +208,79 @@ class Buffer:
             self._wake_from = self._options.max_bytes if self._pending else 0
             return False
 
-    def take(self, *, end: bool, error: str | None) -> Envelope:
-        """Take the next envelope. With `end`, it ends the stream (after an `error`) if nothing stays behind."""
+    def take(self, *, ending: Mapping[str, object] | None, now: float) -> Envelope:
+        """Take the next envelope.
+
+        Args:
+            ending: None while the stream goes on. Otherwise the envelope ends the stream if nothing stays behind, and
+                these are its `error` or `stopped`.
+            now: Time of `clock.monotonic()`.
+        """
         with self._lock:
-            updates, data = 0, ""
+            updates, size, text, data = 0, 0, "", ""
             if self._pending:
                 update = self._pop_merged(self._pending)
-                updates = update.updates
-                self._bytes = self._bytes - update.size if self._pending else 0
+                updates, size, text = update.updates, update.size, update.text
+                self._bytes = self._bytes - size if self._pending else 0
                 self._taken += updates
                 before, after = _BRACKETS.get(self._merge, ("", ""))
-                data = f'"data":{before}{update.text}{after},'
-            last = end and not self._pending
-            ending = f',"error":{json.dumps(error)}' if last and error is not None else ""
-            payload = (
-                f'{{"forgeStream":1,"stream":"{self.stream_id}","seq":{self._seq},"merge":"{self._merge}",{data}'
-                f'"updates":{updates},"end":{json.dumps(last)}{ending}}}'
-            )
+                data = f'"data":{before}{text}{after},'
+            last = ending is not None and not self._pending
+            part = None
+            if self._snapshots is not None:
+                self._snapshots.add(text, size, updates, now)
+                part = self._snapshots.with_end(size, now) if last else self._snapshots.with_update(size, now)
+            envelope = self._envelope(f'"seq":{self._seq},{data}"updates":{updates},', ending if last else None, part)
             self._seq += 1
             self._wake_from = math.inf
-            return Envelope(payload, updates, last)
+            return evolve(envelope, updates=updates, last=last)
+
+    @property
+    def snapshot_every(self) -> float | None:
+        """Seconds within which the value is repeated; None if it is not."""
+        return None if self._snapshots is None else self._snapshots.every
+
+    def drop_snapshot(self) -> None:
+        """Give up the snapshot of which parts were published, and make another one later."""
+        with self._lock:
+            if self._snapshots is not None:
+                self._snapshots.drop()
+
+    def snapshot_at(self) -> float:
+        """Return when to publish a part of a snapshot in an envelope of its own."""
+        return math.inf if self._snapshots is None else self._snapshots.alone_at()
+
+    def take_snapshot(self, now: float) -> Envelope | None:
+        """Take an envelope that carries only a part of a snapshot."""
+        with self._lock:
+            part = None if self._snapshots is None else self._snapshots.alone(now)
+            return None if part is None else self._envelope("", None, part)
+
+    def final_snapshot(self, ending: Mapping[str, object], *, again: bool) -> list[Envelope]:
+        """Return the envelopes of the final snapshot: the part that the last envelope did not carry, or all `again`."""
+        with self._lock:
+            if self._snapshots is None:
+                return []
+            parts = self._snapshots.all_parts() if again else self._snapshots.rest()
+            return [self._envelope("", ending, part) for part in parts]
+
+    def request_snapshot(self, now: float) -> None:
+        """Publish the whole value soon."""
+        with self._lock:
+            if self._snapshots is not None:
+                self._snapshots.request(now)
+                # The publisher may be waiting for the next update.
+                self._wake()
+
+    def _envelope(self, update: str, ending: Mapping[str, object] | None, part: Part | None) -> Envelope:
+        end = "false" if ending is None else "true"
+        more = [f',"{name}":{json.dumps(value, separators=(",", ":"))}' for name, value in (ending or {}).items()]
+        if (every := self.snapshot_every) is not None:
+            more.append(f',"snapshotEvery":{every:g}')
+        if part is not None:
+            more.append(f',"snapshot":{part.json}')
+        start = f'{{"forgeStream":2,"stream":"{self.stream_id}","merge":"{self._merge}",{update}"end":{end}'
+        return Envelope(f"{start}{''.join(more)}}}", 0, last=False, stored=None if part is None else part.stored)
 
     def settle(self, envelope: Envelope, delivery: Delivery) -> None:
         """Count what became of an envelope."""
@@ -264,7 +339,7 @@ class Buffer:
         return report.sent + report.dropped + report.rejected + report.unknown
 
     def _reduce_to(self, update: Update, reduce: Callable[[Any, Any], Any]) -> None:
-        if self._reducer == threading.get_ident():
+        if threading.get_ident() in (self._reducer, self._folder):
             raise UsageError("stream: the function given as merge= must not send to its own stream.")
         with self._reducing:
             with self._lock:
@@ -287,6 +362,26 @@ class Buffer:
                     self._put([Update(encoded.decode(), len(encoded), state.updates + 1)])
                 else:
                     self._append(update)
+
+    def _fold(self, states: list[str]) -> str | None:
+        """Combine the states of several envelopes for a snapshot. Return None if the app's function fails."""
+        reduce = self._reduce
+        assert reduce is not None
+        self._folder = threading.get_ident()
+        try:
+            value = json.loads(states[0])
+            for state in states[1:]:
+                value = reduce(value, json.loads(state))
+            return self._json(value, "the return value of the function given as merge=").decode()
+        except Exception as error:  # noqa: BLE001 (the app's own code; the updates are not affected)
+            log(
+                logging.WARNING,
+                "stream: no more snapshots: the function given as merge= raised %s",
+                type(error).__name__,
+            )
+            return None
+        finally:
+            self._folder = None
 
     def _make_room(self, update: Update) -> bool:
         if self._options.overflow == "merge" and not self._has_room(update):

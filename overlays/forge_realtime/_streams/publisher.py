@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import itertools
+import json
 import logging
 import math
 from collections.abc import Awaitable, Callable
@@ -36,8 +38,45 @@ from .buffer import Buffer, Envelope, PublishSlot, Slots, StreamOptions, Update
 _QUOTA_SECONDS: Final = 60.0
 # The longest wait between two attempts, whatever `Retry-After` says: the service may be well again much sooner.
 _LONGEST_PAUSE: Final = 10.0
+# A snapshot is given up if the quota has no room for so long, or if its request takes so long.
+_SNAPSHOT_QUOTA_SECONDS: Final = 0.05
+_SNAPSHOT_SECONDS: Final = 2.0
+# The first repetition of a final snapshot that nobody heard.
+_SOON_SECONDS: Final = 1.0
 # Time for what is left, if the block was cancelled or interrupted.
 _INTERRUPTED_SECONDS: Final = 1.0
+
+
+class _Signal:
+    """An event with one waiter. An `asyncio.Event` takes 0.9 KiB, and each open stream has one."""
+
+    __slots__ = ("_is_set", "_waiter")
+
+    def __init__(self) -> None:
+        self._is_set = False
+        self._waiter: asyncio.Future[None] | None = None
+
+    def is_set(self) -> bool:
+        return self._is_set
+
+    def set(self) -> None:
+        self._is_set = True
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def clear(self) -> None:
+        self._is_set = False
+
+    async def wait(self) -> None:
+        if self._is_set:
+            return
+        self._waiter = asyncio.get_running_loop().create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+
 RunFlow: TypeAlias = Callable[[Flow[object]], Awaitable[object]]
 
 
@@ -46,6 +85,44 @@ class Publisher:
 
     Any thread may call `offer` and `check`, and read `report`. Everything else belongs to one event loop.
     """
+
+    __slots__ = (
+        "__weakref__",
+        "_any_unknown",
+        "_body",
+        "_cancelled",
+        "_changed",
+        "_current",
+        "_delivery",
+        "_end_by",
+        "_end_mark",
+        "_ended",
+        "_ending",
+        "_failure",
+        "_failure_delivery",
+        "_flush_to",
+        "_heard",
+        "_hook",
+        "_instrument",
+        "_last_error",
+        "_lost",
+        "_marks",
+        "_next_at",
+        "_next_slot",
+        "_options",
+        "_queue",
+        "_repeated",
+        "_repetition",
+        "_retry",
+        "_run_flow",
+        "_slot",
+        "_snapshot_limit",
+        "_task",
+        "_threads",
+        "buffer",
+        "forked",
+        "wake",
+    )
 
     def __init__(
         self, options: StreamOptions, slots: Slots, run: RunFlow, retry: RetryPolicy, instrument: Instrument | None
@@ -59,8 +136,10 @@ class Publisher:
         # Duplicates are harmless: readers drop a `seq` that they have seen.
         self._retry = evolve(retry, delivery="at_least_once", on_attempt=self._see)
         self._hook = retry.on_attempt
-        # Set when the publisher has something to do, and when it did something.
-        self.wake, self._changed = asyncio.Event(), asyncio.Event()
+        # Set when the publisher has something to do.
+        self.wake = _Signal()
+        # Set when it did something; None if nobody waits for that. An event takes 0.9 KiB.
+        self._changed: asyncio.Event | None = None
         # Woken at the end of the block.
         self._ending = Waker()
         # Held by the update that waits for room; later ones queue behind it.
@@ -80,8 +159,23 @@ class Publisher:
         self._flush_to = 0
         # Finite after the end of the block.
         self._end_by = math.inf
-        self._error: str | None = None
+        # What the end mark says: `error` or `stopped`.
+        self._end_mark: dict[str, object] = {}
+        # The end was published.
+        self._ended = False
+        # Whether the platform said of the last update that somebody was subscribed.
+        self._heard = True
+        # An update was lost: its value must not be repeated.
+        self._lost = False
+        # Limits the time of a snapshot that is being published. The end of the block ends it.
+        self._snapshot_limit: asyncio.Timeout | None = None
+        # Until the final snapshot has been repeated.
+        self._repetition: asyncio.TimerHandle | asyncio.Task[None] | None = None
+        self._repeated: Callable[[], object] = lambda: None
+        self._threads = False
         self._cancelled: asyncio.CancelledError | None = None
+        # What the end mark is going to say.
+        self._marks: dict[str, dict[str, str]] = {}
 
     async def start(self, *, threads: bool) -> None:
         """Start to publish, in the running loop. With `threads`, other threads may offer updates."""
@@ -89,6 +183,7 @@ class Publisher:
         if self._task is not None:
             raise UsageError("A stream can be used once: make another one for each block.")
         loop = asyncio.get_running_loop()
+        self._threads = threads
         self._task = loop.create_task(self._publish_all())
 
         def wake() -> None:
@@ -133,7 +228,7 @@ class Publisher:
         try:
             async with limit_time(self._options.deadline), self._queue:
                 while not self.buffer.offer(update):
-                    await self._changed.wait()
+                    await self._change()
         except TimeoutError:
             raise self._full(f"was full for {self._options.deadline:g} s (deadline)") from None
 
@@ -146,7 +241,7 @@ class Publisher:
         try:
             async with limit_time(self._options.deadline):
                 while self.buffer.settled() < target and self._failure is None:
-                    await self._changed.wait()
+                    await self._change()
         except TimeoutError:
             delivery = self._delivery if self._current else Delivery.NOT_SENT
             seconds = f"{self._options.deadline:g} s (deadline)"
@@ -161,17 +256,20 @@ class Publisher:
             return
         seconds = self._options.deadline
         if error is not None:
-            self._error = type(error).__name__
+            self._marks.setdefault("error", {"type": type(error).__name__})
             if not isinstance(error, Exception):
                 seconds = min(seconds, _INTERRUPTED_SECONDS)
+        # What comes later changes nothing: the end mark may be on its way.
+        self._end_mark = {**self._marks}
         self._end_by = clock.monotonic() + seconds
         self.buffer.close()
         self._ending.wake()
         self.wake.set()
+        self._end_snapshot()
         try:
             await self._finish()
         finally:
-            if not self._task.done() or self._task.cancelled():
+            if not self._ended and (not self._task.done() or self._task.cancelled()):
                 after = f"{seconds:g} s after the end of the block (deadline)"
                 if self._cancelled is not None:
                     after = f"{min(seconds, _INTERRUPTED_SECONDS):g} s after the block was cancelled"
@@ -182,6 +280,88 @@ class Publisher:
                 timed_out.__cause__ = last
                 self._fail(timed_out)
         self.conclude(error)
+
+    def stop(self, by: str, reason: str | None) -> None:
+        """Let the end mark say who stopped the stream, and why. The first call counts. Any thread may call this."""
+        self._marks.setdefault("stopped", {"by": by} if reason is None else {"by": by, "reason": reason})
+
+    def fail(self, kind: str, message: str) -> None:
+        """Let the end mark say why the stream failed. Any thread may call this."""
+        if not (isinstance(kind, str) and kind and isinstance(message, str)):
+            raise UsageError("stream: fail takes a type of failure, a non-empty str, and a message for the user.")
+        self._marks["error"] = {"type": kind, "message": message}
+
+    def request_snapshot(self) -> None:
+        """Publish the whole value with the next update, or soon."""
+        self.check()
+        self.buffer.request_snapshot(clock.monotonic())
+
+    @property
+    def repeats(self) -> bool:
+        """Whether the final snapshot has yet to be repeated."""
+        return self._repetition is not None
+
+    def repeat_later(self, done: Callable[[], object]) -> None:
+        """Publish the final snapshot once more, for pages that load after the end. Call `done` afterwards.
+
+        Twice if nobody was subscribed at the end, the first time soon.
+        """
+        every = self.buffer.snapshot_every
+        if self._task is None or self.forked or self._lost or every is None:
+            done()
+            return
+        self._repeated = done
+        if self._heard or every <= _SOON_SECONDS:
+            self._repeat_in(every)
+        else:
+            # A page that asked a moment ago may be about to subscribe.
+            self._repeat_in(_SOON_SECONDS, again_in=every - _SOON_SECONDS)
+
+    def _repeat_in(self, seconds: float, *, again_in: float | None = None) -> None:
+        loop = asyncio.get_running_loop()
+
+        def begin() -> None:
+            self._repetition = loop.create_task(self._repeat())
+            self._repetition.add_done_callback(finish)
+
+        def finish(task: asyncio.Task[None]) -> None:
+            if again_in is None or task.cancelled():
+                self._end_repetition()
+            else:
+                self._repeat_in(again_in)
+
+        # A timer and no task: nothing waits for it, and the app's loop can end without a warning.
+        self._repetition = loop.call_later(seconds, begin)
+
+    def drop_repetition(self) -> None:
+        """Repeat nothing any more."""
+        if isinstance(self._repetition, asyncio.Task):
+            self._repetition.cancel()
+        elif self._repetition is not None:
+            self._repetition.cancel()
+            self._end_repetition()
+
+    def _end_repetition(self) -> None:
+        self._repetition = None
+        done, self._repeated = self._repeated, lambda: None
+        done()
+
+    async def _repeat(self) -> None:
+        if self.forked:
+            return
+        mark = self._end_mark if self._ended else self._end_mark or {"error": {"type": StreamError.__name__}}
+        retry = evolve(self._snapshot_retry(), on_attempt=self._hook)
+        for envelope in self.buffer.final_snapshot(mark, again=True):
+            slot = self._next_slot()
+            # Errors of a closed client, too. None of them concerns the app any more.
+            try:
+                if not await self._run_flow(slot.reserve(clock.monotonic() + _SNAPSHOT_SECONDS)):
+                    return
+                await self._keep(envelope)
+                await self._run_flow(slot.publish(envelope.payload, retry))
+            except Exception as error:  # noqa: BLE001 (see above)
+                log(logging.DEBUG, "stream: the final snapshot was not repeated (%s)", type(error).__name__)
+                return
 
     def conclude(self, error: BaseException | None) -> None:
         """Raise or log the failure of the stream, if there was one. `error` is the block's."""
@@ -202,7 +382,7 @@ class Publisher:
         """End the stream because its loop has ended or does not respond. Any thread may call this."""
         # Its loop was cancelled, but not the block.
         self._cancelled = None
-        if self._task is None or not self._task.done() or self._task.cancelled():
+        if not self._ended and (self._task is None or not self._task.done() or self._task.cancelled()):
             # A closed loop wakes nobody.
             with contextlib.suppress(RuntimeError):
                 self._fail(failure)
@@ -235,6 +415,7 @@ class Publisher:
                 self._cancelled = error
                 self._end_by = min(self._end_by, clock.monotonic() + _INTERRUPTED_SECONDS)
                 self.wake.set()
+                self._end_snapshot()
 
     async def _publish_all(self) -> None:
         try:
@@ -243,7 +424,9 @@ class Publisher:
                 envelope = self._current = self._current or await self._take()
                 await self._deliver(envelope)
                 if envelope.last or self._failure is not None:
-                    return
+                    break
+            self._ended = self._failure is None
+            await self._publish_rest()
         except (asyncio.CancelledError, GeneratorExit):
             self._cut_short()
             raise
@@ -264,11 +447,17 @@ class Publisher:
                 left = min(_QUOTA_SECONDS, self._end_by - clock.monotonic())
                 await self._run_flow(self._reserve(self._slot, clock.monotonic() + left))
                 self._next_at = clock.monotonic() + self._options.interval
-                envelope = self.buffer.take(end=self._end_by < math.inf, error=self._error)
+                ending = self._end_mark if self._end_by < math.inf else None
+                envelope = self.buffer.take(ending=ending, now=clock.monotonic())
                 self._delivery = Delivery.NOT_SENT
                 self._notify()
                 return envelope
-            await self._woken(None if self.buffer.is_empty else self._next_at)
+            snapshot_at = self.buffer.snapshot_at()
+            if snapshot_at <= clock.monotonic():
+                await self._publish_snapshot()
+            else:
+                at = min(snapshot_at, math.inf if self.buffer.is_empty else self._next_at)
+                await self._woken(None if at == math.inf else at)
 
     def _reserve(self, slot: PublishSlot, until: float) -> Flow[None]:
         """Wait for the quota. The end of the block cuts a wait short that the platform asked for, as in `_rest`."""
@@ -285,19 +474,89 @@ class Publisher:
     async def _deliver(self, envelope: Envelope) -> None:
         """Publish an envelope in as many calls as it takes; raise if a retry would not help or would be too late."""
         assert self._slot is not None
+        await self._keep(envelope)
         for calls in itertools.count(1):
             self._slot.skip_hold(self._end_by)
             try:
-                await self._run_flow(self._watch(self._slot.publish(envelope.payload, self._retry)))
+                result = await self._run_flow(self._watch(self._slot.publish(envelope.payload, self._retry)))
             except ForgeRealtimeError as error:
+                # Nothing is on its way any more. The last request may have been one for a token.
+                self._body = None
                 self._last_error = error
                 if not (error.retryable and await self._pause(error, calls)):
                     raise
             else:
                 break
         self._last_error = None
+        heard = getattr(result, "event_id", None) is not None
+        if heard and not self._heard:
+            # Whoever has subscribed since lacks what came before.
+            self.buffer.request_snapshot(clock.monotonic())
+        self._heard = heard
+        self._slot = None
         if self._current is envelope:
             self._settle(Delivery.ACCEPTED)
+
+    async def _publish_snapshot(self) -> None:
+        """Publish a part of a snapshot without an update. No update depends on it, so a failure is ignored."""
+        slot = self._next_slot()
+        reserved = await self._run_flow(slot.reserve(clock.monotonic() + _SNAPSHOT_QUOTA_SECONDS))
+        if self._end_by < math.inf:
+            return
+        envelope = self.buffer.take_snapshot(clock.monotonic())
+        if envelope is not None and not (reserved and await self._try_to_publish(envelope, slot)):
+            self.buffer.drop_snapshot()
+
+    async def _publish_rest(self) -> None:
+        """Publish the parts of the final snapshot that the last envelope did not carry, if there is time."""
+        for envelope in self.buffer.final_snapshot(self._end_mark, again=False):
+            left = self._end_by - clock.monotonic()
+            if left <= _INTERRUPTED_SECONDS:
+                return
+            slot = self._next_slot()
+            with contextlib.suppress(TimeoutError):
+                async with limit_time(left - _INTERRUPTED_SECONDS):
+                    if not await self._run_flow(slot.reserve(self._end_by - _INTERRUPTED_SECONDS)):
+                        return
+                    await self._try_to_publish(envelope, slot)
+            self._cut_short()
+
+    async def _try_to_publish(self, envelope: Envelope, slot: PublishSlot) -> bool:
+        try:
+            async with asyncio.timeout(None) as self._snapshot_limit:
+                await self._keep(envelope)
+                await self._run_flow(self._watch(slot.publish(envelope.payload, self._snapshot_retry())))
+        except (ForgeRealtimeError, TimeoutError) as error:
+            self._cut_short()
+            log(logging.DEBUG, "stream: a snapshot was not published (%s)", type(error).__name__)
+            return False
+        finally:
+            self._snapshot_limit = None
+        return True
+
+    def _snapshot_retry(self) -> RetryPolicy:
+        return evolve(self._retry, max_attempts=1, deadline=min(self._retry.deadline, _SNAPSHOT_SECONDS))
+
+    def _end_snapshot(self) -> None:
+        """End the publishing of a snapshot that holds up the end of the block."""
+        if self._snapshot_limit is not None and not self._ended:
+            self._snapshot_limit.reschedule(-math.inf)
+
+    async def _keep(self, envelope: Envelope) -> None:
+        """Give the app the value whose digest is in the envelope. If that fails, readers wait for the next snapshot."""
+        keep = self._options.snapshot
+        if envelope.stored is None or isinstance(keep, bool):
+            return
+        digest, value = envelope.stored
+        arguments = (self.buffer.stream_id, digest, json.loads(value))
+        try:
+            # The loop of the worker thread serves all streams.
+            run = asyncio.get_running_loop().run_in_executor
+            result = await run(None, keep, *arguments) if self._threads else keep(*arguments)
+            if inspect.isawaitable(result):
+                await result
+        except Exception as error:  # noqa: BLE001 (the app's own code)
+            log(logging.WARNING, "stream: the function given as snapshot= raised %s", type(error).__name__)
 
     def _watch(self, flow: Flow[object]) -> Flow[object]:
         """Carry out a flow, and keep the body of the request that is being sent."""
@@ -339,8 +598,11 @@ class Publisher:
         yield Sleep(min(seconds, _LONGEST_PAUSE), self._ending)
 
     async def _woken(self, at: float | None) -> None:
+        if at is None:
+            await self.wake.wait()
+            return
         with contextlib.suppress(TimeoutError):
-            async with limit_time(None if at is None else at - clock.monotonic()):
+            async with limit_time(at - clock.monotonic()):
                 await self.wake.wait()
 
     def _fail(self, failure: BaseException) -> None:
@@ -358,25 +620,35 @@ class Publisher:
 
     def _cut_short(self) -> None:
         """Give up the present attempt. If its request may have left, the outcome stays unknown."""
-        if self._may_have_left():
+        if self._has_left():
+            if self._current is not None:
+                self._delivery = Delivery.UNKNOWN
             self._body = None
-            self._delivery = Delivery.UNKNOWN
             self.buffer.count_operation()
 
     def _may_have_left(self) -> bool:
-        return self._current is not None and isinstance(self._body, TrackedBody) and self._body.sent
+        return self._current is not None and self._has_left()
+
+    def _has_left(self) -> bool:
+        return isinstance(self._body, TrackedBody) and self._body.sent
 
     def _settle(self, delivery: Delivery) -> None:
         assert self._current is not None
         self.buffer.settle(self._current, delivery)
         self._any_unknown |= delivery is Delivery.UNKNOWN
+        self._lost |= delivery in (Delivery.NOT_SENT, Delivery.REJECTED)
         self._current = None
         self._notify()
 
     def _notify(self) -> None:
         """Wake everyone who waits for room or for the end of a flush."""
-        changed, self._changed = self._changed, asyncio.Event()
-        changed.set()
+        changed, self._changed = self._changed, None
+        if changed is not None:
+            changed.set()
+
+    async def _change(self) -> None:
+        self._changed = self._changed or asyncio.Event()
+        await self._changed.wait()
 
     def _failed(self) -> StreamError:
         failure = self._failure

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 _EXIT_SECONDS: Final = 2.0
 # A wait looks this often whether the thread still runs.
 _LOOK_SECONDS: Final = 0.5
+_BUSY_SECONDS: Final = 0.01
 # Waits of greenlets begin with the first of these pauses, and double it up to the second.
 _GREEN_SECONDS: Final = (0.001, 0.016)
 # Not those of a parent process.
@@ -53,6 +54,10 @@ class OpenStream(Protocol):
 
     def lose(self, failure: ThreadLostError) -> None:
         """End the stream without its thread."""
+        ...
+
+    def drop_repetition(self) -> None:
+        """Do not repeat the final snapshot, if it is still to be repeated. Any thread may call this."""
         ...
 
 
@@ -86,7 +91,8 @@ class StreamWorker:
             # Kept, because collecting its event loop would take sockets out of the parent's selector.
             self._inherited.append(self._thread)
         self._thread = None
-        self._lock = threading.Lock()
+        # Reentrant: a signal handler may open a stream while another one is being opened.
+        self._lock = threading.RLock()
 
     def join(self, stream: OpenStream) -> WorkerThread:
         """Add a stream, and return the running thread; raise StreamError if it cannot start."""
@@ -111,12 +117,31 @@ class StreamWorker:
     def leave(self, stream: OpenStream, thread: WorkerThread) -> None:
         """Remove a stream, and stop the thread after the last one. Called in the thread."""
         # A greenlet that starts a thread waits with the lock. None can come in between here.
-        with contextlib.nullcontext() if thread.green else self._lock:
+        if not (thread.green or self._lock.acquire(blocking=False)):
+            # Do not wait: the stream may have been used by a signal handler that interrupted `join`.
+            thread.loop.call_later(_BUSY_SECONDS, self.leave, stream, thread)
+            return
+        try:
             thread.streams.discard(stream)
             if not thread.streams:
                 thread.stop()
                 if self._thread is thread:
                     self._thread = None
+        finally:
+            if not thread.green:
+                self._lock.release()
+
+    @property
+    def closed(self) -> bool:
+        """Whether the client is closed."""
+        return self._pool.closed
+
+    def close(self) -> None:
+        """Let the thread end with the last open stream: final snapshots are not repeated any more."""
+        reset_if_forked()
+        thread = self._thread
+        for stream in [] if thread is None else list(thread.streams):
+            stream.drop_repetition()
 
 
 class WorkerThread(threading.Thread):

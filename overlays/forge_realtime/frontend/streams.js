@@ -2,21 +2,27 @@
 //
 // Copy this file and streams.d.ts into the front end. The app's bundler resolves the official package @forge/bridge.
 //
-// Each publish of a stream is a JSON object, its envelope:
+// Each publish of a stream is a JSON object, its envelope, as docs/stream-envelope.md specifies it:
 //
-//     {"forgeStream": 1, "stream": "9f0c…", "seq": 0, "merge": "append", "data": "Hel", "updates": 3, "end": false}
+//     {"forgeStream": 2, "stream": "9f0c…", "merge": "append", "seq": 0, "data": "Hel", "updates": 3, "end": false, …}
 //
-// `seq` counts the publishes of a stream from 0. A publish that may not have arrived is sent again with the same
-// number. `merge` says how `updates` updates became `data`: "append" concatenates text, "latest" keeps the newest
-// value, "batch" collects a list, "reduce" uses the sender's own function. The last envelope has `end: true`, maybe no
-// data, and in `error` the class of an error that ended the stream. Other events on the channel are ignored.
+// `seq` counts the updates of a stream from 0. An update that may not have arrived is sent again with the same number.
+// `merge` says how `updates` updates became `data`: "append" concatenates text, "latest" keeps the newest value,
+// "batch" collects a list, "reduce" uses the sender's own function. `snapshot` holds a part of the whole value, for
+// pages that loaded late or lost an event. Other events on the channel are ignored.
 
-import { realtime } from "@forge/bridge";
+import { invokeService, realtime } from "@forge/bridge";
 
 const HOLD = 1000; // milliseconds that an event waits for missing ones
-const HELD_LIMIT = 100; // waiting events per stream
+const LONGEST_HOLD = 60000; // milliseconds that it waits for a snapshot
+const HELD_LIMIT = 1000; // waiting events per stream
+const PARTS_LIMIT = 10000; // parts of a snapshot
 const OPEN_LIMIT = 1000; // streams per subscription that have not ended
 const DONE_LIMIT = 10000; // remembered ids of other streams, to drop repeated events
+const STOP_TRIES = 8; // calls of the service to stop a stream, which may reach other replicas than the stream's
+const STOP_PAUSE = [100, 3000]; // milliseconds before the second of them, doubled for each, and at most
+const RENEW_PAUSE = [1000, 60000]; // the same between renewals of a token, if the page's clock takes it for expired
+const LONGEST_TIMER = 2 ** 31 - 1; // milliseconds
 
 const IS_DATA = new Map([
   ["append", (data) => typeof data === "string"],
@@ -26,6 +32,19 @@ const IS_DATA = new Map([
 ]);
 
 const isCount = (value) => Number.isSafeInteger(value) && value >= 0;
+const isObject = (value) => typeof value === "object" && value !== null && !Array.isArray(value);
+const isText = (value) => typeof value === "string";
+const isOptional = (is, value) => value === undefined || is(value);
+const isError = (value) => isObject(value) && isText(value.type) && isOptional(isText, value.message);
+const isStop = (value) => isObject(value) && isText(value.by) && isOptional(isText, value.reason);
+const isPeriod = (value) => Number.isFinite(value) && value > 0;
+
+function isSnapshot(value) {
+  if (!(isObject(value) && isCount(value.at) && value.at > 0 && isCount(value.updates))) return false;
+  if (value.digest !== undefined) return isText(value.digest);
+  const { part, parts, text } = value;
+  return isCount(part) && isCount(parts) && part < parts && parts <= PARTS_LIMIT && isText(text);
+}
 
 function envelopeOf(payload) {
   let event = payload;
@@ -37,14 +56,16 @@ function envelopeOf(payload) {
     }
   }
   const is =
-    event?.forgeStream === 1 &&
-    typeof event.stream === "string" &&
-    isCount(event.seq) &&
-    isCount(event.updates) &&
-    typeof event.end === "boolean" &&
-    ["undefined", "string"].includes(typeof event.error) &&
+    event?.forgeStream === 2 &&
+    isText(event.stream) &&
     IS_DATA.has(event.merge) &&
-    (event.data === undefined || IS_DATA.get(event.merge)(event.data));
+    (event.seq === undefined ? event.snapshot !== undefined : isCount(event.seq) && isCount(event.updates)) &&
+    typeof event.end === "boolean" &&
+    isOptional(IS_DATA.get(event.merge), event.data) &&
+    isOptional(isError, event.error) &&
+    isOptional(isStop, event.stopped) &&
+    isOptional(isPeriod, event.snapshotEvery) &&
+    isOptional(isSnapshot, event.snapshot);
   return is ? event : null;
 }
 
@@ -58,37 +79,56 @@ function readerOf(handlers) {
     try {
       handlers[name]?.(event);
     } catch (error) {
-      queueMicrotask(() => {
-        throw error;
-      });
+      report(error);
     }
   }
 
-  function show(stream, { seq, merge, data, updates, end, error }) {
-    const { id } = stream;
+  function report(error) {
+    queueMicrotask(() => {
+      throw error;
+    });
+  }
+
+  function show(stream, event) {
+    const { seq, merge, data, updates, end } = event;
     stream.next = seq + 1;
     if (data !== undefined) {
       stream.value = merge === "append" ? (stream.value ?? "") + data : data;
-      call("onUpdate", { stream: id, seq, merge, data, value: stream.value, updates });
+      stream.items += merge === "batch" ? data.length : 0;
+      stream.updates += updates;
+      call("onUpdate", { stream: stream.id, seq, merge, data, value: stream.value, updates });
     }
-    if (end && !closed) {
-      forget(stream);
-      call("onEnd", { stream: id, seq, merge, value: stream.value, error });
+    if (!end) return;
+    if (stream.complete || event.snapshotEvery === undefined) {
+      finish(stream, seq, event);
+    } else {
+      // The final snapshot may still complete the value.
+      stream.ending = event;
+      stream.timer = setTimeout(finish, patience(event), stream, seq, event);
     }
   }
 
-  function advance(stream, patience = HELD_LIMIT) {
+  const patience = ({ snapshotEvery = 0 }) => Math.min(HOLD + 2000 * snapshotEvery, LONGEST_HOLD);
+
+  function finish(stream, seq, { merge, error, stopped }) {
+    if (closed || !open.has(stream.id)) return;
+    forget(stream);
+    call("onEnd", { stream: stream.id, seq, merge, value: stream.value, error, stopped });
+  }
+
+  function advance(stream, limit = HELD_LIMIT) {
     clearTimeout(stream.timer);
     while (!closed && stream.held.size > 0) {
       if (!stream.held.has(stream.next)) {
         const [oldest] = stream.held.values();
         const wait = oldest.until - performance.now();
-        if (wait > 0 && stream.held.size <= patience) {
+        if (wait > 0 && stream.held.size <= limit) {
           stream.timer = setTimeout(advance, wait, stream);
           return;
         }
         const from = stream.next;
         stream.next = Math.min(...stream.held.keys());
+        stream.complete = false;
         call("onGap", { stream: stream.id, from, to: stream.next - 1 });
       } else {
         const { event } = stream.held.get(stream.next);
@@ -106,18 +146,112 @@ function readerOf(handlers) {
       remember(id);
       return;
     }
-    const stream = open.get(id) ?? { id, next: 0, held: new Map(), value: undefined };
+    const stream = open.get(id) ?? {
+      id,
+      next: 0, // the first update that was not shown
+      held: new Map(), // updates that came early
+      value: undefined,
+      updates: 0, // in the value
+      items: 0, // of "batch"
+      complete: true, // whether the value lacks nothing before `next`
+      parts: undefined, // of the snapshot that is arriving
+      ending: undefined, // the last event, which waits for the final snapshot
+    };
     open.delete(id);
     open.set(id, stream);
     if (open.size > OPEN_LIMIT) giveUp(open.values().next().value);
-    if (event.seq < stream.next || stream.held.has(event.seq)) return;
-    stream.held.set(event.seq, { event, until: performance.now() + HOLD });
+    if (event.seq !== undefined) hold(stream, event);
+    if (!closed && open.has(id) && event.snapshot !== undefined) collect(stream, event);
+  }
+
+  function hold(stream, event) {
+    const { seq, merge, data } = event;
+    if (stream.ending || seq < stream.next || stream.held.has(seq)) return;
+    if (merge === "latest" && data !== undefined) dropBefore(stream, seq);
+    stream.held.set(seq, { event, until: performance.now() + patience(event) });
     advance(stream);
+  }
+
+  function dropBefore(stream, next) {
+    stream.next = next;
+    for (const seq of stream.held.keys()) if (seq < next) stream.held.delete(seq);
+  }
+
+  // Gathers the parts of a snapshot, and takes it when it is whole.
+  function collect(stream, event) {
+    const { at, part, parts, text, digest } = event.snapshot;
+    const ends = event.seq === undefined && event.end ? event : undefined;
+    if (!isNews(stream, at)) {
+      if (ends && at <= stream.next) finish(stream, at - 1, ends);
+    } else if (digest !== undefined) {
+      fetchValue(stream, event, ends);
+    } else if (!(stream.parts?.at > at)) {
+      const isSame = stream.parts?.at === at && stream.parts.parts === parts;
+      if (!isSame) stream.parts = { at, parts, texts: new Map() };
+      const { texts } = stream.parts;
+      texts.set(part, text);
+      if (texts.size < parts) return;
+      stream.parts = undefined;
+      const whole = Array.from({ length: parts }, (_, number) => texts.get(number)).join("");
+      take(stream, event, ends, () => (event.merge === "append" ? whole : JSON.parse(whole)));
+    }
+  }
+
+  const isNews = (stream, at) => (stream.complete ? at > stream.next : at >= stream.next);
+
+  function fetchValue(stream, event, ends) {
+    const { stream: id, merge } = event;
+    const { at, digest } = event.snapshot;
+    if (handlers.fetchValue === undefined || stream.fetching === digest) return;
+    stream.fetching = digest;
+    Promise.resolve({ stream: id, at, digest, merge })
+      .then((named) => handlers.fetchValue(named))
+      .then((value) => {
+        if (!closed && open.get(id) === stream && isNews(stream, at)) take(stream, event, ends, () => value);
+      })
+      .catch(report)
+      .finally(() => {
+        stream.fetching = undefined;
+      });
+  }
+
+  function take(stream, event, ends, valueOf) {
+    const { merge } = event;
+    const { at, updates } = event.snapshot;
+    let value;
+    if (updates > 0) {
+      try {
+        value = valueOf();
+      } catch {
+        return;
+      }
+      if (value === undefined || !IS_DATA.get(merge)(value)) return;
+    }
+    const { next, complete, items } = stream;
+    const last = stream.held.get(at - 1)?.event;
+    const shown = stream.value;
+    const added = updates - stream.updates;
+    dropBefore(stream, at);
+    Object.assign(stream, { updates, complete: true });
+    if (updates > 0 && (added > 0 || !complete)) {
+      const whole = !complete || (merge === "reduce" && next > 0);
+      let data = value;
+      if (!whole && merge === "append") data = value.slice((shown ?? "").length);
+      if (!whole && merge === "batch") data = value.slice(items);
+      stream.value = merge === "append" ? value : data;
+      stream.items = merge === "batch" ? value.length : 0;
+      const shownNow = { stream: stream.id, seq: at - 1, merge, data, value: stream.value };
+      call("onUpdate", { ...shownNow, updates: whole ? updates : added, ...(whole && { whole }) });
+    }
+    const end = ends ?? (last?.end ? last : stream.ending);
+    if (end) finish(stream, at - 1, end);
+    else advance(stream);
   }
 
   // Shows what waits. If the stream has not ended then, the rest is reported as a gap and ignored.
   function giveUp(stream) {
     advance(stream, 0);
+    if (stream.ending) finish(stream, stream.next - 1, stream.ending);
     if (closed || !open.has(stream.id)) return;
     forget(stream);
     call("onGap", { stream: stream.id, from: stream.next, to: Infinity });
@@ -155,9 +289,98 @@ async function subscribeTo(subscribe, channel, handlers, options) {
   };
 }
 
-/** Subscribes to all streams of a channel; see streams.d.ts. */
-export function onStream(channel, handlers, options) {
-  return subscribeTo(realtime.subscribe, channel, handlers, options);
+const sleep = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
+
+// Subscribes to the private stream of a handle. `renew` returns another handle for it, or null.
+async function subscribeToPrivate(handle, handlers, { renew, ...options } = {}) {
+  let over = false; // ended or unsubscribed
+  let ended = false;
+  let timer;
+  let pause = RENEW_PAUSE[0];
+  let subscription;
+
+  const own = {
+    onEnd(end) {
+      ended = true;
+      unsubscribe().catch(() => {});
+      handlers.onEnd?.(end);
+    },
+  };
+  const reader = readerOf(Object.assign(Object.create(handlers), own));
+  const open = ({ channel, token }) => realtime.subscribeGlobal(channel, reader.read, { ...options, token });
+  const left = () => (handle.expiresAt === null ? Infinity : 1000 * handle.expiresAt - Date.now());
+
+  async function renewed() {
+    const next = await renew(handle);
+    if (next) handle = next;
+    return Boolean(next);
+  }
+
+  function schedule() {
+    const wait = 0.9 * left();
+    if (over || !renew || wait === Infinity) return;
+    timer = setTimeout(refresh, Math.min(Math.max(wait, pause), LONGEST_TIMER));
+    pause = wait > pause ? RENEW_PAUSE[0] : Math.min(2 * pause, RENEW_PAUSE[1]);
+  }
+
+  // Subscribes with another token before the first subscription ends: the reader drops what comes twice.
+  async function refresh() {
+    try {
+      if (!(await renewed()) || over) return;
+      const next = await open(handle);
+      const former = over ? next : subscription;
+      if (!over) subscription = next;
+      await former.unsubscribe();
+    } catch {
+      // Tried again. The first subscription is still there.
+    } finally {
+      schedule();
+    }
+  }
+
+  async function unsubscribe() {
+    over = true;
+    clearTimeout(timer);
+    reader.close();
+    const former = subscription;
+    subscription = undefined;
+    await former?.unsubscribe();
+  }
+
+  async function cancel(reason) {
+    const { stream, stop } = handle;
+    const body = JSON.stringify({ stream, secret: stop.secret, reason });
+    const headers = { "Content-Type": "application/json" };
+    for (let tries = 0; tries < STOP_TRIES; tries++) {
+      if (tries > 0) await sleep(Math.min(2 ** (tries - 1) * STOP_PAUSE[0], STOP_PAUSE[1]));
+      if (ended) break;
+      try {
+        const response = await invokeService({ path: stop.path, method: "POST", headers, body });
+        if (response?.body?.stopped === true) return true;
+      } catch {
+        // Tried again.
+      }
+    }
+    return ended;
+  }
+
+  if (renew && left() <= 0) await renewed();
+  try {
+    subscription = await open(handle);
+  } catch (error) {
+    // The platform's clock decides whether the token has expired.
+    if (!renew || !(await renewed())) throw error;
+    subscription = await open(handle);
+  }
+  if (over) await subscription.unsubscribe();
+  else schedule();
+  return { unsubscribe, cancel };
+}
+
+/** Subscribes to all streams of a channel, or to the private stream of a handle; see streams.d.ts. */
+export function onStream(channelOrHandle, handlers, options) {
+  if (typeof channelOrHandle === "string") return subscribeTo(realtime.subscribe, channelOrHandle, handlers, options);
+  return subscribeToPrivate(channelOrHandle, handlers, options);
 }
 
 /** Subscribes to all streams of a global channel; see streams.d.ts. */

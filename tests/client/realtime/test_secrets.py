@@ -125,6 +125,8 @@ def calls() -> dict[str, Any]:
         "publish": lambda live: live.publish("c", {SECRET: SECRET}, token=good),
         "publish_global": lambda live: live.publish_global("c", SECRET, token=good),
         "sign": lambda live: live.sign_realtime_token("c", claims),
+        "private stream": lambda live: live.private_stream("c", claims=claims),
+        "claims that are a private stream's own": lambda live: live.private_stream("c", claims={"nonce": SECRET}),
         "payload of another type": lambda live: live.publish("c", {SECRET: {SECRET}}),
         "payload with another key": lambda live: live.publish("c", {(SECRET,): 1}),
         "payload with a surrogate": lambda live: live.publish("c", SECRET + "\ud800"),

@@ -44,8 +44,12 @@ def reader(server: FaultServer) -> Reader:
     return Reader(json.loads(request.body)["payload"] for request in server.published)
 
 
+_clients: list[RealtimeClient] = []
+
+
 def client(url: str, **options: Any) -> RealtimeClient:
     realtime = RealtimeClient(url, **{"retry": QUICK, "quota": UNLIMITED, **options})
+    _clients.append(realtime)
     return realtime.for_installation("installation-1")
 
 
@@ -58,6 +62,8 @@ def async_client(url: str, handler: Callable[[httpx.Request], httpx.Response], *
 @pytest.fixture(autouse=True)
 def nothing_is_left() -> Iterator[None]:
     yield
+    while _clients:
+        _clients.pop().close()
     for thread in threading.enumerate():
         if thread.name == "forge-realtime-streams":
             thread.join(5)
@@ -393,7 +399,7 @@ def test_stream_that_is_open_at_exit_publishes_what_is_left_and_its_end() -> Non
     with FaultServer() as server:
         refused, sent = run_program(LEFT_OPEN, server.url).splitlines()
     assert reader(server).text == "ab"
-    assert reader(server).only[-1]["error"] == "SystemExit"
+    assert reader(server).only[-1]["error"] == {"type": "SystemExit"}
     assert refused.startswith("not sent stream: the interpreter exits; the update was not sent")
     assert sent == "2"
 
@@ -431,7 +437,8 @@ def test_merge_function_gets_what_it_returned_as_json() -> None:
             for number in (1, 2, 3):
                 stream.send((number,))
         assert reader(server).data == [[0], [1, 2, 3]]
-    assert seen == [[1], [1, 2]]
+    # The last one is the final snapshot.
+    assert seen == [[1], [1, 2], [0]]
 
 
 def test_merge_function_that_sends_to_its_own_stream_is_refused() -> None:

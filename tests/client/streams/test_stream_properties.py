@@ -48,7 +48,8 @@ class Platform:
             return httpx.Response(200, json={"app": {"installationId": request.url.host}})
         fault = self.faults.pop(0) if self.faults else ""
         payload = json.loads(request.content)["payload"]
-        self.began.setdefault(json.loads(payload)["seq"], asyncio.get_running_loop().time())
+        if (seq := json.loads(payload).get("seq")) is not None:
+            self.began.setdefault(seq, asyncio.get_running_loop().time())
         if fault == "connect":
             raise httpx.ConnectError("refused")
         self.operations += 1

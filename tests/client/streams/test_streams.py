@@ -171,11 +171,15 @@ def test_the_envelope_is_as_documented(streamer: Streamer) -> None:
     stream = json.loads(first)["stream"]
     assert len(stream) == 32
     assert int(stream, 16)
-    start = f'{{"forgeStream":1,"stream":"{stream}",'
-    assert first == start + '"seq":0,"merge":"append","data":"Hel","updates":1,"end":false}'
-    assert second == start + '"seq":1,"merge":"append","data":"lo\\"\\n\u2028é","updates":1,"end":false}'
-    assert end == start + '"seq":2,"merge":"append","updates":0,"end":true}'
-    assert failed.endswith('"seq":0,"merge":"append","updates":0,"end":true,"error":"ValueError"}')
+    start = f'{{"forgeStream":2,"stream":"{stream}","merge":"append",'
+    assert first == start + '"seq":0,"data":"Hel","updates":1,"end":false,"snapshotEvery":5}'
+    assert second == start + '"seq":1,"data":"lo\\"\\n\u2028é","updates":1,"end":false,"snapshotEvery":5}'
+    whole = '"snapshot":{"at":3,"updates":2,"part":0,"parts":1,"text":"Hello\\"\\n\u2028é"}'
+    assert end == start + f'"seq":2,"updates":0,"end":true,"snapshotEvery":5,{whole}}}'
+    nothing = '"snapshot":{"at":1,"updates":0,"part":0,"parts":1,"text":""}'
+    assert failed.endswith(
+        f'"seq":0,"updates":0,"end":true,"error":{{"type":"ValueError"}},"snapshotEvery":5,{nothing}}}'
+    )
     assert stream not in failed
 
 
@@ -256,6 +260,8 @@ def test_each_event_has_the_token_and_the_context_overrides() -> None:
         ({"interval": -1}, "interval must be a number of seconds, 0 or more"),
         ({"interval": "1"}, "interval must be"),
         ({"deadline": 0}, "deadline must be a positive number"),
+        ({"snapshot": "always"}, "snapshot must be True, False or a function"),
+        ({"snapshot_interval": 0}, "snapshot_interval must be a positive number"),
         ({"max_bytes": 0}, "max_bytes must be a whole number of at least 1"),
         ({"max_pending": 1.5}, "max_pending must be"),
         ({"token": "x"}, "INVALID_TOKEN"),
@@ -294,7 +300,7 @@ def test_an_invalid_update_changes_nothing(streamer: Streamer, merge: Any, updat
     assert isinstance(error, UsageError)
     assert message in str(error)
     assert report.updates == report.sent == reader(server).updates
-    assert reader(server).only[-1]["error"] == "UsageError"
+    assert reader(server).only[-1]["error"] == {"type": "UsageError"}
 
 
 def test_a_merge_function_gets_updates_as_they_were_sent() -> None:
@@ -382,7 +388,7 @@ def test_a_block_that_raises_publishes_its_updates_and_the_type_of_the_error(
         report, raised = streamer(server.url, "a", "b", error=error)
     assert raised is error
     assert reader(server).text == "ab"
-    assert reader(server).only[-1]["error"] == type(error).__name__
+    assert reader(server).only[-1]["error"] == {"type": type(error).__name__}
     assert all(b"secret" not in request.body for request in server.received)
     assert report.sent == 2
 
@@ -665,7 +671,7 @@ def test_a_block_may_end_in_the_worker_thread() -> None:
     """For example when a forgotten generator is collected there."""
 
     def answering() -> Generator[None, None, None]:
-        with live.stream_global("chat") as stream:
+        with live.stream_global("chat", snapshot=False) as stream:
             stream.send("a")
             stream.flush()
             yield
@@ -673,12 +679,13 @@ def test_a_block_may_end_in_the_worker_thread() -> None:
     with FaultServer() as server, client(server.url) as live:
         left = answering()
         next(left)
-        with live.with_options(retry=evolve(QUICK, on_attempt=lambda _: left.close())).stream_global("other") as other:
+        closing = live.with_options(retry=evolve(QUICK, on_attempt=lambda _: left.close()))
+        with closing.stream_global("other", snapshot=False) as other:
             other.send("b")
         for worker in workers():
             worker.join(5)
     ended = [envelopes[-1] for envelopes in reader(server).envelopes.values()]
-    assert [envelope.get("error") for envelope in ended] == ["GeneratorExit", None]
+    assert [envelope.get("error") for envelope in ended] == [{"type": "GeneratorExit"}, None]
     assert all(envelope["end"] for envelope in ended)
 
 
@@ -819,7 +826,7 @@ def test_a_cancelled_block_settles_every_update(stage: str) -> None:
             assert report.updates == report.sent + report.dropped + report.rejected + report.unknown
             if stage == "idle":
                 [mark] = reader(server).only
-                assert mark["error"] == "CancelledError"
+                assert mark["error"] == {"type": "CancelledError"}
             elif stage != "at the end":
                 assert (report.unknown, report.rejected) == ((1, 0) if stage == "on its way" else (0, 1))
 
@@ -866,7 +873,7 @@ def test_a_cancelled_block_publishes_what_is_left_and_its_end(how: str, caplog: 
     with FaultServer(PUBLISHED, then=held) as server:
         asyncio.run(run())
     assert reader(server).text == "ab"
-    assert reader(server).only[-1].get("error") == (None if how == "at the end" else "CancelledError")
+    assert reader(server).only[-1].get("error") == (None if how == "at the end" else {"type": "CancelledError"})
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
@@ -916,7 +923,7 @@ def test_a_stream_publishes_its_end_when_the_loop_cancels_all_tasks() -> None:
         runner.run(live.aclose())
     assert task.cancelled()
     assert reader(server).text == "ab"
-    assert reader(server).only[-1]["error"] == "CancelledError"
+    assert reader(server).only[-1]["error"] == {"type": "CancelledError"}
 
 
 def run_program(program: str, url: str) -> None:
@@ -1016,7 +1023,7 @@ OUT_OF_FILES = (
 import contextlib, resource
 from forge_realtime import Delivery, StreamError
 
-with live.stream_global("chat") as stream:
+with live.stream_global("chat", snapshot_interval=0.01) as stream:
     stream.send("everything is loaded")
 for thread in threading.enumerate():
     if thread.name == "forge-realtime-streams":
@@ -1105,7 +1112,7 @@ def test_the_interpreter_exits_cleanly_with_an_open_or_just_ended_stream(program
 
 def test_streams_leave_no_open_files() -> None:
     def use() -> None:
-        with live.stream_global("chat") as stream:
+        with live.stream_global("chat", snapshot_interval=0.01) as stream:
             stream.send("a")
         for thread in workers():
             thread.join()
