@@ -1178,7 +1178,7 @@ def test_nothing_overflows_the_window(own: Api, console: Console) -> None:
         own.publish_global(LONG, json.dumps({LONG: [LONG]}), authorization=f"Forge id={LONG}")
         own.publish(LONG, LONG, authorization=f"Forge as=user,id={LONG},accountId={LONG}")
         own.publish(LONG, envelope(0, LONG, stream=LONG))
-        own.publish(LONG, envelope(9, end=True, error=LONG, stream=LONG))
+        own.publish(LONG, envelope(9, end=True, error={"type": LONG, "message": LONG}, stream=LONG))
         for width in (320, 390, 768, 1024, 1440):
             page.set_viewport_size({"width": width, "height": 740})
             expect(console.rows).to_have_count(4)
