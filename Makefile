@@ -134,26 +134,30 @@ sbom: $(DONE)/sbom ## Write sbom.cdx.json, the SBOM (CycloneDX) of what the core
 	@env -u SOURCE_DATE_EPOCH .venv/sbom/bin/cyclonedx-py environment --output-reproducible --mc-type library \
 	  --pyproject .venv/sbom/pyproject.toml --output-file sbom.cdx.json .venv/core
 # An environment for the tool, and one that holds what the core needs, for it to look at. They need the package index.
-$(DONE)/sbom: $(DONE)/setup requirements-sbom.lock
+$(DONE)/sbom: $(DONE)/setup requirements-sbom.lock pyproject.toml
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv/sbom
 	$(BIN)/uv pip install --quiet --require-hashes --python .venv/sbom -r requirements-sbom.lock
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv/core
 	$(BIN)/uv pip install --quiet --python .venv/core -r pyproject.toml --constraint requirements.lock
 	@touch $@
 
-# Where there is no index, or none with PyPI's API, nothing can be looked up: it says so, and fails nothing.
+# Where nothing can be looked up, it says so, and fails nothing. A package that PyPI lacks hides no finding in the others.
 audit: $(DONE)/setup ## Look up known vulnerabilities of what the locks name (needs PyPI)
-	@$(MAKE) --no-print-directory $(DONE)/sbom >/dev/null 2>&1 || { echo 'audit: no package index here; nothing was looked up'; exit 0; }; \
+	@failed=$$($(MAKE) --no-print-directory $(DONE)/sbom 2>&1 >/dev/null) || \
+	  { echo "$$failed" >&2; echo 'audit: nothing was looked up, because pip-audit could not be installed'; exit 0; }; \
+	audit() { .venv/sbom/bin/pip-audit --progress-spinner off --disable-pip --require-hashes --requirement "$$@"; }; \
 	for lock in requirements*.lock; do \
-	  found=$$(.venv/sbom/bin/pip-audit --strict --progress-spinner off --disable-pip --require-hashes --requirement $$lock 2>&1) \
-	    && echo "audit: $$lock: no known vulnerabilities" && continue; \
-	  case $$found in \
-	    *'not found on PyPI'*|*ConnectionError*) echo "audit: PyPI's API is not reachable here; $$lock was not looked up" ;; \
-	    *) echo "$$found"; exit 1 ;; \
+	  found=$$(audit $$lock --format json 2>&1) || case $$found in \
+	    *'"vulns": [{'*) audit $$lock; exit 1 ;; \
+	    *ConnectionError*) echo "audit: PyPI is not reachable here; $$lock was not looked up"; continue ;; \
+	    *) echo "$$found" >&2; exit 1 ;; \
 	  esac; \
+	  all=$$(echo "$$found" | grep -o '"name":' | wc -l); skipped=$$(echo "$$found" | grep -o '"skip_reason":' | wc -l); \
+	  if [ $$skipped -eq $$all ]; then echo "audit: PyPI's API is not reachable here; $$lock was not looked up"; \
+	  else echo "audit: $$lock: no known vulnerabilities in $$((all - skipped)) packages; $$skipped are not on PyPI"; fi; \
 	done
 
-matrix: wheel $(DONE)/sbom ## Test lowest and highest dependencies on every Python here, and the newest frameworks (needs the package index)
+matrix: wheel $(DONE)/sbom ## Test lowest and highest dependencies on every Python here, and the newest frameworks (needs the package index); FORGE_REALTIME_PYTHON=3.14: on that one
 	FORGE_REALTIME_INDEX=required $(BIN)/python -m pytest tests/distribution/test_matrix.py tests/distribution/test_sbom.py
 
 publish: $(DONE)/setup ## Build wheel and sdist, and upload them to the package index at INDEX=https://…
@@ -165,10 +169,11 @@ vendor: wheel ## Copy the core into an app: make vendor DEST=../app/_vendor (FOR
 LOCK := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
   --no-header --no-strip-extras --quiet
 
-upgrade: $(DONE)/setup ## Bring requirements*.lock up to date with pyproject.toml and the newest releases
+upgrade: $(DONE)/setup ## Bring requirements*.lock up to date with pyproject.toml and the newest releases, and the SBOM with them
 	$(LOCK) pyproject.toml --group dev --all-extras --upgrade --output-file requirements.lock
 	$(LOCK) pyproject.toml --group sbom --upgrade --output-file requirements-sbom.lock
 	$(LOCK) tests/benchmarks/peers.in --upgrade --output-file tests/benchmarks/peers.lock
+	@$(MAKE) --no-print-directory sbom
 
 clean: ## Remove all that the other targets made, but for generated/
 	rm -rf .venv dist docs/_build .benchmarks .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache

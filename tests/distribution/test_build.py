@@ -94,8 +94,9 @@ def test_wheel_holds_the_three_folders_only(one: Path) -> None:
     with zipfile.ZipFile(one / "made" / WHEEL) as wheel:
         names = wheel.namelist()
     assert len(names) == len(set(names))
+    front_end = (name.rpartition("/")[2] for name in sources if name.startswith("forge_realtime/frontend/"))
     copied = {
-        f"forge_realtime_emulator/{name}" for name in ("realtime.json", "static/streams.js", "static/streams.d.ts")
+        f"forge_realtime_emulator/{name}" for name in ("realtime.json", *(f"static/{name}" for name in front_end))
     }
     assert set(names) == sources | about | copied
     assert {"forge_realtime/py.typed", "forge_realtime_emulator/py.typed"} <= set(names)
