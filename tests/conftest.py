@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 
 import pytest
 
 from tests.support.callers import KINDS, Caller
+from tests.support.shared import EXAMPLES
 
-# Session fixtures that take long to make or to warm up: an npm project with its bundles, and the cache of mypy.
+# Fixtures of long tests: an npm project with its bundles, and the cache of mypy.
 EXPENSIVE = {"site", "mypy_cache"}
 
 
@@ -18,8 +20,15 @@ def caller(request: pytest.FixtureRequest) -> Caller:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the tests of expensive fixtures first: one process runs them all, and builds each fixture once."""
+    """Run long tests first, so that no worker begins one when the others have nothing left to do."""
     items.sort(key=lambda item: EXPENSIVE.isdisjoint(getattr(item, "fixturenames", ())))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Remove the packages from npm when all workers are done: 140 MB, and pytest keeps the folders of three runs."""
+    if not hasattr(session.config, "workerinput"):
+        factory: pytest.TempPathFactory = vars(session.config)["_tmp_path_factory"]
+        shutil.rmtree(factory.getbasetemp() / EXAMPLES, ignore_errors=True)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -20,6 +20,9 @@ PACKAGES = {
     "generator": "generator",
 }
 
+# Services that `init` writes: no code of the package.
+TEMPLATES = "_templates"
+
 # The rooms of the overlay from the lowest to the highest, and what each may import besides itself.
 ROOMS = {
     "_core": {"_api"},
@@ -42,7 +45,7 @@ EXTRAS = {
     "_transports/aiohttp.py": {"aiohttp", "yarl"},
     "_transports/http_client.py": {"httpx2"},
     "_transports/httpx2.py": {"httpx2"},
-    "django.py": {"asgiref"},
+    "django.py": {"asgiref", "django"},
     "otel.py": {"opentelemetry"},
     "redis.py": {"redis"},
 }
@@ -58,7 +61,8 @@ class Import(NamedTuple):
 def modules(folder: Path) -> Iterator[tuple[Path, str]]:
     """Every module of a package: its path inside the package, and its code."""
     for path in sorted(folder.rglob("*.py")):
-        yield path.relative_to(folder), path.read_text(encoding="utf-8")
+        if TEMPLATES not in path.parts:
+            yield path.relative_to(folder), path.read_text(encoding="utf-8")
 
 
 def imports(path: Path, code: str) -> Iterator[Import]:

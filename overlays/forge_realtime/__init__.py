@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from ._version import __version__
 
 if TYPE_CHECKING:
+    from ._core.attempts import Attempt, StreamReport
     from ._core.authorization import Authorization
     from ._core.errors import (
-        Attempt,
         Delivery,
         ForgeRealtimeError,
         InvalidTokenError,
@@ -24,22 +24,23 @@ if TYPE_CHECKING:
         ServerError,
         StreamError,
         StreamFullError,
-        StreamReport,
         TimedOutError,
         UnexpectedResponseError,
         UsageError,
     )
     from ._core.invocation import Invocation, current_invocation
-    from ._core.retry import RetryPolicy
+    from ._core.policy import RetryPolicy
+    from ._core.stop import StreamHandle
     from ._document import DOCUMENT as __document__  # noqa: N811 (a module attribute, like __version__)
     from ._quota.limiter import Quota
     from ._realtime.async_client import AsyncRealtimeClient
     from ._realtime.client import RealtimeClient
     from ._realtime.results import PublishResult, RealtimeToken, ResponseInfo
-    from ._streams.async_stream import AsyncStream
-    from ._streams.stream import Stream
+    from ._streams.async_stream import AsyncPrivateStream, AsyncStream
+    from ._streams.stream import PrivateStream, Stream
 
 __all__ = [
+    "AsyncPrivateStream",
     "AsyncRealtimeClient",
     "AsyncStream",
     "Attempt",
@@ -51,6 +52,7 @@ __all__ = [
     "NoInvocationError",
     "NoResponseError",
     "OverQuotaError",
+    "PrivateStream",
     "PublishResult",
     "Quota",
     "RateLimitedError",
@@ -64,6 +66,7 @@ __all__ = [
     "Stream",
     "StreamError",
     "StreamFullError",
+    "StreamHandle",
     "StreamReport",
     "TimedOutError",
     "UnexpectedResponseError",
@@ -76,15 +79,17 @@ __all__ = [
 # All other names are in _core.errors.
 _HOMES = {
     "_realtime.async_client": ("AsyncRealtimeClient",),
+    "_core.attempts": ("Attempt", "StreamReport"),
     "_core.authorization": ("Authorization",),
     "_realtime.client": ("RealtimeClient",),
     "_document": ("DOCUMENT",),
     "_core.invocation": ("Invocation", "current_invocation"),
     "_quota.limiter": ("Quota",),
     "_realtime.results": ("PublishResult", "RealtimeToken", "ResponseInfo"),
-    "_core.retry": ("RetryPolicy",),
-    "_streams.stream": ("Stream",),
-    "_streams.async_stream": ("AsyncStream",),
+    "_core.policy": ("RetryPolicy",),
+    "_streams.stream": ("PrivateStream", "Stream"),
+    "_streams.async_stream": ("AsyncPrivateStream", "AsyncStream"),
+    "_core.stop": ("StreamHandle",),
 }
 
 # Type checkers would take any name for one of this package.

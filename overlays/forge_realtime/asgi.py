@@ -1,6 +1,7 @@
 """Middleware for ASGI applications, such as FastAPI and Starlette. For Django, see `forge_realtime.django`.
 
     app.add_middleware(InvocationMiddleware)                      # FastAPI, Starlette
+    app.router.routes.append(Route(STOP_PATH, StopRoute()))       # for private streams
 
 Calls of a client, `current_invocation()` and `JsonFormatter` then find the invocation themselves.
 """
@@ -12,6 +13,9 @@ from typing import Any, ClassVar, TypeAlias
 
 from ._core.interfaces import require_interface
 from ._core.invocation import AfterEnd, CurrentInvocation, activated, find_invocation
+from ._core.stop import MOST_BYTES, STOP_PATH, stop_stream
+
+__all__ = ["STOP_PATH", "InvocationMiddleware", "StopRoute"]
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -57,3 +61,28 @@ class InvocationMiddleware:
                 await self._app(scope, receive, send)
         finally:
             current.ended = True
+
+
+class StopRoute:
+    """ASGI application that stops a private stream for its page. It answers a POST with JSON, as `invokeService` needs.
+
+    The request names the stream and the secret of its handle, which nobody else has. The status is 200 if the stream
+    was stopped, and 404 if this process has no such stream or the secret is wrong.
+    """
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle a request."""
+        body, more = b"", True
+        message: MutableMapping[str, Any]
+        while more and len(body) <= MOST_BYTES:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return
+            body += message.get("body", b"")
+            more = message.get("more_body", False)
+        status, content = stop_stream(scope["method"], body)
+        # Crash reporters show the variables of every frame.
+        body, message = b"", {}
+        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(content)).encode())]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": content})

@@ -1,6 +1,7 @@
 """Middleware for Django, under WSGI and ASGI.
 
     MIDDLEWARE = ["forge_realtime.django.InvocationMiddleware", ...]
+    urlpatterns = [path(STOP_PATH[1:], StopRoute()), ...]               # for private streams
 
 Calls of a client, `current_invocation()` and `JsonFormatter` then find the invocation themselves, in the server, with
 `django.test.Client` and with `AsyncClient`.
@@ -13,6 +14,9 @@ from typing import Any, ClassVar
 
 from ._core.interfaces import require_interface
 from ._core.invocation import AfterEnd, CurrentInvocation, activated, activated_chunks, find_invocation
+from ._core.stop import MOST_BYTES, STOP_PATH, stop_stream
+
+__all__ = ["STOP_PATH", "InvocationMiddleware", "StopRoute"]
 
 
 class InvocationMiddleware:
@@ -95,3 +99,17 @@ async def _async_chunks(content: Any, current: CurrentInvocation) -> AsyncIterat
         if chunk is None:
             return
         yield chunk
+
+
+class StopRoute:
+    """Django view that stops a private stream for its page, as the application of `forge_realtime.asgi`."""
+
+    # The secret in the request takes the place of a CSRF token.
+    csrf_exempt: ClassVar[bool] = True
+
+    def __call__(self, request: Any) -> Any:
+        """Handle a request."""
+        from django.http import HttpResponse  # type: ignore[import-untyped]
+
+        status, content = stop_stream(request.method, request.read(MOST_BYTES + 1))
+        return HttpResponse(content, status=status, content_type="application/json")

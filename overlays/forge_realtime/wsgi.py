@@ -1,6 +1,7 @@
 """Middleware for WSGI applications, such as Flask. For Django, see `forge_realtime.django`.
 
     app.wsgi_app = InvocationMiddleware(app.wsgi_app)             # Flask
+    app.add_url_rule(STOP_PATH, "stop", StopRoute, methods=["POST"])      # for private streams
 
 Calls of a client, `current_invocation()` and `JsonFormatter` then find the invocation themselves.
 """
@@ -8,6 +9,7 @@ Calls of a client, `current_invocation()` and `JsonFormatter` then find the invo
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from http import HTTPStatus
 from typing import ClassVar
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
@@ -20,6 +22,9 @@ from ._core.invocation import (
     environ_headers,
     find_invocation,
 )
+from ._core.stop import MOST_BYTES, STOP_PATH, stop_stream
+
+__all__ = ["STOP_PATH", "InvocationMiddleware", "StopRoute"]
 
 
 class InvocationMiddleware:
@@ -74,3 +79,19 @@ class _Body:
                     close()
         finally:
             self._current.ended = True
+
+
+class StopRoute:
+    """WSGI application that stops a private stream for its page, as that of `forge_realtime.asgi`.
+
+    A view of Flask may return it.
+    """
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Handle a request."""
+        length = environ.get("CONTENT_LENGTH") or "0"
+        most = min(int(length), MOST_BYTES + 1) if length.isdecimal() else 0
+        status, content = stop_stream(environ["REQUEST_METHOD"], environ["wsgi.input"].read(most))
+        headers = [("Content-Type", "application/json"), ("Content-Length", str(len(content)))]
+        start_response(f"{status} {HTTPStatus(status).phrase}", headers)
+        return [content]

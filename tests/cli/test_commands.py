@@ -22,7 +22,7 @@ from tests.cli.conftest import VARIABLES, Run
 COMMAND = str(Path(sys.executable).with_name("forge-realtime"))
 PACKAGE = "forge_realtime_emulator"
 OF_THE_CLIENT = ["completion", "doctor", "probe", "publish", "publish-global", "sign-token"]
-OF_THE_EMULATOR = ["emulate", "exec", "fail", "listen"]
+OF_THE_EMULATOR = ["emulate", "exec", "fail", "init", "listen"]
 
 
 def process(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 from forge_realtime import __version__
 from generator.__main__ import main
+from generator.release import publish as _publish
 from tests.support.bare import make_environment, names_of, publish_from
 from tests.support.repository import ROOT, commit, copy_repository, git
 
@@ -57,17 +60,14 @@ def package_index(folder: Path) -> Iterator[str]:
             server.kill()
 
 
-def make_publish(
-    repository: Path, index: str, user: str | None = USER, password: str = PASSWORD
-) -> subprocess.CompletedProcess[str]:
+def make_publish(repository: Path, index: str, password: str = PASSWORD) -> subprocess.CompletedProcess[str]:
     # Use the environment of this process: the copy has none.
     command = ["make", "-o", ".venv/done/setup", f"BIN={Path(sys.executable).parent}", "publish", f"INDEX={index}"]
     left_out = ("MAKEFLAGS", "MAKELEVEL", "UV_PUBLISH_USERNAME", "UV_PUBLISH_PASSWORD", "UV_PUBLISH_TOKEN")
     environment = {name: value for name, value in os.environ.items() if name not in left_out}
     # Without line breaks in messages of uv.
     environment |= {"NO_PROXY": "127.0.0.1", "COLUMNS": "1000"}
-    if user is not None:
-        environment |= {"UV_PUBLISH_USERNAME": user, "UV_PUBLISH_PASSWORD": password}
+    environment |= {"UV_PUBLISH_USERNAME": USER, "UV_PUBLISH_PASSWORD": password}
     run = subprocess.run(
         command,
         check=False,
@@ -92,6 +92,48 @@ def released(folder: Path) -> Path:
     repository = copy_repository(folder)
     git(repository, "tag", f"v{__version__}")
     return repository
+
+
+class Upload(NamedTuple):
+    returncode: int
+    stdout: str
+
+
+@pytest.fixture(scope="module")
+def built(clean: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The files of the release."""
+    folder = tmp_path_factory.mktemp("built")
+    command = [sys.executable, "-m", "hatchling", "build", "--directory", str(folder)]
+    subprocess.run(command, check=True, capture_output=True, cwd=clean)
+    return folder
+
+
+@pytest.fixture
+def upload(
+    clean: Path, built: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Upload]:
+    """Publish in this process, without the check and the build, which others show to come first."""
+    real = _publish._run
+
+    def run(root: Path, module: str, *arguments: str, **environment: str) -> None:
+        if module == "hatchling":
+            shutil.copytree(built, arguments[-1], dirs_exist_ok=True)
+        elif module != "generator":
+            real(root, module, *arguments, **environment)
+
+    def upload(index: str, user: str | None = USER) -> Upload:
+        monkeypatch.setattr(_publish, "_run", run)
+        for name in ("UV_PUBLISH_USERNAME", "UV_PUBLISH_PASSWORD", "UV_PUBLISH_TOKEN"):
+            monkeypatch.delenv(name, raising=False)
+        given = {"UV_PUBLISH_USERNAME": user, "UV_PUBLISH_PASSWORD": PASSWORD} if user else {}
+        for name, value in {**given, "NO_PROXY": "127.0.0.1", "COLUMNS": "1000"}.items():
+            monkeypatch.setenv(name, value)
+        code = main(["--root", str(clean), "publish", index])
+        output = "".join(capfd.readouterr())
+        assert PASSWORD not in output
+        return Upload(code, output)
+
+    return upload
 
 
 def hashes(folder: Path) -> dict[str, str]:
@@ -129,10 +171,12 @@ def test_release_is_uploaded_completed_and_installed(clean: Path, tmp_path: Path
 
 
 @pytest.mark.parametrize("name", [WHEEL, SDIST])
-def test_nothing_is_uploaded_if_one_file_has_other_bytes(clean: Path, tmp_path: Path, name: str) -> None:
+def test_nothing_is_uploaded_if_one_file_has_other_bytes(
+    upload: Callable[..., Upload], tmp_path: Path, name: str
+) -> None:
     with package_index(tmp_path / "index") as address:
         (tmp_path / "index" / name).write_bytes(b"other bytes")
-        run = make_publish(clean, f"http://{address}")
+        run = upload(f"http://{address}")
     assert run.returncode != 0
     assert f"Local file and index file do not match for `{name}`" in run.stdout
     assert "error: uv publish failed. Its output above says why." in run.stdout
@@ -188,19 +232,19 @@ def test_tree_that_differs_from_lock_is_refused(tmp_path: Path) -> None:
     assert not list((tmp_path / "index").iterdir())
 
 
-def test_missing_credentials_are_named(clean: Path, tmp_path: Path) -> None:
+def test_missing_credentials_are_named(upload: Callable[..., Upload], tmp_path: Path) -> None:
     with package_index(tmp_path / "index") as address:
-        run = make_publish(clean, f"http://{address}", user=None)
+        run = upload(f"http://{address}", user=None)
     assert run.returncode != 0
     assert "Missing credentials for: http://127.0.0.1" in run.stdout
     assert not list((tmp_path / "index").iterdir())
 
 
-def test_unreachable_index_is_named(clean: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreachable_index_is_named(upload: Callable[..., Upload], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("UV_HTTP_RETRIES", "0")
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    run = make_publish(clean, f"http://127.0.0.1:{port}")
+    run = upload(f"http://127.0.0.1:{port}")
     assert run.returncode != 0
     assert f"http://127.0.0.1:{port}/simple/forge-realtime/" in run.stdout
     assert "Connection refused" in run.stdout

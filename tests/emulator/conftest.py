@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 import httpx
@@ -15,9 +13,9 @@ from playwright.sync_api import Browser, Page
 
 from forge_realtime_emulator import Emulator, Settings
 from tests.emulator.api import Api
-from tests.emulator.console import Console
 from tests.emulator.site import Site, install
 from tests.support.browser import open_browser, require
+from tests.support.shared import EXAMPLES, make_once
 
 
 @pytest.fixture(scope="session")
@@ -60,37 +58,14 @@ def browser() -> Iterator[Browser]:
         yield browser
 
 
-@pytest.fixture
-def open_console(browser: Browser, own: Api) -> Iterator[Callable[..., Console]]:
-    consoles: list[Console] = []
-
-    def open_one(**options: Any) -> Console:
-        page = browser.new_page(**{"viewport": {"width": 1440, "height": 900}, **options})
-        consoles.append(Console(page, own.emulator.url))
-        return consoles[-1]
-
-    yield open_one
-    for console in consoles:
-        console.page.close()
-    for console in consoles:
-        console.check()
-
-
-@pytest.fixture
-def console(open_console: Callable[..., Console]) -> Console:
-    return open_console()
-
-
 @pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     require("node", "npm", "chromium")
-    examples = tmp_path_factory.mktemp("examples")
-    install(examples)
+    examples = make_once(tmp_path_factory, EXAMPLES, install)
     with closing(Site(examples, tmp_path_factory.mktemp("site"))) as site:
         for script in ("bridge_page.js", "stream_page.js"):
             site.bundle(Path(__file__).with_name(script))
         yield site
-    shutil.rmtree(examples)  # 140 MB, and pytest keeps the folders of three runs
 
 
 @pytest.fixture

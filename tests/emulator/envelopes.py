@@ -39,7 +39,7 @@ def _without(name: str) -> str:
     return json.dumps({key: value for key, value in json.loads(envelope(0, "x")).items() if key != name})
 
 
-NO_ENVELOPES = [
+NO_ENVELOPES: list[str] = [
     "",
     "plain",
     "null",
@@ -78,7 +78,7 @@ NO_ENVELOPES = [
         envelope(0, "x", snapshot=value)
         for value in (
             None,
-            [],
+            7,
             "x",
             snapshot(0),
             snapshot("1"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import http.server
+import json
 import os
 import shutil
 import subprocess
@@ -43,14 +44,27 @@ class Site:
 
     def bundle(self, script: Path) -> None:
         """Bundle a script of the tests."""
-        command = ["npx", "esbuild", str(script), "--bundle", "--log-level=warning", f"--alias:streams={STREAMS}"]
-        run(*command, f"--outfile={self._folder / script.name}", folder=self._examples)
+        command = ["npx", "esbuild", str(script), "--bundle", "--log-level=warning", "--jsx=automatic"]
+        command += [f"--alias:{file.stem}={file}" for file in STREAMS.parent.glob("*.js")]
+        run(*command, f"--outfile={self._folder / script.with_suffix('.js').name}", folder=self._examples)
 
     def write(self, path: str, text: str) -> None:
         """Write a file of the site."""
         file = self._folder / path
         file.parent.mkdir(exist_ok=True)
         file.write_text(text, encoding="utf-8")
+
+    def new_service(self, frontend: Path, emulator: Emulator) -> str:
+        """Build the page of a service that `init` wrote, and return its path."""
+        (frontend / "node_modules").symlink_to(self._examples / "node_modules")
+        run("npm", "run", "build", folder=frontend)
+        script = json.loads((frontend / "package.json").read_text(encoding="utf-8"))["scripts"]["local"]
+        command, _, _ = script.partition(" --servedir")
+        run("npx", *command.split(), folder=frontend)
+        for name in ("main.js", "main.css", "local.html"):
+            text = (frontend / "local" / name).read_text(encoding="utf-8")
+            self.write(f"service/{name}", text.replace("http://127.0.0.1:7072", emulator.url))
+        return "/service/local.html"
 
     def in_jsdom(self, script: Path, path: str) -> str:
         """Run a script of the tests in node with a page, and return its output."""
@@ -77,11 +91,23 @@ class _Quiet(http.server.SimpleHTTPRequestHandler):
 
 def install(examples: Path) -> None:
     """Make a folder with the front ends of the examples and their packages."""
-    unneeded = shutil.ignore_patterns("node_modules", "dist", "*.py", "__pycache__", "streams.*")
+    unneeded = shutil.ignore_patterns("node_modules", "dist", "*.py", "__pycache__", "streams.*", "use-forge-*")
     shutil.copytree(EXAMPLES, examples, ignore=unneeded, dirs_exist_ok=True)
-    for name in ("streams.js", "streams.d.ts"):
-        shutil.copy(STREAMS.with_name(name), examples / "answer/frontend")
+    for file in STREAMS.parent.iterdir():
+        shutil.copy(file, examples / "answer/frontend")
     run("npm", "ci", folder=examples)
+
+
+def install_package(folder: Path, name: str) -> Path:
+    """Install one package of the examples as it is locked, and return its folder."""
+    lock = json.loads((EXAMPLES / "package-lock.json").read_text(encoding="utf-8"))
+    locked = lock["packages"][f"node_modules/{name}"]
+    wanted = {"devDependencies": {name: locked["version"]}}
+    lock["packages"] = {"": wanted, f"node_modules/{name}": locked}
+    (folder / "package.json").write_text(json.dumps(wanted), encoding="utf-8")
+    (folder / "package-lock.json").write_text(json.dumps(lock), encoding="utf-8")
+    run("npm", "ci", folder=folder)
+    return folder / "node_modules" / name
 
 
 def run(*command: str, folder: Path) -> str:

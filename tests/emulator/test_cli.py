@@ -69,7 +69,8 @@ def test_emulate_prints_calls_and_ends_cleanly(client: httpx.Client, ending: sig
         output, errors = process.communicate(timeout=10)
         assert process.returncode == 0
         assert output == ""
-        banner, console, first, second = errors.splitlines()
+        banner, mcp, console, first, second = errors.splitlines()
+        assert mcp == f"For coding assistants, MCP over HTTP: {url}/mcp"
         assert banner == f"The emulator listens at {url} (Ctrl-C ends it)."
         assert console == f"Console: open {url} in a browser. In the app's shell:"
         assert re.fullmatch(r"\d\d:\d\d:\d\d  publish +200  on 'x', reached 0 subscriber\(s\)", first)
@@ -87,7 +88,7 @@ def test_quiet_emulate_prints_address_and_warnings_only(client: httpx.Client) ->
         process.send_signal(signal.SIGTERM)
         output, errors = process.communicate(timeout=10)
         assert (process.returncode, output) == (0, "")
-        banner, console, warning = errors.splitlines()
+        banner, _, console, warning = errors.splitlines()
         assert banner.startswith("The emulator listens at ")
         assert console.startswith("Console: open ")
         assert "A web page of 'http://other.example' was refused." in warning
@@ -110,8 +111,8 @@ def test_log_has_one_json_object_per_line(client: httpx.Client) -> None:
         output, errors = process.communicate(timeout=10)
     assert (process.returncode, output, "secret" in errors, errors.isascii()) == (0, "", False, True)
     lines = [json.loads(line) for line in errors.splitlines()]
-    assert [line.keys() for line in lines if "message" in line] == [{"time", "level", "message"}] * 3
-    assert [line["level"] for line in lines if "message" in line] == ["info", "info", "warning"]
+    assert [line.keys() for line in lines if "message" in line] == [{"time", "level", "message"}] * 4
+    assert [line["level"] for line in lines if "message" in line] == ["info", "info", "info", "warning"]
     calls = [line for line in lines if "operation" in line]
     for line in lines:
         assert datetime.fromisoformat(line["time"]).utcoffset() == timedelta(0)
@@ -295,7 +296,7 @@ def test_contexts_strict_and_limit_are_options(client: httpx.Client, tmp_path: P
         url = exported(process)
         state = client.get(f"{url}/_emulator/state").json()
         assert state["contexts"]["invocations"]["known"]["installation"] == "i-1"
-        assert state["limit"] == 1
+        assert state["settings"]["limit"] == 1
         response = client.get(f"{url}/invocation/context", headers={"forge-proxy-authorization": "Forge id=unknown"})
         assert response.status_code == 401
     contexts.write_text('{"invocations": {"known": {"site": "i-1"}}}', encoding="utf-8")

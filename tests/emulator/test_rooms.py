@@ -19,6 +19,8 @@ HTTP_PACKAGES = ["starlette", "uvicorn", "websockets", "httpx", "httptools"]
 def imports_of(room: str) -> Iterator[tuple[str, str]]:
     """Yields each file of a room with each module that it imports, also within functions and for types only."""
     for path in sorted((ROOT / room).rglob("*.py")):
+        if "_templates" in path.parts:
+            continue  # services that `init` writes
         name = path.relative_to(ROOT).as_posix()
         package = ".".join([PACKAGE, *path.relative_to(ROOT).parent.parts])
         for node in ast.walk(ast.parse(path.read_bytes())):

@@ -53,6 +53,7 @@ const subscribe = (isGlobal) => async (channel, onEvent, options) => {
   return { unsubscribe: async () => window.subscribed.pop() };
 };
 export const realtime = { subscribe: subscribe(false), subscribeGlobal: subscribe(true) };
+export const invokeService = () => {};
 """
 
 
@@ -456,15 +457,19 @@ def test_types_match_the_exports_and_only_the_bridge_is_imported() -> None:
     module, types = ((SHIPPED / name).read_text(encoding="utf-8") for name in ("streams.js", "streams.d.ts"))
     exported = re.findall(r"^export (?:function|const|class) (\w+)", module, re.MULTILINE)
     assert exported == ["onStream", "onGlobalStream"]
-    assert re.findall(r"^export declare function (\w+)", types, re.MULTILINE) == exported
-    assert re.findall(r"^import .*", module, re.MULTILINE) == ['import { realtime } from "@forge/bridge";']
+    # An overload of `onStream` takes a handle.
+    assert [*dict.fromkeys(re.findall(r"^export declare function (\w+)", types, re.MULTILINE))] == exported
+    assert re.findall(r"^import .*", module, re.MULTILINE) == [
+        'import { invokeService, realtime } from "@forge/bridge";'
+    ]
     handlers = types.partition("interface StreamHandlers")[2].partition("}")[0]
     assert set(re.findall(r"(on\w+)\?\(", handlers)) == set(re.findall(r'call\("(\w+)"', module))
 
 
 # The compiler must reject each line with `wrong`.
 TYPED = """
-import { type StreamUpdate, onGlobalStream, onStream } from "./streams";
+import { type StreamHandle, type StreamUpdate, onGlobalStream, onStream } from "./streams";
+import { useForgeStream } from "./use-forge-stream";
 
 export async function show(): Promise<string[]> {
   const texts: string[] = [];
@@ -487,15 +492,32 @@ export async function show(): Promise<string[]> {
   await onGlobalStream("news", { onMessage() {} }); // wrong
   await onStream("news", {}, { replay: 60 }); // wrong
   await onStream("news"); // wrong
+  await subscription.cancel(); // wrong
+  const handle: StreamHandle = JSON.parse(texts[0]);
+  const own = await onStream(handle, {}, { replaySeconds: 60, renew: async ({ stream }) => (stream ? handle : null) });
+  const stopped: boolean = await own.cancel("enough");
+  await onStream(handle, {}, { token: "x" }); // wrong
+  await onStream({ channel: "news" }, {}); // wrong
   await subscription.unsubscribe();
   return texts;
+}
+
+export function Answer(handle: StreamHandle | undefined) {
+  const { value, status, complete, error, stopped, cancel } = useForgeStream(handle, { replaySeconds: 60 });
+  const text: string | undefined = value;
+  const { value: parts } = useForgeStream<{ text: string }[]>("chat", { contextOverrides: [] });
+  const number: number = value; // wrong
+  useForgeStream(handle, { token: "x" }); // wrong
+  if (status === "finished") return text; // wrong
+  return [parts?.[0].text, complete, error?.type, error?.message, stopped?.by, cancel("enough")];
 }
 """
 
 
 @pytest.mark.timeout(300)
 def test_types_check_in_a_typescript_app(site: Site, tmp_path: Path) -> None:
-    (tmp_path / "streams.d.ts").write_bytes((SHIPPED / "streams.d.ts").read_bytes())
+    for name in ("streams.d.ts", "use-forge-stream.d.ts"):
+        (tmp_path / name).write_bytes((SHIPPED / name).read_bytes())
     expecting = re.sub(r"^(.*)// wrong$", r"// @ts-expect-error\n\1", TYPED, flags=re.MULTILINE)
     (tmp_path / "page.ts").write_text(expecting, encoding="utf-8")
     options = {

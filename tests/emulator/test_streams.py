@@ -1,4 +1,4 @@
-"""Streams reassembled from their publishes: `Emulator.streams`, and the console."""
+"""Streams reassembled from their publishes: `Emulator.streams`."""
 
 from __future__ import annotations
 
@@ -9,13 +9,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from playwright.sync_api import Locator, expect
 
 from forge_realtime_emulator import Emulator, StreamReader
 from forge_realtime_emulator._platform import streams as _streams
 from forge_realtime_emulator._platform.channels import Address
 from tests.emulator.api import Api
-from tests.emulator.console import Console
 from tests.emulator.envelopes import ID, NO_ENVELOPES, VECTORS, envelope, snapshot_alone
 
 OTHER = "f" * 32
@@ -161,70 +159,6 @@ def test_retried_publishes_are_counted_as_duplicates(realtime_emulator: Emulator
         api.publish("chat", envelope(0, "Hello"))
     [stream] = realtime_emulator.streams
     assert (stream.value, stream.operations, stream.duplicates) == ("Hello", 2, 1)
-
-
-def streams_of(console: Console) -> Locator:
-    return console.page.get_by_role("list", name="Streams").get_by_role("listitem")
-
-
-def test_console_shows_growing_text(own: Api, console: Console, channel: str) -> None:
-    expect(console.page.locator("#streams-card")).to_be_hidden()
-    own.publish(channel, envelope(0, "Hel", updates=3))
-    item = streams_of(console)
-    expect(item.locator("pre")).to_have_text("Hel")
-    expect(item).to_contain_text(f"{channel}open")
-    expect(item).to_contain_text(f"append {ID[:8]}")
-    expect(console.region("Streams")).to_contain_text("1 open")
-    own.publish(channel, envelope(1, "lo <b>", updates=6))
-    expect(item.locator("pre")).to_have_text("Hello <b>")
-    expect(item).to_contain_text("9 updates in 2 operations: 4.5 each")
-    own.publish(channel, envelope(2, end=True, updates=0))
-    expect(item).to_contain_text(f"{channel}ended")
-    expect(console.region("Streams")).to_contain_text("0 open")
-    own.emulator.reset()
-    expect(console.page.locator("#streams-card")).to_be_hidden()
-
-
-def test_console_shows_the_end_of_long_text_and_newest_streams_first(own: Api, console: Console, channel: str) -> None:
-    own.publish(channel, envelope(0, "beginning " + "x" * 600 + " end"))
-    item = streams_of(console)
-    expect(item.locator("pre")).to_contain_text("x end")
-    expect(item.locator("pre")).not_to_contain_text("beginning")
-    expect(item.get_by_text("…x")).to_be_visible()
-    own.publish(channel, envelope(0, "later", stream=OTHER))
-    expect(item.locator("pre").first).to_have_text("later")
-
-
-def test_console_shows_progress(own: Api, console: Console, channel: str) -> None:
-    own.publish(channel, envelope(0, {"done": 1, "of": 4}, merge="latest"))
-    bar = streams_of(console).locator(".bar > div")
-    expect(bar).to_have_attribute("style", "width: 25%;")
-    expect(streams_of(console).locator("pre")).to_have_text('{"done": 1, "of": 4}')
-    own.publish(channel, envelope(1, {"done": 2, "of": 4}, merge="latest"))
-    expect(bar).to_have_attribute("style", "width: 50%;")
-    own.publish(channel, envelope(2, 0.75, merge="latest"))
-    expect(bar).to_have_attribute("style", "width: 75%;")
-    own.publish(channel, envelope(3, {"step": "last"}, merge="latest"))
-    expect(bar).to_have_count(0)
-
-
-def test_console_shows_gaps_and_errors(own: Api, console: Console, channel: str) -> None:
-    for seq in (1, 1, 4):
-        own.publish(channel, envelope(seq, ["item"], merge="batch"))
-    own.publish(channel, envelope(5, end=True, merge="batch", error={"type": "TimeoutError"}))
-    item = streams_of(console)
-    expect(item).to_contain_text("ended with TimeoutError")
-    expect(item).to_contain_text("1 duplicate")
-    expect(item).to_contain_text("missing0, 2 to 3")
-
-
-@pytest.mark.parametrize("width", [320, 1440])
-def test_streams_stay_within_the_window(own: Api, open_console: Any, width: int) -> None:
-    console = open_console(viewport={"width": width, "height": 740})
-    own.publish("a" * 300, envelope(0, "b" * 300, stream="c" * 300))
-    own.publish("a" * 300, envelope(9, end=True, error={"type": "d" * 300}, stream="c" * 300))
-    expect(streams_of(console)).to_contain_text("ended with")
-    assert console.page.evaluate("document.scrollingElement.scrollWidth <= innerWidth")
 
 
 def test_state_has_the_streams(own: Api, channel: str) -> None:

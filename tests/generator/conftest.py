@@ -5,10 +5,11 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import pickle
 import shutil
 import subprocess
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from types import CodeType
 from typing import Any, NamedTuple
@@ -20,11 +21,15 @@ from openapi_python_client import generate
 from openapi_python_client.config import Config, ConfigFile, MetaType
 
 from generator.__main__ import main
+from generator.compare.python_api import compare_apis
+from generator.compare.typing_tests import check_types
 from generator.document import canonical_json
+from generator.pipeline.overlay_fit import check_overlay_fit, unsupported_arguments
 from generator.pipeline.patch import overlay_files, patch
 from generator.pipeline.render import render
 from generator.pipeline.select import select
 from tests.support.revisions import REVISIONS, revision
+from tests.support.shared import make_once, shared_folder
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -37,6 +42,7 @@ class Result(NamedTuple):
 
 Run = Callable[..., Result]
 Snapshot = dict[str, tuple[bytes, int]]
+Render = Callable[[dict[str, Any], Path, Path], None]
 
 
 @pytest.fixture(scope="session")
@@ -68,30 +74,33 @@ def git(root: Path, *arguments: str) -> str:
 
 @pytest.fixture(scope="session")
 def mypy_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A shared cache of mypy, mostly for libraries."""
-    return tmp_path_factory.mktemp("mypy")
+    """A cache of mypy, mostly for libraries, that the workers of a run share."""
+    return shared_folder(tmp_path_factory, "mypy")
 
 
 @pytest.fixture(scope="session")
-def history(repository: Path, mypy_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def history(repository: Path, mypy_cache: Path, render_once: Render, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A git repository with one commit: the last known revision, version 0.1.0, and the shared cache of mypy."""
-    root = tmp_path_factory.mktemp("history")
-    leave_out = shutil.ignore_patterns("__pycache__")
-    for folder in ("spec", "overlays", "generated", "emulator", "generator", "tests/typing"):
-        shutil.copytree(repository / folder, root / folder, ignore=leave_out)
-    for file in ("generated.lock", "pyproject.toml", "CHANGELOG.md"):
-        shutil.copy2(repository / file, root / file)
-    repin(root, last_revision())
-    assert main(["--root", str(root), "generate"]) == 0
-    (root / "overlays/forge_realtime/_version.py").write_text('__version__ = "0.1.0"\n', encoding="utf-8")
-    (root / ".gitignore").write_text(".mypy_cache\n__pycache__\n", encoding="utf-8")
-    (root / ".mypy_cache").symlink_to(mypy_cache)
-    git(root, "init", "--quiet", "--initial-branch", "main")
-    for key, value in (("user.name", "x"), ("user.email", "x@example.com"), ("commit.gpgsign", "false")):
-        git(root, "config", key, value)
-    git(root, "add", "--all")
-    git(root, "commit", "--quiet", "--message", "one")
-    return root
+
+    def make(root: Path) -> None:
+        leave_out = shutil.ignore_patterns("__pycache__")
+        for folder in ("spec", "overlays", "generated", "emulator", "generator", "tests/typing"):
+            shutil.copytree(repository / folder, root / folder, ignore=leave_out)
+        for file in ("generated.lock", "pyproject.toml", "CHANGELOG.md", "sbom.cdx.json"):
+            shutil.copy2(repository / file, root / file)
+        repin(root, last_revision())
+        with replaced("generator.pipeline.regenerate.render", render_once):
+            assert main(["--root", str(root), "generate"]) == 0
+        (root / "overlays/forge_realtime/_version.py").write_text('__version__ = "0.1.0"\n', encoding="utf-8")
+        (root / ".gitignore").write_text(".mypy_cache\n__pycache__\n", encoding="utf-8")
+        (root / ".mypy_cache").symlink_to(mypy_cache)
+        git(root, "init", "--quiet", "--initial-branch", "main")
+        for key, value in (("user.name", "x"), ("user.email", "x@example.com"), ("commit.gpgsign", "false")):
+            git(root, "config", key, value)
+        git(root, "add", "--all")
+        git(root, "commit", "--quiet", "--message", "one")
+
+    return make_once(tmp_path_factory, "history", make)
 
 
 @pytest.fixture
@@ -143,19 +152,57 @@ def render_unformatted(document: dict[str, Any], config: Path, output: Path) -> 
 
 
 @pytest.fixture(scope="session")
-def render_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[dict[str, Any], Path, Path], None]:
-    """`render` with a cache by document."""
-    made: dict[str, Path] = {}
+def render_once(tmp_path_factory: pytest.TempPathFactory) -> Render:
+    """`render` with a cache by document that the workers of a run share."""
 
     def render_once(document: dict[str, Any], config: Path, output: Path) -> None:
-        key = config.read_text(encoding="utf-8") + canonical_json(document)
-        if key not in made:
-            folder = tmp_path_factory.mktemp("rendered") / "client"
-            render(document, config, folder)
-            made[key] = folder
-        shutil.copytree(made[key], output)
+        key = _hash_of(canonical_json(document), config)
+        made = make_once(
+            tmp_path_factory, f"rendered-{key}", lambda folder: render(document, config, folder / "client")
+        )
+        shutil.copytree(made / "client", output)
 
     return render_once
+
+
+@pytest.fixture
+def cached_results(
+    monkeypatch: pytest.MonkeyPatch, render_once: Render, mypy_cache: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Run each expensive step of the generator once for equal inputs, for the workers of a run together."""
+
+    def cached(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*arguments: Any) -> Any:
+            def make(folder: Path) -> None:
+                (folder / "result").write_bytes(pickle.dumps(function(*arguments)))
+
+            made = make_once(tmp_path_factory, f"{name}-{_hash_of(*arguments)}", make)
+            return pickle.loads((made / "result").read_bytes())
+
+        return run
+
+    typed = cached("typed", partial(check_types, libraries=mypy_cache / "libraries"))
+    monkeypatch.setattr("generator.compare.diff.check_types", lambda tests, package, _: typed(tests, package))
+    monkeypatch.setattr("generator.compare.diff.compare_apis", cached("apis", compare_apis))
+    monkeypatch.setattr("generator.compare.diff.unsupported_arguments", cached("arguments", unsupported_arguments))
+    monkeypatch.setattr("generator.pipeline.regenerate.check_overlay_fit", cached("fit", check_overlay_fit))
+    for module in ("generator.compare.client_side", "generator.pipeline.regenerate"):
+        monkeypatch.setattr(f"{module}.render", render_once)
+
+
+def _hash_of(*values: Any) -> str:
+    """Hash values and, of paths, the names and contents of the files."""
+    found = hashlib.sha256()
+    for value in values:
+        if not isinstance(value, Path):
+            found.update(json.dumps(value, default=sorted).encode())
+            continue
+        for path in sorted(value.rglob("*")) if value.is_dir() else [value]:
+            if path.is_file() and "__pycache__" not in path.parts:
+                content = hashlib.sha256(path.read_bytes()).hexdigest()
+                found.update(f"{path.relative_to(value)} {content}\n".encode())
+        found.update(b"\0")
+    return found.hexdigest()[:32]
 
 
 @pytest.fixture

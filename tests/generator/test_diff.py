@@ -16,16 +16,11 @@ from tests.generator.changes import PUBLISH, operation, options, request
 from tests.generator.conftest import git, last_revision, repin
 from tests.support.revisions import REVISIONS, revision
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("cached_results")]
 
 Run = Callable[..., Any]
 Snapshot = Callable[[Path], dict[str, tuple[bytes, int]]]
 Document = dict[str, Any]
-
-
-@pytest.fixture(autouse=True)
-def rendering(monkeypatch: pytest.MonkeyPatch, render_once: Callable[..., None]) -> None:
-    monkeypatch.setattr("generator.compare.client_side.render", render_once)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from generator.compare.typing_tests import TypingError, check_types
-from tests.generator.changes import CASES, operation, request
+from tests.generator.changes import CASES, operation
 from tests.generator.conftest import render_unformatted
 
 pytestmark = pytest.mark.slow
@@ -22,10 +22,10 @@ Document = dict[str, Any]
 
 @pytest.fixture(scope="module")
 def client(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the client."""
+    """A folder with what is in the wheel, as in a comparison, which therefore needs the same cache of libraries."""
     folder = tmp_path_factory.mktemp("client")
-    for room in ("generated", "overlays"):
-        shutil.copytree(repository / room / "forge_realtime", folder / "forge_realtime", dirs_exist_ok=True)
+    for path in ("generated/forge_realtime", "overlays/forge_realtime", "emulator/forge_realtime_emulator"):
+        shutil.copytree(repository / path, folder / Path(path).name, dirs_exist_ok=True)
     return folder
 
 
@@ -65,54 +65,38 @@ def test_cached_errors_do_not_leak_into_another_client(client: Path, check: Chec
 
 
 def _documents(derived: Document) -> list[Document]:
-    names = [name for name in CASES if name.split(",")[0] in _KINDS]
-    # An operation that moved to the module of another tag, and a wider type.
-    moved, widened = copy.deepcopy(derived), copy.deepcopy(derived)
+    # An operation that moved to the module of another tag.
+    moved = copy.deepcopy(derived)
     operation(moved)["tags"].insert(0, "Preview")
-    request(widened)["properties"]["payload"] = {"oneOf": [{"type": "string"}, {"type": "object"}]}
-    return [derived, moved, widened, *(CASES[name].documents(derived)[1] for name in names)][:12]
+    return [derived, moved, *(CASES[name].documents(derived)[1] for name in _CASES)]
 
 
-_KINDS = {
-    "operation renamed",
-    "operation moved",
-    "operation added",
-    "model renamed",
-    "property removed",
-    "property renamed",
-    "became required",
-    "type changed",
-    "type widened",
-    "became nullable",
-    "parameter added",
-    "status added",
-    "response body removed",
-}
+_CASES = ("operation renamed", "model renamed", "property type changed")
 
 
 def test_no_check_depends_on_an_earlier_one(
-    repository: Path, derived: Document, mypy_cache: Path, tmp_path: Path
+    repository: Path, client: Path, derived: Document, mypy_cache: Path, tmp_path: Path
 ) -> None:
     documents = _documents(derived)
-    assert len(documents) == 12
+    # Of its own: other workers add to the shared one.
+    libraries = tmp_path / "libraries"
+    shutil.copytree(mypy_cache / "libraries", libraries, ignore=shutil.ignore_patterns("tmp*"))
     clients = []
     for number, document in enumerate(documents):
-        client = tmp_path / str(number)
-        shutil.copytree(repository / "overlays/forge_realtime", client / "forge_realtime")
-        shutil.copy(repository / "generated/forge_realtime/_document.py", client / "forge_realtime")
-        render_unformatted(
-            document, repository / "generator/openapi-python-client.yaml", client / "forge_realtime/_api"
-        )
-        clients.append(client)
+        changed = shutil.copytree(client, tmp_path / str(number))
+        shutil.rmtree(changed / "forge_realtime/_api")
+        config = repository / "generator/openapi-python-client.yaml"
+        render_unformatted(document, config, changed / "forge_realtime/_api")
+        clients.append(changed)
 
     def check(client: Path) -> list[TypingError]:
-        return check_types(repository / "tests/typing", client, mypy_cache / "libraries")
+        return check_types(repository / "tests/typing", client, libraries)
 
     # Forwards and backwards, so that each is checked once before and once after each other one.
     forwards = [check(client) for client in clients]
-    kept = {path.name: path.read_bytes() for path in (mypy_cache / "libraries").rglob("*") if path.is_file()}
+    kept = {path.name: path.read_bytes() for path in libraries.rglob("*") if path.is_file()}
     backwards = [check(client) for client in reversed(clients)]
     assert forwards == backwards[::-1]
     assert len({tuple(errors) for errors in forwards}) >= 4
     assert not any(b"forge_realtime" in content for content in kept.values())
-    assert kept == {path.name: path.read_bytes() for path in (mypy_cache / "libraries").rglob("*") if path.is_file()}
+    assert kept == {path.name: path.read_bytes() for path in libraries.rglob("*") if path.is_file()}

@@ -76,11 +76,15 @@ def _serve(host: str, port: int, replay: Path | None, lines: Printer, **options:
             " Leave --host out to listen on this machine only."
         )
     with create_emulator(host, port, **options) as emulator:
+        from .._http.mcp import MCP_PATH, has_mcp
+
         if replay is not None:
             emulator.replay(replay)
         if options["service"] or options["origins"]:
             lines.print(f'In the page, before its bundle: <script src="{emulator.url}/bridge.js"></script>')
         lines.print(f"The emulator listens at {emulator.url} (Ctrl-C ends it).")
+        if has_mcp():
+            lines.print(f"For coding assistants, MCP over HTTP: {emulator.url}{MCP_PATH}")
         lines.print(f"Console: open {emulator.url} in a browser. In the app's shell:")
         lines.flush()
         Printer(sys.stdout).print(f"export FORGE_EGRESS_PROXY_URL={emulator.url}")

@@ -1,47 +1,54 @@
-"""The console: a page at `/` that shows calls and events live."""
+"""The console: a page at `/` that shows calls, events and streams live, with its parts under `/console/`."""
 
 from __future__ import annotations
 
-import re
-from base64 import b64encode
-from hashlib import sha256
 from importlib.resources import files
+from pathlib import PurePath
 
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response
-from starlette.routing import Route
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Mount, Route
+
+# The page loads nothing but its own parts, and text never becomes code.
+_POLICY = (
+    "default-src 'none'",
+    "script-src 'self'",
+    "style-src 'self'",
+    "img-src data:",
+    "connect-src 'self'",
+    "base-uri 'none'",
+    "form-action 'none'",
+    "frame-ancestors 'none'",
+    "require-trusted-types-for 'script'",
+    "trusted-types 'none'",
+)
+_HEADERS = {
+    "Content-Security-Policy": "; ".join(_POLICY),
+    "Cache-Control": "no-store",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+_MEDIA_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
+_PAGE = "index.html"
 
 
-def console_route() -> Route:
-    """Build the route of the page. Its policy allows only its own code and connections to the emulator."""
-    page = files("forge_realtime_emulator").joinpath("static/console.html").read_text(encoding="utf-8")
-    policy = "; ".join(
-        [
-            "default-src 'none'",
-            f"script-src {_hash_of('script', page)}",
-            f"style-src {_hash_of('style', page)}",
-            "img-src data:",
-            "connect-src 'self'",
-            "base-uri 'none'",
-            "form-action 'none'",
-            "frame-ancestors 'none'",
-            "require-trusted-types-for 'script'",
-            "trusted-types 'none'",
-        ]
-    )
-    headers = {
-        "Content-Security-Policy": policy,
-        "Cache-Control": "no-store",
-        "Referrer-Policy": "no-referrer",
-        "X-Content-Type-Options": "nosniff",
-    }
+def console_routes() -> list[BaseRoute]:
+    """Build the routes of the page and of its parts."""
+    folder = files("forge_realtime_emulator").joinpath("static/console")
+    parts = {file.name: file.read_bytes() for file in folder.iterdir()}
 
-    async def console(_: Request) -> Response:
-        return HTMLResponse(page, headers=headers)
+    async def page(_: Request) -> Response:
+        return _served(_PAGE, parts[_PAGE])
 
-    return Route("/", console)
+    async def part(request: Request) -> Response:
+        name = request.path_params["name"]
+        if name not in parts:
+            raise HTTPException(404)
+        return _served(name, parts[name])
+
+    return [Route("/", page), Mount("/console", routes=[Route("/{name}", part)])]
 
 
-def _hash_of(element: str, page: str) -> str:
-    [text] = re.findall(rf"<{element}>(.*?)</{element}>", page, re.DOTALL)
-    return f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'"
+def _served(name: str, content: bytes) -> Response:
+    return Response(content, media_type=_MEDIA_TYPES[PurePath(name).suffix], headers=_HEADERS)

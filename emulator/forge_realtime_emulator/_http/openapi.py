@@ -67,7 +67,7 @@ class Endpoint(Route):
                     {}
                     if self._body is None
                     else {
-                        "requestBody": {"required": True, "content": _content(_as_3_1(self._body), "application/json")}
+                        "requestBody": {"required": True, "content": _content(as_3_1(self._body), "application/json")}
                     }
                 ),
                 "responses": {
@@ -112,13 +112,13 @@ def _content(schema: Mapping[str, Any], media_type: str) -> dict[str, Any]:
     return {media_type: {"schema": schema} if schema else {}}
 
 
-def _as_3_1(schema: Any) -> Any:
+def as_3_1(schema: Any) -> Any:
     """Return a schema of OpenAPI 3.0 in the spelling of 3.1, for the keywords that are spelt differently."""
     if isinstance(schema, list):
-        return [_as_3_1(item) for item in schema]
+        return [as_3_1(item) for item in schema]
     if not isinstance(schema, Mapping):
         return schema
-    spelt = {name: _as_3_1(value) for name, value in schema.items()}
+    spelt = {name: as_3_1(value) for name, value in schema.items()}
     if spelt.pop("nullable", False) is True:
         spelt["type"] = [spelt["type"], "null"]
     if spelt.get("exclusiveMinimum") is True:

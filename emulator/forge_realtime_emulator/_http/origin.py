@@ -13,6 +13,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .log import log
+from .mcp import MCP_PATH
 
 SHARED = {
     "/bridge.js": "GET",
@@ -100,7 +101,7 @@ class RefuseOrigins:
         name = _name_in(host)
         if "." not in name or name.endswith((".localhost", ".internal")) or _is_local(name):
             return False
-        shows_events = scope["path"] == "/" or scope["path"].startswith("/_emulator/")
+        shows_events = scope["path"] in ("/", MCP_PATH) or scope["path"].startswith("/_emulator/")
         return (shows_events or scope.get("method") != "POST") and f"http://{host}" not in self._origins
 
     def _log_once(self, origin: str) -> None:

@@ -21,10 +21,11 @@ from .._platform.errors import RefusedError
 from .._platform.settings import Settings
 from .._platform.sidecar import Sidecar
 from .bridge import Bridge
-from .console import console_route
+from .console import console_routes
 from .control import Control
 from .json import JSONResponse, invalid
 from .log import log, log_refusal
+from .mcp import mcp_route
 from .mocks import mock_response
 from .openapi import Endpoint, openapi_route
 from .operations import OperationEndpoint, refusal_response
@@ -69,10 +70,11 @@ def create_app(
     ]
     routes += [
         *_read_only_routes(sidecar),
-        console_route(),
+        *console_routes(),
         *Control(sidecar, operations).routes(),
         *Bridge(sidecar, service).routes(),
         *_subscription_routes(sidecar),
+        mcp_route(sidecar),
     ]
     routes.append(openapi_route(routes))
     app = Starlette(

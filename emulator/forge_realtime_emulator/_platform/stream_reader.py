@@ -88,7 +88,8 @@ class StreamReader:
 
     def _patience_of(self, envelope: dict[str, Any]) -> float:
         """Return until when an envelope waits."""
-        return self._clock() + min(_HOLD + 2 * envelope.get("snapshotEvery", 0), _LONGEST_HOLD)
+        every: float = envelope.get("snapshotEvery", 0)
+        return self._clock() + min(_HOLD + 2 * every, _LONGEST_HOLD)
 
     def _show_held(self, stream: _Open) -> None:
         while stream.held:

@@ -42,6 +42,52 @@ def why_not(
     return "\n".join(printable(line) for item in lines for line in item.split("\n"))
 
 
+def about_channel(
+    channel: str,
+    events: Sequence[RecordedEvent],
+    calls: Sequence[RecordedRequest],
+    live: Mapping[Address, int],
+    *,
+    now: float,
+    default_scope: str,
+) -> str:
+    """Explain in a few lines what reached whom on a channel, for somebody who knows no more than its name.
+
+    Args:
+        channel: The name of the channel.
+        events: The published events.
+        calls: The calls of operations.
+        live: The number of subscribers by address.
+        now: The time, in seconds of the emulator's clock.
+        default_scope: The scope of the default context.
+
+    Returns:
+        The last events with the subscribers that did not get them, the subscribers, and failed calls. No payload, no
+        claim.
+    """
+    lines: list[str] = []
+    on_it = [event for event in events if event.channel.lower() == channel.lower()][-_SHOWN:]
+    for event in on_it:
+        lines.append(f"{_describe_event(event)}, {now - event.at:.0f} s ago, reached {event.delivered} subscriber(s).")
+        lines += event.near_misses or near_misses(event.address, live, default_scope)
+    if not on_it:
+        lines.append(f"No event was published on {channel!r}. Events: {_names(event.channel for event in events)}.")
+    here = sum(number for address, number in live.items() if address.channel == channel)
+    lines.append(f"Now {here} subscriber(s) of {channel!r}. Subscribed: {_names(one.channel for one in live)}.")
+    failed = [call for call in calls if call.code is not None and channel_of(call.body) == channel]
+    if failed:
+        lines += ["Failed calls on it:", *_last(_describe_call(call) for call in failed)]
+    if not calls and not on_it:
+        lines.append("No call came either. Does the app send to the emulator's url (FORGE_EGRESS_PROXY_URL)?")
+    return "\n".join(printable(line) for line in lines)
+
+
+def _names(channels: Iterable[str]) -> str:
+    names = sorted({*map(repr, channels)})
+    more = f" and {len(names) - _CALLS} more channels" if len(names) > _CALLS else ""
+    return f"{', '.join(names[:_CALLS])}{more}" if names else "none"
+
+
 def near_misses(published: Address, live: Mapping[Address, int], default_scope: str) -> tuple[str, ...]:
     """Describe the subscribers of a channel with the same name, ignoring case, that do not get an event.
 

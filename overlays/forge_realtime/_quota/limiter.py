@@ -15,10 +15,11 @@ from typing import Final, Protocol
 from attrs import field, frozen
 
 from .._core import clock
-from .._core.authorization import HEADER, Authorization, bare_installation_id
+from .._core.authorization import Authorization, bare_installation_id
 from .._core.call import Flow, Sleep, attempt_to_send
 from .._core.errors import UsageError
 from .._core.fork import register_fork_reset, reset_if_forked
+from .._core.group import HEADER
 from .._core.http import httpx
 from .._core.log import log
 from .._core.responses import Response
@@ -163,6 +164,11 @@ class QuotaLimiter:
         """Slow down all calls of the installation after a 429."""
         if self._bucket is not None:
             self._bucket.slow_down(retry_after, clock.monotonic())
+
+    def find_installation(self, until: float) -> Flow[str | None]:
+        """Return the installation that the calls are made for, or None if it cannot be looked up in time."""
+        installation = self._acting.installation_id or self._quota.installation_id
+        return installation or (yield from self._look_up(until))
 
     def _look_up(self, until: float) -> Flow[str | None]:
         """Return the installation of the invocation, or None while it cannot be looked up."""

@@ -10,13 +10,15 @@ from .._core.call import Instrument
 from .._core.encoding import Encode, Payload
 from .._core.hidden import Hidden
 from .._core.http import httpx
-from .._core.retry import RetryPolicy
+from .._core.stop import STOP_PATH
 from .._transports.http_client import AsyncHttpx2Client
-from .base import BaseRealtimeClient, RealtimeSettings
+from .base import BaseRealtimeClient
 
 if TYPE_CHECKING:
+    from .._core.policy import RetryPolicy
+    from .._core.stop import StreamHandle
     from .._quota.limiter import Quota
-    from .._streams.async_stream import AsyncStream
+    from .._streams.async_stream import AsyncPrivateStream, AsyncStream
     from .._streams.buffer import KeepValue, Merge, Overflow
     from .operations import ContextOverride, Permission
     from .results import PublishResult, RealtimeToken
@@ -65,6 +67,9 @@ class AsyncRealtimeClient(BaseRealtimeClient, AsyncForgeClient):
         encode: Encode | None = None,
         show_response: bool = False,
     ) -> None:
+        from .._core.policy import RetryPolicy
+        from .settings import RealtimeSettings
+
         retry = RetryPolicy() if retry is None else retry
         settings = RealtimeSettings(
             base_url=base_url,
@@ -280,3 +285,91 @@ class AsyncRealtimeClient(BaseRealtimeClient, AsyncForgeClient):
         finally:
             del token
         return AsyncStream(options, slots, self._run, self._settings.retry, self._settings.instrument)
+
+    async def private_stream(
+        self,
+        channel: str,
+        *,
+        claims: Mapping[str, Any] | None = None,
+        stop_path: str = STOP_PATH,
+        merge: Merge = "append",
+        interval: float = 0.25,
+        max_bytes: int = 16_384,
+        max_pending: int = 1_000,
+        overflow: Overflow = "wait",
+        deadline: float = 10.0,
+        snapshot: bool | KeepValue = True,
+        snapshot_interval: float = 5.0,
+    ) -> AsyncPrivateStream:
+        """Open a stream that only the page of one request can read, and stop: for the answer of a language model.
+
+        It is published to the global channel, with a token of claims that no other stream has. Return `stream.handle`
+        to the page as JSON, for `onStream(handle, ...)` of streams.js, and go on with the stream in a task:
+
+            stream = await live.private_stream("answer", claims={"account": account_id})
+            background.add_task(answer, stream, question)
+            return stream.handle
+
+        Two tokens are signed: the page's, which may only subscribe, and the stream's, which may only publish and is
+        renewed while the stream lives. An answer may take longer than its invocation is valid: once the platform
+        refuses that, the stream goes on for the installation, which is looked up with `GET /invocation/context`.
+
+        Args:
+            channel: Name of the channel; case-sensitive.
+            claims: More claims for the tokens, such as the account. They are unique without these, too.
+            stop_path: Path of the service at which a `StopRoute` takes the page's request to stop the stream.
+            merge: How updates that are published together are combined, as for `stream`.
+            interval: Least time between two publishes, in seconds.
+            max_bytes: Pending bytes of JSON that are published without waiting.
+            max_pending: Most pending updates.
+            overflow: What `send` does when there is no room.
+            deadline: Limit in seconds for the end of the block, a flush, or a `send` that waits.
+            snapshot: Repeat the whole value for pages that load late or lose an event.
+            snapshot_interval: Seconds between two snapshots.
+
+        Raises:
+            UsageError: The call was refused before anything was sent.
+            ForgeRealtimeError: The tokens could not be signed.
+            StreamError: From the end of the block: not everything was published.
+        """
+        wrapped_claims = Hidden(claims)
+        del claims
+        from .._streams.async_stream import AsyncPrivateStream
+        from .._streams.buffer import StreamOptions
+
+        options = StreamOptions(
+            merge=merge,
+            interval=interval,
+            max_bytes=max_bytes,
+            max_pending=max_pending,
+            overflow=overflow,
+            deadline=deadline,
+            snapshot=snapshot,
+            snapshot_interval=snapshot_interval,
+            encode=self._encode,
+        )
+        private = self._private_channel(channel, wrapped_claims, stop_path)
+        await self._run(private.sign_for_stream())
+        slots = self._private_slots(private)
+        stream = AsyncPrivateStream(options, slots, self._run, self._settings.retry, self._settings.instrument)
+        await self._run(stream._open_to_page(private.make_handle))  # noqa: SLF001 (not for the app)
+        return stream
+
+    async def renew_handle(self, handle: Mapping[str, Any]) -> StreamHandle | None:
+        """Sign a new token for the page of a private stream, because the token of its handle has expired or will soon.
+
+        Args:
+            handle: The handle as the page sent it back; its secret is checked.
+
+        Returns:
+            A handle for the same stream. None if no open stream of this process has this id and secret: it has ended,
+            another process has it, or this is no handle.
+
+        Raises:
+            ForgeRealtimeError: The token could not be signed.
+        """
+        try:
+            flow = self._renewal(handle)
+        finally:
+            del handle
+        return None if flow is None else await self._run(flow)

@@ -21,8 +21,9 @@ from .._api.models import (
     SignRealtimeTokenResponse,
 )
 from .._api.types import UNSET, Unset
+from .._core.attempts import Attempt
 from .._core.encoding import Encode, encode_json
-from .._core.errors import Attempt, UsageError
+from .._core.errors import UsageError
 from .._core.hidden import Hidden
 from .._core.log import log
 from .._core.responses import Response
@@ -74,7 +75,7 @@ def publish_global_request(
 def sign_realtime_token_request(
     channel: str, claims: Hidden[Mapping[str, Any]], permissions: Iterable[Permission] | None
 ) -> SignRealtimeTokenRequest:
-    copy = _claims(claims)
+    copy = copy_claims(claims)
     granted: dict[str, Any] = {}
     if permissions is not None:
         granted["permissions"] = _permissions(permissions)
@@ -168,8 +169,8 @@ def _token(token: Hidden[Any], channel: str, clock: PlatformClock) -> str:
     return text.value
 
 
-def _claims(claims: Hidden[Any]) -> Hidden[dict[str, Any]]:
-    """Copy the claims, because the app's mapping may raise anything."""
+def copy_claims(claims: Hidden[Any]) -> Hidden[dict[str, Any]]:
+    """Copy and check the claims, because the app's mapping may raise anything."""
     try:
         copy: Hidden[dict[Any, Any]] = Hidden(dict(claims.value) if isinstance(claims.value, Mapping) else {None: None})
     except Exception as error:  # noqa: BLE001 (as above)

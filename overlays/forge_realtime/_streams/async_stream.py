@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Final, Self
+import contextlib
+import math
+from collections.abc import AsyncIterable, Callable
+from typing import Any, Final, Self, TypeVar, overload
 
 from .._core import clock
-from .._core.call import Instrument
+from .._core.attempts import StreamReport
+from .._core.call import Flow, Instrument
 from .._core.encoding import Payload
-from .._core.errors import StreamReport
-from .._core.retry import RetryPolicy
+from .._core.policy import RetryPolicy
+from .._core.stop import StreamHandle, private_streams
 from .buffer import Slots, StreamOptions
+from .pipe import aclose_source, check_async_source
 from .publisher import Publisher, RunFlow
 
 # `send` lets other tasks run this often, because updates may come from a loop that never waits.
 _YIELD_SECONDS: Final = 0.001
+T = TypeVar("T")
 
 
 class AsyncStream:
@@ -37,6 +43,9 @@ class AsyncStream:
     ) -> None:
         self._publisher = Publisher(options, slots, run, retry, instrument)
         self._yield_at = 0.0
+        self._loop: asyncio.AbstractEventLoop | None = None
+        # Those of the running calls of `pipe`.
+        self._limits: list[asyncio.Timeout] = []
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.report}>"
@@ -45,6 +54,13 @@ class AsyncStream:
     def report(self) -> StreamReport:
         """What became of the updates so far; final at the end of the block."""
         return self._publisher.report
+
+    @property
+    def cancelled(self) -> asyncio.Event:
+        """Set when the stream has been stopped, by its page or by `stop`. `pipe` ends then; your own code can wait."""
+        # Not made before it is needed: it takes 1 KiB.
+        found: asyncio.Event | None = self.__dict__.get("_cancelled")
+        return self.__dict__.setdefault("_cancelled", asyncio.Event()) if found is None else found
 
     async def send(self, update: Payload) -> None:
         """Take an update, to be published with others, and return. `overflow` says whether this may wait.
@@ -63,6 +79,89 @@ class AsyncStream:
         elif self._publisher.wake.is_set() or clock.monotonic() >= self._yield_at:
             await asyncio.sleep(0)
             self._yield_at = clock.monotonic() + _YIELD_SECONDS
+
+    @overload
+    async def pipe(self, source: AsyncIterable[Payload]) -> None: ...
+
+    @overload
+    async def pipe(self, source: AsyncIterable[T], key: Callable[[T], Payload]) -> None: ...
+
+    async def pipe(self, source: AsyncIterable[Any], key: Callable[[Any], Payload] | None = None) -> None:
+        """Send all items of an asynchronous iterable, such as the answer of a language model.
+
+        It reads no faster than `send` takes the items. A stop ends it at once, also while it waits for an item. However
+        it ends, it closes the source: `aclose()` or `close()`, if there is one.
+
+        Args:
+            source: Yields updates, or events that `key` picks updates from.
+            key: Returns the update in an event, or None if there is none.
+
+        Raises:
+            UsageError: `source` is no asynchronous iterable, or an update has the wrong type.
+            StreamError: As for `send`.
+            Exception: Whatever the source raises, unless the stream has been stopped.
+        """
+        check_async_source(source)
+        iterator, cancelled = aiter(source), self.cancelled
+        # Without a limit, until a stop lets it expire: that ends a wait for the source.
+        limit = asyncio.timeout(None)
+        try:
+            async with limit:
+                self._limits.append(limit)
+                try:
+                    while not cancelled.is_set():
+                        try:
+                            item = await anext(iterator)
+                        except StopAsyncIteration:
+                            break
+                        update = item if key is None else key(item)
+                        if update is not None and not cancelled.is_set():
+                            await self.send(update)
+                finally:
+                    self._limits.remove(limit)
+        except Exception:
+            if not cancelled.is_set():
+                raise
+        finally:
+            await aclose_source(iterator, source)
+
+    def stop(self, reason: str | None = None) -> None:
+        """Stop the stream early: `cancelled` is set, `pipe` ends, and the end mark says that the app stopped it.
+
+        The block goes on after `pipe`. Any thread may call this; a stop after the first one changes nothing.
+
+        Args:
+            reason: Shown to the page.
+        """
+        self._stop("app", reason)
+
+    def fail(self, kind: str, message: str) -> None:
+        """Let the end mark say that the stream failed, whether or not the block raises.
+
+        Without it, the end mark of a block that raised has the exception's class and no message.
+
+        Args:
+            kind: Type of the failure, for the page's code, such as `"model_unavailable"`.
+            message: Text for the page's user.
+        """
+        self._publisher.fail(kind, message)
+
+    def _stop(self, by: str, reason: str | None) -> None:
+        self._publisher.stop(by, reason)
+        running = None
+        with contextlib.suppress(RuntimeError):
+            running = asyncio.get_running_loop()
+        if self._loop in (None, running):
+            self._cancel()
+            return
+        # The loop may have been closed.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._cancel)
+
+    def _cancel(self) -> None:
+        self.cancelled.set()
+        for limit in self._limits:
+            limit.reschedule(-math.inf)
 
     async def flush(self) -> None:
         """Publish everything pending at once, and return when the platform has accepted it.
@@ -83,6 +182,7 @@ class AsyncStream:
         self._publisher.request_snapshot()
 
     async def __aenter__(self) -> Self:
+        self._loop = asyncio.get_running_loop()
         await self._publisher.start(threads=False)
         return self
 
@@ -91,3 +191,32 @@ class AsyncStream:
             await self._publisher.end(error)
         finally:
             self._publisher.repeat_later(lambda: None)
+
+
+class AsyncPrivateStream(AsyncStream):
+    """A stream that one page can read and stop. Made by `AsyncRealtimeClient.private_stream`.
+
+    Attributes:
+        handle: What the page needs: a `dict` to return to it as JSON.
+    """
+
+    handle: StreamHandle
+    _make_handle: Callable[[str, Any], Flow[StreamHandle]]
+
+    def _open_to_page(self, make_handle: Callable[[str, Any], Flow[StreamHandle]]) -> Flow[None]:
+        """Make the handle, and let the page stop the stream from now on."""
+        self._make_handle = make_handle
+        self.handle = yield from self._renewal(None)
+        private_streams.add(self)
+
+    def _renewal(self, live: Any) -> Flow[StreamHandle]:
+        """Return the flow in which a client signs the handle anew."""
+        return self._make_handle(self._publisher.buffer.stream_id, live)
+
+    def _stop_by_page(self, reason: str | None) -> None:
+        """Stop the stream for its page, as the routes do that take the page's request."""
+        self._stop("page", reason)
+
+    async def __aexit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        private_streams.remove(self)
+        await super().__aexit__(kind, error, traceback)

@@ -15,22 +15,21 @@ from typing import Final, TypeAlias
 from attrs import evolve
 
 from .._core import clock
+from .._core.attempts import Attempt, StreamReport
 from .._core.call import Flow, Instrument, Send, Sleep, TrackedBody, Waker
 from .._core.errors import (
-    Attempt,
     Delivery,
     ForgeRealtimeError,
     ResponseError,
     StreamError,
     StreamFullError,
-    StreamReport,
     TimedOutError,
     UsageError,
 )
 from .._core.fork import register_fork_reset, reset_if_forked
 from .._core.log import log
+from .._core.policy import RetryPolicy
 from .._core.responses import Response
-from .._core.retry import RetryPolicy
 from .._transports.timeouts import limit_time
 from .buffer import Buffer, Envelope, PublishSlot, Slots, StreamOptions, Update
 
@@ -41,6 +40,8 @@ _LONGEST_PAUSE: Final = 10.0
 # A snapshot is given up if the quota has no room for so long, or if its request takes so long.
 _SNAPSHOT_QUOTA_SECONDS: Final = 0.05
 _SNAPSHOT_SECONDS: Final = 2.0
+# The first repetition of a final snapshot that nobody heard.
+_SOON_SECONDS: Final = 1.0
 # Time for what is left, if the block was cancelled or interrupted.
 _INTERRUPTED_SECONDS: Final = 1.0
 
@@ -104,6 +105,7 @@ class Publisher:
         "_instrument",
         "_last_error",
         "_lost",
+        "_marks",
         "_next_at",
         "_next_slot",
         "_options",
@@ -171,6 +173,8 @@ class Publisher:
         self._repeated: Callable[[], object] = lambda: None
         self._threads = False
         self._cancelled: asyncio.CancelledError | None = None
+        # What the end mark is going to say.
+        self._marks: dict[str, dict[str, str]] = {}
 
     async def start(self, *, threads: bool) -> None:
         """Start to publish, in the running loop. With `threads`, other threads may offer updates."""
@@ -251,9 +255,11 @@ class Publisher:
             return
         seconds = self._options.deadline
         if error is not None:
-            self._end_mark = {"error": {"type": type(error).__name__}}
+            self._marks.setdefault("error", {"type": type(error).__name__})
             if not isinstance(error, Exception):
                 seconds = min(seconds, _INTERRUPTED_SECONDS)
+        # What comes later changes nothing: the end mark may be on its way.
+        self._end_mark = {**self._marks}
         self._end_by = clock.monotonic() + seconds
         self.buffer.close()
         self._ending.wake()
@@ -274,6 +280,16 @@ class Publisher:
                 self._fail(timed_out)
         self.conclude(error)
 
+    def stop(self, by: str, reason: str | None) -> None:
+        """Let the end mark say who stopped the stream, and why. The first call counts. Any thread may call this."""
+        self._marks.setdefault("stopped", {"by": by} if reason is None else {"by": by, "reason": reason})
+
+    def fail(self, kind: str, message: str) -> None:
+        """Let the end mark say why the stream failed. Any thread may call this."""
+        if not (isinstance(kind, str) and kind and isinstance(message, str)):
+            raise UsageError("stream: fail takes a type of failure, a non-empty str, and a message for the user.")
+        self._marks["error"] = {"type": kind, "message": message}
+
     def request_snapshot(self) -> None:
         """Publish the whole value with the next update, or soon."""
         self.check()
@@ -285,20 +301,36 @@ class Publisher:
         return self._repetition is not None
 
     def repeat_later(self, done: Callable[[], object]) -> None:
-        """Publish the final snapshot once more, for pages that load after the end. Call `done` afterwards."""
+        """Publish the final snapshot once more, for pages that load after the end. Call `done` afterwards.
+
+        Twice if nobody was subscribed at the end, the first time soon.
+        """
         every = self.buffer.snapshot_every
         if self._task is None or self.forked or self._lost or every is None:
             done()
             return
+        self._repeated = done
+        if self._heard or every <= _SOON_SECONDS:
+            self._repeat_in(every)
+        else:
+            # A page that asked a moment ago may be about to subscribe.
+            self._repeat_in(_SOON_SECONDS, again_in=every - _SOON_SECONDS)
+
+    def _repeat_in(self, seconds: float, *, again_in: float | None = None) -> None:
         loop = asyncio.get_running_loop()
 
         def begin() -> None:
             self._repetition = loop.create_task(self._repeat())
-            self._repetition.add_done_callback(lambda _: self._end_repetition())
+            self._repetition.add_done_callback(finish)
 
-        self._repeated = done
+        def finish(task: asyncio.Task[None]) -> None:
+            if again_in is None or task.cancelled():
+                self._end_repetition()
+            else:
+                self._repeat_in(again_in)
+
         # A timer and no task: nothing waits for it, and the app's loop can end without a warning.
-        self._repetition = loop.call_later(every, begin)
+        self._repetition = loop.call_later(seconds, begin)
 
     def drop_repetition(self) -> None:
         """Repeat nothing any more."""
@@ -447,6 +479,8 @@ class Publisher:
             try:
                 result = await self._run_flow(self._watch(self._slot.publish(envelope.payload, self._retry)))
             except ForgeRealtimeError as error:
+                # Nothing is on its way any more. The last request may have been one for a token.
+                self._body = None
                 self._last_error = error
                 if not (error.retryable and await self._pause(error, calls)):
                     raise

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Coroutine
-from typing import Any, Final, Self
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any, Final, Self, TypeVar, overload
 
 from .._client.async_forge import run_flow
+from .._core.attempts import StreamReport
 from .._core.call import Flow, Instrument
 from .._core.encoding import Payload
-from .._core.errors import Delivery, StreamError, StreamReport, UsageError
+from .._core.errors import Delivery, StreamError, UsageError
 from .._core.fork import reset_if_forked
-from .._core.retry import RetryPolicy
+from .._core.policy import RetryPolicy
+from .._core.stop import StreamHandle, private_streams
 from .buffer import Slots, StreamOptions
 from .green import threads_are_green
+from .pipe import check_source, close_source
 from .publisher import Publisher
 from .worker import StreamWorker, ThreadLostError, WorkerThread
 
@@ -22,6 +25,7 @@ from .worker import StreamWorker, ThreadLostError, WorkerThread
 _COLLECTED_SECONDS: Final = 3.0
 # A wait has its own limit, the deadline. A thread that exceeds it by this does not run any more, or is stuck.
 _LATE_SECONDS: Final = 5.0
+T = TypeVar("T")
 
 
 class Stream:
@@ -57,6 +61,13 @@ class Stream:
         """What became of the updates so far; final at the end of the block."""
         return self._publisher.report
 
+    @property
+    def cancelled(self) -> threading.Event:
+        """Set when the stream has been stopped, by its page or by `stop`. `pipe` ends then; your own loop can look."""
+        # Not made before it is needed: it takes 1 KiB.
+        found: threading.Event | None = self.__dict__.get("_cancelled")
+        return self.__dict__.setdefault("_cancelled", threading.Event()) if found is None else found
+
     def send(self, update: Payload) -> None:
         """Take an update, to be published with others, and return. `overflow` says whether this may wait.
 
@@ -71,6 +82,69 @@ class Stream:
         encoded = self._publisher.buffer.encode(update)
         if not self._publisher.offer(encoded):
             self._wait_for(self._publisher.put(encoded))
+
+    @overload
+    def pipe(self, source: Iterable[Payload]) -> None: ...
+
+    @overload
+    def pipe(self, source: Iterable[T], key: Callable[[T], Payload]) -> None: ...
+
+    def pipe(self, source: Iterable[Any], key: Callable[[Any], Payload] | None = None) -> None:
+        """Send all items of an iterable, such as the answer of a language model.
+
+        It reads no faster than `send` takes the items. A stop ends it before the next item is sent. However it ends, it
+        closes the source, if that has a `close()`.
+
+        Args:
+            source: Yields updates, or events that `key` picks updates from.
+            key: Returns the update in an event, or None if there is none.
+
+        Raises:
+            UsageError: `source` is no iterable, or an update has the wrong type.
+            StreamError: As for `send`.
+            Exception: Whatever the source raises, unless the stream has been stopped.
+        """
+        check_source(source)
+        iterator, cancelled = iter(source), self.cancelled
+        try:
+            while not cancelled.is_set():
+                try:
+                    item = next(iterator)
+                except StopIteration:
+                    break
+                update = item if key is None else key(item)
+                if update is not None and not cancelled.is_set():
+                    self.send(update)
+        except Exception:
+            if not cancelled.is_set():
+                raise
+        finally:
+            close_source(iterator, source)
+
+    def stop(self, reason: str | None = None) -> None:
+        """Stop the stream early: `cancelled` is set, `pipe` ends, and the end mark says that the app stopped it.
+
+        The block goes on after `pipe`. Any thread may call this; a stop after the first one changes nothing.
+
+        Args:
+            reason: Shown to the page.
+        """
+        self._stop("app", reason)
+
+    def fail(self, kind: str, message: str) -> None:
+        """Let the end mark say that the stream failed, whether or not the block raises.
+
+        Without it, the end mark of a block that raised has the exception's class and no message.
+
+        Args:
+            kind: Type of the failure, for the page's code, such as `"model_unavailable"`.
+            message: Text for the page's user.
+        """
+        self._publisher.fail(kind, message)
+
+    def _stop(self, by: str, reason: str | None) -> None:
+        self._publisher.stop(by, reason)
+        self.cancelled.set()
 
     def flush(self) -> None:
         """Publish everything pending at once, and return when the platform has accepted it.
@@ -168,3 +242,32 @@ class Stream:
     async def _run_flow(self, flow: Flow[object]) -> object:
         assert self._thread is not None
         return await run_flow(flow, self._thread.send)
+
+
+class PrivateStream(Stream):
+    """A stream that one page can read and stop. Made by `RealtimeClient.private_stream`.
+
+    Attributes:
+        handle: What the page needs: a `dict` to return to it as JSON.
+    """
+
+    handle: StreamHandle
+    _make_handle: Callable[[str, Any], Flow[StreamHandle]]
+
+    def _open_to_page(self, make_handle: Callable[[str, Any], Flow[StreamHandle]]) -> Flow[None]:
+        """Make the handle, and let the page stop the stream from now on."""
+        self._make_handle = make_handle
+        self.handle = yield from self._renewal(None)
+        private_streams.add(self)
+
+    def _renewal(self, live: Any) -> Flow[StreamHandle]:
+        """Return the flow in which a client signs the handle anew."""
+        return self._make_handle(self._publisher.buffer.stream_id, live)
+
+    def _stop_by_page(self, reason: str | None) -> None:
+        """Stop the stream for its page, as the routes do that take the page's request."""
+        self._stop("page", reason)
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        private_streams.remove(self)
+        super().__exit__(kind, error, traceback)

@@ -84,6 +84,46 @@ export declare function onStream<T = unknown>(
   options?: SubscriptionOptions,
 ): Promise<StreamSubscription>;
 
+/** What the page needs for a private stream: `stream.handle` of the container, as the app's route returns it. */
+export interface StreamHandle {
+  channel: string;
+  stream: string;
+  token: string;
+  /** Seconds since the epoch; null if the platform does not say. */
+  expiresAt: number | null;
+  stop: { path: string; secret: string };
+}
+
+export interface PrivateStreamOptions extends Omit<SubscriptionOptions, "token" | "contextOverrides"> {
+  /**
+   * Gets another handle for the stream from a route of the app, which calls `renew_handle`; null if there is none. It is
+   * called when a tenth of the token's life is left, and if it has expired before the subscription begins.
+   */
+  renew?(handle: StreamHandle): Promise<StreamHandle | null | undefined>;
+}
+
+export interface PrivateStreamSubscription extends StreamSubscription {
+  /**
+   * Stops the stream, through the app's `StopRoute`. The service may have several replicas, so a call that does not reach
+   * the stream's own is repeated, 8 times at most.
+   *
+   * @param reason Shown to the page in `stopped`, up to 200 characters.
+   * @returns Whether the stream was stopped, or has ended anyway.
+   */
+  cancel(reason?: string): Promise<boolean>;
+}
+
+/**
+ * Subscribes to the private stream of a handle, with its token. The subscription ends with the stream.
+ *
+ * @returns A promise that rejects if the bridge's promise does.
+ */
+export declare function onStream<T = unknown>(
+  handle: StreamHandle,
+  handlers: StreamHandlers<T>,
+  options?: PrivateStreamOptions,
+): Promise<PrivateStreamSubscription>;
+
 /** Subscribes to the streams that the container sends with `live.stream_global(channel)`; otherwise as `onStream`. */
 export declare function onGlobalStream<T = unknown>(
   channel: string,

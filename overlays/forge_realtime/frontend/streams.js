@@ -11,7 +11,7 @@
 // "batch" collects a list, "reduce" uses the sender's own function. `snapshot` holds a part of the whole value, for
 // pages that loaded late or lost an event. Other events on the channel are ignored.
 
-import { realtime } from "@forge/bridge";
+import { invokeService, realtime } from "@forge/bridge";
 
 const HOLD = 1000; // milliseconds that an event waits for missing ones
 const LONGEST_HOLD = 60000; // milliseconds that it waits for a snapshot
@@ -19,6 +19,10 @@ const HELD_LIMIT = 1000; // waiting events per stream
 const PARTS_LIMIT = 10000; // parts of a snapshot
 const OPEN_LIMIT = 1000; // streams per subscription that have not ended
 const DONE_LIMIT = 10000; // remembered ids of other streams, to drop repeated events
+const STOP_TRIES = 8; // calls of the service to stop a stream, which may reach other replicas than the stream's
+const STOP_PAUSE = [100, 3000]; // milliseconds before the second of them, doubled for each, and at most
+const RENEW_PAUSE = [1000, 60000]; // the same between renewals of a token, if the page's clock takes it for expired
+const LONGEST_TIMER = 2 ** 31 - 1; // milliseconds
 
 const IS_DATA = new Map([
   ["append", (data) => typeof data === "string"],
@@ -285,9 +289,98 @@ async function subscribeTo(subscribe, channel, handlers, options) {
   };
 }
 
-/** Subscribes to all streams of a channel; see streams.d.ts. */
-export function onStream(channel, handlers, options) {
-  return subscribeTo(realtime.subscribe, channel, handlers, options);
+const sleep = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
+
+// Subscribes to the private stream of a handle. `renew` returns another handle for it, or null.
+async function subscribeToPrivate(handle, handlers, { renew, ...options } = {}) {
+  let over = false; // ended or unsubscribed
+  let ended = false;
+  let timer;
+  let pause = RENEW_PAUSE[0];
+  let subscription;
+
+  const own = {
+    onEnd(end) {
+      ended = true;
+      unsubscribe().catch(() => {});
+      handlers.onEnd?.(end);
+    },
+  };
+  const reader = readerOf(Object.assign(Object.create(handlers), own));
+  const open = ({ channel, token }) => realtime.subscribeGlobal(channel, reader.read, { ...options, token });
+  const left = () => (handle.expiresAt === null ? Infinity : 1000 * handle.expiresAt - Date.now());
+
+  async function renewed() {
+    const next = await renew(handle);
+    if (next) handle = next;
+    return Boolean(next);
+  }
+
+  function schedule() {
+    const wait = 0.9 * left();
+    if (over || !renew || wait === Infinity) return;
+    timer = setTimeout(refresh, Math.min(Math.max(wait, pause), LONGEST_TIMER));
+    pause = wait > pause ? RENEW_PAUSE[0] : Math.min(2 * pause, RENEW_PAUSE[1]);
+  }
+
+  // Subscribes with another token before the first subscription ends: the reader drops what comes twice.
+  async function refresh() {
+    try {
+      if (!(await renewed()) || over) return;
+      const next = await open(handle);
+      const former = over ? next : subscription;
+      if (!over) subscription = next;
+      await former.unsubscribe();
+    } catch {
+      // Tried again. The first subscription is still there.
+    } finally {
+      schedule();
+    }
+  }
+
+  async function unsubscribe() {
+    over = true;
+    clearTimeout(timer);
+    reader.close();
+    const former = subscription;
+    subscription = undefined;
+    await former?.unsubscribe();
+  }
+
+  async function cancel(reason) {
+    const { stream, stop } = handle;
+    const body = JSON.stringify({ stream, secret: stop.secret, reason });
+    const headers = { "Content-Type": "application/json" };
+    for (let tries = 0; tries < STOP_TRIES; tries++) {
+      if (tries > 0) await sleep(Math.min(2 ** (tries - 1) * STOP_PAUSE[0], STOP_PAUSE[1]));
+      if (ended) break;
+      try {
+        const response = await invokeService({ path: stop.path, method: "POST", headers, body });
+        if (response?.body?.stopped === true) return true;
+      } catch {
+        // Tried again.
+      }
+    }
+    return ended;
+  }
+
+  if (renew && left() <= 0) await renewed();
+  try {
+    subscription = await open(handle);
+  } catch (error) {
+    // The platform's clock decides whether the token has expired.
+    if (!renew || !(await renewed())) throw error;
+    subscription = await open(handle);
+  }
+  if (over) await subscription.unsubscribe();
+  else schedule();
+  return { unsubscribe, cancel };
+}
+
+/** Subscribes to all streams of a channel, or to the private stream of a handle; see streams.d.ts. */
+export function onStream(channelOrHandle, handlers, options) {
+  if (typeof channelOrHandle === "string") return subscribeTo(realtime.subscribe, channelOrHandle, handlers, options);
+  return subscribeToPrivate(channelOrHandle, handlers, options);
 }
 
 /** Subscribes to all streams of a global channel; see streams.d.ts. */

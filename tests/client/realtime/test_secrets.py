@@ -125,6 +125,8 @@ def calls() -> dict[str, Any]:
         "publish": lambda live: live.publish("c", {SECRET: SECRET}, token=good),
         "publish_global": lambda live: live.publish_global("c", SECRET, token=good),
         "sign": lambda live: live.sign_realtime_token("c", claims),
+        "private stream": lambda live: live.private_stream("c", claims=claims),
+        "claims that are a private stream's own": lambda live: live.private_stream("c", claims={"nonce": SECRET}),
         "payload of another type": lambda live: live.publish("c", {SECRET: {SECRET}}),
         "payload with another key": lambda live: live.publish("c", {(SECRET,): 1}),
         "payload with a surrogate": lambda live: live.publish("c", SECRET + "\ud800"),
@@ -204,7 +206,7 @@ def test_no_secret_in_the_variables_of_frames(caller: Caller, fault: str) -> Non
     shown: list[str] = []
 
     def bare(live: Any) -> Any:
-        return live if fault != "no invocation" else live._sibling(authorization=None)
+        return live if fault != "no invocation" else live._sibling(live._settings.changed(authorization=None))
 
     def watched(call: Any) -> Any:
         if caller.kind == "sync":

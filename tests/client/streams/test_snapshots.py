@@ -223,6 +223,21 @@ def test_final_snapshot_is_repeated_once_in_the_background() -> None:
     assert (last["snapshot"], last["end"]) == (again["snapshot"], again["end"])
 
 
+def test_end_that_nobody_heard_is_repeated_soon_too() -> None:
+    """The page that asked for the stream may be about to subscribe."""
+
+    async def run() -> None:
+        async with platform.client().stream_global("chat") as stream:
+            await stream.send("a")
+        await asyncio.sleep(100)
+
+    platform = Platform(heard=False)
+    run_virtually(run())
+    end = platform.times[-3]
+    assert [time - end for time in platform.times[-2:]] == [1, 5]
+    assert len({platform.payloads[-1], platform.payloads[-2]}) == 1
+
+
 @pytest.mark.parametrize(
     ("status", "error", "delivery"),
     [(400, None, Delivery.REJECTED), (500, {"type": "StreamError"}, Delivery.UNKNOWN)],
@@ -344,7 +359,7 @@ def test_app_keeps_values_that_do_not_fit(name: str, merge: Any, update: Any) ->
     page = StreamReader(lambda stream, digest: store.values[stream, digest])
     for payload in platform.payloads[-1:]:
         page.read(payload)
-    value = update * 40 if merge == "append" else [update] * 40
+    value: Any = update * 40 if merge == "append" else [update] * 40
     assert [*page.values.values()] == [value]
     text = value if merge == "append" else json.dumps(value, separators=(",", ":"))
     assert platform.envelopes[-1]["snapshot"]["digest"] == hashlib.sha256(text.encode()).hexdigest()

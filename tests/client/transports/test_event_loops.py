@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import subprocess
 import sys
 import warnings
@@ -110,9 +111,12 @@ def test_client_of_a_module_works_under_pytest_asyncio_with_warnings_as_errors(
         (tmp_path / "pytest.ini").write_text(
             f"[pytest]\nasyncio_mode = {mode}\nasyncio_default_fixture_loop_scope = function\n"
         )
-        plugins = ["-p", "no:randomly", "-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:timeout"]
+        plugins = ["-p", "pytest_asyncio.plugin", "-p", "no:cacheprovider"]
         command = [sys.executable, "-W", "error", "-m", "pytest", "-q", *plugins, str(tmp_path)]
-        run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
+        environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+        run = subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=60
+        )
         assert (run.returncode, "6 passed" in run.stdout) == (0, True), run.stdout + run.stderr
         assert len(server.received) == 6
 

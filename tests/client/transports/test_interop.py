@@ -574,25 +574,25 @@ def test_closed_http_client_is_refused(library: Any) -> None:
 @pytest.mark.parametrize(
     ("client", "settings"),
     [
-        (RealtimeClient, {"http_client": httpx.AsyncClient()}),
-        (RealtimeClient, {"http_client": httpx.Client(), "transport": httpx.HTTPTransport()}),
-        (RealtimeClient, {"http_client": httpx.Client}),
-        (AsyncRealtimeClient, {"http_client": httpx.Client()}),
-        (AsyncRealtimeClient, {"http_client": httpx.AsyncClient(), "transport": "aiohttp"}),
-        (AsyncRealtimeClient, {"http_client": "https://proxy"}),
-        (RealtimeClient, {"http_client": httpx2.AsyncClient()}),
-        (RealtimeClient, {"http_client": httpx2.Client(), "transport": httpx2.HTTPTransport()}),
-        (RealtimeClient, {"http_client": httpx2.HTTPTransport()}),
-        (RealtimeClient, {"http_client": httpx2.Client}),
-        (AsyncRealtimeClient, {"http_client": httpx2.Client()}),
-        (AsyncRealtimeClient, {"http_client": httpx2.AsyncClient(), "transport": "aiohttp"}),
+        (RealtimeClient, lambda: {"http_client": httpx.AsyncClient()}),
+        (RealtimeClient, lambda: {"http_client": httpx.Client(), "transport": httpx.HTTPTransport()}),
+        (RealtimeClient, lambda: {"http_client": httpx.Client}),
+        (AsyncRealtimeClient, lambda: {"http_client": httpx.Client()}),
+        (AsyncRealtimeClient, lambda: {"http_client": httpx.AsyncClient(), "transport": "aiohttp"}),
+        (AsyncRealtimeClient, lambda: {"http_client": "https://proxy"}),
+        (RealtimeClient, lambda: {"http_client": httpx2.AsyncClient()}),
+        (RealtimeClient, lambda: {"http_client": httpx2.Client(), "transport": httpx2.HTTPTransport()}),
+        (RealtimeClient, lambda: {"http_client": httpx2.HTTPTransport()}),
+        (RealtimeClient, lambda: {"http_client": httpx2.Client}),
+        (AsyncRealtimeClient, lambda: {"http_client": httpx2.Client()}),
+        (AsyncRealtimeClient, lambda: {"http_client": httpx2.AsyncClient(), "transport": "aiohttp"}),
     ],
 )
-def test_http_client_of_another_type_is_refused(client: Any, settings: dict[str, Any]) -> None:
+def test_http_client_of_another_type_is_refused(client: Any, settings: Callable[[], dict[str, Any]]) -> None:
     with pytest.raises(
         UsageError, match=r"http_client takes an httpx\.(Async)?Client or httpx2\.(Async)?Client, which has"
     ):
-        client(BASE, **settings)
+        client(BASE, **settings())
 
 
 @pytest.mark.parametrize(
@@ -600,17 +600,17 @@ def test_http_client_of_another_type_is_refused(client: Any, settings: dict[str,
     [
         (RealtimeClient, "aiohttp"),
         (RealtimeClient, "httpx"),
-        (RealtimeClient, httpx.AsyncHTTPTransport()),
-        (RealtimeClient, httpx2.AsyncHTTPTransport()),
-        (RealtimeClient, httpx2.Client()),
+        (RealtimeClient, httpx.AsyncHTTPTransport),
+        (RealtimeClient, httpx2.AsyncHTTPTransport),
+        (RealtimeClient, httpx2.Client),
         (AsyncRealtimeClient, "requests"),
-        (AsyncRealtimeClient, httpx2.HTTPTransport()),
-        (AsyncRealtimeClient, httpx2.AsyncClient()),
+        (AsyncRealtimeClient, httpx2.HTTPTransport),
+        (AsyncRealtimeClient, httpx2.AsyncClient),
     ],
 )
 def test_transport_of_another_type_is_refused(client: Any, transport: Any) -> None:
     with pytest.raises(UsageError, match=r"transport takes .*an httpx\.(Async)?BaseTransport or httpx2\.(Async)?Base"):
-        client(BASE, transport=transport)
+        client(BASE, transport=transport if isinstance(transport, str) else transport())
 
 
 def test_missing_aiohttp_is_an_error_only_if_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,13 +12,14 @@ import logging
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Annotated
+from typing import Annotated, Any
 
-from fastapi import BackgroundTasks, FastAPI, Request
+from fastapi import BackgroundTasks, Depends, FastAPI, HTTPException, Request
 from pydantic import BaseModel, StringConstraints
+from starlette.routing import Route
 
-from forge_realtime import AsyncRealtimeClient
-from forge_realtime.asgi import InvocationMiddleware
+from forge_realtime import AsyncPrivateStream, AsyncRealtimeClient
+from forge_realtime.asgi import STOP_PATH, InvocationMiddleware, StopRoute
 
 TOKEN_SECONDS = 0.01
 """Seconds per token: 100 tokens per second."""
@@ -27,9 +28,8 @@ log = logging.getLogger(__name__)
 
 
 class Question(BaseModel):
-    """Question of a page. The page chooses the id, so that it can subscribe before the answer begins."""
+    """Question of a page."""
 
-    id: Annotated[str, StringConstraints(pattern="^[0-9a-f-]{36}$")]
     text: Annotated[str, StringConstraints(min_length=1, max_length=1_000)]
 
 
@@ -43,24 +43,42 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 app = FastAPI(lifespan=lifespan)
 app.add_middleware(InvocationMiddleware)
+app.router.routes.append(Route(STOP_PATH, StopRoute()))
+
+
+def client(request: Request) -> AsyncRealtimeClient:
+    """Return the client of the process."""
+    realtime: AsyncRealtimeClient = request.app.state.realtime
+    return realtime
+
+
+Realtime = Annotated[AsyncRealtimeClient, Depends(client)]
 
 
 @app.post("/answers", status_code=202)
-async def ask(question: Question, request: Request, background: BackgroundTasks) -> None:
-    """Start an answer, which continues in the background with the invocation of this request."""
-    background.add_task(answer, question, request.app.state.realtime)
+async def ask(question: Question, realtime: Realtime, background: BackgroundTasks) -> dict[str, Any]:
+    """Start an answer, which goes on in the background, and return what the page needs to follow it."""
+    stream = await realtime.private_stream("answer")
+    background.add_task(answer, stream, question.text)
+    return stream.handle
 
 
-async def answer(question: Question, realtime: AsyncRealtimeClient) -> None:
+async def answer(stream: AsyncPrivateStream, question: str) -> None:
     """Send every token; the stream merges them into few publishes. If the model fails, its end tells the page."""
     try:
-        async with realtime.stream(f"answer-{question.id}") as stream:
-            async for token in model(question.text):
-                await stream.send(token)
+        async with stream:
+            await stream.pipe(model(question))
     except Exception:
         log.exception("The answer was not finished.")
-    else:
-        log.info("%s", stream.report)
+
+
+@app.post("/answers/renew")
+async def renew(handle: dict[str, Any], realtime: Realtime) -> dict[str, Any]:
+    """Return a new token to a page whose token has expired, or will soon."""
+    renewed = await realtime.renew_handle(handle)  # checks the secret
+    if renewed is None:
+        raise HTTPException(404, "This answer has ended, or another replica makes it.")
+    return renewed
 
 
 async def model(prompt: str) -> AsyncIterator[str]:

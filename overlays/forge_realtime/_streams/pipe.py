@@ -1,0 +1,52 @@
+"""What `pipe` of both streams reads from: any iterable, closed at its end."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+from collections.abc import AsyncIterable, Iterable
+
+from .._core.errors import UsageError
+
+
+def check_async_source(source: object) -> None:
+    """Raise UsageError if `source` cannot be read with `async for`."""
+    if isinstance(source, AsyncIterable):
+        return
+    if inspect.isawaitable(source):
+        if inspect.iscoroutine(source):
+            source.close()
+        raise UsageError("stream: pipe takes an asynchronous iterable: await the call first that returns it.")
+    raise UsageError(
+        f"stream: pipe takes an asynchronous iterable, and this is of type {type(source).__name__}. The stream of a "
+        "RealtimeClient reads plain iterables."
+    )
+
+
+def check_source(source: object) -> None:
+    """Raise UsageError if `source` cannot be read with `for`."""
+    if not isinstance(source, Iterable):
+        raise UsageError(
+            f"stream: pipe takes an iterable, and this is of type {type(source).__name__}. The stream of an "
+            "AsyncRealtimeClient reads asynchronous iterables."
+        )
+
+
+async def aclose_source(iterator: object, source: object) -> None:
+    """Close an asynchronous source, so that the model stops too. What that raises does not concern the stream."""
+    for each in (iterator, source):
+        close = getattr(each, "aclose", None) or getattr(each, "close", None)
+        if callable(close):
+            with contextlib.suppress(Exception):
+                closing = close()
+                if inspect.isawaitable(closing):
+                    await closing
+
+
+def close_source(iterator: object, source: object) -> None:
+    """Close a source, so that the model stops too. What that raises does not concern the stream."""
+    for each in (iterator, source):
+        close = getattr(each, "close", None)
+        if callable(close):
+            with contextlib.suppress(Exception):
+                close()

@@ -1,0 +1,319 @@
+"""`pipe` of both streams: what it reads, how it ends, and that it closes its source."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import pytest
+
+from forge_realtime import (
+    AsyncRealtimeClient,
+    AsyncStream,
+    Quota,
+    RealtimeClient,
+    Stream,
+    StreamFullError,
+    UsageError,
+)
+from forge_realtime_emulator import Emulator
+from tests.support.callers import INVOCATION, QUICK
+from tests.support.recorded import recorded
+
+UNLIMITED = Quota(per_second=100_000, burst=1000)
+
+
+@pytest.fixture(scope="module")
+def emulator() -> Iterator[Emulator]:
+    with Emulator() as emulator:
+        yield emulator
+
+
+class Source:
+    """Yields updates, and notes how far it was read and whether it was closed. It can be read both ways."""
+
+    def __init__(self, *items: Any, then: Callable[[], Any] = lambda: None) -> None:
+        self._items = items
+        self._then = then
+        self.read = 0
+        self.closed = False
+
+    def __iter__(self) -> Iterator[Any]:
+        for item in self._items:
+            self.read += 1
+            yield item
+        self._then()
+
+    async def __aiter__(self) -> AsyncIterator[Any]:
+        for item in self:
+            yield item
+            await asyncio.sleep(0)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Piper:
+    """Pipes a source into a stream of either client. Returns the stream as the emulator saw it."""
+
+    def __init__(self, kind: str, emulator: Emulator) -> None:
+        self.kind = kind
+        self.emulator = emulator
+
+    def __call__(
+        self, source: Any, *keys: Any, within: Callable[[Any], object] = lambda _: None, **options: Any
+    ) -> Any:
+        self.emulator.reset()
+        settings: Any = {"retry": QUICK, "quota": UNLIMITED}
+        if self.kind == "sync":
+            with (
+                RealtimeClient(self.emulator.url, **settings) as client,
+                client.for_invocation(INVOCATION).stream("chat", **options) as stream,
+            ):
+                within(stream)
+                stream.pipe(source, *keys)
+        else:
+            asyncio.run(self._pipe(settings, source, *keys, within=within, **options))
+        found = recorded(self.emulator)
+        assert found.ended
+        return found
+
+    async def _pipe(
+        self, settings: Any, source: Any, *keys: Any, within: Callable[[Any], object], **options: Any
+    ) -> None:
+        async with (
+            AsyncRealtimeClient(self.emulator.url, **settings) as client,
+            client.for_invocation(INVOCATION).stream("chat", **options) as stream,
+        ):
+            within(stream)
+            await stream.pipe(source, *keys)
+
+
+@pytest.fixture(params=["sync", "async"])
+def pipe(request: pytest.FixtureRequest, emulator: Emulator) -> Piper:
+    return Piper(request.param, emulator)
+
+
+def fail() -> None:
+    raise LookupError("secret of the model")
+
+
+def test_text_is_sent_and_source_closed(pipe: Piper) -> None:
+    source = Source("Hel", "lo")
+    assert pipe(source).value == "Hello"
+    assert source.closed
+
+
+def test_key_picks_updates_and_skips_events(pipe: Piper) -> None:
+    events = [{"text": "Hel"}, {"usage": 7}, {"text": ""}, {"text": "lo"}]
+    assert pipe(Source(*events), lambda event: event.get("text")).value == "Hello"
+
+
+def test_structured_events(pipe: Piper) -> None:
+    events = [{"tool": "look_up"}, {"text": "Hi"}]
+    assert pipe(Source(*events), merge="batch").value == events
+
+
+def test_error_of_the_source_ends_the_stream_with_its_class(pipe: Piper) -> None:
+    source = Source("Hel", then=fail)
+    with pytest.raises(LookupError):
+        pipe(source)
+    stream = recorded(pipe.emulator)
+    assert (stream.value, stream.error) == ("Hel", {"type": "LookupError"})
+    assert source.closed
+    assert "secret" not in "".join(event.payload for event in pipe.emulator.events)
+
+
+def test_refused_update_closes_the_source(pipe: Piper) -> None:
+    for wrong in (Source("Hel", 7), Source("Hel", {"text": 7})):
+        with pytest.raises(UsageError, match="merge='append' takes strings"):
+            pipe(wrong)
+        assert wrong.closed
+
+
+def test_full_stream_is_not_read_further(pipe: Piper) -> None:
+    source = Source(*"abcdefghij")
+    with pytest.raises(StreamFullError):
+        pipe(source, overflow="raise", max_pending=3, interval=60)
+    assert source.read < 6
+    assert source.closed
+
+
+def test_stop_ends_it_with_what_was_sent(pipe: Piper) -> None:
+    stopping: list[Stream | AsyncStream] = []
+    source = Source("Hel", "lo", "never", then=fail)
+
+    def key(item: str) -> str:
+        if item == "never":
+            stopping[0].stop("enough")
+        return item
+
+    stream = pipe(source, key, within=stopping.append)
+    assert (stream.value, stream.error, stream.stopped) == ("Hello", None, {"by": "app", "reason": "enough"})
+    assert stopping[0].cancelled.is_set()
+    assert source.closed
+
+
+def test_stopped_stream_reads_nothing(pipe: Piper) -> None:
+    source = Source("never")
+    assert pipe(source, within=lambda stream: stream.stop()).value is None
+    assert (source.read, source.closed) == (0, True)
+
+
+def test_error_of_a_stopped_source_is_no_error_of_the_stream(pipe: Piper) -> None:
+    stopping: list[Stream | AsyncStream] = []
+
+    def stop_and_fail() -> None:
+        stopping[0].stop()
+        fail()
+
+    assert pipe(Source("Hel", then=stop_and_fail), within=stopping.append).error is None
+
+
+def test_wrong_sources_are_refused(pipe: Piper) -> None:
+    async def source() -> AsyncIterator[str]:
+        yield "x"
+
+    async def create() -> AsyncIterator[str]:
+        return source()
+
+    if pipe.kind == "sync":
+        wrong: dict[Any, str] = {source(): "AsyncRealtimeClient reads asynchronous iterables"}
+    else:
+        wrong = {create(): "await the call first", 7: "RealtimeClient reads plain iterables"}
+    for each, message in wrong.items():
+        with pytest.raises(UsageError, match=message):
+            pipe(each)
+
+
+class Waiting:
+    """An asynchronous source that waits for ever after its first item, and may ignore a cancellation."""
+
+    def __init__(self, *, stubborn: bool = False) -> None:
+        self.waits = asyncio.Event()
+        self.cancelled = 0
+        self.closed = False
+        self._stubborn = stubborn
+
+    async def __aiter__(self) -> AsyncIterator[str]:
+        yield "Hel"
+        while True:
+            self.waits.set()
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                self.cancelled += 1
+                if not self._stubborn:
+                    raise
+                yield "lo"
+
+    async def aclose(self) -> None:
+        self.closed = True
+
+
+@pytest.mark.parametrize("stubborn", [False, True])
+@pytest.mark.parametrize("from_thread", [False, True])
+def test_stop_interrupts_a_wait_for_the_model(emulator: Emulator, *, stubborn: bool, from_thread: bool) -> None:
+    async def main() -> None:
+        source = Waiting(stubborn=stubborn)
+        async with (
+            AsyncRealtimeClient(emulator.url) as client,
+            client.for_invocation(INVOCATION).stream("chat") as stream,
+        ):
+            piping = asyncio.create_task(stream.pipe(source))
+            noticing = asyncio.create_task(stream.cancelled.wait())
+            await source.waits.wait()
+            if from_thread:
+                await asyncio.to_thread(stream.stop, "enough")
+            else:
+                stream.stop("enough")
+            await asyncio.wait_for(asyncio.gather(piping, noticing), 10)
+            assert piping.exception() is None
+        assert (source.cancelled, source.closed) == (1, True)
+
+    emulator.reset()
+    asyncio.run(main())
+    stream = recorded(emulator)
+    assert (stream.value, stream.ended) == ("Hel", True)
+
+
+def test_cancelled_task_closes_the_source_and_stays_cancelled(emulator: Emulator) -> None:
+    async def main() -> None:
+        source = Waiting()
+
+        async def answer() -> None:
+            async with client.for_invocation(INVOCATION).stream("chat") as stream:
+                await stream.pipe(source)
+
+        async with AsyncRealtimeClient(emulator.url) as client:
+            task = asyncio.create_task(answer())
+            await source.waits.wait()
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        assert source.closed
+
+    emulator.reset()
+    asyncio.run(main())
+    stream = recorded(emulator)
+    assert (stream.value, stream.ended) == ("Hel", True)
+
+
+def test_timeout_of_the_source_is_raised(emulator: Emulator) -> None:
+    async def late() -> AsyncIterator[str]:
+        yield "Hel"
+        raise TimeoutError
+
+    async def main() -> None:
+        async with (
+            AsyncRealtimeClient(emulator.url) as client,
+            client.for_invocation(INVOCATION).stream("chat") as stream,
+        ):
+            await stream.pipe(late())
+
+    with pytest.raises(TimeoutError):
+        asyncio.run(main())
+
+
+def test_two_pipes_share_a_stream(emulator: Emulator) -> None:
+    async def main() -> None:
+        sources = [Waiting(), Waiting()]
+        async with (
+            AsyncRealtimeClient(emulator.url) as client,
+            client.for_invocation(INVOCATION).stream("chat", merge="batch") as stream,
+        ):
+            piping = asyncio.gather(*map(stream.pipe, sources))
+            for source in sources:
+                await source.waits.wait()
+            stream.stop()
+            await asyncio.wait_for(piping, 10)
+
+    emulator.reset()
+    asyncio.run(main())
+    assert recorded(emulator).value == ["Hel", "Hel"]
+
+
+def test_blocking_pipe_ends_with_the_item_after_a_stop_of_another_thread(emulator: Emulator) -> None:
+    waits, go_on = threading.Event(), threading.Event()
+
+    def model() -> Iterator[str]:
+        yield "Hel"
+        waits.set()
+        go_on.wait(10)
+        yield "lo"
+        yield "never"
+
+    def stop(stream: Stream) -> None:
+        waits.wait(10)
+        stream.stop("enough")
+        go_on.set()
+
+    emulator.reset()
+    with RealtimeClient(emulator.url) as client, client.for_invocation(INVOCATION).stream("chat") as stream:
+        thread = threading.Thread(target=stop, args=[stream])
+        thread.start()
+        stream.pipe(model())
+        thread.join()
+    assert recorded(emulator).value == "Hel"
