@@ -157,7 +157,7 @@ audit: $(DONE)/setup ## Look up known vulnerabilities of the locked packages (ne
 	  else echo "audit: $$lock: no known vulnerabilities in $$((all - skipped)) packages; $$skipped are not on PyPI"; fi; \
 	done
 
-matrix: wheel $(DONE)/sbom ## Test lowest and highest dependencies on every Python here (needs an index); FORGE_REALTIME_PYTHON=3.14: on one
+matrix: wheel $(DONE)/sbom ## Test lowest and highest dependencies on every Python here (FORGE_REALTIME_PYTHON=3.14: on one), and the newest frameworks; needs the index
 	FORGE_REALTIME_INDEX=required $(BIN)/python -m pytest tests/distribution/test_matrix.py tests/distribution/test_sbom.py
 
 publish: $(DONE)/setup ## Build wheel and sdist, and upload them to the package index at INDEX=https://…
