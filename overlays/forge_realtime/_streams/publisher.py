@@ -475,18 +475,18 @@ class Publisher:
         """Publish an envelope in as many calls as it takes; raise if a retry would not help or would be too late."""
         assert self._slot is not None
         await self._keep(envelope)
+        result: object = None
         for calls in itertools.count(1):
             self._slot.skip_hold(self._end_by)
             try:
                 result = await self._run_flow(self._watch(self._slot.publish(envelope.payload, self._retry)))
+                break
             except ForgeRealtimeError as error:
                 # Nothing is on its way any more. The last request may have been one for a token.
                 self._body = None
                 self._last_error = error
                 if not (error.retryable and await self._pause(error, calls)):
                     raise
-            else:
-                break
         self._last_error = None
         heard = getattr(result, "event_id", None) is not None
         if heard and not self._heard:
