@@ -22,7 +22,7 @@ from .._core.retry import RetryPolicy, is_plain_function
 
 if TYPE_CHECKING:
     from .._core.stop import StreamHandle
-    from .._quota.limiter import Quota, QuotaLimiter
+    from .._quota.limiter import Quota
     from .._streams.buffer import PublishSlot
     from .operations import Permission
     from .private import PrivateChannel
@@ -233,19 +233,16 @@ class BaseRealtimeClient(BaseClient[Any]):
         """Return a function that makes the slots in which a stream publishes."""
         # Refuse at once what would be refused later.
         publish(Hidden("")).close()
-        from .._quota.limiter import Quota, QuotaLimiter
+        from .._quota.limiter import Quota
         from .._streams.buffer import PublishSlot
 
         acting, instrument, stream_quota = self._acting("stream"), self._settings.instrument, Quota()
 
-        def reserve(limiter: QuotaLimiter, until: float) -> Flow[bool]:
-            waiting = limiter.reserve(until)
-            return waiting if instrument is None else instrument.wait_for_quota(waiting)
-
         def slot() -> PublishSlot:
             limiter = QuotaLimiter(self.quota or stream_quota, self._address(), acting, stream=True)
+            wait = limiter.reserve
             return PublishSlot(
-                partial(reserve, limiter),
+                wait if instrument is None else lambda until: instrument.wait_for_quota(wait(until)),
                 lambda text, retry: publish(Hidden(text), retry=retry, limiter=limiter),
                 limiter.skip_hold,
             )
@@ -277,7 +274,7 @@ class BaseRealtimeClient(BaseClient[Any]):
     def _private_channel(
         self, channel: str, claims: Hidden[Mapping[str, Any] | None], stop_path: str
     ) -> PrivateChannel:
-        from .._quota.limiter import Quota, QuotaLimiter
+        from .._quota.limiter import Quota
         from .private import PrivateChannel
 
         acting = self._acting("private_stream")

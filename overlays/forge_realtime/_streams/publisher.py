@@ -171,7 +171,7 @@ class Publisher:
         self._snapshot_limit: asyncio.Timeout | None = None
         # Until the final snapshot has been repeated.
         self._repetition: asyncio.TimerHandle | asyncio.Task[None] | None = None
-        self._repeated: Callable[[], object] = lambda: None
+        self._repeated: Callable[[], object] | None = None
         self._threads = False
         self._cancelled: asyncio.CancelledError | None = None
         # What the end mark is going to say.
@@ -343,8 +343,9 @@ class Publisher:
 
     def _end_repetition(self) -> None:
         self._repetition = None
-        done, self._repeated = self._repeated, lambda: None
-        done()
+        done, self._repeated = self._repeated, None
+        if done is not None:
+            done()
 
     async def _repeat(self) -> None:
         if self.forked:
@@ -425,6 +426,8 @@ class Publisher:
                 await self._deliver(envelope)
                 if envelope.last or self._failure is not None:
                     break
+                # Its payload would be kept until the next one.
+                del envelope
             self._ended = self._failure is None
             await self._publish_rest()
         except (asyncio.CancelledError, GeneratorExit):
@@ -457,7 +460,10 @@ class Publisher:
                 await self._publish_snapshot()
             else:
                 at = min(snapshot_at, math.inf if self.buffer.is_empty else self._next_at)
-                await self._woken(None if at == math.inf else at)
+                if at == math.inf:
+                    await self.wake.wait()
+                else:
+                    await self._woken(at)
 
     def _reserve(self, slot: PublishSlot, until: float) -> Flow[None]:
         """Wait for the quota. The end of the block cuts a wait short that the platform asked for, as in `_rest`."""
@@ -597,10 +603,7 @@ class Publisher:
         """Wait for the next attempt. The end of the block cuts a wait short: it makes a last attempt at once."""
         yield Sleep(min(seconds, _LONGEST_PAUSE), self._ending)
 
-    async def _woken(self, at: float | None) -> None:
-        if at is None:
-            await self.wake.wait()
-            return
+    async def _woken(self, at: float) -> None:
         with contextlib.suppress(TimeoutError):
             async with limit_time(at - clock.monotonic()):
                 await self.wake.wait()
