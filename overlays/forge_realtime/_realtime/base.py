@@ -233,7 +233,7 @@ class BaseRealtimeClient(BaseClient[Any]):
         """Return a function that makes the slots in which a stream publishes."""
         # Refuse at once what would be refused later.
         publish(Hidden("")).close()
-        from .._quota.limiter import Quota
+        from .._quota.limiter import Quota, QuotaLimiter
         from .._streams.buffer import PublishSlot
 
         acting, instrument, stream_quota = self._acting("stream"), self._settings.instrument, Quota()
@@ -274,7 +274,7 @@ class BaseRealtimeClient(BaseClient[Any]):
     def _private_channel(
         self, channel: str, claims: Hidden[Mapping[str, Any] | None], stop_path: str
     ) -> PrivateChannel:
-        from .._quota.limiter import Quota
+        from .._quota.limiter import Quota, QuotaLimiter
         from .private import PrivateChannel
 
         acting = self._acting("private_stream")
