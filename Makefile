@@ -82,8 +82,8 @@ faults: wheel ## Print what becomes of an event under each fault, on real socket
 	$(BIN)/python -m tests.faults
 	$(BIN)/python -m tests.documented
 
-soak: wheel ## Run clients through 10 minutes of random faults and print a ledger (ARGS="--seconds 600 --seed 1")
-	$(BIN)/python -m tests.faults.soak $(ARGS)
+soak: wheel ## Run clients through 10 minutes of random faults, then random streams; ARGS="--seconds 0 --streams 10000"
+	$(BIN)/python -m tests.faults.soak $(filter-out tests,$(ARGS))
 
 revisions: $(DONE)/setup ## Pull, compare, generate and test through all published revisions, forwards and backwards, in a clone
 	$(BIN)/python -m tests.revisions "$(ARGS)"

@@ -70,6 +70,42 @@ def test_each_test_gets_a_fresh_emulator_and_the_variable_is_restored(
     assert " 4 passed" in run(tmp_path, FRESH)
 
 
+LEFT_OVER = """
+from forge_realtime import RealtimeClient
+
+INVOCATION = {"x-forge-invocation-id": "invocation-123"}
+realtime = RealtimeClient()
+last = []
+
+def test_stream(realtime_emulator):
+    with realtime.for_invocation(INVOCATION).stream("chat") as stream:
+        stream.send("Hel")
+        stream.flush()
+        stream.send("lo")
+    last.extend(event.payload for event in realtime_emulator.events[1:])
+    assert [stream.value for stream in realtime_emulator.streams] == ["Hello"]
+
+def test_left_over_publish_is_not_noticed(realtime_emulator):
+    live = realtime.for_invocation(INVOCATION)
+    realtime_emulator.change(limit=2)
+    with realtime_emulator.subscribe("chat") as page:
+        realtime_emulator.fail_next(status=503)
+        # As the client repeats the final snapshot, seconds after the end.
+        assert [live.publish("chat", payload).event_id for payload in last * 3] == [None] * 3
+        assert realtime_emulator.requests == realtime_emulator.events == realtime_emulator.streams == []
+        live.publish("chat", "mine")
+        assert page.receive().payload == "mine"
+    assert [request.status for request in realtime_emulator.requests] == [503, 200]
+    with live.stream("chat") as stream:
+        stream.send("another")
+    assert [stream.value for stream in realtime_emulator.streams] == ["another"]
+"""
+
+
+def test_publish_of_an_earlier_tests_stream_is_not_noticed(tmp_path: Path) -> None:
+    assert " 2 passed" in run(tmp_path, LEFT_OVER)
+
+
 SETTINGS = """
 import pytest
 from forge_realtime_emulator import Settings

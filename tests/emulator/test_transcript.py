@@ -152,6 +152,17 @@ def test_transcript_is_the_same_in_every_run(own: Api) -> None:
     assert transcripts == [EXPECTED, EXPECTED]
 
 
+def test_stream_that_failed_or_was_stopped_says_so(own: Api) -> None:
+    error = {"type": "model_unavailable", "message": "The model is busy."}
+    own.publish("a", envelope(0, "Hel", end=True, error=error))
+    own.publish("b", envelope(0, "Hel", end=True, stopped={"by": "page", "reason": f"user {UUID}"}))
+    failed, stopped = own.emulator.transcript()["streams"]
+    assert (failed["error"], failed["message"]) == ("model_unavailable", "The model is busy.")
+    assert "stopped" not in failed
+    assert stopped["stopped"] == {"by": "page", "reason": "user <id 1>"}
+    assert "error" not in stopped
+
+
 def test_transcript_of_a_new_emulator_is_empty() -> None:
     assert Emulator().transcript() == {"calls": [], "events": [], "streams": []}
 

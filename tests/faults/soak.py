@@ -1,14 +1,16 @@
 """`make soak`: minutes of random faults, in processes of their own for each kind of client. Prints a ledger.
 
 Server, Redis and clocks fail at random while clients publish, stream, fork, and are cancelled and interrupted. The
-server's own record is the judge of what each client was told about an event. The exit code is 1 if anything was
-classed wrongly, leaked or hung.
+server's own record is the judge of what each client was told about an event. Random streams in virtual time come last:
+each reader has the text that was sent, or says what is missing. The exit code is 1 if anything was classed wrongly,
+leaked or hung.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import logging
 import queue
 import random
 import shutil
@@ -23,6 +25,7 @@ from statistics import median
 from typing import Any, Final, NamedTuple
 
 from tests.faults.soak_worker import KINDS
+from tests.faults.streams import run_streams
 from tests.faults.test_streams import weights
 from tests.faults.test_ten_thousand import Chaos
 from tests.support.fault_server import Connection, FaultServer, Received
@@ -312,12 +315,28 @@ class Soak:
         return 1 if problems else 0
 
 
+def tell_streams(count: int, seed: int) -> int:
+    # Each fault is a warning in the log.
+    logging.getLogger("forge_realtime").setLevel(logging.CRITICAL)
+    began = time.monotonic()
+    counts, problems = run_streams(count, seed)
+    for name, number in sorted(counts.items()):
+        print(f"{number:>8,} {name}")
+    print(f"\n{count:,} random streams in {time.monotonic() - began:.0f} s, {len(problems)} problems")
+    for problem in problems[:50]:
+        print(f"  {problem}")
+    return 1 if problems else 0
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.faults.soak", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=600)
+    parser.add_argument("--seconds", type=float, default=600, help="0: only the random streams")
+    parser.add_argument("--streams", type=int, default=1_000, help="random streams afterwards, in virtual time")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(2**32))
     arguments = parser.parse_args()
-    return Soak(arguments.seconds, arguments.seed).run()
+    failed = Soak(arguments.seconds, arguments.seed).run() if arguments.seconds else 0
+    print()
+    return failed | tell_streams(arguments.streams, arguments.seed)
 
 
 if __name__ == "__main__":

@@ -147,6 +147,7 @@ class Sidecar:
         self.faults.end_delays()
         self.mocks.reset()
         self._forget()
+        self.streams.reset()
         self.clock = Clock()
         self._begin()
         self.feed.restart()

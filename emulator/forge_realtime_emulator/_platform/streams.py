@@ -24,6 +24,9 @@ STREAM_LIMIT = 1_000
 """Number of streams that are kept. The oldest are dropped, also when together they exceed `SIZE_LIMIT`: first those
 that have ended."""
 
+_KNOWN_LIMIT = 10_000
+"""Number of stream ids that are remembered beyond a reset. The oldest are forgotten."""
+
 _SHOWN = 50
 _SHOWN_LENGTH = 500
 """Number of streams that the console shows, and of the last characters of each."""
@@ -119,6 +122,25 @@ class Streams:
     def __init__(self) -> None:
         self._streams: dict[tuple[Address, str, str], _Stream] = {}
         self._size = 0
+        # The number of resets before each stream began. Survives a reset.
+        self._known: dict[str, int] = {}
+        self._resets = 0
+
+    def is_left_over(self, payload: str) -> bool:
+        """Return whether a publish belongs to a stream that began before the last reset.
+
+        A client repeats the final snapshot seconds after the end of a stream, when the next test may be running. `seq`
+        0 begins a stream, even if its id was used before.
+        """
+        envelope = parse_envelope(payload)
+        if envelope is None:
+            return False
+        if envelope.get("seq") == 0:
+            self._known[envelope["stream"]] = self._resets
+        known = self._known.setdefault(envelope["stream"], self._resets)
+        if len(self._known) > _KNOWN_LIMIT:
+            del self._known[next(iter(self._known))]
+        return known < self._resets
 
     def take(self, address: Address, payload: str, at: float) -> None:
         """Add an event to its stream, if it belongs to one."""
@@ -139,6 +161,11 @@ class Streams:
         """Forget all streams."""
         self._streams.clear()
         self._size = 0
+
+    def reset(self) -> None:
+        """Forget all streams, and take further publishes of them for left over."""
+        self.clear()
+        self._resets += 1
 
     def records(self) -> list[RecordedStream]:
         """Return the kept streams, in the order of their first publishes."""

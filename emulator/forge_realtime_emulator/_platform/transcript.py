@@ -78,7 +78,8 @@ def _describe_event(event: RecordedEvent) -> dict[str, Any]:
 
 def _describe_stream(stream: RecordedStream) -> dict[str, Any]:
     described = {**_describe_address(stream.address), "merge": stream.merge, "value": stream.value}
-    return described | {"ended": stream.ended} | ({} if stream.error is None else {"error": stream.error})
+    end = {"error": stream.error, "message": stream.message, "stopped": stream.stopped}
+    return described | {"ended": stream.ended} | {name: value for name, value in end.items() if value is not None}
 
 
 def _describe_address(address: Address) -> dict[str, Any]:

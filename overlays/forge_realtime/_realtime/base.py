@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .._core.attempts import Attempt
     from .._core.policy import RetryPolicy
     from .._core.stop import StreamHandle
-    from .._quota.limiter import Quota, QuotaLimiter
+    from .._quota.limiter import Quota
     from .._streams.buffer import PublishSlot
     from .operations import Permission
     from .private import PrivateChannel
@@ -212,14 +212,11 @@ class BaseRealtimeClient(BaseClient[Any]):
 
         acting, instrument, stream_quota = self._settings.acting("stream"), self._settings.instrument, Quota()
 
-        def reserve(limiter: QuotaLimiter, until: float) -> Flow[bool]:
-            waiting = limiter.reserve(until)
-            return waiting if instrument is None else instrument.wait_for_quota(waiting)
-
         def slot() -> PublishSlot:
             limiter = QuotaLimiter(self.quota or stream_quota, self._address(), acting, stream=True)
+            wait = limiter.reserve
             return PublishSlot(
-                partial(reserve, limiter),
+                wait if instrument is None else lambda until: instrument.wait_for_quota(wait(until)),
                 lambda text, retry: publish(Hidden(text), retry=retry, limiter=limiter),
                 limiter.skip_hold,
             )

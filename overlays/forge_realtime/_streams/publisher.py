@@ -170,7 +170,7 @@ class Publisher:
         self._snapshot_limit: asyncio.Timeout | None = None
         # Until the final snapshot has been repeated.
         self._repetition: asyncio.TimerHandle | asyncio.Task[None] | None = None
-        self._repeated: Callable[[], object] = lambda: None
+        self._repeated: Callable[[], object] | None = None
         self._threads = False
         self._cancelled: asyncio.CancelledError | None = None
         # What the end mark is going to say.
@@ -342,8 +342,9 @@ class Publisher:
 
     def _end_repetition(self) -> None:
         self._repetition = None
-        done, self._repeated = self._repeated, lambda: None
-        done()
+        done, self._repeated = self._repeated, None
+        if done is not None:
+            done()
 
     async def _repeat(self) -> None:
         if self.forked:
@@ -424,6 +425,8 @@ class Publisher:
                 await self._deliver(envelope)
                 if envelope.last or self._failure is not None:
                     break
+                # Its payload would be kept until the next one.
+                del envelope
             self._ended = self._failure is None
             await self._publish_rest()
         except (asyncio.CancelledError, GeneratorExit):
@@ -456,7 +459,10 @@ class Publisher:
                 await self._publish_snapshot()
             else:
                 at = min(snapshot_at, math.inf if self.buffer.is_empty else self._next_at)
-                await self._woken(None if at == math.inf else at)
+                if at == math.inf:
+                    await self.wake.wait()
+                else:
+                    await self._woken(at)
 
     def _reserve(self, slot: PublishSlot, until: float) -> Flow[None]:
         """Wait for the quota. The end of the block cuts a wait short that the platform asked for, as in `_rest`."""
@@ -474,18 +480,18 @@ class Publisher:
         """Publish an envelope in as many calls as it takes; raise if a retry would not help or would be too late."""
         assert self._slot is not None
         await self._keep(envelope)
+        result: object = None
         for calls in itertools.count(1):
             self._slot.skip_hold(self._end_by)
             try:
                 result = await self._run_flow(self._watch(self._slot.publish(envelope.payload, self._retry)))
+                break
             except ForgeRealtimeError as error:
                 # Nothing is on its way any more. The last request may have been one for a token.
                 self._body = None
                 self._last_error = error
                 if not (error.retryable and await self._pause(error, calls)):
                     raise
-            else:
-                break
         self._last_error = None
         heard = getattr(result, "event_id", None) is not None
         if heard and not self._heard:
@@ -596,10 +602,7 @@ class Publisher:
         """Wait for the next attempt. The end of the block cuts a wait short: it makes a last attempt at once."""
         yield Sleep(min(seconds, _LONGEST_PAUSE), self._ending)
 
-    async def _woken(self, at: float | None) -> None:
-        if at is None:
-            await self.wake.wait()
-            return
+    async def _woken(self, at: float) -> None:
         with contextlib.suppress(TimeoutError):
             async with limit_time(at - clock.monotonic()):
                 await self.wake.wait()

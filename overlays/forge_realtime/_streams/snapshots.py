@@ -48,6 +48,23 @@ class Snapshots:
         stored: The app keeps values that do not fit one envelope.
     """
 
+    __slots__ = (
+        "_alone",
+        "_bytes",
+        "_covered",
+        "_envelopes",
+        "_fold",
+        "_interval",
+        "_made",
+        "_merge",
+        "_part_taken",
+        "_parts",
+        "_pieces",
+        "_room",
+        "_stored",
+        "_updates",
+    )
+
     def __init__(
         self, merge: str, fold: Callable[[list[str]], str | None], max_bytes: int, interval: float, *, stored: bool
     ) -> None:
