@@ -34,7 +34,7 @@ def check_source(source: object) -> None:
 
 async def aclose_source(iterator: object, source: object) -> None:
     """Close an asynchronous source, so that the model stops too. What that raises does not concern the stream."""
-    for each in (iterator, source):
+    for each in (source,) if iterator is source else (iterator, source):
         close = getattr(each, "aclose", None) or getattr(each, "close", None)
         if callable(close):
             with contextlib.suppress(Exception):
@@ -45,7 +45,7 @@ async def aclose_source(iterator: object, source: object) -> None:
 
 def close_source(iterator: object, source: object) -> None:
     """Close a source, so that the model stops too. What that raises does not concern the stream."""
-    for each in (iterator, source):
+    for each in (source,) if iterator is source else (iterator, source):
         close = getattr(each, "close", None)
         if callable(close):
             with contextlib.suppress(Exception):

@@ -38,7 +38,7 @@ from .buffer import Buffer, Envelope, PublishSlot, Slots, StreamOptions, Update
 _QUOTA_SECONDS: Final = 60.0
 # The longest wait between two attempts, whatever `Retry-After` says: the service may be well again much sooner.
 _LONGEST_PAUSE: Final = 10.0
-# A snapshot is given up if the quota has no room for so long, or if its request takes so long.
+# A snapshot is given up if the quota has no room for so long, or if its request or the app's store takes so long.
 _SNAPSHOT_QUOTA_SECONDS: Final = 0.05
 _SNAPSHOT_SECONDS: Final = 2.0
 # The first repetition of a final snapshot that nobody heard.
@@ -283,6 +283,8 @@ class Publisher:
 
     def stop(self, by: str, reason: str | None) -> None:
         """Let the end mark say who stopped the stream, and why. The first call counts. Any thread may call this."""
+        if not (reason is None or isinstance(reason, str)):
+            raise UsageError("stream: stop takes a reason of type str, which the page shows, or none.")
         self._marks.setdefault("stopped", {"by": by} if reason is None else {"by": by, "reason": reason})
 
     def fail(self, kind: str, message: str) -> None:
@@ -543,7 +545,10 @@ class Publisher:
             self._snapshot_limit.reschedule(-math.inf)
 
     async def _keep(self, envelope: Envelope) -> None:
-        """Give the app the value whose digest is in the envelope. If that fails, readers wait for the next snapshot."""
+        """Give the app the value whose digest is in the envelope. If that fails, readers wait for the next snapshot.
+
+        The time is limited, because updates wait meanwhile.
+        """
         keep = self._options.snapshot
         if envelope.stored is None or isinstance(keep, bool):
             return
@@ -552,9 +557,10 @@ class Publisher:
         try:
             # The loop of the worker thread serves all streams.
             run = asyncio.get_running_loop().run_in_executor
-            result = await run(None, keep, *arguments) if self._threads else keep(*arguments)
-            if inspect.isawaitable(result):
-                await result
+            async with limit_time(_SNAPSHOT_SECONDS):
+                result = await run(None, keep, *arguments) if self._threads else keep(*arguments)
+                if inspect.isawaitable(result):
+                    await result
         except Exception as error:  # noqa: BLE001 (the app's own code)
             log(logging.WARNING, "stream: the function given as snapshot= raised %s", type(error).__name__)
 

@@ -421,6 +421,28 @@ def test_route_stops_the_stream_of_the_handle_only(
     assert secret not in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("more", "status"),
+    [
+        ({"CONTENT_LENGTH": "9" * 5_000}, "400 Bad Request"),
+        ({"CONTENT_LENGTH": "-1"}, "400 Bad Request"),
+        ({}, "400 Bad Request"),
+        # Of a proxy that does not know the length of what it passes on.
+        ({"wsgi.input_terminated": True}, "200 OK"),
+    ],
+)
+def test_wsgi_route_reads_as_much_as_the_server_says(emulator: Emulator, more: dict[str, Any], status: str) -> None:
+    stream, started = open_other(emulator), []
+    body = request_of(stream.handle["stream"], stream.handle["stop"]["secret"])
+    environ = {"REQUEST_METHOD": "POST", "wsgi.input": io.BytesIO(body), **more}
+
+    def start_response(*arguments: Any) -> Any:
+        started.extend(arguments)
+
+    b"".join(wsgi.StopRoute()(environ, start_response))
+    assert started[0] == status
+
+
 def request_of(stream: str, secret: str, **more: Any) -> bytes:
     return json.dumps({"stream": stream, "secret": secret, **more}).encode()
 
