@@ -482,8 +482,6 @@ class Publisher:
             try:
                 result = await self._run_flow(self._watch(self._slot.publish(envelope.payload, self._retry)))
             except ForgeRealtimeError as error:
-                # Nothing is on its way any more. The last request may have been one for a token.
-                self._body = None
                 self._last_error = error
                 if not (error.retryable and await self._pause(error, calls)):
                     raise
@@ -569,7 +567,9 @@ class Publisher:
         try:
             step = next(flow)
             while True:
-                self._body = step.request.stream if isinstance(step, Send) else None
+                # A request for the token that an event needs says nothing of the event.
+                is_event = isinstance(step, Send) and not step.request.url.path.endswith("/token")
+                self._body = step.request.stream if is_event else None
                 if isinstance(step, Sleep) and step.waker is None:
                     # Not a wait for the quota.
                     yield from self._rest(step.seconds)

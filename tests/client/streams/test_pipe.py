@@ -330,6 +330,45 @@ def test_cancelled_task_closes_the_source_and_stays_cancelled(emulator: Emulator
     assert (stream.value, stream.ended) == ("Hel", True)
 
 
+def test_source_is_closed_although_the_task_is_cancelled_again_and_again(emulator: Emulator) -> None:
+    """As anyio does. Closing the iterator takes a while, and closing the source is what ends the model's response."""
+
+    class Slow:
+        def __aiter__(self) -> Slow:
+            return self
+
+        async def __anext__(self) -> str:
+            source.waits.set()
+            await asyncio.Event().wait()
+            raise AssertionError
+
+        async def aclose(self) -> None:
+            await asyncio.sleep(60)
+
+    class Response(Waiting):
+        def __aiter__(self) -> Any:
+            return Slow()
+
+    source = Response()
+
+    async def main() -> None:
+
+        async def answer() -> None:
+            async with client.for_invocation(INVOCATION).stream("chat") as stream:
+                await stream.pipe(source)
+
+        async with AsyncRealtimeClient(emulator.url) as client:
+            task = asyncio.create_task(answer())
+            await source.waits.wait()
+            while not task.done():
+                task.cancel()
+                await asyncio.sleep(0)
+        assert source.closed
+
+    emulator.reset()
+    asyncio.run(main())
+
+
 def test_timeout_of_the_source_is_raised(emulator: Emulator) -> None:
     async def late() -> AsyncIterator[str]:
         yield "Hel"
