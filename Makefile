@@ -22,7 +22,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # uv trusts what the machine trusts, as pip does.
 export UV_SYSTEM_CERTS := 1
 
-.PHONY: help setup pull diff generate client wheel demo pictures test test-fast faults bench bench-report bench-check soak revisions mutations check sbom matrix publish vendor release push propose upgrade clean
+.PHONY: help setup pull diff generate client wheel demo pictures test test-fast faults bench bench-report bench-check soak revisions mutations docs check sbom audit matrix publish vendor release push propose upgrade clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,7 +50,7 @@ client: $(DONE)/setup ## Make a client for another group of the document: make c
 # In a make of its own, which sees what was generated.
 wheel: generate ## Build the wheel into dist/ and install it into .venv
 	@$(MAKE) --no-print-directory $(DONE)/wheel
-$(DONE)/wheel: $(DONE)/setup $(SHIPPED) spec/realtime.json pyproject.toml README.md
+$(DONE)/wheel: $(DONE)/setup $(SHIPPED) spec/realtime.json pyproject.toml README.md sbom.cdx.json
 	@rm -rf dist
 	$(BIN)/python -m hatchling build --target wheel
 	@echo "$$(cat dist/*.whl | wc -c) bytes"
@@ -68,8 +68,8 @@ PYTEST := $(BIN)/python -m pytest $(if $(filter tests,$(ARGS)),--numprocesses=4 
 
 # .ci/run sets COVERAGE. Elsewhere tests may be skipped, and less is covered. Tracing nearly doubles the time of a test, so it is left
 # out where the client is not what is tested.
-UNTRACED := tests/benchmarks tests/distribution/test_publish.py tests/emulator tests/examples tests/faults/test_ten_thousand.py \
-  tests/generator
+UNTRACED := tests/benchmarks tests/distribution/test_publish.py tests/docs tests/emulator tests/examples \
+  tests/faults/test_ten_thousand.py tests/generator
 
 test: wheel ## Test the installed wheel; ARGS="tests/client -k retry" a part of it; COVERAGE=98 fails below 98 % of branches
 	$(if $(and $(COVERAGE),$(filter tests,$(ARGS))),$(PYTEST) $(UNTRACED))
@@ -100,7 +100,11 @@ bench-report: $(DONE)/setup ## Make the page about that run, in tests/benchmarks
 bench-check: wheel ## Count what a publish does, and compare with what is recorded; RECORD=1: record it anew
 	@$(BIN)/python -m tests.benchmarks.counts $(if $(RECORD),--record)
 
-check: $(DONE)/setup ## Prove that generated/ is what a run gives; lint; check types
+docs: wheel ## Build the manual into docs/_build, offline; warnings are errors
+	$(BIN)/python -m sphinx --builder html --fail-on-warning --keep-going --quiet docs docs/_build
+	@echo "The manual is docs/_build/index.html"
+
+check: $(DONE)/setup ## Prove that generated/ is what a run gives; lint; check types, workflows and spelling
 	$(BIN)/python -m generator check
 	@$(MAKE) --no-print-directory wheel
 	$(BIN)/ruff check
@@ -110,6 +114,9 @@ check: $(DONE)/setup ## Prove that generated/ is what a run gives; lint; check t
 	($(BIN)/mypy dist/unpacked/forge_realtime dist/unpacked/forge_realtime_emulator && $(BIN)/mypy generator tests) & \
 	  mypy=$$!; $(BIN)/pyright --pythonpath $(BIN)/python; pyright=$$?; wait $$mypy && exit $$pyright
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/zizmor --offline --quiet .github/workflows
+	$(BIN)/typos
+	@$(MAKE) --no-print-directory audit
 
 release: $(DONE)/setup ## Set the version, close the changelog, commit and tag; BUMP=auto|major|minor|patch. Pushes nothing
 	@$(BIN)/python -m generator release --bump "$${BUMP:-auto}"
@@ -122,19 +129,35 @@ push: ## Push the last commit and its release tag, both or neither
 propose: $(DONE)/setup ## Pull, and open or update a pull request with the comparison (needs gh); SOURCE= as for pull
 	$(BIN)/python -m generator propose $(if $(SOURCE),"$$SOURCE")
 
-sbom: wheel $(DONE)/sbom ## Write the SBOM (CycloneDX) of what the core needs, as locked, into dist/
+sbom: $(DONE)/sbom ## Write sbom.cdx.json, the SBOM (CycloneDX) of what the core needs, as locked; the wheel carries it
 	@sed "s/^dynamic = .*/version = \"$$($(BIN)/python -m hatchling metadata version)\"/" pyproject.toml > .venv/sbom/pyproject.toml
 	@env -u SOURCE_DATE_EPOCH .venv/sbom/bin/cyclonedx-py environment --output-reproducible --mc-type library \
-	  --pyproject .venv/sbom/pyproject.toml --output-file dist/$$(basename dist/*.whl -py3-none-any.whl).cdx.json .venv/core
+	  --pyproject .venv/sbom/pyproject.toml --output-file sbom.cdx.json .venv/core
 # An environment for the tool, and one that holds what the core needs, for it to look at. They need the package index.
-$(DONE)/sbom: $(DONE)/setup requirements-sbom.lock
+$(DONE)/sbom: $(DONE)/setup requirements-sbom.lock pyproject.toml
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv/sbom
 	$(BIN)/uv pip install --quiet --require-hashes --python .venv/sbom -r requirements-sbom.lock
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv/core
 	$(BIN)/uv pip install --quiet --python .venv/core -r pyproject.toml --constraint requirements.lock
 	@touch $@
 
-matrix: sbom ## Test lowest and highest dependencies on every Python here, and the newest frameworks (needs the package index)
+# Where nothing can be looked up, it says so, and fails nothing. A package that PyPI lacks hides no finding in the others.
+audit: $(DONE)/setup ## Look up known vulnerabilities of what the locks name (needs PyPI)
+	@failed=$$($(MAKE) --no-print-directory $(DONE)/sbom 2>&1 >/dev/null) || \
+	  { echo "$$failed" >&2; echo 'audit: nothing was looked up, because pip-audit could not be installed'; exit 0; }; \
+	audit() { .venv/sbom/bin/pip-audit --progress-spinner off --disable-pip --require-hashes --requirement "$$@"; }; \
+	for lock in requirements*.lock; do \
+	  found=$$(audit $$lock --format json 2>&1) || case $$found in \
+	    *'"vulns": [{'*) audit $$lock; exit 1 ;; \
+	    *ConnectionError*) echo "audit: PyPI is not reachable here; $$lock was not looked up"; continue ;; \
+	    *) echo "$$found" >&2; exit 1 ;; \
+	  esac; \
+	  all=$$(echo "$$found" | grep -o '"name":' | wc -l); skipped=$$(echo "$$found" | grep -o '"skip_reason":' | wc -l); \
+	  if [ $$skipped -eq $$all ]; then echo "audit: PyPI's API is not reachable here; $$lock was not looked up"; \
+	  else echo "audit: $$lock: no known vulnerabilities in $$((all - skipped)) packages; $$skipped are not on PyPI"; fi; \
+	done
+
+matrix: wheel $(DONE)/sbom ## Test lowest and highest dependencies on every Python here, and the newest frameworks (needs the package index); FORGE_REALTIME_PYTHON=3.14: on that one
 	FORGE_REALTIME_INDEX=required $(BIN)/python -m pytest tests/distribution/test_matrix.py tests/distribution/test_sbom.py
 
 publish: $(DONE)/setup ## Build wheel and sdist, and upload them to the package index at INDEX=https://…
@@ -146,11 +169,12 @@ vendor: wheel ## Copy the core into an app: make vendor DEST=../app/_vendor (FOR
 LOCK := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
   --no-header --no-strip-extras --quiet
 
-upgrade: $(DONE)/setup ## Bring requirements*.lock up to date with pyproject.toml and the newest releases
+upgrade: $(DONE)/setup ## Bring requirements*.lock up to date with pyproject.toml and the newest releases, and the SBOM with them
 	$(LOCK) pyproject.toml --group dev --all-extras --upgrade --output-file requirements.lock
 	$(LOCK) pyproject.toml --group sbom --upgrade --output-file requirements-sbom.lock
 	$(LOCK) tests/benchmarks/peers.in --upgrade --output-file tests/benchmarks/peers.lock
+	@$(MAKE) --no-print-directory sbom
 
 clean: ## Remove all that the other targets made, but for generated/
-	rm -rf .venv dist .benchmarks .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv dist docs/_build .benchmarks .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -21,4 +21,5 @@ LOCK = Path("generated.lock")
 TYPING_TESTS = Path("tests/typing")
 CHANGELOG = Path("CHANGELOG.md")
 PROJECT = Path("pyproject.toml")
+SBOM = Path("sbom.cdx.json")
 VERSION = HAND_WRITTEN / "_version.py"

@@ -155,7 +155,7 @@ def _describe(tree: Path, old: str) -> tuple[str, str]:
     )
     if made.returncode != 0:
         notes.append(f"`make generate` fails, so `{GENERATED}/` is still the old client:\n\n{_quote(made.stderr)}")
-    notes.append("Before you merge it, follow “Regenerate the client” in README.md.")
+    notes.append("Before you merge it, follow docs/regenerate.md.")
     text = "\n\n".join([_shorten(text), *notes]) + "\n"
     return title, text.replace(f"{tree}/", "")
 

@@ -6,6 +6,7 @@ the typing tests of the last release (all found by `diff`), or the metadata of t
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from collections.abc import Mapping
@@ -20,7 +21,7 @@ from generator.compare.client_side import last_release, version_of
 from generator.compare.diff import Difference, diff
 from generator.compare.rules import PARTS, Effect, next_version, raised, strongest
 from generator.document import GeneratorError, blaming, write_atomically
-from generator.paths import CHANGELOG, DOCUMENT_MODULE, LOCK, PROJECT, VERSION
+from generator.paths import CHANGELOG, DOCUMENT_MODULE, LOCK, PROJECT, SBOM, VERSION
 from generator.pipeline.lock import is_as_locked
 from generator.release.changelog import Changelog, parse_changelog
 from generator.release.git import git, require_clean
@@ -70,7 +71,8 @@ def release(root: Path, bump: str, day: date) -> None:
     _require_no_tag(root, new)
     with blaming(root / CHANGELOG):
         text = changelog.release(new, day)
-    commit = _commit(root, head, new, changelog, {CHANGELOG: text, VERSION: _version_text(root, old, new)})
+    texts = {CHANGELOG: text, VERSION: _version_text(root, old, new), SBOM: _sbom_text(root, new)}
+    commit = _commit(root, head, new, changelog, texts)
     say(f"released: commit {commit[:12]}, tag v{new}. Nothing was pushed")
     say("next: `make push` pushes both, `make publish INDEX=https://…` uploads the wheel")
 
@@ -210,6 +212,12 @@ def _require_agreement(root: Path, verdict: _Verdict, bump: str, tag: str, chang
 def _version_text(root: Path, old: str, new: str) -> str:
     text = (root / VERSION).read_text(encoding="utf-8")
     return re.sub(rf'^__version__ = "{re.escape(old)}"$', f'__version__ = "{new}"', text, flags=re.MULTILINE)
+
+
+def _sbom_text(root: Path, new: str) -> str:
+    sbom = json.loads((root / SBOM).read_text(encoding="utf-8"))
+    sbom["metadata"]["component"]["version"] = new
+    return json.dumps(sbom, indent=2)
 
 
 def _commit(root: Path, head: str, version: str, changelog: Changelog, texts: dict[Path, str]) -> str:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from ._version import __version__
 
 if TYPE_CHECKING:
+    from ._core.attempts import Attempt, StreamReport
     from ._core.authorization import Authorization
     from ._core.errors import (
-        Attempt,
         Delivery,
         ForgeRealtimeError,
         InvalidTokenError,
@@ -24,13 +24,12 @@ if TYPE_CHECKING:
         ServerError,
         StreamError,
         StreamFullError,
-        StreamReport,
         TimedOutError,
         UnexpectedResponseError,
         UsageError,
     )
     from ._core.invocation import Invocation, current_invocation
-    from ._core.retry import RetryPolicy
+    from ._core.policy import RetryPolicy
     from ._core.stop import StreamHandle
     from ._document import DOCUMENT as __document__  # noqa: N811 (a module attribute, like __version__)
     from ._quota.limiter import Quota
@@ -80,13 +79,14 @@ __all__ = [
 # All other names are in _core.errors.
 _HOMES = {
     "_realtime.async_client": ("AsyncRealtimeClient",),
+    "_core.attempts": ("Attempt", "StreamReport"),
     "_core.authorization": ("Authorization",),
     "_realtime.client": ("RealtimeClient",),
     "_document": ("DOCUMENT",),
     "_core.invocation": ("Invocation", "current_invocation"),
     "_quota.limiter": ("Quota",),
     "_realtime.results": ("PublishResult", "RealtimeToken", "ResponseInfo"),
-    "_core.retry": ("RetryPolicy",),
+    "_core.policy": ("RetryPolicy",),
     "_streams.stream": ("PrivateStream", "Stream"),
     "_streams.async_stream": ("AsyncPrivateStream", "AsyncStream"),
     "_core.stop": ("StreamHandle",),

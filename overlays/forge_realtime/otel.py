@@ -22,10 +22,11 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 from attrs import evolve
 
 from ._core import clock
+from ._core.attempts import Attempt, StreamReport
 from ._core.call import Flow, PreparedRequest, RateLimiter, Send, TrackedBody
-from ._core.errors import Attempt, Delivery, ForgeRealtimeError, StreamReport
+from ._core.errors import Delivery, ForgeRealtimeError
 from ._core.log import log
-from ._core.retry import RetryPolicy
+from ._core.policy import RetryPolicy
 from ._version import __version__
 
 try:

@@ -347,7 +347,7 @@ _README_ROWS = (
 
 
 def markdown(results: Results) -> str:
-    """Return the table for the README, with ratios to httpx."""
+    """Return the table for docs/performance.md, with ratios to httpx."""
     found_rows = [
         "| to httpx | sync, one by one: time | 32 threads: calls/s | async, one by one: time | 50 in flight: calls/s |",
         "|---|---|---|---|---|",

@@ -1,4 +1,4 @@
-"""The section of the page and the table of the README about streams under the limit."""
+"""The section of the page and the table of docs/performance.md about streams under the limit."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ def _simulation(rows: list[Results]) -> Iterator[str]:
 
 
 def stream_table(results: Results) -> str:
-    """Return the table for the README."""
+    """Return the table for docs/performance.md."""
     found = [
         "| replicas | | text that arrives | 429 | operations in any second, at most | token to browser: median, 99 % |",
         "|---|---|---|---|---|---|",

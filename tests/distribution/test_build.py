@@ -87,12 +87,16 @@ def test_builder_is_pinned_and_installed(one: Path) -> None:
 def test_wheel_holds_the_three_folders_only(one: Path) -> None:
     rooms = ("generated/", "overlays/forge_realtime/", "emulator/forge_realtime_emulator/")
     sources = {name.partition("/")[2] for name in tracked() if name.startswith(rooms)}
-    about = {f"{MADE}.dist-info/{name}" for name in ("METADATA", "WHEEL", "RECORD", "entry_points.txt")}
+    about = {
+        f"{MADE}.dist-info/{name}"
+        for name in ("METADATA", "WHEEL", "RECORD", "entry_points.txt", "sboms/sbom.cdx.json")
+    }
     with zipfile.ZipFile(one / "made" / WHEEL) as wheel:
         names = wheel.namelist()
     assert len(names) == len(set(names))
+    front_end = (name.rpartition("/")[2] for name in sources if name.startswith("forge_realtime/frontend/"))
     copied = {
-        f"forge_realtime_emulator/{name}" for name in ("realtime.json", "static/streams.js", "static/streams.d.ts")
+        f"forge_realtime_emulator/{name}" for name in ("realtime.json", *(f"static/{name}" for name in front_end))
     }
     assert set(names) == sources | about | copied
     assert {"forge_realtime/py.typed", "forge_realtime_emulator/py.typed"} <= set(names)
@@ -106,7 +110,15 @@ def test_wheel_holds_the_three_folders_only(one: Path) -> None:
 def test_sdist_holds_the_sources_of_the_wheel_and_its_documents(one: Path) -> None:
     rooms = ("generated/", "overlays/forge_realtime/", "emulator/")
     sources = {name for name in tracked() if name.startswith(rooms)}
-    papers = {"README.md", "CHANGELOG.md", "pyproject.toml", "PKG-INFO", ".gitignore", "spec/realtime.json"}
+    papers = {
+        "README.md",
+        "CHANGELOG.md",
+        "pyproject.toml",
+        "PKG-INFO",
+        ".gitignore",
+        "spec/realtime.json",
+        "sbom.cdx.json",
+    }
     with tarfile.open(one / "made" / SDIST) as archive:
         members = [member.name.removeprefix(f"{MADE}/") for member in archive.getmembers() if member.isfile()]
     assert len(members) == len(set(members))

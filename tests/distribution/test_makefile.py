@@ -87,3 +87,45 @@ def test_coverage_is_measured_only_on_request(programs: Path) -> None:
     assert all((ROOT / path).exists() for path in untraced[2:])
     assert given(programs, "test", "ARGS=tests/client -k retry") == ["tests/client", "-k", "retry"]
     assert given(programs, "test-fast") == [*parallel, "-m", "not slow", "tests"]
+
+
+UNKNOWN = {"name": "one", "skip_reason": "Dependency not found on PyPI"}
+CLEAN = {"name": "two", "version": "1", "vulns": []}
+FOUND = {"name": "three", "version": "1", "vulns": [{"id": "PYSEC-1", "description": "It raises ConnectionError"}]}
+
+
+@pytest.mark.parametrize(
+    ("report", "status", "said"),
+    [
+        ([CLEAN], 0, "audit: requirements.lock: no known vulnerabilities in 1 packages; 0 are not on PyPI"),
+        ([CLEAN, UNKNOWN], 0, "audit: requirements.lock: no known vulnerabilities in 1 packages; 1 are not on PyPI"),
+        ([UNKNOWN], 0, "audit: PyPI's API is not reachable here; requirements.lock was not looked up"),
+        ("pip_audit.ConnectionError: no route", 0, "audit: PyPI is not reachable here; requirements.lock was not look"),
+        ([UNKNOWN, FOUND], 2, "PYSEC-1"),
+        ("hashes do not match", 2, "hashes do not match"),
+    ],
+)
+def test_audit_fails_on_a_finding_and_says_what_was_not_looked_up(
+    tmp_path: Path, report: list[dict[str, object]] | str, status: int, said: str
+) -> None:
+    for folder in (".venv/done", ".venv/sbom/bin", "generated", "overlays/forge_realtime", "emulator"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "requirements.lock").touch()
+    tool = tmp_path / ".venv/sbom/bin/pip-audit"
+    text = report if isinstance(report, str) else json.dumps({"dependencies": report})
+    failed = isinstance(report, str) or FOUND in report
+    tool.write_text(f"#!/bin/sh\ncat <<'END'\n{text}\nEND\nexit {int(failed)}\n", encoding="utf-8")
+    tool.chmod(0o755)
+    command = ["make", "-f", str(ROOT / "Makefile"), "-o", ".venv/done/setup", "-o", ".venv/done/sbom", "audit"]
+    (tmp_path / ".venv/done/sbom").touch()
+    run = subprocess.run(command, cwd=tmp_path, check=False, capture_output=True, text=True, env=ENVIRONMENT)
+    assert run.returncode == status, run.stderr
+    assert said in run.stdout + run.stderr
+
+
+def test_upgrade_ends_with_the_sbom() -> None:
+    command = ["make", "--dry-run", "-o", ".venv/done/setup", "upgrade"]
+    run = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True, env=ENVIRONMENT)
+    locked, _, after = run.stdout.rpartition("pip compile")
+    assert "requirements.lock" in locked
+    assert "--output-file sbom.cdx.json" in after

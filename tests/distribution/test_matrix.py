@@ -1,4 +1,7 @@
-"""`make matrix`: the core with its lowest and highest dependencies, and the newest frameworks, on every Python."""
+"""`make matrix`: the core with its lowest and highest dependencies, and the newest frameworks, on every Python.
+
+With FORGE_REALTIME_PYTHON=3.14, on that one only, whether the metadata claims it or not. It must be there.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from packaging.requirements import Requirement
 
 from tests.support.bare import names_of, publish_from
 from tests.support.example_apps import APPS, run_tests
@@ -20,9 +24,12 @@ from tests.support.example_apps import APPS, run_tests
 UV = str(Path(sys.executable).parent / "uv")
 ROOT = Path(__file__).parent.parent.parent
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-PYTHONS = [
+CLAIMED = [
     found[1] for name in PROJECT["classifiers"] if (found := re.fullmatch(r"Programming .* :: (3\.[0-9]+)", name))
 ]
+ONLY = os.environ.get("FORGE_REALTIME_PYTHON")
+PYTHONS = [ONLY] if ONLY else CLAIMED
+VARIANTS = {"default": "", "freethreaded": "t"}
 RESOLUTIONS = {"lowest": "lowest-direct", "highest": "highest"}
 # The packages that tests/client imports.
 TOOLS = [
@@ -72,7 +79,7 @@ def uv(*arguments: str | Path) -> str:
 
 @cache
 def pythons() -> dict[str, str]:
-    """Return the Pythons on PATH and in pyenv by version, for example `3.11`."""
+    """Return the Pythons on PATH and in pyenv by version, for example `3.11`, or `3.14t` without the GIL."""
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
     # pyenv's shims fail for every version but the selected one.
     on_path = [folder for folder in os.environ["PATH"].split(os.pathsep) if Path(folder).name != "shims"]
@@ -81,16 +88,21 @@ def pythons() -> dict[str, str]:
     environment = os.environ | {"PATH": os.pathsep.join(folders)}
     listed = subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
     return {
-        f"{found['version_parts']['major']}.{found['version_parts']['minor']}": found["path"]
+        found["version"].rpartition(".")[0] + VARIANTS[found["variant"]]: found["path"]
         for found in json.loads(listed)
-        if found["implementation"] == "cpython"
+        if found["implementation"] == "cpython" and found["variant"] in VARIANTS
     }
 
 
 def find_python(version: str) -> str:
     if version not in pythons():
+        assert not ONLY, f"not installed: Python {version}"
         pytest.skip(f"not installed: Python {version}")
     return pythons()[version]
+
+
+def find_newest_python() -> str:
+    return find_python(next((version for version in reversed(PYTHONS) if version in pythons()), PYTHONS[-1]))
 
 
 def pins(python: str, which: str, folder: Path, *extras: str) -> Path:
@@ -137,14 +149,24 @@ def test_core_alone_publishes(version: str, which: str, tmp_path: Path) -> None:
     pinned = re.findall(r"^[a-z]\S+==\S+$", asked.read_text(encoding="utf-8"), re.MULTILINE)
     assert sorted(pinned) == sorted(versions.split()[1:])
     if which == "lowest":
-        lowest = [re.sub(r">=([0-9.]+),.*", r"==\1", requirement) for requirement in PROJECT["dependencies"]]
+        here = {"python_version": version.removesuffix("t")}
+        required = [Requirement(text) for text in PROJECT["dependencies"]]
+        lowest = [
+            f"{found.name}=={part.version}"
+            for found in required
+            if not found.marker or found.marker.evaluate(here)
+            for part in found.specifier
+            if part.operator == ">="
+        ]
         assert [re.sub(r"(\.0)+$", "", pin) for pin in sorted(pinned)] == sorted(lowest)
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize(("version", "which"), [(PYTHONS[0], "lowest"), (PYTHONS[-1], "highest")])
-def test_client_tests_pass(version: str, which: str, tmp_path: Path) -> None:
-    python = find_python(version)
+@pytest.mark.parametrize("which", RESOLUTIONS)
+def test_client_tests_pass(which: str, tmp_path: Path) -> None:
+    if which == "lowest" and CLAIMED[0] not in PYTHONS:
+        pytest.skip("runs on the oldest Python only")
+    python = find_python(CLAIMED[0]) if which == "lowest" else find_newest_python()
     pins(python, which, tmp_path, "aiohttp", "redis")
     tools = TOOLS if which == "lowest" else [*TOOLS, "httpx2", "pytest-httpx2"]
     here = install(python, tmp_path, f"{wheel()}[emulator,aiohttp,redis]", *tools)
@@ -159,7 +181,7 @@ def test_client_tests_pass(version: str, which: str, tmp_path: Path) -> None:
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("app", APPS)
 def test_example_app_passes_its_tests_with_the_newest_framework(app: str, tmp_path: Path) -> None:
-    python = find_python(PYTHONS[-1])
+    python = find_newest_python()
     pins(python, "highest", tmp_path, "emulator")
     here = install(python, tmp_path, f"{wheel()}[emulator]", "pytest", *APPS[app])
     assert " passed" in run_tests(app, here, tmp_path)

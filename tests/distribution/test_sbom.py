@@ -1,4 +1,4 @@
-"""The SBOM of `make sbom`. `make matrix` runs these tests."""
+"""The SBOM that the wheel carries. `make matrix` makes it anew."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import re
 import subprocess
 import sys
-from importlib.metadata import version
+from importlib.metadata import files, version
 from pathlib import Path
 
 import pytest
@@ -16,13 +16,7 @@ from tests.support.bare import core_dependencies
 
 ROOT = Path(__file__).parent.parent.parent
 
-pytestmark = pytest.mark.skipif(
-    "FORGE_REALTIME_INDEX" not in os.environ, reason="needs the package index. To run these tests: make matrix"
-)
-
-
-def sbom() -> Path:
-    return ROOT / "dist" / f"forge_realtime-{version('forge-realtime')}.cdx.json"
+SBOM = ROOT / "sbom.cdx.json"
 
 
 def plain(name: str) -> str:
@@ -30,7 +24,7 @@ def plain(name: str) -> str:
 
 
 def test_sbom_lists_the_dependencies_of_the_core_as_locked() -> None:
-    document = json.loads(sbom().read_text(encoding="utf-8"))
+    document = json.loads(SBOM.read_text(encoding="utf-8"))
     root = document["metadata"]["component"]
     assert (root["name"], root["version"]) == ("forge-realtime", version("forge-realtime"))
     listed = {plain(component["name"]): component["version"] for component in document["components"]}
@@ -40,6 +34,15 @@ def test_sbom_lists_the_dependencies_of_the_core_as_locked() -> None:
     assert sorted(plain(ref.partition("==")[0]) for ref in direct) == ["attrs", "httpcore", "httpx", "python-dateutil"]
 
 
+def test_wheel_carries_it() -> None:
+    carried = [file for file in files("forge-realtime") or () if ".dist-info/sboms/" in file.as_posix()]
+    assert [file.name for file in carried] == [SBOM.name]
+    assert carried[0].read_binary() == SBOM.read_bytes()
+
+
+@pytest.mark.skipif(
+    "FORGE_REALTIME_INDEX" not in os.environ, reason="needs the package index. To run this test: make matrix"
+)
 def test_sbom_is_reproducible_and_names_no_local_path(tmp_path: Path) -> None:
     core = tmp_path / "elsewhere"
     uv = str(ROOT / ".venv/bin/uv")
@@ -57,5 +60,5 @@ def test_sbom_is_reproducible_and_names_no_local_path(tmp_path: Path) -> None:
     subprocess.run(
         [program, "environment", *options, "--output-file", str(again), str(core)], check=True, env=environment
     )
-    assert again.read_bytes() == sbom().read_bytes()
+    assert again.read_bytes() == SBOM.read_bytes()
     assert str(ROOT) not in again.read_text(encoding="utf-8")

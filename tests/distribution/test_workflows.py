@@ -7,6 +7,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,16 @@ def test_ci_skips_nothing_and_requires_coverage() -> None:
     ]
     # The command of the README, after its settings.
     assert [line for line in lines if line in required or line == "make test"] == [*required, "make test"]
+
+
+def test_ci_tests_every_claimed_python_and_two_that_may_fail() -> None:
+    metadata = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    matrix = YAML(typ="safe").load(WORKFLOWS["ci.yml"].read_text(encoding="utf-8"))["jobs"]["matrix"]["strategy"]
+    tested = matrix["matrix"]["python"]
+    assert tested == re.findall(r"Python :: (3\.\d+)", "\n".join(metadata["classifiers"]))
+    experimental = matrix["matrix"]["include"]
+    assert experimental == [{"python": python, "experimental": True} for python in ("3.15", "3.14t")]
+    assert matrix["fail-fast"] is False
 
 
 def test_actions_are_pinned_to_a_commit() -> None:

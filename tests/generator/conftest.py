@@ -86,7 +86,7 @@ def history(repository: Path, mypy_cache: Path, render_once: Render, tmp_path_fa
         leave_out = shutil.ignore_patterns("__pycache__")
         for folder in ("spec", "overlays", "generated", "emulator", "generator", "tests/typing"):
             shutil.copytree(repository / folder, root / folder, ignore=leave_out)
-        for file in ("generated.lock", "pyproject.toml", "CHANGELOG.md"):
+        for file in ("generated.lock", "pyproject.toml", "CHANGELOG.md", "sbom.cdx.json"):
             shutil.copy2(repository / file, root / file)
         repin(root, last_revision())
         with replaced("generator.pipeline.regenerate.render", render_once):

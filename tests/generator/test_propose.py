@@ -149,7 +149,7 @@ def test_changed_document_opens_pull_request_with_report(
     assert (pull["base"], pull["title"]) == ("main", "The API document changed: breaking for the client")
     assert pull["text"].startswith(f"# Realtime client: {main[:12]} → spec/forge-containers-api.json\n\n**Breaking**")
     assert "`SignRealtimeTokenRequest.permissions`: property removed" in pull["text"]
-    assert pull["text"].endswith("Before you merge it, follow “Regenerate the client” in README.md.\n")
+    assert pull["text"].endswith("Before you merge it, follow docs/regenerate.md.\n")
     # One commit on the main branch, with the client for the document.
     assert git(github.remote, "rev-parse", f"{BRANCH}~1") == git(github.remote, "rev-parse", "main") == main
     changed = git(github.remote, "diff", "--name-only", "main", BRANCH).split()

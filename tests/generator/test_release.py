@@ -153,8 +153,13 @@ def test_first_release_with_bump(unreleased: Path, run: Run) -> None:
     assert git(unreleased, "show", "--format=", "--name-only", "HEAD").split() == [
         "CHANGELOG.md",
         "overlays/forge_realtime/_version.py",
+        "sbom.cdx.json",
     ]
     assert '"1.0.0"' in (unreleased / PACKAGE / "_version.py").read_text(encoding="utf-8")
+    before, after = (json.loads(git(unreleased, "show", f"{commit}:sbom.cdx.json")) for commit in ("HEAD~", "HEAD"))
+    assert after["metadata"]["component"].pop("version") == "1.0.0"
+    assert before["metadata"]["component"].pop("version") == "0.1.0"
+    assert after == before
 
 
 @pytest.mark.parametrize(

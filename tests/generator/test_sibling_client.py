@@ -616,14 +616,14 @@ def test_copied_modules_name_nothing_that_the_package_lacks(make: Make) -> None:
 
 
 def test_middleware_of_both_packages_can_be_added(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The code of docs/frameworks.md."""
+    """The code of docs/regenerate.md."""
     kvs = make(small({}), "Small").package
     monkeypatch.setitem(sys.modules, "forge_kvs", kvs)
     for name in ("asgi", "wsgi"):
         monkeypatch.setitem(sys.modules, f"forge_kvs.{name}", importlib.import_module(f"{kvs.__name__}.{name}"))
-    page = (REPOSITORY / "docs/frameworks.md").read_text(encoding="utf-8")
+    page = (REPOSITORY / "docs/regenerate.md").read_text(encoding="utf-8")
     stack, both = re.findall(
-        r"^```python\n(.*?)^```$", page.partition("## Several packages")[2], re.DOTALL | re.MULTILINE
+        r"^```python\n(.*?)^```$", page.partition("### Two packages in one app")[2], re.DOTALL | re.MULTILINE
     )
     seen: list[tuple[Any, Any]] = []
 

@@ -192,9 +192,9 @@ def read_contexts(path: Path) -> Any:
     try:
         registry = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise EmulatorError(f"{path}: cannot be read as JSON: {error}. See the README on contexts.") from error
+        raise EmulatorError(f"{path}: cannot be read as JSON: {error}. See docs/emulator.md on contexts.") from error
     if problem := REGISTRY.problem(registry):
-        raise EmulatorError(f"{path}: {problem}. See the README on contexts.")
+        raise EmulatorError(f"{path}: {problem}. See docs/emulator.md on contexts.")
     return registry
 
 

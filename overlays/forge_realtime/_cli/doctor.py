@@ -13,8 +13,9 @@ from typing import Any, Final, Literal, TypeAlias
 
 from attrs import define, frozen
 
-from .._core.authorization import HEADER, Authorization
+from .._core.authorization import Authorization
 from .._core.errors import ForgeRealtimeError, ResponseError, UsageError
+from .._core.group import HEADER
 from .._core.http import httpx
 from .._core.invocation import Invocation
 from .._core.responses import TRANSPORT_ERRORS, Response

@@ -18,11 +18,12 @@ from typing import Any, Final, TypeAlias
 
 from attrs import frozen
 
-from .._core.authorization import HEADER, bare_installation_id
+from .._core.authorization import bare_installation_id
 from .._core.errors import ForgeRealtimeError, RateLimitedError
+from .._core.group import HEADER
 from .._core.http import httpx
 from .._core.invocation import Invocation
-from .._core.retry import RetryPolicy
+from .._core.policy import RetryPolicy
 from .._realtime.client import RealtimeClient
 
 MOST_OPERATIONS: Final = 100

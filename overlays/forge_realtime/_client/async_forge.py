@@ -5,23 +5,27 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from types import TracebackType
-from typing import Any, Literal, Self, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, cast
 
 from .._core.call import Flow, Instrument, Sleep
 from .._core.errors import ForgeRealtimeError
 from .._core.http import httpx
 from .._core.responses import Operation, P, Response, T
-from .._core.retry import RetryPolicy
-from .._transports.async_pool import AsyncConnectionPool, running_loop
+from .._transports.event_loop import running_loop
 from .._transports.http_client import AsyncHttpx2Client, AsyncHttpx2Transport, async_transport
 from .._transports.lazy_imports import ASYNC_MODULES, import_lazy_modules
 from .._transports.timeouts import call_later
-from .forge import BaseClient, ClientSettings
+from .forge import BaseClient
+
+if TYPE_CHECKING:
+    from .._core.policy import RetryPolicy
+    from .._transports.async_pool import AsyncConnectionPool
+    from .settings import ClientSettings
 
 AsyncTransport: TypeAlias = httpx.AsyncBaseTransport | AsyncHttpx2Transport | Literal["aiohttp", "httpx"]
 
 
-class AsyncForgeClient(BaseClient[AsyncConnectionPool]):
+class AsyncForgeClient(BaseClient["AsyncConnectionPool"]):
     """A client with asyncio.
 
     Make one for the life of the process, and a sibling of it for each invocation or installation. Safe to use from many
@@ -44,6 +48,8 @@ class AsyncForgeClient(BaseClient[AsyncConnectionPool]):
         UsageError: The address is no http(s) URL, or an argument has the wrong type.
     """
 
+    _pool: AsyncConnectionPool
+
     def __init__(
         self,
         base_url: str | None = None,
@@ -54,11 +60,17 @@ class AsyncForgeClient(BaseClient[AsyncConnectionPool]):
         instrument: Instrument | None = None,
         show_response: bool = False,
     ) -> None:
+        from .._core.policy import RetryPolicy
+        from .settings import ClientSettings
+
         retry = RetryPolicy() if retry is None else retry
         settings = ClientSettings(base_url=base_url, retry=retry, instrument=instrument, show_response=show_response)
         self._set_up(settings, transport, http_client)
 
     def _set_up(self, settings: ClientSettings, transport: AsyncTransport | None, http_client: object) -> None:
+        # It loads httpcore, as httpx does when its first client is made.
+        from .._transports.async_pool import AsyncConnectionPool
+
         self._settings = settings
         if http_client is None and (transport is None or transport in ("aiohttp", "httpx")):
             self._pool = AsyncConnectionPool(None, aiohttp=transport == "aiohttp")

@@ -14,74 +14,35 @@ from functools import lru_cache, partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Literal, Self, TypeVar, cast
 
-from attrs import evolve, field, frozen
-
 from .._core import clock
-from .._core.authorization import HEADER, Authorization
 from .._core.call import Flow, Instrument, PreparedRequest, RateLimiter, Sleep, call_flow, operation_name
 from .._core.encoding import encode_json
-from .._core.errors import Attempt, ForgeRealtimeError, UsageError
+from .._core.errors import ForgeRealtimeError, UsageError
 from .._core.fork import reset_if_forked
-from .._core.group import USUAL, Traits, adapt_request, traits_of
+from .._core.group import HEADER, USUAL, Traits, adapt_request, traits_of
 from .._core.hidden import Hidden
 from .._core.http import httpx
-from .._core.invocation import Headers, Invocation, require_invocation
 from .._core.responses import M, Operation, P, Response, T
-from .._core.retry import RetryPolicy
 from .._transports.http_client import Httpx2Client, Httpx2Transport, blocking_transport
 from .._transports.lazy_imports import import_lazy_modules
 from .._version import __version__
+from .address import VARIABLE, checked_address
 
 if TYPE_CHECKING:
+    from .._core.attempts import Attempt
+    from .._core.authorization import Authorization
+    from .._core.invocation import Headers, Invocation
+    from .._core.policy import RetryPolicy
     from .._transports.pool import BaseConnectionPool, ConnectionPool
+    from .settings import ClientSettings
 
 AnyPool = TypeVar("AnyPool", bound="BaseConnectionPool")
 
 # The methods that RFC 9110 calls idempotent: a repetition has no further effect.
 _IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
-_VARIABLE: Final = "FORGE_EGRESS_PROXY_URL"
 _USER_AGENT: Final = f"forge-realtime/{__version__}".encode("ascii")
 UNCHANGED: Final[Any] = object()
 """Default of the arguments of `with_options`."""
-
-
-def _base_url(value: str | httpx.URL | None) -> str | None:
-    return None if value is None else _checked_address("base_url", str(value))
-
-
-def _check_retry(_instance: object, _attribute: object, value: object) -> None:
-    if not isinstance(value, RetryPolicy):
-        raise UsageError("retry takes a RetryPolicy, for example RetryPolicy(deadline=10.0).")
-
-
-def _check_instrument(_instance: object, _attribute: object, value: Instrument | None) -> None:
-    if isinstance(value, type) or (value is not None and not hasattr(value, "call_flow")):
-        raise UsageError("instrument takes an Instrumentation, for example forge_realtime.otel.Instrumentation().")
-
-
-def _check_show_response(_instance: object, _attribute: object, value: object) -> None:
-    if not isinstance(value, bool):
-        raise UsageError("show_response takes True or False.")
-
-
-@frozen(kw_only=True, eq=False, repr=False)
-class ClientSettings:
-    """Settings of one client. A sibling has a copy with changes.
-
-    Attributes:
-        base_url: Address of the sidecar; None for the environment's at each call, so that a module which makes its
-            client can be imported anywhere.
-        retry: When calls are retried.
-        instrument: What traces and measures calls; None if nothing does.
-        show_response: Whether the message of an error quotes the platform's response.
-        authorization: Whom calls are made for; None for the current invocation.
-    """
-
-    base_url: str | None = field(default=None, converter=_base_url)
-    retry: RetryPolicy = field(factory=RetryPolicy, validator=_check_retry)
-    instrument: Instrument | None = field(default=None, validator=_check_instrument)
-    show_response: bool = field(default=False, validator=_check_show_response)
-    authorization: Authorization | None = None
 
 
 class BaseClient(Generic[AnyPool]):
@@ -96,7 +57,7 @@ class BaseClient(Generic[AnyPool]):
     _pool: AnyPool
 
     def __repr__(self) -> str:
-        address = self._settings.base_url or f"${_VARIABLE}"
+        address = self._settings.base_url or f"${VARIABLE}"
         return f"<{type(self).__name__} {address} {self._settings.authorization or 'without an invocation'}>"
 
     @property
@@ -122,8 +83,7 @@ class BaseClient(Generic[AnyPool]):
             NoInvocationError: The headers carry no `x-forge-invocation-id`.
             UsageError: The grammar of the header does not allow the combination or a value.
         """
-        found = invocation if isinstance(invocation, Invocation) else Invocation.from_headers(invocation)
-        return self._sibling(authorization=Authorization(invocation_id=found.id, as_=as_, account_id=account_id))
+        return self._sibling(self._settings.for_invocation(invocation, as_, account_id))
 
     def for_installation(
         self, installation_id: str, *, as_: Literal["app", "user"] | None = "app", account_id: str | None = None
@@ -145,8 +105,7 @@ class BaseClient(Generic[AnyPool]):
                 "for_installation takes the id of an installation as a non-empty str, a UUID or an ARI: the `id` in "
                 "the response of GET /v1/installations, or `app.installationId` of GET /invocation/context."
             )
-        authorization = Authorization(installation_id=installation_id, as_=as_, account_id=account_id)
-        return self._sibling(authorization=authorization)
+        return self._sibling(self._settings.for_installation(installation_id, as_, account_id))
 
     def with_options(self, *, retry: RetryPolicy = UNCHANGED, show_response: bool = UNCHANGED) -> Self:
         """Return a sibling with other options. It shares the connections and is cheap to make.
@@ -161,11 +120,12 @@ class BaseClient(Generic[AnyPool]):
         return self._with(retry=retry, show_response=show_response)
 
     def _with(self, **options: Any) -> Self:
-        return self._sibling(**{name: value for name, value in options.items() if value is not UNCHANGED})
+        changes = {name: value for name, value in options.items() if value is not UNCHANGED}
+        return self._sibling(self._settings.changed(**changes))
 
-    def _sibling(self, **changes: Any) -> Self:
+    def _sibling(self, settings: ClientSettings) -> Self:
         sibling = copy.copy(self)
-        sibling._settings = evolve(self._settings, **changes)  # noqa: SLF001 (of the same class)
+        sibling._settings = settings  # noqa: SLF001 (of the same class)
         return sibling
 
     def _call_flow(self, operation: Operation[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Flow[T]:
@@ -204,12 +164,7 @@ class BaseClient(Generic[AnyPool]):
         return None
 
     def _address(self) -> str:
-        return self._settings.base_url or _checked_address(_VARIABLE, os.environ.get(_VARIABLE, ""))
-
-    def _acting(self, name: str) -> Authorization:
-        if self._settings.authorization is not None:
-            return self._settings.authorization
-        return Authorization(invocation_id=require_invocation(name).id)
+        return self._settings.base_url or checked_address(VARIABLE, os.environ.get(VARIABLE, ""))
 
     def _prepare(self, operation: Operation[P, M], /, *args: P.args, **kwargs: P.kwargs) -> PreparedRequest:
         arguments: Hidden[tuple[Any, Any]] = Hidden((args, kwargs))
@@ -224,7 +179,7 @@ class BaseClient(Generic[AnyPool]):
             raise UsageError("call() takes a generated operation: a module in a package of forge_realtime._api.api.")
         name = operation_name(operation)
         traits = traits_of(operation)
-        acting = self._acting(name) if traits.header else None
+        acting = self._settings.acting(name) if traits.header else None
         if acting is not None and acting.installation_id is not None and _module_of(operation) in self._INVOCATION_ONLY:
             raise UsageError(
                 f"{name} works only for an invocation that came from the UI; the platform refuses it on behalf of an "
@@ -278,6 +233,9 @@ class ForgeClient(BaseClient["ConnectionPool"]):
         instrument: Instrument | None = None,
         show_response: bool = False,
     ) -> None:
+        from .._core.policy import RetryPolicy
+        from .settings import ClientSettings
+
         retry = RetryPolicy() if retry is None else retry
         settings = ClientSettings(base_url=base_url, retry=retry, instrument=instrument, show_response=show_response)
         self._set_up(settings, transport, http_client)
@@ -411,37 +369,3 @@ def _url_and_headers(text: str, accept: str, *own: tuple[str, str]) -> tuple[htt
         (b"User-Agent", _USER_AGENT),
     ]
     return url, httpx.Headers([*common, *((name.encode("ascii"), value.encode("utf-8")) for name, value in own)])
-
-
-@lru_cache(maxsize=16)
-def _checked_address(source: str, text: str) -> str:
-    """Check the address of the sidecar and remove a slash at its end.
-
-    Args:
-        source: Where the address comes from, for the error message.
-        text: The address.
-
-    Raises:
-        UsageError: It is no http(s) address.
-    """
-    if not text:
-        raise UsageError(
-            f"{source} is not set. The platform sets {_VARIABLE} in the container; elsewhere, start "
-            "`forge-realtime emulate` and export the address that it prints, or pass base_url."
-        )
-    try:
-        url = httpx.URL(text)
-        labels = url.host.removesuffix(".").split(".")
-        if not url.host.isascii() or any(not 0 < len(label) < 64 for label in labels):
-            # As connecting does. Not always, because the codec is slow to load.
-            url.host.encode("idna")
-    except (httpx.InvalidURL, TypeError, UnicodeError):
-        url = httpx.URL()
-    # An empty query or fragment would swallow the path of the operation.
-    unusable = url.userinfo or "?" in text or "#" in text or not 0 <= (url.port or 0) <= 65_535
-    if url.scheme not in ("http", "https") or not url.host or unusable:
-        raise UsageError(
-            f"{source} must be an http:// or https:// address without user, query or fragment (no '@', '?' or '#'), "
-            "such as http://localhost:7072."
-        )
-    return str(url).rstrip("/")

@@ -8,8 +8,7 @@ from typing import Literal
 from attrs import field, frozen
 
 from .errors import UsageError
-
-HEADER = "forge-proxy-authorization"
+from .group import HEADER
 
 # Visible ASCII without the comma and the equals sign, which separate the fields of the header.
 _VALUE = re.compile(r"[!-+\x2d-<>-~]+")

@@ -11,16 +11,18 @@ import math
 import re
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from contextlib import suppress
-from typing import Final, Protocol, TypeAlias
-
-from attrs import evolve
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 from . import clock
-from .errors import Attempt, Delivery, ForgeRealtimeError, OverQuotaError, RateLimitedError, StreamReport
+from .errors import Delivery, ForgeRealtimeError, OverQuotaError, RateLimitedError
 from .http import httpx
 from .log import log, sending
 from .responses import Failure, M, Operation, P, Response, T, classify_transport_error, read_response
-from .retry import RetryBudget, RetryPolicy
+
+if TYPE_CHECKING:
+    from .attempts import Attempt, StreamReport
+    from .policy import RetryPolicy
+    from .retry import RetryBudget
 
 
 class TrackedBody(httpx.ByteStream):
@@ -199,6 +201,8 @@ def call_flow(
     Raises:
         ForgeRealtimeError: The last attempt's error, with all attempts.
     """
+    from .attempts import Attempt
+
     name = prepared.name
     deadline = started + policy.deadline
     budget.deposit(policy.budget)
@@ -296,6 +300,8 @@ def _final_error(
     failure: Failure, attempts: list[Attempt], prepared: PreparedRequest, reason: str, elapsed: float
 ) -> ForgeRealtimeError:
     if attempts and attempts[-1].wait is not None:
+        from attrs import evolve
+
         attempts[-1] = evolve(attempts[-1], wait=None)
     unknown = any(attempt.delivery is Delivery.UNKNOWN for attempt in attempts)
     delivery = Delivery.UNKNOWN if unknown else failure.delivery

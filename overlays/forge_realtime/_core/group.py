@@ -32,6 +32,8 @@ class Traits(NamedTuple):
 
 
 USUAL: Final = Traits()
+HEADER: Final = "forge-proxy-authorization"
+"""The header that `Traits.header` is about."""
 
 REALTIME: Final[bool] = True
 """Whether `errors` in a 200 are a failure, and whether an unreadable response of success can be retried."""

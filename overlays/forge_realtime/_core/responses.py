@@ -6,10 +6,9 @@ import json
 import re
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, Final, NamedTuple, ParamSpec, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, ParamSpec, Protocol, TypeVar, cast
 
 from .errors import (
-    Attempt,
     Delivery,
     ForgeRealtimeError,
     NoResponseError,
@@ -23,6 +22,9 @@ from .errors import (
 from .group import REALTIME
 from .http import httpx
 from .retry import retry_after
+
+if TYPE_CHECKING:
+    from .attempts import Attempt
 
 P = ParamSpec("P")
 M = TypeVar("M")

@@ -15,10 +15,11 @@ from typing import Final, Protocol
 from attrs import field, frozen
 
 from .._core import clock
-from .._core.authorization import HEADER, Authorization, bare_installation_id
+from .._core.authorization import Authorization, bare_installation_id
 from .._core.call import Flow, Sleep, attempt_to_send
 from .._core.errors import UsageError
 from .._core.fork import register_fork_reset, reset_if_forked
+from .._core.group import HEADER
 from .._core.http import httpx
 from .._core.log import log
 from .._core.responses import Response

@@ -10,12 +10,12 @@ from .._core.call import Instrument
 from .._core.encoding import Encode, Payload
 from .._core.hidden import Hidden
 from .._core.http import httpx
-from .._core.retry import RetryPolicy
 from .._core.stop import STOP_PATH
 from .._transports.http_client import AsyncHttpx2Client
-from .base import BaseRealtimeClient, RealtimeSettings
+from .base import BaseRealtimeClient
 
 if TYPE_CHECKING:
+    from .._core.policy import RetryPolicy
     from .._core.stop import StreamHandle
     from .._quota.limiter import Quota
     from .._streams.async_stream import AsyncPrivateStream, AsyncStream
@@ -67,6 +67,9 @@ class AsyncRealtimeClient(BaseRealtimeClient, AsyncForgeClient):
         encode: Encode | None = None,
         show_response: bool = False,
     ) -> None:
+        from .._core.policy import RetryPolicy
+        from .settings import RealtimeSettings
+
         retry = RetryPolicy() if retry is None else retry
         settings = RealtimeSettings(
             base_url=base_url,

@@ -1,66 +1,41 @@
-"""What the blocking and the asyncio Realtime client share: settings, and the flows of the named operations.
+"""What the blocking and the asyncio Realtime client share: the flows of the named operations.
 
-The generated code, tokens, the quota and streams are imported when the first client is made: they take as long as a
-fifth of httpx.
+The generated code, tokens, the quota, streams and all that uses attrs are imported when the first client is made: they
+take as long as half of httpx.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Self, cast
 
-from attrs import evolve, field, frozen
-
-from .._client.forge import UNCHANGED, BaseClient, ClientSettings
+from .._client.forge import UNCHANGED, BaseClient
 from .._core.call import Flow, PreparedRequest, RateLimiter, operation_name
 from .._core.clock import monotonic
 from .._core.encoding import Encode
-from .._core.errors import Attempt, Delivery, ForgeRealtimeError, RejectedError, UsageError
+from .._core.errors import Delivery, ForgeRealtimeError, RejectedError
 from .._core.hidden import Hidden
-from .._core.retry import RetryPolicy, is_plain_function
 
 if TYPE_CHECKING:
+    from .._core.attempts import Attempt
+    from .._core.policy import RetryPolicy
     from .._core.stop import StreamHandle
     from .._quota.limiter import Quota, QuotaLimiter
     from .._streams.buffer import PublishSlot
     from .operations import Permission
     from .private import PrivateChannel
     from .results import PublishResult, RealtimeToken
+    from .settings import RealtimeSettings
     from .tokens import PlatformClock, TokenCache, TokenKey
 
 _OPERATIONS: Final = f"{__name__.removesuffix('._realtime.base')}._api.api.forge_realtime"
 
 
-def _check_quota(_instance: object, _attribute: object, value: Quota | None) -> None:
-    from .._quota.limiter import Quota
-
-    if value is not None and not isinstance(value, Quota):
-        raise UsageError("quota takes a Quota, for example Quota(per_second=40.0), or None.")
-
-
-def _check_encode(_instance: object, _attribute: object, value: Encode | None) -> None:
-    if value is not None and not is_plain_function(value):
-        raise UsageError(
-            "encode takes a plain function (not async) of the payload that returns str or bytes, such as orjson.dumps."
-        )
-
-
 def _numbered(attempts: tuple[Attempt, ...]) -> tuple[Attempt, ...]:
+    from attrs import evolve
+
     return tuple(evolve(attempt, number=number) for number, attempt in enumerate(attempts, 1))
-
-
-@frozen(kw_only=True, eq=False, repr=False)
-class RealtimeSettings(ClientSettings):
-    """Settings of one Realtime client.
-
-    Attributes:
-        quota: Rate limit for calls; None disables it.
-        encode: Encodes payloads other than `str`; None for the `json` module.
-    """
-
-    quota: Quota | None = field(default=None, validator=_check_quota)
-    encode: Encode | None = field(default=None, validator=_check_encode)
 
 
 class BaseRealtimeClient(BaseClient[Any]):
@@ -85,13 +60,11 @@ class BaseRealtimeClient(BaseClient[Any]):
     @property
     def quota(self) -> Quota | None:
         """Rate limit for calls; None disables it."""
-        assert isinstance(self._settings, RealtimeSettings)
-        return self._settings.quota
+        return cast("RealtimeSettings", self._settings).quota
 
     @property
     def _encode(self) -> Encode | None:
-        assert isinstance(self._settings, RealtimeSettings)
-        return self._settings.encode
+        return cast("RealtimeSettings", self._settings).encode
 
     def with_options(
         self,
@@ -119,7 +92,7 @@ class BaseRealtimeClient(BaseClient[Any]):
             return None
         from .._quota.limiter import QuotaLimiter
 
-        return QuotaLimiter(quota, self._address(), self._acting(operation_name(operation)), stream=False)
+        return QuotaLimiter(quota, self._address(), self._settings.acting(operation_name(operation)), stream=False)
 
     def _publish_flow(
         self,
@@ -184,6 +157,7 @@ class BaseRealtimeClient(BaseClient[Any]):
             if key is None:
                 raise
             refused = error
+        from attrs import evolve
 
         def remaining() -> RetryPolicy:
             return evolve(policy, deadline=max(0.001, deadline - monotonic()))
@@ -219,14 +193,14 @@ class BaseRealtimeClient(BaseClient[Any]):
     ) -> Callable[[], PublishSlot]:
         wrapped_token = Hidden(token)
         del token
-        live = self._sibling(authorization=self._acting("stream"))
+        live = self._sibling(self._settings.changed(authorization=self._settings.acting("stream")))
         publish = partial(live._publish_flow, channel, token=wrapped_token, context_overrides=context_overrides)  # noqa: SLF001 (own class)
         return self._slots(publish)
 
     def _global_stream_slots(self, channel: str, token: str | RealtimeToken | None) -> Callable[[], PublishSlot]:
         wrapped_token = Hidden(token)
         del token
-        live = self._sibling(authorization=self._acting("stream"))
+        live = self._sibling(self._settings.changed(authorization=self._settings.acting("stream")))
         return self._slots(partial(live._publish_global_flow, channel, token=wrapped_token))  # noqa: SLF001 (own class)
 
     def _slots(self, publish: Callable[..., Flow[PublishResult]]) -> Callable[[], PublishSlot]:
@@ -236,7 +210,7 @@ class BaseRealtimeClient(BaseClient[Any]):
         from .._quota.limiter import Quota, QuotaLimiter
         from .._streams.buffer import PublishSlot
 
-        acting, instrument, stream_quota = self._acting("stream"), self._settings.instrument, Quota()
+        acting, instrument, stream_quota = self._settings.acting("stream"), self._settings.instrument, Quota()
 
         def reserve(limiter: QuotaLimiter, until: float) -> Flow[bool]:
             waiting = limiter.reserve(until)
@@ -280,9 +254,9 @@ class BaseRealtimeClient(BaseClient[Any]):
         from .._quota.limiter import Quota, QuotaLimiter
         from .private import PrivateChannel
 
-        acting = self._acting("private_stream")
+        acting = self._settings.acting("private_stream")
         limiter = QuotaLimiter(self.quota or Quota(), self._address(), acting, stream=True)
-        live = self._sibling(authorization=acting)
+        live = self._sibling(self._settings.changed(authorization=acting))
         return PrivateChannel(channel, claims, live, limiter.find_installation, stop_path)
 
     def _private_slots(self, private: PrivateChannel) -> Callable[[], PublishSlot]:

@@ -10,12 +10,12 @@ from .._core.call import Instrument
 from .._core.encoding import Encode, Payload
 from .._core.hidden import Hidden
 from .._core.http import httpx
-from .._core.retry import RetryPolicy
 from .._core.stop import STOP_PATH
 from .._transports.http_client import Httpx2Client, Httpx2Transport
-from .base import BaseRealtimeClient, RealtimeSettings
+from .base import BaseRealtimeClient
 
 if TYPE_CHECKING:
+    from .._core.policy import RetryPolicy
     from .._core.stop import StreamHandle
     from .._quota.limiter import Quota
     from .._streams.buffer import KeepValue, Merge, Overflow
@@ -64,6 +64,9 @@ class RealtimeClient(BaseRealtimeClient, ForgeClient):
         encode: Encode | None = None,
         show_response: bool = False,
     ) -> None:
+        from .._core.policy import RetryPolicy
+        from .settings import RealtimeSettings
+
         retry = RetryPolicy() if retry is None else retry
         settings = RealtimeSettings(
             base_url=base_url,

@@ -21,8 +21,9 @@ from .._api.models import (
     SignRealtimeTokenResponse,
 )
 from .._api.types import UNSET, Unset
+from .._core.attempts import Attempt
 from .._core.encoding import Encode, encode_json
-from .._core.errors import Attempt, UsageError
+from .._core.errors import UsageError
 from .._core.hidden import Hidden
 from .._core.log import log
 from .._core.responses import Response

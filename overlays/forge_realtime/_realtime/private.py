@@ -14,7 +14,7 @@ from .._core.call import Flow, RateLimiter
 from .._core.clock import monotonic
 from .._core.errors import ForgeRealtimeError, InvalidTokenError, RejectedError, UsageError
 from .._core.hidden import Hidden
-from .._core.retry import RetryPolicy
+from .._core.policy import RetryPolicy
 from .._core.stop import STOP_PATH, StreamHandle
 from . import operations
 from .results import PublishResult, RealtimeToken
@@ -77,7 +77,7 @@ class PrivateChannel:
         """Sign the token that the stream publishes with, and look up the installation."""
         yield from self._renew(None)
         installation = yield from self._find_installation(monotonic() + self._live.retry.deadline)
-        acting = self._live._acting("private_stream")  # noqa: SLF001 (the client's own room)
+        acting = self._live._settings.acting("private_stream")  # noqa: SLF001 (the client's own room)
         if installation is not None and acting.invocation_id is not None:
             self._installation = self._live.for_installation(installation)
 

@@ -9,7 +9,7 @@ from typing import Final
 
 from attrs import field, frozen
 
-from .._core.errors import Attempt
+from .._core.attempts import Attempt
 
 
 @frozen

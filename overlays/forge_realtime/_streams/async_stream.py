@@ -9,10 +9,10 @@ from collections.abc import AsyncIterable, Callable
 from typing import Any, Final, Self, TypeVar, overload
 
 from .._core import clock
+from .._core.attempts import StreamReport
 from .._core.call import Flow, Instrument
 from .._core.encoding import Payload
-from .._core.errors import StreamReport
-from .._core.retry import RetryPolicy
+from .._core.policy import RetryPolicy
 from .._core.stop import StreamHandle, private_streams
 from .buffer import Slots, StreamOptions
 from .pipe import aclose_source, check_async_source

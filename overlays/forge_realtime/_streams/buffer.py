@@ -18,11 +18,13 @@ from typing import Any, Final, Literal, TypeAlias
 
 from attrs import evolve, frozen
 
+from .._core.attempts import StreamReport
 from .._core.call import Flow
 from .._core.encoding import Encode, encode_json
-from .._core.errors import Delivery, StreamReport, UsageError
+from .._core.errors import Delivery, UsageError
 from .._core.log import log
-from .._core.retry import RetryPolicy, is_number, is_plain_function
+from .._core.policy import RetryPolicy
+from .._core.retry import is_number, is_plain_function
 from .snapshots import Part, Snapshots
 
 Merge: TypeAlias = Literal["append", "latest", "batch"] | Callable[[Any, Any], Any]

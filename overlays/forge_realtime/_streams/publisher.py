@@ -15,22 +15,21 @@ from typing import Final, TypeAlias
 from attrs import evolve
 
 from .._core import clock
+from .._core.attempts import Attempt, StreamReport
 from .._core.call import Flow, Instrument, Send, Sleep, TrackedBody, Waker
 from .._core.errors import (
-    Attempt,
     Delivery,
     ForgeRealtimeError,
     ResponseError,
     StreamError,
     StreamFullError,
-    StreamReport,
     TimedOutError,
     UsageError,
 )
 from .._core.fork import register_fork_reset, reset_if_forked
 from .._core.log import log
+from .._core.policy import RetryPolicy
 from .._core.responses import Response
-from .._core.retry import RetryPolicy
 from .._transports.timeouts import limit_time
 from .buffer import Buffer, Envelope, PublishSlot, Slots, StreamOptions, Update
 

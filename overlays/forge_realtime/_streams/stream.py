@@ -8,11 +8,12 @@ from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, Final, Self, TypeVar, overload
 
 from .._client.async_forge import run_flow
+from .._core.attempts import StreamReport
 from .._core.call import Flow, Instrument
 from .._core.encoding import Payload
-from .._core.errors import Delivery, StreamError, StreamReport, UsageError
+from .._core.errors import Delivery, StreamError, UsageError
 from .._core.fork import reset_if_forked
-from .._core.retry import RetryPolicy
+from .._core.policy import RetryPolicy
 from .._core.stop import StreamHandle, private_streams
 from .buffer import Slots, StreamOptions
 from .green import threads_are_green

@@ -64,6 +64,7 @@ class OpenStream(Protocol):
 def load_stream() -> type[Stream]:
     """Import the class of the blocking stream, which loads asyncio. Raise StreamError if that fails."""
     try:
+        from .._transports import async_pool  # noqa: F401 (its thread needs it)
         from .stream import Stream
     except (OSError, ImportError, MemoryError) as error:
         raise _cannot_start(error) from error

@@ -15,6 +15,7 @@ from .._core.fork import reset_if_forked
 from .._core.http import httpx
 from .._core.responses import Response
 from .connection import AsyncPooledConnection
+from .event_loop import running_loop
 from .http import httpcore
 from .pool import (
     CONNECTIONS,
@@ -185,21 +186,6 @@ class _LoopConnections:
         if (transport := self.aiohttp()) is not None:
             self.aiohttp = lambda: None
             await transport.aclose()
-
-
-def running_loop() -> asyncio.AbstractEventLoop:
-    """Return the running event loop.
-
-    Raises:
-        UsageError: There is none, or it is trio's.
-    """
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        raise UsageError(
-            "The asynchronous client runs on asyncio only, and no asyncio event loop is running here. Under trio, use "
-            "the blocking client in a thread: await trio.to_thread.run_sync(live.publish, channel, payload)."
-        ) from None
 
 
 def is_intercepted() -> bool:

@@ -1,4 +1,4 @@
-"""Modules that a call would import.
+"""Modules that a call would import, among them those of the package that use attrs.
 
 A client imports them when it is made. A child of a fork could wait for ever for an import: another thread of the parent
 may have held its lock.
@@ -27,6 +27,8 @@ def import_lazy_modules(*more: str) -> None:
         with suppress(ImportError, RuntimeError):
             import_module(name)
     import certifi
+
+    from .._core import attempts, authorization, invocation, policy  # noqa: F401 (see the module's docstring)
 
     # It imports more when it is asked first, as httpx does for a TLS context.
     certifi.where()

@@ -51,7 +51,7 @@ def test_policy_is_immutable() -> None:
 def test_backoff_has_full_jitter(initial: float, most: float, attempt: int, random: float) -> None:
     policy = RetryPolicy(backoff_initial=initial, backoff_max=most)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("forge_realtime._core.retry.random.uniform", lambda low, high: low + (high - low) * random)
+        patch.setattr("forge_realtime._core.policy.random.uniform", lambda low, high: low + (high - low) * random)
         wait = policy.backoff(attempt)
     bound = min(most, initial * 2 ** (attempt - 1)) if attempt < 50 else (most if initial > 1e-9 else None)
     assert 0 <= wait <= most

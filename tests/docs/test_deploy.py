@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from forge_realtime._cli.commands import cli
 from forge_realtime_emulator import Settings
 
-PAGE = (Path(__file__).parent.parent / "docs/deploy.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parent.parent.parent / "docs/deploy.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
 FILES = {"dockerfile": "Dockerfile", "yaml": "*.yml", "python": "service/*.py"}
 

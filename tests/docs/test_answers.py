@@ -1,4 +1,4 @@
-"""docs/streams.md: its recipes run against a server that plays the models, its other code is that of the example."""
+"""docs/answers.md: its recipes run against a server that plays the models, its other code is that of the example."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from tests.support.callers import INVOCATION
 from tests.support.model_server import SECRET, WORDS, ModelServer
 from tests.support.recorded import recorded
 
-ROOT = Path(__file__).parent.parent
-PAGE = (ROOT / "docs/streams.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parent.parent.parent
+PAGE = (ROOT / "docs/answers.md").read_text(encoding="utf-8")
 BLOCKS = [(match[1], match[2]) for match in re.finditer(r"^```(\w+)\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)]
 EXAMPLE = [
     *sorted((ROOT / "tests/examples/answer").glob("*.py")),
