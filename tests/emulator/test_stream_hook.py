@@ -48,7 +48,8 @@ const commands = {
     window.calls.push(["invoke", path, method, headers, JSON.parse(body)]);
     const [status, answer] = window.replies.shift() ?? [404, { stopped: false }];
     if (status >= 400) return { success: false, error: { status, headers: {}, error: JSON.stringify(answer) } };
-    return { success: true, payload: { status, headers: {}, body: answer } };
+    const payload = status === 200 ? { status, headers: {}, body: answer } : { ...answer, headers: {} };
+    return { success: true, payload };
   },
 };
 globalThis.__bridge = { callBridge: (command, payload) => commands[command](payload) };
@@ -209,6 +210,15 @@ def test_cancel_is_repeated_until_the_replica_with_the_stream_responds(page: Pag
     json = {"Content-Type": "application/json"}
     body = {"stream": ID, "secret": "secret-1", "reason": "enough"}
     assert calls(page)[1:] == [["invoke", "/forge-realtime/stop", "POST", json, body]] * 3
+
+
+def test_cancel_reads_data_without_a_body(page: Page) -> None:
+    """As Atlassian's documentation of `invokeService` can be read."""
+    render(page, HANDLE)
+    page.evaluate("() => { window.replies = [[202, { stopped: true }]]; window.cancelled = window.cancel(); }")
+    settle(page)
+    assert len(calls(page)) == 2
+    assert page.evaluate("window.cancelled") is True
 
 
 def test_cancel_gives_up_or_is_over_with_the_stream(page: Page) -> None:

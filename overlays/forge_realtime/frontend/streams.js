@@ -358,7 +358,8 @@ async function subscribeToPrivate(handle, handlers, { renew, ...options } = {}) 
       if (ended) break;
       try {
         const response = await invokeService({ path: stop.path, method: "POST", headers, body });
-        if (response?.body?.stopped === true) return true;
+        // Atlassian's documentation can be read as if the data came without `body`.
+        if ((response?.body ?? response)?.stopped === true) return true;
       } catch {
         // Tried again.
       }
