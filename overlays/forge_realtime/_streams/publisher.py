@@ -566,9 +566,10 @@ class Publisher:
         try:
             step = next(flow)
             while True:
+                self._body = None
                 # A request for the token that an event needs says nothing of the event.
-                is_event = isinstance(step, Send) and not step.request.url.path.endswith("/token")
-                self._body = step.request.stream if is_event else None
+                if isinstance(step, Send) and not step.request.url.path.endswith("/token"):
+                    self._body = step.request.stream
                 if isinstance(step, Sleep) and step.waker is None:
                     # Not a wait for the quota.
                     yield from self._rest(step.seconds)
