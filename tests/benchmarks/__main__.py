@@ -16,12 +16,13 @@ from tests.benchmarks.costs import costs, imports
 from tests.benchmarks.environments import ENVIRONMENTS, ROOT, versions
 from tests.benchmarks.growth import growth
 from tests.benchmarks.machine import commit, machine
+from tests.benchmarks.open_streams import open_streams
 from tests.benchmarks.quota import quota
 from tests.benchmarks.scenarios import DELAYS, quick, scenarios
 from tests.benchmarks.summary import is_throughput, own, own_unit, result
 
 RESULTS = ROOT / ".benchmarks/results.json"
-OTHERS = ("imports", "costs", "growth", "quota", "emulator", "streams")
+OTHERS = ("imports", "costs", "growth", "quota", "open-streams", "emulator", "streams")
 
 
 def main() -> int:
@@ -51,7 +52,8 @@ def main() -> int:
         ("imports", imports, "costs"),
         ("costs", costs, "costs"),
         ("growth", growth, "growth"),
-        ("quota", quota, "quota"),
+        ("quota", quota, "costs"),
+        ("open-streams", open_streams, "costs"),
     ):
         if name in chosen:
             rows = results.setdefault(kept_as, [])

@@ -185,7 +185,8 @@ def ready_async(url: str) -> Call:
 
 
 def ready_own_async(url: str) -> Call:
-    return _ready_async(url, _own_connection("AsyncPooledConnection", url).send)
+    connection = _own_connection("AsyncPooledConnection", url)
+    return _ready_async(url, lambda request: connection.send(request, time.monotonic() + 60))
 
 
 def ready_own_aiohttp(url: str) -> Call:

@@ -54,15 +54,15 @@ class Worker:
     def ask(self, *question: Any) -> None:
         self._pipe.send(question)
 
-    def answer(self) -> Any:
-        """Wait for the answer.
+    def answer(self, timeout: float = _TIMEOUT) -> Any:
+        """Wait for the answer, for so many seconds.
 
         Raises:
             TimeoutError: No answer came in time.
             EOFError: The process ended. Its traceback says why.
         """
-        if not self._pipe.poll(_TIMEOUT):
-            raise TimeoutError(f"A process of the benchmark gave no answer within {_TIMEOUT:g} s.")
+        if not self._pipe.poll(timeout):
+            raise TimeoutError(f"A process of the benchmark gave no answer within {timeout:g} s.")
         return self._pipe.recv()
 
     def close(self) -> None:

@@ -17,7 +17,6 @@ from tests.support.whole_document import GROUPS, whole_document
 
 CLIENTS = (1, 10, 100, 500)
 OPERATIONS = (3, 30, 300, 600)
-STREAMS = (10, 100, 1_000)
 
 _CLIENTS = """
 import sys, time
@@ -34,46 +33,10 @@ for _ in range(count):
 print((time.perf_counter() - began) / count, (resident() - before) / count)
 """
 
-# All streams are of one installation. The transport costs next to nothing.
-_STREAMS = """
-import asyncio, gc, os, sys, time
-import httpx
-from forge_realtime import AsyncRealtimeClient, Quota
-def resident():
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * 4096
-async def publish(request):
-    return httpx.Response(200, json={"eventId": "1", "eventTimestamp": "1"})
-async def main(count):
-    client = AsyncRealtimeClient("http://sidecar.test", transport=httpx.MockTransport(publish), quota=Quota())
-    live = client.for_installation("installation")
-    async with live.stream_global("chat") as stream:
-        await stream.send("everything is loaded")
-    gc.collect()
-    before, streams = resident(), []
-    for _ in range(count):
-        streams.append(await live.stream_global("chat").__aenter__())
-        await streams[-1].send("token ")
-    await asyncio.sleep(1 + count / 40)
-    gc.collect()
-    memory, idle = (resident() - before) / count, time.process_time()
-    await asyncio.sleep(2)
-    idle = (time.process_time() - idle) / 2
-    began, used = time.monotonic(), time.process_time()
-    for tick in range(150):
-        for stream in streams:
-            await stream.send("token ")
-        await asyncio.sleep(max(0, began + (tick + 1) / 50 - time.monotonic()))
-    print((time.process_time() - used) / 150 / count, memory, idle, flush=True)
-    os._exit(0)
-asyncio.run(main(int(sys.argv[1])))
-"""
-
 
 def growth(few: bool) -> Iterator[dict[str, Any]]:
     """Yield rows of points. `few` leaves out the largest."""
     yield from _with_clients(CLIENTS[:-1] if few else CLIENTS)
-    yield from _with_streams(STREAMS[:-1] if few else STREAMS)
     yield from _with_operations(OPERATIONS[:2] if few else OPERATIONS)
 
 
@@ -93,17 +56,6 @@ def _with_clients(counts: tuple[int, ...]) -> Iterator[dict[str, Any]]:
             found = [(count, run_program(environment, program, server.urls[0], str(count))) for count in counts]
             yield _row("clients", "making one, and its first call", name, "ms", [[n, run[0] * 1e3] for n, run in found])
             yield _row("clients", "memory of one", name, "kB", [[n, run[1] / 1000] for n, run in found])
-
-
-def _with_streams(counts: tuple[int, ...]) -> Iterator[dict[str, Any]]:
-    with on_the_contenders_processor():
-        found = [(count, run_program("forge", _STREAMS, str(count))) for count in counts]
-    for number, what, unit, factor in (
-        (0, "processor time of a token, at 50 tokens a second in each", "us", 1e6),
-        (1, "memory of one", "kB", 1e-3),
-        (2, "processor time of all while they are idle, in a second", "ms", 1e3),
-    ):
-        yield _row("open streams", what, "forge-realtime", unit, [[n, run[number] * factor] for n, run in found])
 
 
 def _with_operations(counts: tuple[int, ...]) -> Iterator[dict[str, Any]]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from tests.benchmarks.charts import Bar, Series, bars, lines, table
 from tests.benchmarks.environments import HERE, ROOT
+from tests.benchmarks.growth_page import growth_section, growth_table, is_of_growth
 from tests.benchmarks.scenarios import scenarios
 from tests.benchmarks.stream_page import stream_section, stream_table
 from tests.benchmarks.summary import Row, Spread, found, is_throughput, key, own, own_unit, result
@@ -84,6 +85,9 @@ def main(arguments: Sequence[str]) -> int:
     (folder / "results.json").write_text(json.dumps(results, ensure_ascii=False) + "\n", encoding="utf-8")
     (folder / "table.md").write_text(markdown(results), encoding="utf-8")
     written = "index.html, results.json, table.md"
+    if any(map(is_of_growth, results.get("costs", []))):
+        (folder / "growth.md").write_text(growth_table(results["costs"]), encoding="utf-8")
+        written += ", growth.md"
     if streams := results.get("streams"):
         (folder / "streams.md").write_text(stream_table(streams), encoding="utf-8")
         written += ", streams.md"
@@ -112,7 +116,7 @@ def page(results: Results, base: Results | None = None) -> str:
     for group, title, what, reference in _CHARTS:
         if rows := [row for row in results["rows"] if row["group"] == group]:
             parts += _section(title, what, reference, rows)
-    if costs := results.get("costs"):
+    if costs := [row for row in results.get("costs", []) if not is_of_growth(row)]:
         parts += _costs(costs)
     parts += _growth(results)
     if emulator := results.get("emulator"):
@@ -229,9 +233,11 @@ def _costs(costs: list[Row]) -> Iterator[str]:
 
 
 def _growth(results: Results) -> Iterator[str]:
-    if not results["rows"] and not results.get("growth"):
+    of_quota_and_streams = list(growth_section(results.get("costs", [])))
+    if not (results["rows"] or results.get("growth") or of_quota_and_streams):
         return
     yield "<h2>Growth</h2>"
+    yield from of_quota_and_streams
     yield from _growth_of_calls(results["rows"])
     grown: list[Row] = results.get("growth", [])
     for over, what in dict.fromkeys((row["over"], row["what"]) for row in grown):

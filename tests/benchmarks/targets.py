@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from tests.benchmarks import open_streams, quota
 from tests.benchmarks.copies import CHANGED, UNCHANGED
 from tests.benchmarks.scenarios import READY, READY_ASYNC
 from tests.benchmarks.summary import Spread, found, own, result
@@ -57,6 +58,7 @@ def targets(results: Results) -> Iterator[Target]:
     yield from _of_calls(partial(_value, results))
     yield from _of_delayed_calls(results)
     yield from _of_costs(partial(_value, results))
+    yield from _of_growth(results)
 
 
 def _value(results: Results, group: str, name: str, load: str = "", reference: str = "") -> Spread | None:
@@ -108,6 +110,30 @@ def _of_costs(value: Value) -> Iterator[Target]:
             yield Target(f"peak memory of 1 MB, {kind}, {name}", 2.01, True, peak, unit="times the encoded body")
     yield Target(UNCHANGED, 1, True, value("generator", UNCHANGED), unit="s")
     yield Target(CHANGED, 15, True, value("generator", CHANGED), unit="s")
+
+
+def _of_growth(results: Results) -> Iterator[Target]:
+    def of(group: str, name: str) -> Spread | None:
+        """Return the figure itself, not the ratio to few calls or streams."""
+        row = found(results, group, name)
+        return None if row is None else own(row)
+
+    waiting, fewest = (f"{number:,} waiting" for number in (quota.WAITING[-1], quota.WAITING[0]))
+    for where in quota.STORES:
+        name = f"{waiting}, {where}"
+        growth = _value(results, quota.CPU_OF_A_CALL, name)
+        yield Target(f"{quota.CPU_OF_A_CALL}, {name}", 1.2, True, growth, unit=f"of that with {fewest}")
+        yield Target(f"{quota.RATE_USED}, {name}", 0.98, False, of(quota.RATE_USED, name), digits=3)
+        installations = f"{quota.MANY:,} installations, {where}, each"
+        yield Target(f"quota, {installations}", 2.0, True, of(quota.MEMORY, installations), unit="KiB")
+        released = f"{installations}, 10 s after its last operation"
+        yield Target(f"quota, {released}", 0.1, True, of(quota.MEMORY, released), unit="KiB")
+    many, most = (f"{number:,} open" for number in open_streams.STREAMS[1:])
+    token = of(open_streams.CPU_OF_A_TOKEN, many)
+    yield Target(f"{open_streams.CPU_OF_A_TOKEN}, {many}", 25, True, token, digits=1, unit="µs")
+    yield Target(f"{open_streams.MEMORY}, {many}, each", 8, True, of(open_streams.MEMORY, many), digits=1, unit="KiB")
+    # A garbage collection, at most.
+    yield Target(f"{open_streams.IDLE}, {most}", 1, True, of(open_streams.IDLE, most), unit="ms of CPU in a second")
 
 
 def _scaled(value: Spread, by: float) -> Spread:

@@ -13,7 +13,9 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
+from tests.benchmarks import open_streams, quota
 from tests.benchmarks.blocks import Load, Side
+from tests.benchmarks.growth_page import growth_table
 from tests.benchmarks.page import changes, main, markdown, page
 from tests.benchmarks.scenarios import scenarios
 from tests.benchmarks.summary import Spread, own, result
@@ -58,6 +60,16 @@ def results() -> Results:
         {"over": "clients", "what": "memory of one", "name": name, "unit": "kB", "points": [[1, 500.0], [10, 50.5]]}
         for name in ("httpx", "forge-realtime")
     ]
+    growing = [
+        {"group": group, "name": name, "unit": unit, "reference": "few", "pairs": [[mine, theirs], [mine, theirs]]}
+        for group, name, unit, mine, theirs in (
+            (quota.CPU_OF_A_CALL, "10,000 waiting, in process", "µs", 110.0, 100.0),
+            (quota.CPU_OF_A_CALL, "10,000 waiting, Redis", "µs", 130.0, 100.0),
+            (quota.RATE_USED, "10,000 waiting, in process", "", 0.99, 0.995),
+            (open_streams.CPU_OF_A_TOKEN, "1,000 open", "µs", 12.5, 10.0),
+        )
+    ]
+    held = {"group": quota.MEMORY, "name": "2,000 installations, Redis, each", "unit": "KiB", "values": [1.975]}
     emulator = {"machine": {}, "rows": [{"name": "publish", "unit": "events/s", "values": [1.0, 2.0, 3.0]}]}
     return {
         **about,
@@ -65,7 +77,7 @@ def results() -> Results:
         "machine": machine,
         "minutes": 9.5,
         "rows": rows,
-        "costs": [*paired, single],
+        "costs": [*paired, single, *growing, held],
         "growth": grown,
         "emulator": emulator,
         "versions": {"httpx": {"httpx": "0.28.1"}},
@@ -103,6 +115,19 @@ def test_imports_are_shown_with_their_spread_and_how_to_measure_them(results: Re
     assert "<td>forge-realtime async</td><td class=n>1.15 [1.12, 1.17; 2]</td>" in section
 
 
+def test_growth_is_shown_as_a_table_and_written_for_the_manual(results: Results) -> None:
+    [section] = re.findall(r"<h2>Growth</h2>.*?</table>", page(results), re.DOTALL)
+    assert "<td class=n>110 µs</td><td class=n>1.10 [1.10, 1.10; 2]</td><td>few</td>" in section
+    assert "<td class=n>1.98 KiB</td><td class=n></td>" in section
+    # Only there.
+    assert page(results).count("<td>2,000 installations, Redis, each</td>") == 1
+    lines = growth_table(results["costs"]).splitlines()
+    assert lines[-1] == "| streams, processor time of a token | 1,000 open | 12 µs | 1.25 [1.25, 1.25; 2] | few |"
+    assert {line.count("|") for line in lines} == {6}
+    results["costs"] = [row for row in results["costs"] if row["group"] == "import"]
+    assert "With the calls that wait" not in page(results)
+
+
 def test_partial_run_has_a_page(results: Results) -> None:
     some = {name: results[name] for name in ("commit", "subject", "changed", "date", "machine")}
     rows = [one for one in results["rows"] if one["group"] == "sync"]
@@ -128,6 +153,12 @@ def test_targets_are_judged_by_the_measurement(results: Results) -> None:
     assert verdicts["forge-realtime async, 50 in flight"] == "missed"
     assert verdicts["from forge_realtime import RealtimeClient"] == "met"
     assert verdicts["for_invocation"] == "missed"
+    assert verdicts["quota, processor time of a call, 10,000 waiting, in process"] == "met"
+    assert verdicts["quota, processor time of a call, 10,000 waiting, Redis"] == "missed"
+    assert verdicts["quota, rate used, 10,000 waiting, in process"] == "met"
+    assert verdicts["quota, 2,000 installations, Redis, each"] == "met"
+    assert verdicts["streams, processor time of a token, 1,000 open"] == "met"
+    assert verdicts["streams, idle, 5,000 open"] == "not measured"
     assert verdicts["making a client for a plain-http address, httpcore loaded"] == "not measured"
 
 
@@ -174,7 +205,12 @@ def test_report_is_written(results: Results, tmp_path: Path) -> None:
     file = tmp_path / "run.json"
     file.write_text(json.dumps(results), encoding="utf-8")
     assert main([str(file), "--output", str(tmp_path / "report")]) == 0
-    assert sorted(path.name for path in (tmp_path / "report").iterdir()) == ["index.html", "results.json", "table.md"]
+    assert sorted(path.name for path in (tmp_path / "report").iterdir()) == [
+        "growth.md",
+        "index.html",
+        "results.json",
+        "table.md",
+    ]
     assert json.loads((tmp_path / "report/results.json").read_text(encoding="utf-8")) == results
 
 

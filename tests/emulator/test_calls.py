@@ -85,6 +85,15 @@ def test_refusal_in_a_200_is_retried(own: Api) -> None:
     assert [request.attempt for request in own.emulator.requests] == [1, 1, 2]
 
 
+def test_refusal_that_no_retry_changes_ends_the_call(own: Api) -> None:
+    for _ in range(2):
+        own.publish("x", token="no")
+        own.post("/forge/realtime/v1/publish", {"name": "x"})
+        own.publish("x", authorization="Forge nothing")
+    assert [request.attempt for request in own.emulator.requests] == [1] * 6
+    assert None not in [request.code for request in own.emulator.requests]
+
+
 def test_retry_may_come_before_the_delayed_attempt_has_ended(own: Api) -> None:
     body = {"name": "x", "payload": "x"}
     own.emulator.fail_next(delay=0.5)
@@ -366,6 +375,29 @@ def show_recording_of(filled: Api, own: Api, tmp_path: Path, api_of: Callable[[E
             assert (shown["replayed"], shown["settings"]["keep_unheard"], calls(api)) == (False, False, [])
 
 
+def test_call_whose_first_attempt_is_forgotten_has_details(own: Api) -> None:
+    own.emulator.fail_next(status=503)
+    for _ in range(2):
+        own.publish("x")
+    recording = own.get(RECORDING).json()
+    del recording["calls"][0]
+    # A channel that no document allows is none.
+    recording["calls"][0]["request"]["body"] = '{"name": {"x": 1}, "payload": ["y"]}'
+    assert own.post(RECORDING, recording).status_code == 200
+    [attempt] = details(own, 1)["attempts"]
+    assert (attempt["call"], attempt["attempt"], attempt["channel"], attempt["payload"]) == (1, 2, None, ["y"])
+
+
+def test_size_of_a_record_counts_all_that_was_sent(own: Api) -> None:
+    own.post(
+        "/forge/realtime/v1/token",
+        {"channelName": "x", "claims": {"long": "y" * 1000}},
+        headers={"X-Long": "z" * 1000},
+    )
+    [request] = own.emulator.requests
+    assert 3000 < request.size < 5000
+
+
 def test_file_that_is_no_recording_is_refused(filled: Api, own: Api, tmp_path: Path) -> None:
     good = filled.get(RECORDING).json()
     call = good["calls"][0]
@@ -378,6 +410,13 @@ def test_file_that_is_no_recording_is_refused(filled: Api, own: Api, tmp_path: P
         ({**good, "contexts": {"nothing": 1}}, "has an unknown key"),
         ({**good, "calls": [{**call, "id": "1"}]}, "id of a record has another type"),
         ({**good, "calls": [{**call, "id": True}]}, "id of a record has another type"),
+        ({**good, "calls": [{**call, "id": -1}]}, "id of a record is out of range"),
+        ({**good, "calls": [{**call, "call": 2**60}]}, "call of a record is out of range"),
+        ({**good, "calls": [call, call]}, "two of its records have the same id"),
+        (
+            {**good, "calls": [{**call, "request": {**call["request"], "headers": {"x": "\u2603"}}}]},
+            "a header of a record has a character that HTTP cannot carry",
+        ),
         ({**good, "calls": [{"id": 1}]}, "it has no call"),
         ({**good, "calls": [7]}, "must be an object"),
         ({**good, "calls": [{**call, "event": {}}]}, "it has no id"),

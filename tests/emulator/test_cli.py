@@ -296,7 +296,7 @@ def test_contexts_strict_and_limit_are_options(client: httpx.Client, tmp_path: P
         url = exported(process)
         state = client.get(f"{url}/_emulator/state").json()
         assert state["contexts"]["invocations"]["known"]["installation"] == "i-1"
-        assert state["limit"] == 1
+        assert state["settings"]["limit"] == 1
         response = client.get(f"{url}/invocation/context", headers={"forge-proxy-authorization": "Forge id=unknown"})
         assert response.status_code == 401
     contexts.write_text('{"invocations": {"known": {"site": "i-1"}}}', encoding="utf-8")

@@ -417,6 +417,39 @@ def test_payload_is_never_markup_and_deep_nesting_leaves_the_console_usable(own:
     assert len(detail.locator("pre").first.text_content() or "") == 30_000
 
 
+def test_malformed_calls_have_details(own: Api, console: Console) -> None:
+    for body in ("{not json", "null", "[]", "{}", '{"name": 7}', '{"name": "x"}', '{"channelName": "x"}'):
+        own.post("/forge/realtime/v1/publish", content=body.encode(), headers={"Content-Type": "application/json"})
+        expect(console.rows.first.locator(".said")).to_contain_text("INVALID_REQUEST")
+        console.list.focus()
+        console.page.keyboard.press("Home")
+        console.page.keyboard.press("Enter")
+        expect(console.detail.locator(".callout")).to_contain_text("INVALID_REQUEST")
+        expect(console.detail.get_by_role("heading", name="Request")).to_be_visible()
+        expect(console.detail.locator("[data-name=python]")).to_have_count(0)
+        own.emulator.reset()
+        expect(console.rows).to_have_count(0)
+        console.page.keyboard.press("Escape")
+
+
+def test_hostile_recording_puts_no_command_into_copied_code(own: Api, console: Console, tmp_path: Path) -> None:
+    own.publish("x")
+    recording = own.get("/_emulator/recording").json()
+    [call] = recording["calls"]
+    call["request"]["method"] = f"POST; touch {tmp_path}/done; echo"
+    call["request"]["headers"] = {"x": f"\x03\ntouch {tmp_path}/done\n'\\'\x1b[201~", "y": "$(touch done)`touch done`"}
+    call["request"]["body"] = '{"name": "x", "payload": 7, "options": {"token": 7}}'
+    own.post("/_emulator/recording", recording)
+    expect(console.facts).to_contain_text("Replayed recording")
+    copied_text = copied(console.open_detail("x"), "curl")
+    assert [c for c in copied_text if not c.isprintable() and c != "\n"] == []
+    script = f'curl() {{ printf "%s\\n" "$@"; }}\n{copied_text}\n'
+    run = subprocess.run(["bash", "-c", script], check=True, capture_output=True, text=True, timeout=10, cwd=tmp_path)
+    assert run.stdout.splitlines()[1] == call["request"]["method"]
+    assert f"x: {call['request']['headers']['x']}\n" in run.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_injected_code_does_not_run(console: Console) -> None:
     console.expected = "Content Security Policy|TrustedHTML|by CSP"
     with pytest.raises(Error, match="TrustedHTML"):
@@ -913,6 +946,13 @@ def test_filters_are_in_the_address_and_can_be_shared(own: Api, console: Console
 # Connection
 
 
+def test_address_with_unknown_names_leaves_the_console_usable(own: Api, console: Console) -> None:
+    own.publish("x")
+    for view in ("#status=__proto__", "#status=constructor", "#operation=__proto__&channel=<script>", "#call=9e99&%%%"):
+        console.open(view)
+        expect(console.count).to_have_text("1 row" if "call" in view else "0 of 1 row")
+
+
 def test_ten_tabs_work_and_a_hidden_one_costs_nothing(browser: Browser, own: Api) -> None:
     """A browser opens six connections to one host, for all its tabs together."""
     ask = "fetch('/_emulator/state', {signal: AbortSignal.timeout(10000)}).then((response) => response.status)"
@@ -1138,7 +1178,7 @@ def test_nothing_overflows_the_window(own: Api, console: Console) -> None:
         own.publish_global(LONG, json.dumps({LONG: [LONG]}), authorization=f"Forge id={LONG}")
         own.publish(LONG, LONG, authorization=f"Forge as=user,id={LONG},accountId={LONG}")
         own.publish(LONG, envelope(0, LONG, stream=LONG))
-        own.publish(LONG, envelope(9, end=True, error=LONG, stream=LONG))
+        own.publish(LONG, envelope(9, end=True, error={"type": LONG, "message": LONG}, stream=LONG))
         for width in (320, 390, 768, 1024, 1440):
             page.set_viewport_size({"width": width, "height": 740})
             expect(console.rows).to_have_count(4)

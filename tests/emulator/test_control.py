@@ -42,7 +42,7 @@ def test_state_shows_everything_but_calls_and_events(own: Api) -> None:
     ):
         now = state(own)
     assert now["kind"] == "state"
-    assert now["limit"] == 50
+    assert now["settings"]["limit"] == 50
     assert now["operations"] == ["publish", "publish_global", "sign_realtime_token"]
     assert now["faults"] == [{"times": 3, "status": 503, "channel": "y"}]
     assert now["contexts"]["invocations"]["a"]["context"] == {"issue": "1"}
@@ -85,6 +85,15 @@ def test_contexts_are_registered_in_the_form_shown(own: Api) -> None:
     own.emulator.reset()
     assert own.post("/_emulator/contexts", shown).status_code == 200
     assert state(own)["contexts"] == shown
+
+
+def test_clock_stays_within_dates_that_can_be_written(own: Api) -> None:
+    assert own.post("/_emulator/clock", {"advance": 9e9}).status_code == 200
+    response = own.post("/_emulator/clock", {"advance": 9e9})
+    assert (response.status_code, response.json()["message"]) == (
+        400,
+        "Invalid request: the clock cannot be more than 300 years ahead. Reset the emulator.",
+    )
 
 
 def test_clock_is_advanced(own: Api) -> None:

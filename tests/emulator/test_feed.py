@@ -90,7 +90,8 @@ def test_busy_feed_sends_every_record_at_once_and_few_states(own: Api, channel: 
         assert kinds.count("state") <= took / 0.1 + 1
         # A change is shown although no record follows.
         own.emulator.change(limit=7)
-        assert next(message["limit"] for message in messages if message.get("limit")) == 7
+        limits = (message["settings"]["limit"] for message in messages if message["kind"] == "state")
+        assert next(filter(None, limits)) == 7
 
 
 def test_feed_starts_over_after_a_reset(own: Api, channel: str) -> None:
@@ -101,7 +102,7 @@ def test_feed_starts_over_after_a_reset(own: Api, channel: str) -> None:
         assert until_state(messages) == ["start", "state"]
 
 
-def test_slow_reader_starts_over_after_a_reset() -> None:
+def test_reader_that_misses_records_starts_over() -> None:
     class Numbered:
         def __init__(self, number: int) -> None:
             self.number = number
@@ -109,18 +110,26 @@ def test_slow_reader_starts_over_after_a_reset() -> None:
         def to_json(self) -> dict[str, Any]:
             return {"number": self.number}
 
-    async def read() -> list[dict[str, Any]]:
+    async def read(numbers: int, *, resets: bool) -> list[dict[str, Any]]:
         feed = _feed.Feed()
         with feed.reader() as reader:
             feed.send(Numbered(-1), 0)
-            feed.restart()
-            for number in range(1002):
+            if resets:
+                feed.restart()
+            for number in range(numbers):
                 feed.send(Numbered(number), 0)
-            return [record.to_json() for record in await reader.next(1)]
+            records = [record.to_json() for record in await reader.next(1)]
+            feed.send(Numbered(-2), 0)
+            assert [record.to_json() for record in await reader.next(1)] == [{"number": -2}]
+        return records
 
-    records = asyncio.run(read())
-    assert records[:2] == [{"kind": "start"}, {"number": 2}]
-    assert len(records) == 1001
+    start = {"kind": "start"}
+    assert asyncio.run(read(1, resets=False)) == [{"number": -1}, {"number": 0}]
+    assert asyncio.run(read(1, resets=True)) == [start, {"number": 0}]
+    for resets in (True, False):
+        records = asyncio.run(read(1002, resets=resets))
+        assert records[:2] == [start, {"number": 2}]
+        assert len(records) == 1001
 
 
 def test_state_of_the_feed_has_some_channels_and_counts_all(own: Api, monkeypatch: pytest.MonkeyPatch) -> None:

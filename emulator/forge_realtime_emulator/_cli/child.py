@@ -23,7 +23,7 @@ _SIGNALLED = 128
 
 
 class Child:
-    """Command in a process group of its own, which gets every signal once and leaves no process behind.
+    """Command in a process group of its own, which gets every signal once and leaves no process of the group behind.
 
     In its own group, Ctrl-C reaches the command but not this process, and the processes that it started can be found
     when it has ended. Use it as a context manager in the main thread: while it is entered, SIGINT, SIGTERM and SIGHUP

@@ -32,7 +32,8 @@ def exec_(port: int, form: Literal["text", "json"] | None, command: tuple[str, .
     """Run COMMAND with an emulator of its own.
 
     The emulator listens on a free port of this machine, and COMMAND finds its address in FORGE_EGRESS_PROXY_URL. When
-    COMMAND ends, the emulator and the processes that COMMAND left behind are ended too. Signals are passed on.
+    COMMAND ends, the emulator and the processes that COMMAND left behind in its process group are ended too: a daemon
+    with a session of its own goes on. Signals are passed on.
 
     The exit code is that of COMMAND: 128 and the number of the signal if a signal ended it, 127 if there is no such
     command, 126 if it cannot be executed.

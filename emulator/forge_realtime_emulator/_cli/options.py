@@ -126,7 +126,7 @@ class _JsonFormatter(logging.Formatter):
     """Formatter of log records as JSON: a call with its keys, anything else with its level and message."""
 
     def format(self, record: logging.LogRecord) -> str:
-        other = {"level": record.levelname.lower(), "message": super().format(record)}
+        other = {"level": record.levelname.lower(), "message": super().format(record).strip()}
         return _to_json_line(getattr(record, "call", other), record.created)
 
 

@@ -7,8 +7,9 @@
 * `POST /_emulator/calls/{id}/resend`: carry it out again. The response is `{"id", "status", "body"}`
 * `GET /_emulator/recording`: all records with settings and contexts; `POST`: show a recording
 * `GET /_emulator/feed`: Server-Sent Events, each a JSON object with `kind`: `start`, `state`, `request`, `event` or
-  `invoke` (a page's call of the service). At `start`, which comes again after a reset, forget everything read before;
-  the last 100 records of each kind follow, oldest first. The same over a WebSocket is for the console: a browser
+  `invoke` (a page's call of the service). At `start`, forget everything read before; the last 100 records of each kind
+  follow, oldest first. It comes again after a reset, with a recording, and before the records that are left if a reader
+  was too slow for all of them. The same over a WebSocket is for the console: a browser
   opens six connections to one host, but 255 WebSockets. A text frame has one or more of the objects, a line each
 * `POST /_emulator/faults`: add a fault; `DELETE`: drop the pending faults
 * `POST /_emulator/mocks`: add a mock route: `{"method": "GET", "path": "/jira/rest/api/3/issue/{key}", "status": 200,
@@ -229,7 +230,7 @@ class Control:
             # In a thread: it may take seconds.
             recording = await asyncio.to_thread(parse_recording, text_of(raw))
         except ValueError as error:
-            raise invalid(f"this is no recording: {error}") from None
+            raise invalid(f"this is no recording: {str(error).removesuffix('.')}") from None
         self._sidecar.show(recording.settings, recording.contexts, recording.records)
         return JSONResponse({})
 

@@ -136,7 +136,7 @@ class _Call:
         return await self._request.is_disconnected()
 
     @property
-    def channel(self) -> Any:
+    def channel(self) -> str | None:
         """The channel named in the body, or `None`."""
         return channel_of(self._body)
 

@@ -43,8 +43,9 @@ class _Call:
 class Attempts:
     """Groups the attempts of calls.
 
-    An attempt belongs to an earlier call if operation, authorization header and body are the same, the earlier attempt
-    did not succeed, and the call's first attempt was at most `DEADLINE` seconds ago.
+    An attempt belongs to an earlier call if operation, authorization header and body are the same, a fault or the rate
+    limit had made the earlier attempt fail, and the call's first attempt was at most `DEADLINE` seconds ago. Equal
+    calls that fail at the same time cannot be told apart.
     """
 
     def __init__(self) -> None:

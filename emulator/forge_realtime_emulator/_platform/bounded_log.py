@@ -26,14 +26,17 @@ class BoundedLog(Generic[T]):
         self._sizes: deque[int] = deque()
         self._size = 0
 
-    def append(self, item: T, size: int) -> None:
-        """Add an item; `size` is its approximate size in bytes."""
+    def append(self, item: T, size: int) -> bool:
+        """Add an item, and return whether older ones were dropped; `size` is its approximate size in bytes."""
+        is_dropping = False
         self._items.append(item)
         self._sizes.append(size)
         self._size += size
         while len(self._items) > self._max_items or (self._size > SIZE_LIMIT and len(self._items) > 1):
             self._items.popleft()
             self._size -= self._sizes.popleft()
+            is_dropping = True
+        return is_dropping
 
     def clear(self) -> None:
         """Drop all items."""

@@ -149,7 +149,8 @@ def list_records(sidecar: Sidecar, wanted: Filter) -> Iterator[AnyRecord | None]
 def find_call(sidecar: Sidecar, id_: int) -> list[AnyRecord]:
     """Return the attempts of a call by the number of any of its records, or a page's event or call, or nothing."""
     call = next((event.call for event in sidecar.events if event.id == id_), None)
-    call = next((request.call for request in sidecar.requests if request.id == id_), call)
+    # The first attempt, whose number the call has, may be forgotten.
+    call = next((request.call for request in sidecar.requests if id_ in (request.id, request.call)), call)
     if call is not None:
         return [request for request in sidecar.requests if request.call == call]
     return [row for row in (*sidecar.events, *sidecar.invokes) if row.id == id_]

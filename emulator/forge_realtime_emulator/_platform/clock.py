@@ -19,6 +19,10 @@ def elapsed() -> float:
     return _elapsed()
 
 
+_MOST_AHEAD = 1e10
+"""Seconds. Dates of later times cannot be written everywhere."""
+
+
 class Clock:
     """Clock of tokens, the rate limit, events and replay.
 
@@ -38,8 +42,10 @@ class Clock:
         """Advance the clock.
 
         Raises:
-            ValueError: `seconds` is not a number, or is negative.
+            ValueError: `seconds` is not a number or is negative, or the clock would be more than 300 years ahead.
         """
-        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < 1e10:
+        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < _MOST_AHEAD:
             raise ValueError("the clock is advanced by a number of seconds, 0 or more")
+        if self.ahead + seconds >= _MOST_AHEAD:
+            raise ValueError("the clock cannot be more than 300 years ahead. Reset the emulator")
         self.ahead += seconds

@@ -9,6 +9,9 @@
 
 from __future__ import annotations
 
+RATE_LIMIT_EXCEEDED = "RATE_LIMIT_EXCEEDED"
+"""Documented code, and message, of a refusal over the rate limit."""
+
 
 class EmulatorError(Exception):
     """The emulator cannot do what you asked. The message says what to do."""
@@ -73,7 +76,7 @@ class RefusedError(Exception):
 
 def rate_limited(detail: str, retry_after: int | None = None) -> RefusedError:
     """Build the documented refusal of an operation over the rate limit."""
-    code = "RATE_LIMIT_EXCEEDED"
+    code = RATE_LIMIT_EXCEEDED
     return RefusedError(429, code, code, detail=detail, retry_after=retry_after, logical=True)
 
 

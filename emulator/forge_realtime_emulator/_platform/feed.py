@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from .bounded_log import BoundedLog
 
 _MAX_WAITING = 1000
-"""Number of records that may wait for one console; the oldest are dropped."""
+"""Number of records that may wait for one console. If more do, the oldest are dropped, and it starts over."""
 
 
 class Record(Protocol):
@@ -40,11 +40,12 @@ class Reader:
 
     def add(self, record: Record, size: int) -> None:
         """Queue a record; `size` is its size in bytes."""
-        self._records.append(record, size)
+        if self._records.append(record, size):
+            self._restarts = True
         self._woken.set()
 
     def restart(self) -> None:
-        """Drop what waits, and send `START` before all that follows, even if the oldest of it is dropped."""
+        """Drop what waits, and send `START` before all that follows."""
         self._records.clear()
         self._restarts = True
         self._woken.set()

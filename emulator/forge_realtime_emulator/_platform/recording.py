@@ -79,7 +79,10 @@ def parse_recording(text: str) -> Recording:
         events = [_read_event(event) for event in given["events"]]
         events += [request.event for request in requests if request.event is not None]
         invokes = [_read_invoke(invoke) for invoke in given["invokes"]]
-        return Recording(Settings(**given["settings"]), contexts, [*requests, *events, *invokes])
+        records: list[AnyRecord] = [*requests, *events, *invokes]
+        if len({record.id for record in records}) < len(records):
+            raise ValueError("two of its records have the same id")
+        return Recording(Settings(**given["settings"]), contexts, records)
     except json.JSONDecodeError:
         raise ValueError("it is not valid JSON") from None
     except RecursionError:
@@ -89,6 +92,9 @@ def parse_recording(text: str) -> Recording:
     except (TypeError, AttributeError) as error:
         raise ValueError(f"it has another form: {error}") from None
 
+
+_LARGEST = 2**53
+"""No number reaches it: in the console, larger ones are not exact."""
 
 _TEXT, _NUMBER, _OPTIONAL = (str,), (int, float), (str, type(None))
 _REQUEST: dict[str, tuple[type, ...]] = {
@@ -143,6 +149,8 @@ _MESSAGE: dict[str, tuple[type, ...]] = {"headers": (dict,), "body": _TEXT}
 _SENT: dict[str, tuple[type, ...]] = {**_MESSAGE, "method": _TEXT, "path": _TEXT}
 """The fields that are read of each part, with their types. A schema's check of 10,000 records would take seconds."""
 
+_LAST_IN_HEADERS = "\xff"
+
 
 def _take(part: Any, types: Mapping[str, tuple[type, ...]]) -> dict[str, Any]:
     """Take the fields of a part, and check their types."""
@@ -151,6 +159,8 @@ def _take(part: Any, types: Mapping[str, tuple[type, ...]]) -> dict[str, Any]:
     for name, kinds in types.items():
         if not isinstance(part[name], kinds) or (isinstance(part[name], bool) and {int, float} & {*kinds}):
             raise ValueError(f"{name} of a record has another type")
+        if isinstance(part[name], int | float) and not 0 <= part[name] < _LARGEST:
+            raise ValueError(f"{name} of a record is out of range")
     return {name: part[name] for name in types}
 
 
@@ -191,7 +201,10 @@ def _read_authorization(part: Any) -> Authorization | None:
 
 
 def _read_headers(headers: Mapping[str, Any]) -> dict[str, str]:
-    return _take(headers, dict.fromkeys(headers, _TEXT))
+    given = _take(headers, dict.fromkeys(headers, _TEXT))
+    if max("".join([*given, *given.values()]), default="") > _LAST_IN_HEADERS:
+        raise ValueError("a header of a record has a character that HTTP cannot carry")
+    return given
 
 
 def _encode_headers(headers: Mapping[str, Any]) -> tuple[tuple[bytes, bytes], ...]:

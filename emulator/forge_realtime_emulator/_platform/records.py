@@ -24,9 +24,10 @@ _SHOWN = 300
 _IS_GLOBAL = {"publish": False, "publish_global": True}
 
 
-def channel_of(body: Any) -> Any:
+def channel_of(body: Any) -> str | None:
     """Return the channel named in the body of a call, or `None`."""
-    return body.get("name", body.get("channelName")) if isinstance(body, dict) else None
+    channel = body.get("name", body.get("channelName")) if isinstance(body, dict) else None
+    return channel if isinstance(channel, str) else None
 
 
 def text_of(content: bytes) -> str:
@@ -171,9 +172,14 @@ class RecordedRequest:
     event: RecordedEvent | None = field(default=None, repr=False)
 
     @property
-    def channel(self) -> Any:
+    def channel(self) -> str | None:
         """The channel name in the body, or `None`."""
         return channel_of(self.body)
+
+    @property
+    def size(self) -> int:
+        """The approximate size in bytes of what was sent and received."""
+        return len(self.raw) + len(self.response_body) + sum(map(len, self.headers.values()))
 
     @property
     def payload(self) -> Any:

@@ -59,7 +59,8 @@ def _describe(error: Any) -> str:
         case "enum":
             return f"{field}: must be one of {', '.join(map(json.dumps, rule))}"
         case "additionalProperties":
-            return f"{field}: has an unknown key; allowed are {', '.join(error.schema.get('properties', {}))}"
+            allowed = ", ".join(error.schema.get("properties", {}))
+            return f"{field}: has an unknown key; {f'allowed are {allowed}' if allowed else 'it takes none'}"
         case "minimum" | "maximum" as bound:
             is_excluded = error.schema.get("exclusiveMinimum") is True
             than = "at most" if bound == "maximum" else "above" if is_excluded else "at least"

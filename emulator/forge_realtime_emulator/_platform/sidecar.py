@@ -20,7 +20,7 @@ from .clock import Clock, elapsed
 from .cold_start import ColdStart
 from .contexts import OVERRIDES, Context, Contexts, bare_installation
 from .document import Document
-from .errors import RefusedError, rate_limited
+from .errors import RATE_LIMIT_EXCEEDED, RefusedError, rate_limited
 from .faults import Faults
 from .feed import Feed
 from .limit import Limit
@@ -166,7 +166,7 @@ class Sidecar:
         for record in sorted(records, key=lambda record: record.id):
             match record:
                 case RecordedRequest():
-                    self.requests.append(record, len(record.raw))
+                    self.requests.append(record, record.size)
                 case RecordedEvent():
                     self.events.append(record, len(record.payload))
                     self.streams.take(record.address, record.payload, record.at)
@@ -395,10 +395,11 @@ class Sidecar:
         """Remember an attempt that has ended."""
         if request.code is None and not request.fault:
             self.attempts.succeed(attempt)
-        elif not request.fault:
-            # Of a fault it was noted at once: a client may retry before the fault's delay is over.
+        elif request.code == RATE_LIMIT_EXCEEDED and not request.fault:
+            # No other refusal goes away by a retry. Of a fault it was noted at once: a client may retry before the
+            # fault's delay is over.
             self.attempts.may_be_retried(attempt)
-        size = len(request.raw)
+        size = request.size
         self.requests.append(request, size)
         self.feed.send(request, size)
 
@@ -435,7 +436,6 @@ class Sidecar:
             "clock": self.clock.ahead,
             "replayed": self.replayed,
             "settings": asdict(self.settings),
-            "limit": self.settings.limit,
             "rates": self._limit.rates(self.clock.now()),
             "live": {"channels": len(live), "subscribers": sum(live.values())},
             "channels": [
@@ -535,7 +535,7 @@ class Sidecar:
     def _count_request(self, request: str, limit: int) -> None:
         if not self._app_limit.count(request, self.clock.now(), limit):
             message = f"Over {limit} requests of {request} per minute for the app. Retry after a minute."
-            raise RefusedError(429, "RATE_LIMIT_EXCEEDED", message)
+            raise RefusedError(429, RATE_LIMIT_EXCEEDED, message)
 
 
 def _address(installation: str, channel: str, scope: str | None, claims: str | None) -> Address:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import logging
+import math
 import pickle
 import subprocess
 import sys
@@ -592,14 +593,18 @@ def test_idle_installations_are_released(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_installation_takes_2_kib_at_most() -> None:
+    # Slow, so that no installation is idle and released meanwhile.
+    quota = Quota(per_second=0.1)
     tracemalloc.start()
     try:
         before, _ = tracemalloc.get_traced_memory()
         for number in range(2000):
-            _quota._state.bucket(Quota(), "http://localhost", f"{number:036}")
+            bucket = _quota._state.bucket(quota, "http://localhost", f"{number:036}")
+            bucket.request(Waiter(False, math.inf), clock.monotonic())
         after, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
+    assert len(_quota._state._buckets) == 2000
     assert (after - before) / 2000 <= 2048
 
 

@@ -15,12 +15,18 @@ export function asCurl({ records, event, origin }) {
 }
 
 function curl(origin, method, path, headers, body) {
-  const parts = [`curl -X ${method} ${quoteShell(origin + path)}`, ...headers.map(([name, value]) => `-H ${quoteShell(`${name}: ${value}`)}`)];
+  const parts = [`curl -X ${/^[A-Z]+$/.test(method) ? method : quoteShell(method)} ${quoteShell(origin + path)}`, ...headers.map(([name, value]) => `-H ${quoteShell(`${name}: ${value}`)}`)];
   if (body) parts.push(`--data-raw ${quoteShell(body)}`);
   return parts.join(" \\\n  ");
 }
 
-const quoteShell = (text) => `'${text.replaceAll("'", `'\\''`)}'`;
+/** A text as one word of a shell. What a terminal would take for a key, such as Ctrl-C, is escaped. */
+function quoteShell(text) {
+  if (!/[^\P{Cc}\n\t]/u.test(text)) return `'${text.replaceAll("'", `'\\''`)}'`;
+  // Shells have this form since POSIX of 2024, and bash and zsh have always had it.
+  const escaped = text.replace(/[\\']/g, "\\$&").replace(/[^\P{Cc}\n\t]/gu, (one) => [...new TextEncoder().encode(one)].map((byte) => `\\${byte.toString(8).padStart(3, "0")}`).join(""));
+  return `$'${escaped}'`;
+}
 
 function publicationOf(event) {
   const overrides = overridesOf(event);
@@ -49,7 +55,9 @@ export function asPython({ records, origin }) {
 }
 
 function callOf(record) {
-  if (record.kind !== "request" || !METHODS.includes(record.operation) || !record.authorization || !record.request.body) return null;
+  if (record.kind !== "request" || !METHODS.includes(record.operation) || !record.authorization) return null;
+  // The client has no method for a call that the document does not allow.
+  if (record.channel === null || (record.operation !== "sign_realtime_token" && typeof record.payload !== "string")) return null;
   const body = JSON.parse(record.request.body);
   const who = record.authorization;
   const acts = [...(who.as && who.as !== "app" ? [`as_=${quote(who.as)}`] : []), ...(who.accountId ? [`account_id=${quote(who.accountId)}`] : [])];
@@ -61,7 +69,7 @@ function callOf(record) {
   }
   const args = [quote(body.name), payloadOf(body.payload)];
   const overrides = options.contextOverrides ? [`context_overrides=${literal(options.contextOverrides)}`] : [];
-  const token = options.token ? [`token=${quote(options.token)}`] : [];
+  const token = typeof options.token === "string" ? [`token=${quote(options.token)}`] : [];
   return { live, method: record.operation, channel: body.name, args: [...args, ...token, ...overrides], plain: [...args, ...overrides], options };
 }
 

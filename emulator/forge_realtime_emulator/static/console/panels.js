@@ -42,7 +42,7 @@ export function closePanel(isForAnother = false) {
 
 /* Talking to the emulator */
 
-export async function send(output, path, method, body, done) {
+async function send(output, path, method, body, done) {
   const say = (className, text) => {
     output.className = className;
     output.textContent = text;
@@ -187,7 +187,7 @@ publish.payload.onkeydown = (event) => {
 
 /* Faults */
 
-export function describeFault(fault) {
+function describeFault(fault) {
   const answers = { reset: "reset connection", truncated: "truncated body", "not-json": "body that is not JSON" };
   const parts = [fault.status ? `status ${fault.status}` : (answers[fault.answer] ?? "its own response")];
   if (fault.probability !== undefined) parts.unshift(`${percent(fault.probability)} of calls`, `seed ${fault.seed ?? "random"}`);
