@@ -35,16 +35,16 @@ $(DONE)/setup: requirements.lock
 	$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock
 	@mkdir -p $(DONE) && touch $@
 
-pull: $(DONE)/setup ## Fetch the published document into spec/; SOURCE= another page, document or file
+pull: $(DONE)/setup ## Fetch the published document into spec/; SOURCE=: from another page, document or file; FORCE=1: even if refused
 	$(BIN)/python -m generator pull $(if $(FORCE),--force) $(if $(SOURCE),"$$SOURCE")
 
-diff: $(DONE)/setup ## Say what a pull changed for users of the client; OLD= and NEW= other documents or git revisions
+diff: $(DONE)/setup ## Say what a pull changes for users of the client; OLD=, NEW=: compare other documents or git revisions
 	@$(BIN)/python -m generator diff $(if $(OLD),"$$OLD",HEAD) $(if $(NEW),"$$NEW")
 
-generate: $(DONE)/setup ## Make the client in generated/ from the pinned document in spec/
+generate: $(DONE)/setup ## Make generated/ from the pinned document in spec/
 	$(BIN)/python -m generator generate
 
-client: $(DONE)/setup ## Make a client for another group of the document: make client TAG="Forge Context" PACKAGE=forge_context DEST=..
+client: $(DONE)/setup ## Make a client for another group of the document: TAG="Forge Context" PACKAGE=forge_context DEST=../my-app
 	$(BIN)/python -m generator client --tag "$$TAG" --package "$$PACKAGE" --output "$$DEST" --check-types $(if $(FORCE),--force)
 
 # In a make of its own, which sees what was generated.
@@ -57,10 +57,10 @@ $(DONE)/wheel: $(DONE)/setup $(SHIPPED) spec/realtime.json pyproject.toml README
 	$(BIN)/python -m pip install --quiet --no-index --no-deps --force-reinstall dist/*.whl
 	@touch $@
 
-demo: wheel ## Publish to live subscribers on the embedded emulator, and show what arrived (SERVE=1: leave its console open)
+demo: wheel ## Publish to live subscribers on the emulator, and show what arrived; SERVE=1: keep its console open
 	$(BIN)/python tests/demo.py $(if $(SERVE),--serve)
 
-pictures: wheel ## Take the pictures of the console in docs/pictures, with traffic of the client (needs chromium)
+pictures: wheel ## Take the pictures of the console in docs/pictures (needs Chromium)
 	$(BIN)/python -m tests.pictures
 
 # Tests wait more than they compute, so two processes for each of two cores. Each gets a run of neighbouring tests, which share fixtures.
@@ -71,14 +71,14 @@ PYTEST := $(BIN)/python -m pytest $(if $(filter tests,$(ARGS)),--numprocesses=4 
 UNTRACED := tests/benchmarks tests/distribution/test_publish.py tests/docs tests/emulator tests/examples \
   tests/faults/test_ten_thousand.py tests/generator
 
-test: wheel ## Test the installed wheel; ARGS="tests/client -k retry" a part of it; COVERAGE=98 fails below 98 % of branches
+test: wheel ## Test the installed wheel; ARGS="tests/client -k retry": a part; COVERAGE=98: fail below 98 % of branches
 	$(if $(and $(COVERAGE),$(filter tests,$(ARGS))),$(PYTEST) $(UNTRACED))
 	$(PYTEST) $(if $(COVERAGE),--cov=forge_realtime --cov-fail-under=$(COVERAGE) $(addprefix --ignore=,$(UNTRACED))) $(ARGS)
 
 test-fast: wheel ## Test without the tests that are marked slow
 	$(PYTEST) -m "not slow" $(ARGS)
 
-faults: wheel ## Print what becomes of an event under every fault, on real sockets, and under each documented response
+faults: wheel ## Print what becomes of an event under each fault, on real sockets, and under each documented response
 	$(BIN)/python -m tests.faults
 	$(BIN)/python -m tests.documented
 
@@ -88,23 +88,23 @@ soak: wheel ## Run clients through 10 minutes of random faults, then random stre
 revisions: $(DONE)/setup ## Pull, compare, generate and test through all published revisions, forwards and backwards, in a clone
 	$(BIN)/python -m tests.revisions "$(ARGS)"
 
-mutations: wheel ## Print document, verdict, generation and calls of mutated documents: the tests' own, or DOCUMENTS=folder
+mutations: wheel ## Compare, generate and call with mutated documents, and print it all; DOCUMENTS=: a folder of your own
 	@$(BIN)/python -m tests.mutations $(if $(DOCUMENTS),"$$DOCUMENTS")
 
-bench: wheel ## Measure against other clients, and the emulator, on a machine that does nothing else; ARGS="--quick sync async"
+bench: wheel ## Compare with other clients, and measure the emulator, on an idle machine; ARGS="--quick sync async"
 	$(BIN)/python -m tests.benchmarks $(filter-out tests,$(ARGS))
 
-bench-report: $(DONE)/setup ## Make the page about that run, in tests/benchmarks/report; BASE= another run's JSON, to compare with
+bench-report: $(DONE)/setup ## Write the report of that run to tests/benchmarks/report; BASE=: compare with another run's JSON
 	@$(BIN)/python -m tests.benchmarks.page $(if $(BASE),--base "$$BASE") "$${RESULTS:-.benchmarks/results.json}"
 
-bench-check: wheel ## Count what a publish does, and compare with what is recorded; RECORD=1: record it anew
+bench-check: wheel ## Count the instructions of a publish, and compare with the recorded ones; RECORD=1: record new ones
 	@$(BIN)/python -m tests.benchmarks.counts $(if $(RECORD),--record)
 
 docs: wheel ## Build the manual into docs/_build, offline; warnings are errors
 	$(BIN)/python -m sphinx --builder html --fail-on-warning --keep-going --quiet docs docs/_build
 	@echo "The manual is docs/_build/index.html"
 
-check: $(DONE)/setup ## Prove that generated/ is what a run gives; lint; check types, workflows and spelling
+check: $(DONE)/setup ## Check generated/, lint, types, workflows, spelling and known vulnerabilities
 	$(BIN)/python -m generator check
 	@$(MAKE) --no-print-directory wheel
 	$(BIN)/ruff check
@@ -129,7 +129,7 @@ push: ## Push the last commit and its release tag, both or neither
 propose: $(DONE)/setup ## Pull, and open or update a pull request with the comparison (needs gh); SOURCE= as for pull
 	$(BIN)/python -m generator propose $(if $(SOURCE),"$$SOURCE")
 
-sbom: $(DONE)/sbom ## Write sbom.cdx.json, the SBOM (CycloneDX) of what the core needs, as locked; the wheel carries it
+sbom: $(DONE)/sbom ## Write sbom.cdx.json, the CycloneDX SBOM of the core's locked dependencies, for the wheel
 	@sed "s/^dynamic = .*/version = \"$$($(BIN)/python -m hatchling metadata version)\"/" pyproject.toml > .venv/sbom/pyproject.toml
 	@env -u SOURCE_DATE_EPOCH .venv/sbom/bin/cyclonedx-py environment --output-reproducible --mc-type library \
 	  --pyproject .venv/sbom/pyproject.toml --output-file sbom.cdx.json .venv/core
@@ -142,7 +142,7 @@ $(DONE)/sbom: $(DONE)/setup requirements-sbom.lock pyproject.toml
 	@touch $@
 
 # Where nothing can be looked up, it says so, and fails nothing. A package that PyPI lacks hides no finding in the others.
-audit: $(DONE)/setup ## Look up known vulnerabilities of what the locks name (needs PyPI)
+audit: $(DONE)/setup ## Look up known vulnerabilities of the locked packages (needs PyPI)
 	@failed=$$($(MAKE) --no-print-directory $(DONE)/sbom 2>&1 >/dev/null) || \
 	  { echo "$$failed" >&2; echo 'audit: nothing was looked up, because pip-audit could not be installed'; exit 0; }; \
 	audit() { .venv/sbom/bin/pip-audit --progress-spinner off --disable-pip --require-hashes --requirement "$$@"; }; \
@@ -157,13 +157,13 @@ audit: $(DONE)/setup ## Look up known vulnerabilities of what the locks name (ne
 	  else echo "audit: $$lock: no known vulnerabilities in $$((all - skipped)) packages; $$skipped are not on PyPI"; fi; \
 	done
 
-matrix: wheel $(DONE)/sbom ## Test lowest and highest dependencies on every Python here, and the newest frameworks (needs the package index); FORGE_REALTIME_PYTHON=3.14: on that one
+matrix: wheel $(DONE)/sbom ## Test lowest and highest dependencies on every Python here (FORGE_REALTIME_PYTHON=3.14: on one), and the newest frameworks; needs the index
 	FORGE_REALTIME_INDEX=required $(BIN)/python -m pytest tests/distribution/test_matrix.py tests/distribution/test_sbom.py
 
 publish: $(DONE)/setup ## Build wheel and sdist, and upload them to the package index at INDEX=https://…
 	@$(BIN)/python -m generator publish "$$INDEX"
 
-vendor: wheel ## Copy the core into an app: make vendor DEST=../app/_vendor (FORCE=1: discard what was edited there)
+vendor: wheel ## Copy the core into an app: DEST=../app/_vendor; FORCE=1: discard edits of the copy
 	@$(BIN)/python -m forge_realtime.vendor $(if $(FORCE),--force) "$$DEST"
 
 LOCK := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
@@ -175,6 +175,6 @@ upgrade: $(DONE)/setup ## Bring requirements*.lock up to date with pyproject.tom
 	$(LOCK) tests/benchmarks/peers.in --upgrade --output-file tests/benchmarks/peers.lock
 	@$(MAKE) --no-print-directory sbom
 
-clean: ## Remove all that the other targets made, but for generated/
+clean: ## Remove everything that the other targets made, except generated/
 	rm -rf .venv dist docs/_build .benchmarks .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +

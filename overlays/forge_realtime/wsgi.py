@@ -8,6 +8,7 @@ Calls of a client, `current_invocation()` and `JsonFormatter` then find the invo
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from http import HTTPStatus
 from typing import ClassVar
@@ -89,8 +90,10 @@ class StopRoute:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Handle a request."""
-        length = environ.get("CONTENT_LENGTH") or "0"
-        most = min(int(length), MOST_BYTES + 1) if length.isdecimal() else 0
+        length, most = environ.get("CONTENT_LENGTH") or "", MOST_BYTES + 1
+        # A body in chunks has no length, and ends by itself.
+        if not environ.get("wsgi.input_terminated"):
+            most = min(int(length), most) if re.fullmatch("[0-9]{1,9}", length) else 0
         status, content = stop_stream(environ["REQUEST_METHOD"], environ["wsgi.input"].read(most))
         headers = [("Content-Type", "application/json"), ("Content-Length", str(len(content)))]
         start_response(f"{status} {HTTPStatus(status).phrase}", headers)

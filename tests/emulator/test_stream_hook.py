@@ -29,12 +29,14 @@ window.calls = [];
 window.open = [];
 window.replies = [];
 window.refused = [];
+window.slow = [];
 const commands = {
   async subscribeRealtimeChannel({ channelName, onEvent, options, isGlobal }) {
     window.calls.push(["subscribe", channelName, options ?? null, isGlobal ?? false]);
     if (window.refused.includes(options?.token)) throw new Error("Realtime token validation failed: TOKEN_EXPIRED");
     const subscription = { onEvent };
     window.open.push(subscription);
+    if (window.slow.includes(options?.token)) await new Promise((go) => { window.answer = go; });
     return {
       async unsubscribe() {
         window.calls.push(["unsubscribe", channelName]);
@@ -46,7 +48,8 @@ const commands = {
     window.calls.push(["invoke", path, method, headers, JSON.parse(body)]);
     const [status, answer] = window.replies.shift() ?? [404, { stopped: false }];
     if (status >= 400) return { success: false, error: { status, headers: {}, error: JSON.stringify(answer) } };
-    return { success: true, payload: { status, headers: {}, body: answer } };
+    const payload = status === 200 ? { status, headers: {}, body: answer } : { ...answer, headers: {} };
+    return { success: true, payload };
   },
 };
 globalThis.__bridge = { callBridge: (command, payload) => commands[command](payload) };
@@ -72,7 +75,9 @@ def loaded(site: Site, browser: Browser) -> Iterator[Page]:
 
 @pytest.fixture
 def page(loaded: Page) -> Iterator[Page]:
-    loaded.evaluate("() => Object.assign(window, { calls: [], states: [], replies: [], refused: [], seen: [] })")
+    loaded.evaluate(
+        "() => Object.assign(window, { calls: [], states: [], replies: [], refused: [], slow: [], seen: [] })"
+    )
     yield loaded
     loaded.evaluate("window.unmount()")
     settle(loaded)
@@ -159,6 +164,22 @@ def test_hook_collects_the_items_of_a_batch_and_follows_the_next_handle(page: Pa
     assert [call[0] for call in calls(page)] == ["subscribe", "unsubscribe", "subscribe"]
 
 
+def test_hook_with_the_next_handle_shows_nothing_of_the_former(page: Page) -> None:
+    """Its events may come before its subscription is complete, and so before it can be ended."""
+    page.evaluate("() => { window.slow = ['token-1']; }")
+    render(page, HANDLE)
+    render(page, {**NEXT, "stream": "f" * 32})
+    for payload in (envelope(0, "former"), envelope(2, "r"), envelope(3, "y", end=True)):
+        page.evaluate("payload => window.open[0].onEvent(payload)", payload)
+        settle(page, 2_000)
+    assert state(page) == {"status": "waiting", "complete": True}
+    page.evaluate("window.answer()")
+    settle(page)
+    assert page.evaluate("window.open.length") == 1
+    give(page, envelope(0, "next", stream="f" * 32))
+    assert state(page)["value"] == "next"
+
+
 def test_hook_on_a_channel_follows_the_newest_stream(page: Page) -> None:
     render(page, "chat", {"contextOverrides": ["issue"]})
     assert calls(page) == [["subscribe", "chat", {"contextOverrides": ["issue"]}, False]]
@@ -189,6 +210,15 @@ def test_cancel_is_repeated_until_the_replica_with_the_stream_responds(page: Pag
     json = {"Content-Type": "application/json"}
     body = {"stream": ID, "secret": "secret-1", "reason": "enough"}
     assert calls(page)[1:] == [["invoke", "/forge-realtime/stop", "POST", json, body]] * 3
+
+
+def test_cancel_reads_data_without_a_body(page: Page) -> None:
+    """As Atlassian's documentation of `invokeService` can be read."""
+    render(page, HANDLE)
+    page.evaluate("() => { window.replies = [[202, { stopped: true }]]; window.cancelled = window.cancel(); }")
+    settle(page)
+    assert len(calls(page)) == 2
+    assert page.evaluate("window.cancelled") is True
 
 
 def test_cancel_gives_up_or_is_over_with_the_stream(page: Page) -> None:
@@ -237,6 +267,14 @@ def test_page_with_an_expired_token_renews_it_first(page: Page, expires_at: int 
     give(page, envelope(0, "Hi", end=True))
     assert [call[2]["token"] for call in calls(page) if call[0] == "subscribe"][-1] == "token-2"
     assert page.evaluate("window.seen") == ["Hi", "end"]
+
+
+def test_page_does_not_renew_a_token_whose_expiry_is_not_said(page: Page) -> None:
+    """Services that leave empty fields out of their JSON leave this one out too."""
+    follow(page, {name: value for name, value in HANDLE.items() if name != "expiresAt"}, *[NEXT] * 50)
+    settle(page, 60_000)
+    assert [call[0] for call in calls(page)] == ["subscribe"]
+    page.evaluate("window.subscription.unsubscribe()")
 
 
 def test_page_whose_clock_is_ahead_does_not_renew_all_the_time(page: Page) -> None:

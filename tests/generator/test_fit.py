@@ -75,8 +75,8 @@ PARAMETER = {"in": "query", "required": True, "schema": {"type": "string"}}
         ),
         (
             _update(TOKEN, {"operationId": "sign"}),
-            "_realtime/base.py",
-            "import sign_realtime_token",
+            "_realtime/operations.py",
+            "import publish, publish_global, sign_realtime_token",
             "cannot import name 'sign_realtime_token'",
         ),
         (

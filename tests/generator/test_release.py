@@ -98,7 +98,7 @@ def docstring(root: Path) -> None:
 
 def no_code(root: Path) -> None:
     docstring(root)
-    edit(root / "emulator/forge_realtime_emulator/static/console.html", "<title>", "<title>The ")
+    edit(root / "emulator/forge_realtime_emulator/static/console/index.html", "<title>", "<title>The ")
     edit(root / "pyproject.toml", '"attrs>=22.2,<27"', '"attrs>=23.1,<27"')
 
 
@@ -119,7 +119,7 @@ def removed_in_the_emulator(root: Path) -> None:
 
 
 def page_of_the_emulator(root: Path) -> None:
-    edit(root / "emulator/forge_realtime_emulator/static/console.html", "<title>", "<title>The ")
+    edit(root / "emulator/forge_realtime_emulator/static/console/index.html", "<title>", "<title>The ")
 
 
 def test_first_release_keeps_version(unreleased: Path, run: Run) -> None:
@@ -169,7 +169,7 @@ def test_first_release_with_bump(unreleased: Path, run: Run) -> None:
             no_code,
             "0.1.1",
             "cosmetic",
-            "forge_realtime_emulator/static/console.html: changed\n  pyproject.toml: dependencies changed",
+            "forge_realtime_emulator/static/console/index.html: changed\n  pyproject.toml: dependencies changed",
         ),
         (new_method, "0.1.1", "additive", "Invocation.is_new: added"),
         (removed_method, "0.2.0", "breaking", "Invocation.to_text: Public object was removed"),

@@ -59,6 +59,8 @@ class StreamReader:
         if envelope is None or envelope["stream"] in self.ended:
             return
         stream = self._open.setdefault(envelope["stream"], _Open(envelope["stream"], envelope["merge"]))
+        if envelope["merge"] != stream.merge:
+            return
         if "seq" in envelope:
             self._hold(stream, envelope)
         if "snapshot" in envelope and stream.id not in self.ended:

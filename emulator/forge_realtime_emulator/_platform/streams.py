@@ -120,7 +120,7 @@ class Streams:
     """Registry of streams by address and id. Everything here runs in one event loop."""
 
     def __init__(self) -> None:
-        self._streams: dict[tuple[Address, str, str], _Stream] = {}
+        self._streams: dict[tuple[Address, str], _Stream] = {}
         self._size = 0
         # The number of resets before each stream began. Survives a reset.
         self._known: dict[str, int] = {}
@@ -147,8 +147,10 @@ class Streams:
         envelope = parse_envelope(payload)
         if envelope is None:
             return
-        key = (address, envelope["stream"], envelope["merge"])
+        key = (address, envelope["stream"])
         stream = self._streams.setdefault(key, _Stream(address, envelope, at))
+        if envelope["merge"] != stream.merge:
+            return
         before = stream.size
         stream.add(envelope, len(payload), at)
         self._size += stream.size - before
@@ -229,7 +231,7 @@ class _Stream:
     def __init__(self, address: Address, envelope: dict[str, Any], at: float) -> None:
         self._address = address
         self._id: str = envelope["stream"]
-        self._merge: str = envelope["merge"]
+        self.merge: str = envelope["merge"]
         # The updates by number, and the size of their publishes. Those below `_base` are in the value of a snapshot,
         # whose size has the key `_PARTS`; the sizes of parts come below that.
         self._data: dict[int, Any] = {}
@@ -272,7 +274,7 @@ class _Stream:
         self._updates[seq] = envelope["updates"]
         if "data" not in envelope:
             return
-        if self._merge in ("append", "batch"):
+        if self.merge in ("append", "batch"):
             self._data[seq] = envelope["data"]
             self._sizes[seq] = size
         elif seq >= max(self._data, default=0):
@@ -295,11 +297,11 @@ class _Stream:
             return
         text = "".join([self._parts[number] for number in sorted(self._parts)])
         try:
-            value = None if not snapshot["updates"] else text if self._merge == "append" else parse(text)
+            value = None if not snapshot["updates"] else text if self.merge == "append" else parse(text)
         except (ValueError, RecursionError):
             return
         self._parts = {}
-        if snapshot["updates"] and not isinstance(value, _KINDS[self._merge]):
+        if snapshot["updates"] and not isinstance(value, _KINDS[self.merge]):
             return
         self._base, self._value_at_base, self._updates_at_base = at, value, snapshot["updates"]
         self._data = {seq: data for seq, data in self._data.items() if seq >= at}
@@ -312,7 +314,7 @@ class _Stream:
         return RecordedStream(
             address=self._address,
             id=self._id,
-            merge=self._merge,
+            merge=self.merge,
             value=self._value(),
             updates=self._updates_at_base + sum(self._updates.values()),
             operations=self._operations,
@@ -332,9 +334,9 @@ class _Stream:
             pieces.insert(0, self._value_at_base)
         if not pieces:
             return None
-        if self._merge == "append":
+        if self.merge == "append":
             return "".join(pieces)
-        return [item for piece in pieces for item in piece] if self._merge == "batch" else pieces[-1]
+        return [item for piece in pieces for item in piece] if self.merge == "batch" else pieces[-1]
 
     def _gaps(self) -> list[tuple[int, int]]:
         seen = sorted(seq for seq in self._seen if seq >= self._base)

@@ -194,7 +194,7 @@ class AsyncRealtimeClient(BaseRealtimeClient, AsyncForgeClient):
             snapshot: Repeat the whole value for pages that load late or lose an event, as docs/stream-envelope.md
                 says. The stream keeps up to 16 times `max_bytes` of it in memory, and makes no snapshots of larger
                 ones. With a function, the app keeps values that do not fit one event: it is called with the stream id,
-                a digest and the value, and the page's `fetchValue` gets that value.
+                a digest and the value, for at most 2 seconds, and the page's `fetchValue` gets that value.
             snapshot_interval: Seconds between two snapshots of a value of up to 4 times `max_bytes`; in proportion more
                 for a larger one.
             token: A token with the same claims as the subscribers' tokens.

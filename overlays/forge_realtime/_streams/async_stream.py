@@ -161,7 +161,9 @@ class AsyncStream:
     def _cancel(self) -> None:
         self.cancelled.set()
         for limit in self._limits:
-            limit.reschedule(-math.inf)
+            # One that has expired may be waiting for its source to give up.
+            if not limit.expired():
+                limit.reschedule(-math.inf)
 
     async def flush(self) -> None:
         """Publish everything pending at once, and return when the platform has accepted it.

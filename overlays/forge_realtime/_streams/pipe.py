@@ -34,19 +34,34 @@ def check_source(source: object) -> None:
 
 async def aclose_source(iterator: object, source: object) -> None:
     """Close an asynchronous source, so that the model stops too. What that raises does not concern the stream."""
-    for each in (iterator, source):
-        close = getattr(each, "aclose", None) or getattr(each, "close", None)
-        if callable(close):
-            with contextlib.suppress(Exception):
-                closing = close()
-                if inspect.isawaitable(closing):
-                    await closing
+    try:
+        await _aclose(iterator)
+    finally:
+        # Also if the task is cancelled again and again, as anyio does.
+        if source is not iterator:
+            await _aclose(source)
+
+
+async def _aclose(each: object) -> None:
+    close = getattr(each, "aclose", None) or getattr(each, "close", None)
+    if callable(close):
+        with contextlib.suppress(Exception):
+            closing = close()
+            if inspect.isawaitable(closing):
+                await closing
 
 
 def close_source(iterator: object, source: object) -> None:
     """Close a source, so that the model stops too. What that raises does not concern the stream."""
-    for each in (iterator, source):
-        close = getattr(each, "close", None)
-        if callable(close):
-            with contextlib.suppress(Exception):
-                close()
+    try:
+        _close(iterator)
+    finally:
+        if source is not iterator:
+            _close(source)
+
+
+def _close(each: object) -> None:
+    close = getattr(each, "close", None)
+    if callable(close):
+        with contextlib.suppress(Exception):
+            close()

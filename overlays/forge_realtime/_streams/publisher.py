@@ -37,7 +37,7 @@ from .buffer import Buffer, Envelope, PublishSlot, Slots, StreamOptions, Update
 _QUOTA_SECONDS: Final = 60.0
 # The longest wait between two attempts, whatever `Retry-After` says: the service may be well again much sooner.
 _LONGEST_PAUSE: Final = 10.0
-# A snapshot is given up if the quota has no room for so long, or if its request takes so long.
+# A snapshot is given up if the quota has no room for so long, or if its request or the app's store takes so long.
 _SNAPSHOT_QUOTA_SECONDS: Final = 0.05
 _SNAPSHOT_SECONDS: Final = 2.0
 # The first repetition of a final snapshot that nobody heard.
@@ -282,6 +282,8 @@ class Publisher:
 
     def stop(self, by: str, reason: str | None) -> None:
         """Let the end mark say who stopped the stream, and why. The first call counts. Any thread may call this."""
+        if not (reason is None or isinstance(reason, str)):
+            raise UsageError("stream: stop takes a reason of type str, which the page shows, or none.")
         self._marks.setdefault("stopped", {"by": by} if reason is None else {"by": by, "reason": reason})
 
     def fail(self, kind: str, message: str) -> None:
@@ -487,8 +489,6 @@ class Publisher:
                 result = await self._run_flow(self._watch(self._slot.publish(envelope.payload, self._retry)))
                 break
             except ForgeRealtimeError as error:
-                # Nothing is on its way any more. The last request may have been one for a token.
-                self._body = None
                 self._last_error = error
                 if not (error.retryable and await self._pause(error, calls)):
                     raise
@@ -548,7 +548,10 @@ class Publisher:
             self._snapshot_limit.reschedule(-math.inf)
 
     async def _keep(self, envelope: Envelope) -> None:
-        """Give the app the value whose digest is in the envelope. If that fails, readers wait for the next snapshot."""
+        """Give the app the value whose digest is in the envelope. If that fails, readers wait for the next snapshot.
+
+        The time is limited, because updates wait meanwhile.
+        """
         keep = self._options.snapshot
         if envelope.stored is None or isinstance(keep, bool):
             return
@@ -557,9 +560,10 @@ class Publisher:
         try:
             # The loop of the worker thread serves all streams.
             run = asyncio.get_running_loop().run_in_executor
-            result = await run(None, keep, *arguments) if self._threads else keep(*arguments)
-            if inspect.isawaitable(result):
-                await result
+            async with limit_time(_SNAPSHOT_SECONDS):
+                result = await run(None, keep, *arguments) if self._threads else keep(*arguments)
+                if inspect.isawaitable(result):
+                    await result
         except Exception as error:  # noqa: BLE001 (the app's own code)
             log(logging.WARNING, "stream: the function given as snapshot= raised %s", type(error).__name__)
 
@@ -568,7 +572,10 @@ class Publisher:
         try:
             step = next(flow)
             while True:
-                self._body = step.request.stream if isinstance(step, Send) else None
+                self._body = None
+                # A request for the token that an event needs says nothing of the event.
+                if isinstance(step, Send) and not step.request.url.path.endswith("/token"):
+                    self._body = step.request.stream
                 if isinstance(step, Sleep) and step.waker is None:
                     # Not a wait for the quota.
                     yield from self._rest(step.seconds)

@@ -148,6 +148,7 @@ function readerOf(handlers) {
     }
     const stream = open.get(id) ?? {
       id,
+      merge: event.merge,
       next: 0, // the first update that was not shown
       held: new Map(), // updates that came early
       value: undefined,
@@ -157,6 +158,7 @@ function readerOf(handlers) {
       parts: undefined, // of the snapshot that is arriving
       ending: undefined, // the last event, which waits for the final snapshot
     };
+    if (event.merge !== stream.merge) return;
     open.delete(id);
     open.set(id, stream);
     if (open.size > OPEN_LIMIT) giveUp(open.values().next().value);
@@ -308,7 +310,7 @@ async function subscribeToPrivate(handle, handlers, { renew, ...options } = {}) 
   };
   const reader = readerOf(Object.assign(Object.create(handlers), own));
   const open = ({ channel, token }) => realtime.subscribeGlobal(channel, reader.read, { ...options, token });
-  const left = () => (handle.expiresAt === null ? Infinity : 1000 * handle.expiresAt - Date.now());
+  const left = () => (handle.expiresAt == null ? Infinity : 1000 * handle.expiresAt - Date.now());
 
   async function renewed() {
     const next = await renew(handle);
@@ -356,7 +358,8 @@ async function subscribeToPrivate(handle, handlers, { renew, ...options } = {}) 
       if (ended) break;
       try {
         const response = await invokeService({ path: stop.path, method: "POST", headers, body });
-        if (response?.body?.stopped === true) return true;
+        // Atlassian's documentation can be read as if the data came without `body`.
+        if ((response?.body ?? response)?.stopped === true) return true;
       } catch {
         // Tried again.
       }

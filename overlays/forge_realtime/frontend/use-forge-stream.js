@@ -45,13 +45,14 @@ export function useForgeStream(channelOrHandle, options) {
 
     const handlers = {
       onUpdate(update) {
+        if (over) return;
         // Another stream on the channel begins.
         if (stream !== undefined && stream !== update.stream) dispatch({ type: "start", target });
         stream = update.stream;
         dispatch({ type: "update", update });
       },
-      onGap: (gap) => dispatch({ type: "gap", gap }),
-      onEnd: (end) => dispatch({ type: "end", end }),
+      onGap: (gap) => over || dispatch({ type: "gap", gap }),
+      onEnd: (end) => over || dispatch({ type: "end", end }),
       fetchValue: options?.fetchValue && ((snapshot) => latest.current.options?.fetchValue?.(snapshot)),
     };
     const { fetchValue, ...others } = options ?? {};

@@ -38,7 +38,7 @@ class Source:
         self._items = items
         self._then = then
         self.read = 0
-        self.closed = False
+        self.closed = 0
 
     def __iter__(self) -> Iterator[Any]:
         for item in self._items:
@@ -52,7 +52,29 @@ class Source:
             await asyncio.sleep(0)
 
     def close(self) -> None:
-        self.closed = True
+        self.closed += 1
+
+
+class OwnIterator:
+    """An iterator that is its own iterable, as the streams of some clients are."""
+
+    def __init__(self) -> None:
+        self.closed = 0
+
+    def __iter__(self) -> OwnIterator:
+        return self
+
+    def __aiter__(self) -> OwnIterator:
+        return self
+
+    def __next__(self) -> str:
+        raise StopIteration
+
+    async def __anext__(self) -> str:
+        raise StopAsyncIteration
+
+    def close(self) -> None:
+        self.closed += 1
 
 
 class Piper:
@@ -103,7 +125,10 @@ def fail() -> None:
 def test_text_is_sent_and_source_closed(pipe: Piper) -> None:
     source = Source("Hel", "lo")
     assert pipe(source).value == "Hello"
-    assert source.closed
+    assert source.closed == 1
+    own = OwnIterator()
+    assert pipe(own).value is None
+    assert own.closed == 1
 
 
 def test_key_picks_updates_and_skips_events(pipe: Piper) -> None:
@@ -159,7 +184,21 @@ def test_stop_ends_it_with_what_was_sent(pipe: Piper) -> None:
 def test_stopped_stream_reads_nothing(pipe: Piper) -> None:
     source = Source("never")
     assert pipe(source, within=lambda stream: stream.stop()).value is None
-    assert (source.read, source.closed) == (0, True)
+    assert (source.read, source.closed) == (0, 1)
+
+
+def test_reason_that_no_page_can_read_is_refused(pipe: Piper) -> None:
+    reasons: list[Any] = [7, object(), b"enough"]
+
+    def stop(stream: Any) -> None:
+        for reason in reasons:
+            with pytest.raises(UsageError, match="reason of type str"):
+                stop_it(stream, reason)
+
+    def stop_it(stream: Any, reason: Any) -> None:
+        stream.stop(reason)
+
+    assert pipe(Source("Hello"), within=stop).stopped is None
 
 
 def test_error_of_a_stopped_source_is_no_error_of_the_stream(pipe: Piper) -> None:
@@ -239,6 +278,36 @@ def test_stop_interrupts_a_wait_for_the_model(emulator: Emulator, *, stubborn: b
     assert (stream.value, stream.ended) == ("Hel", True)
 
 
+def test_stop_while_the_source_gives_up_changes_nothing(emulator: Emulator) -> None:
+    async def main() -> None:
+        waits, gives_up, go_on = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+        async def model() -> AsyncIterator[str]:
+            yield "Hel"
+            try:
+                waits.set()
+                await asyncio.Event().wait()
+            finally:
+                gives_up.set()
+                await go_on.wait()
+
+        async with (
+            AsyncRealtimeClient(emulator.url) as client,
+            client.for_invocation(INVOCATION).stream("chat") as stream,
+        ):
+            piping = asyncio.create_task(stream.pipe(model()))
+            await waits.wait()
+            stream.stop("enough")
+            await gives_up.wait()
+            stream.stop("again")
+            go_on.set()
+            await piping
+
+    emulator.reset()
+    asyncio.run(main())
+    assert recorded(emulator).stopped == {"by": "app", "reason": "enough"}
+
+
 def test_cancelled_task_closes_the_source_and_stays_cancelled(emulator: Emulator) -> None:
     async def main() -> None:
         source = Waiting()
@@ -259,6 +328,45 @@ def test_cancelled_task_closes_the_source_and_stays_cancelled(emulator: Emulator
     asyncio.run(main())
     stream = recorded(emulator)
     assert (stream.value, stream.ended) == ("Hel", True)
+
+
+def test_source_is_closed_although_the_task_is_cancelled_again_and_again(emulator: Emulator) -> None:
+    """As anyio does. Closing the iterator takes a while, and closing the source is what ends the model's response."""
+
+    class Slow:
+        def __aiter__(self) -> Slow:
+            return self
+
+        async def __anext__(self) -> str:
+            source.waits.set()
+            await asyncio.Event().wait()
+            raise AssertionError
+
+        async def aclose(self) -> None:
+            await asyncio.sleep(60)
+
+    class Response(Waiting):
+        def __aiter__(self) -> Any:
+            return Slow()
+
+    source = Response()
+
+    async def main() -> None:
+
+        async def answer() -> None:
+            async with client.for_invocation(INVOCATION).stream("chat") as stream:
+                await stream.pipe(source)
+
+        async with AsyncRealtimeClient(emulator.url) as client:
+            task = asyncio.create_task(answer())
+            await source.waits.wait()
+            while not task.done():
+                task.cancel()
+                await asyncio.sleep(0)
+        assert source.closed
+
+    emulator.reset()
+    asyncio.run(main())
 
 
 def test_timeout_of_the_source_is_raised(emulator: Emulator) -> None:

@@ -254,6 +254,27 @@ def test_expired_token_is_not_sent_while_no_other_can_be_signed(
     assert stream.report.unknown == 0
 
 
+def test_update_whose_token_is_not_signed_in_time_was_not_sent(
+    open_stream: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    emulator, later = open_stream.emulator, 0.0
+    now = clock.monotonic
+
+    def work(stream: Any) -> Steps:
+        nonlocal later
+        yield stream.send("a")
+        yield stream.flush()
+        later = 3601.0
+        emulator.fail_next(times=5, delay=5, operation=SIGN)
+        yield stream.send("b")
+
+    monkeypatch.setattr("forge_realtime._realtime.private.monotonic", lambda: now() + later)
+    with pytest.raises(StreamError) as caught:
+        open_stream(work, deadline=0.2)
+    assert caught.value.delivery is Delivery.NOT_SENT
+    assert (caught.value.report.sent, caught.value.report.dropped, caught.value.report.operations) == (1, 1, 1)
+
+
 def test_stream_goes_on_for_the_installation_after_the_invocation(open_stream: Opener) -> None:
     emulator = open_stream.emulator
     emulator.register(default={"installation": INSTALLATION})
@@ -419,6 +440,29 @@ def test_route_stops_the_stream_of_the_handle_only(
     )
     assert (mine.cancelled.is_set(), other.cancelled.is_set()) == (True, False)
     assert secret not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("more", "status"),
+    [
+        ({"CONTENT_LENGTH": "9" * 5_000}, "400 Bad Request"),
+        ({"CONTENT_LENGTH": "-1"}, "400 Bad Request"),
+        ({}, "400 Bad Request"),
+        # Of a proxy that does not know the length of what it passes on.
+        ({"wsgi.input_terminated": True}, "200 OK"),
+    ],
+)
+def test_wsgi_route_reads_as_much_as_the_server_says(emulator: Emulator, more: dict[str, Any], status: str) -> None:
+    stream = open_other(emulator)
+    started: list[Any] = []
+    body = request_of(stream.handle["stream"], stream.handle["stop"]["secret"])
+    environ = {"REQUEST_METHOD": "POST", "wsgi.input": io.BytesIO(body), **more}
+
+    def start_response(*arguments: Any) -> Any:
+        started.extend(arguments)
+
+    b"".join(wsgi.StopRoute()(environ, start_response))
+    assert started[0] == status
 
 
 def request_of(stream: str, secret: str, **more: Any) -> bytes:

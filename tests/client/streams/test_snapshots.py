@@ -365,6 +365,23 @@ def test_app_keeps_values_that_do_not_fit(name: str, merge: Any, update: Any) ->
     assert platform.envelopes[-1]["snapshot"]["digest"] == hashlib.sha256(text.encode()).hexdigest()
 
 
+def test_store_that_hangs_holds_up_no_text() -> None:
+    async def keep(stream: str, digest: str, value: Any) -> None:
+        await asyncio.Event().wait()
+
+    async def run() -> None:
+        options: Any = {"max_bytes": 2_000, "snapshot": keep, "snapshot_interval": 2}
+        async with platform.client().stream_global("chat", **options) as stream:
+            for _ in range(40):
+                await stream.send("x" * 900)
+                await asyncio.sleep(0.5)
+
+    platform = Platform()
+    run_virtually(run())
+    assert sum(envelope.get("updates", 0) for envelope in platform.envelopes) == 40
+    assert platform.envelopes[-1]["end"] is True
+
+
 def test_function_of_a_blocking_stream_does_not_run_in_its_event_loop(caplog: pytest.LogCaptureFixture) -> None:
     def fail(stream: str, digest: str, value: Any) -> None:
         store.keep(stream, digest, value)
