@@ -1071,7 +1071,7 @@ def test_axe_finds_nothing_in_any_state(own: Api, console: Console, axe: str) ->
         own.publish("limited")
         own.publish("unheard", contextOverrides=["issue"])
         own.publish("answer", envelope(0, "text"))
-        own.publish("import", envelope(2, {"done": 1, "of": 2}, merge="latest", stream=ID[::-1]))
+        own.publish("import", envelope(0, {"done": 1, "of": 2}, merge="latest", stream=ID[::-1]))
         expect(console.rows).to_have_count(5)
         own.emulator.fail_next(status=429, probability=0.1, seed=7)
         # Each panel beside the details of another kind.

@@ -169,7 +169,7 @@ def test_typing_tests_come_from_last_release(git_repo: Path, run: Run, revisions
 
 def test_hand_written_packages_of_two_revisions_are_compared(git_repo: Path, run: Run) -> None:
     package = git_repo / "overlays/forge_realtime"
-    policy, version = package / "_core/retry.py", package / "_version.py"
+    policy, version = package / "_core/policy.py", package / "_version.py"
     policy.write_text(policy.read_text(encoding="utf-8").replace("    budget: float = 0.2\n", ""), encoding="utf-8")
     version.write_text(version.read_text(encoding="utf-8").replace("0.1.0", "1.2.3"), encoding="utf-8")
     git(git_repo, "commit", "--quiet", "--all", "--message", "two")

@@ -97,7 +97,7 @@ def test_client_for_two_other_groups(repo: Path, whole: Document, run: Run, tmp_
     made = tmp_path / "forge_groups"
     assert result.out == f"made: {made}\n"
     assert len([*made.glob("_api/api/group_*/[gp]*.py")]) == 2 * OPERATIONS
-    assert "`forge-realtime emulate` and export" in (made / "_client/forge.py").read_text(encoding="utf-8")
+    assert "`forge-realtime emulate` and export" in (made / "_client/address.py").read_text(encoding="utf-8")
     check = subprocess.run(
         [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(mypy_cache), str(made)],
         check=False,
