@@ -1259,6 +1259,12 @@ def test_narrow_window_shows_filters_on_demand(own: Api, console: Console) -> No
     expect(console.page.locator("#filters [name=status]")).to_be_hidden()
     console.page.get_by_role("button", name="Filters").click()
     expect(console.page.locator("#filters [name=status]")).to_be_visible()
+    own.publish("second")
+    expect(console.rows).to_have_count(2)
+    for width, height in ((1280, 28), (390, 46)):
+        console.page.set_viewport_size({"width": width, "height": 844})
+        expect(console.rows.last).to_have_css("height", f"{height}px")
+        expect(console.rows.last).to_have_css("transform", f"matrix(1, 0, 0, 1, 0, {height})")
     console.open_detail("first")
     assert console.detail.bounding_box() == {"x": 0, "y": 0, "width": 390, "height": 844}
 
