@@ -1194,12 +1194,77 @@ def test_nothing_overflows_the_window(own: Api, console: Console) -> None:
             assert page.evaluate("document.scrollingElement.scrollWidth <= innerWidth")
 
 
+def test_header_and_filters_fit_at_every_width(own: Api, console: Console) -> None:
+    own.emulator.change(limit=None)
+    names = [f"{name}-{number}-" * 10 for name in ("installation", "invocation") for number in range(4)]
+    invocations = {name: {"installation": name, "module": name} for name in names}
+    own.emulator.register(invocations=invocations)
+    publish_many(own, 1200)
+    for name in names:
+        own.publish(name[:100], name, authorization=f"Forge id={name}")
+        own.publish_global(name[:100], name, authorization=f"Forge id={name}")
+        own.sign(name[:100])
+    own.publish("answer", envelope(0, "text " * 40))
+    own.emulator.advance(4000)
+    own.emulator.fail_next(20, status=503, channel="nobody's")
+    own.emulator.fail_next(status=503, probability=0.123, seed=1_234_567)
+    page = console.page
+    expect(console.facts).to_contain_text("seed 1234567")
+    expect(console.count).to_have_text("1,225 rows")
+    # What is outside the window or list, and what lies on something else.
+    misplaced = """() => {
+        const shown = [...document.querySelectorAll('header > *, nav > *, .head .row > *, #newer,'
+            + '#filters :is(.find, select, .check, output, button)')].filter((node) => node.checkVisibility());
+        const boxes = shown.map((node) => node.getBoundingClientRect());
+        const outside = shown.filter((node, at) => {
+            const bound = node.closest('#list')?.getBoundingClientRect().right ?? innerWidth;
+            return boxes[at].left < 0 || boxes[at].right > bound + 0.5;
+        });
+        const covering = shown.filter((node, at) => node.id !== 'newer' && boxes.some((box, other) => other < at
+            && shown[other].id !== 'newer' && !shown[other].contains(node)
+            && Math.min(box.right, boxes[at].right) - Math.max(box.left, boxes[at].left) > 1
+            && Math.min(box.bottom, boxes[at].bottom) - Math.max(box.top, boxes[at].top) > 1));
+        const isWide = document.documentElement.scrollWidth > innerWidth;
+        return [...outside, ...covering, ...(isWide ? [document.documentElement] : [])].map(
+            (node) => node.id || node.name || node.className || node.tagName);
+    }"""
+
+    def find_misplaced() -> dict[int, list[str]]:
+        found = {}
+        for width in range(320, 1701, 30):
+            page.set_viewport_size({"width": width, "height": 740})
+            if names := page.evaluate(misplaced):
+                found[width] = names
+        return found
+
+    assert find_misplaced() == {}
+    # With all that the bar of filters and the list can show, then beside the details of a call.
+    console.list.evaluate("list => (list.scrollTop = 1000)")
+    publish_many(own, 30)
+    expect(page.get_by_role("button", name="30 newer")).to_be_visible()
+    page.locator("#pause").click()
+    publish_many(own, 600)
+    expect(page.locator("#pause")).to_have_text("Resume (600 new)")
+    page.locator("#filters [name=channel]").select_option(names[0][:100])
+    expect(page.get_by_role("button", name="Reset", exact=True)).to_be_visible()
+    assert find_misplaced() == {}
+    console.rows.first.click()
+    expect(console.detail).to_be_visible()
+    assert find_misplaced() == {}
+
+
 def test_narrow_window_shows_filters_on_demand(own: Api, console: Console) -> None:
     own.publish("first")
     console.page.set_viewport_size({"width": 390, "height": 844})
     expect(console.page.locator("#filters [name=status]")).to_be_hidden()
     console.page.get_by_role("button", name="Filters").click()
     expect(console.page.locator("#filters [name=status]")).to_be_visible()
+    own.publish("second")
+    expect(console.rows).to_have_count(2)
+    for width, height in ((1280, 28), (390, 46)):
+        console.page.set_viewport_size({"width": width, "height": 844})
+        expect(console.rows.last).to_have_css("height", f"{height}px")
+        expect(console.rows.last).to_have_css("transform", f"matrix(1, 0, 0, 1, 0, {height})")
     console.open_detail("first")
     assert console.detail.bounding_box() == {"x": 0, "y": 0, "width": 390, "height": 844}
 

@@ -28,13 +28,18 @@ export class List {
     this.body.onpointerdown = (event) => (this.pressed = event.target.closest(".row")?.item ?? null);
     this.body.onclick = (event) => this.click(event);
     $("newer").onclick = () => this.toTop();
-    new ResizeObserver(() => this.draw()).observe(this.grid);
+    new ResizeObserver(() => this.arrange(this.anchor())).observe(this.grid);
   }
 
   /** Shows these rows, newest first. What the person looks at stays where it is, unless that is the top. */
   show(rows) {
     const anchor = this.anchor();
     this.items = rows.flatMap((row) => (this.expanded.has(row.key) ? [itemOf(row), ...childrenOf(row)] : [itemOf(row)]));
+    this.arrange(anchor);
+  }
+
+  /** Places the items. Rows of a narrow window are higher than others. */
+  arrange(anchor) {
     this.measure();
     this.body.style.height = `${this.items.length * this.height}px`;
     this.grid.setAttribute("aria-rowcount", String(this.items.length + 1));
