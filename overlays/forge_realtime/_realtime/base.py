@@ -214,9 +214,13 @@ class BaseRealtimeClient(BaseClient[Any]):
 
         def slot() -> PublishSlot:
             limiter = QuotaLimiter(self.quota or stream_quota, self._address(), acting, stream=True)
-            wait = limiter.reserve
+
+            def reserve(until: float) -> Flow[bool]:
+                waiting = limiter.reserve(until)
+                return waiting if instrument is None else instrument.wait_for_quota(waiting)
+
             return PublishSlot(
-                wait if instrument is None else lambda until: instrument.wait_for_quota(wait(until)),
+                reserve,
                 lambda text, retry: publish(Hidden(text), retry=retry, limiter=limiter),
                 limiter.skip_hold,
             )

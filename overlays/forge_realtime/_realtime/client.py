@@ -371,8 +371,8 @@ class RealtimeClient(BaseRealtimeClient, ForgeClient):
             handle: The handle as the page sent it back; its secret is checked.
 
         Returns:
-            A handle for the same stream. None if no open stream of this process has this id and secret: it has ended,
-            another process has it, or this is no handle.
+            A handle for the same stream. None if no open stream of this process has this id and secret, because it
+            has ended, another process has it, or this is no handle.
 
         Raises:
             ForgeRealtimeError: The token could not be signed.
