@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from importlib.metadata import entry_points
 
 
 def main() -> None:
@@ -12,6 +13,11 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if error.name != "click":
             raise
+        # The emulator's commands are entry points. Its extra brings click too.
+        if (command := "".join(sys.argv[1:2])) in entry_points(group="forge_realtime.commands").names:
+            sys.exit(
+                f"Error: forge-realtime {command} needs the emulator extra: pip install 'forge-realtime[emulator]'"
+            )
         sys.exit("Error: the command line needs the cli extra: pip install 'forge-realtime[cli]'")
     cli()
 

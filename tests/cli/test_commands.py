@@ -126,6 +126,12 @@ def test_help_and_completion_work_without_emulator_packages() -> None:
             "the command line needs the cli extra: pip install 'forge-realtime[cli]'",
         ),
         (
+            "click",
+            "forge_realtime",
+            ("emulate",),
+            "forge-realtime emulate needs the emulator extra: pip install 'forge-realtime[emulator]'",
+        ),
+        (
             "uvicorn",
             "forge_realtime",
             ("emulate",),

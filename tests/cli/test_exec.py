@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -148,6 +149,22 @@ def test_signals_reach_the_command_once() -> None:
             assert process.stdout.readline() == f"{number}\n"
         output, errors = process.communicate(timeout=PATIENCE)
     assert (process.returncode, output, errors) == (3, f"{numbers}\n", "")
+
+
+def test_signal_that_another_thread_takes_reaches_the_command(tmp_path: Path) -> None:
+    """The kernel may hand a signal to any thread, and then the main thread's system calls are not interrupted."""
+    os.mkfifo(tmp_path / "started")
+
+    def take_signal() -> None:
+        (tmp_path / "started").read_bytes()
+        signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+
+    thread = threading.Thread(target=take_signal)
+    with Child() as child:
+        thread.start()
+        code = child.run(["sh", "-c", f"echo > {tmp_path}/started; exec sleep 10"], os.environ)
+    thread.join()
+    assert code == 143
 
 
 def test_command_that_ends_leaves_no_process_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

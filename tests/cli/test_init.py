@@ -329,7 +329,11 @@ def test_next_three_commands_are_printed(tmp_path: Path) -> None:
     folder = tmp_path / "a b" / "My_App 2"
     run = init(folder)
     assert run.exit_code == 0
-    assert run.stderr == "my-app-2 is ready. Test it, and run it with the emulator:\n"
+    assert run.stderr == (
+        "my-app-2 is ready. Test it, and run it with the emulator:\n"
+        f"The first command needs forge-realtime in your package index, or its wheel in {folder / 'wheels'}.\n"
+    )
+    assert (folder / "wheels").is_dir()
     assert run.stdout.splitlines() == [
         f"cd '{folder}' && pip install -r requirements-dev.txt",
         "python -m pytest",

@@ -169,7 +169,8 @@ def test_reset_keeps_contexts_of_the_start_only(own: Api) -> None:
     ("registry", "problem"),
     [
         ({"invocations": {"a": {"installation": ""}}}, r"invocations.a.installation: breaks the schema's rule 'minLen"),
-        ({"invocations": {"a": {"instalation": "i"}}}, "invocations.a: has an unknown key; allowed are installation"),
+        ({"invocations": {"a": {"instalation": "i"}}}, "invocations.a: has an unknown key 'instalation'; allowed"),
+        ({"invocations": {"a": {"\u202e" + "k" * 1000: 1}}}, rf"unknown key '\\u202e{'k' * 99}'; allowed"),
         ({"invocations": {"a": {"context": {"site": "s"}}}}, "allowed are board, issue, project"),
         ({"invocations": {"a": {"fromUi": "no"}}}, "fromUi: must be of type boolean"),
         ({"installations": ["i", 1]}, r"installations\[1\]: must be of type string"),
@@ -199,7 +200,7 @@ def test_contexts_file_is_read_or_its_error_reported(tmp_path: Path) -> None:
             read_contexts(path)
     path.write_text('{"invocations": {"a": {"instalation": "i"}}}', encoding="utf-8")
     with pytest.raises(
-        EmulatorError, match=r"contexts\.json: invocations\.a: has an unknown key; allowed are installation"
+        EmulatorError, match=r"contexts\.json: invocations\.a: has an unknown key 'instalation'; allowed are"
     ):
         read_contexts(path)
     with pytest.raises(EmulatorError, match="No such file"):

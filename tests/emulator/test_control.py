@@ -128,7 +128,7 @@ def test_settings_are_changed(own: Api) -> None:
         ({"limit": 5.0}, "limit: must be of type integer"),
         ({"strict": None}, "strict: must be of type boolean"),
         ({"token_lifetime": None}, "token_lifetime: must be of type integer"),
-        ({"nothing": 1}, "has an unknown key; allowed are limit, limit_retry_after, strict,"),
+        ({"nothing": 1}, "has an unknown key 'nothing'; allowed are limit, limit_retry_after, strict,"),
         ([], "must be of type object"),
     ]:
         response = own.post("/_emulator/settings", body)

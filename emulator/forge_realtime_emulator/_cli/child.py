@@ -18,6 +18,7 @@ _FORWARDED = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGH
 _PATIENCE = 5.0
 """Seconds that left-behind processes have to end after SIGTERM, before they are killed."""
 _POLL = 0.02
+"""Seconds between two looks at the command and its group."""
 _SIGNALLED = 128
 """Exit code of a shell if a signal ended the command; the signal's number is added."""
 
@@ -122,7 +123,12 @@ class Child:
 
     def _wait(self, pid: int) -> int:
         while True:
-            _, status = os.waitpid(pid, os.WUNTRACED)
+            # A wait that blocks could go on without Python's handlers: when another thread takes the signal, or when it
+            # comes just before the wait.
+            found, status = os.waitpid(pid, os.WUNTRACED | os.WNOHANG)
+            if found == 0:
+                time.sleep(_POLL)
+                continue
             if not os.WIFSTOPPED(status):
                 return os.waitstatus_to_exitcode(status)
             if self._terminal is None:

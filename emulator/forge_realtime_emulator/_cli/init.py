@@ -52,6 +52,7 @@ def init(*, directory: Path, django: bool) -> None:
     click.echo(f"cd {shlex.quote(str(directory))} && pip install -r requirements-dev.txt")
     click.echo("python -m pytest")
     click.echo("docker compose up --build")
+    tell(f"The first command needs forge-realtime in your package index, or its wheel in {directory / 'wheels'}.")
 
 
 def _name(directory: Path) -> str:

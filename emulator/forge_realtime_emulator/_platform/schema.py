@@ -11,6 +11,8 @@ from openapi_schema_validator import OAS30Validator, OAS31Validator
 
 from .text import printable
 
+_SHOWN = 100
+"""Number of characters of an unknown key that a message repeats."""
 _REPORTED = 10
 """Number of problems reported for one value. The search stops there: a list may have a million."""
 
@@ -59,8 +61,10 @@ def _describe(error: Any) -> str:
         case "enum":
             return f"{field}: must be one of {', '.join(map(json.dumps, rule))}"
         case "additionalProperties":
-            allowed = ", ".join(error.schema.get("properties", {}))
-            return f"{field}: has an unknown key; {f'allowed are {allowed}' if allowed else 'it takes none'}"
+            properties = error.schema.get("properties", {})
+            unknown = next(str(key) for key in error.instance if key not in properties)
+            allowed = f"allowed are {', '.join(properties)}" if properties else "it takes none"
+            return f"{field}: has an unknown key {unknown[:_SHOWN]!r}; {allowed}"
         case "minimum" | "maximum" as bound:
             is_excluded = error.schema.get("exclusiveMinimum") is True
             than = "at most" if bound == "maximum" else "above" if is_excluded else "at least"
