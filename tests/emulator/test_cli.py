@@ -134,7 +134,8 @@ def test_recording_is_shown(emulator: Emulator, client: httpx.Client, tmp_path: 
     with emulate("--port", "0", "--replay", str(file)) as process:
         url = exported(process)
         assert client.get(f"{url}/_emulator/state").json()["replayed"] is True
-        [call] = client.get(f"{url}/_emulator/calls?channel=of-yesterday").json()["calls"]
+        calls = client.get(f"{url}/_emulator/calls?channel=of-yesterday").json()["calls"]
+        assert [call["channel"] for call in calls] == ["of-yesterday"]
     file.write_text("{}")
     run = _run(*COMMAND, "emulate", "--port", "0", "--replay", str(file))
     assert (run.returncode, run.stdout) == (1, "")
