@@ -933,7 +933,8 @@ def test_filters_are_in_the_address_and_can_be_shared(own: Api, console: Console
     page.get_by_label("Hide streams").check()
     filters.get_by_label("Delivered", exact=True).select_option("Reached nobody")
     filters.get_by_label("Installation").select_option("i-acme")
-    console.open_detail("other")
+    expect(console.open_detail("other").get_by_role("heading", name="other")).to_be_visible()
+    page.wait_for_url("**/#*call=*")
     view = page.url.partition("/#")[2]
     console.open(f"#{view}")
     expect(console.detail.get_by_role("heading", name="other")).to_be_visible()
