@@ -19,7 +19,7 @@ def test_examples_run(monkeypatch: pytest.MonkeyPatch) -> None:
     [example] = re.findall(r"```python\n(.+?)```", PAGE, re.DOTALL)
     names: dict[str, Any] = {}
     exec(example, names)
-    store = names["quota"].store
+    store = names["realtime"].quota.store
     assert isinstance(store, RedisStore)
     assert callable(store.url)
     assert store.url() == "redis://elsewhere:6379/0"
