@@ -130,15 +130,15 @@ propose: $(DONE)/setup ## Pull, and open or update a pull request with the compa
 	$(BIN)/python -m generator propose $(if $(SOURCE),"$$SOURCE")
 
 sbom: $(DONE)/sbom ## Write sbom.cdx.json, the CycloneDX SBOM of the core's locked dependencies, for the wheel
-	@sed "s/^dynamic = .*/version = \"$$($(BIN)/python -m hatchling metadata version)\"/" pyproject.toml > .venv/sbom/pyproject.toml
 	@env -u SOURCE_DATE_EPOCH .venv/sbom/bin/cyclonedx-py environment --output-reproducible --mc-type library \
 	  --pyproject .venv/sbom/pyproject.toml --output-file sbom.cdx.json .venv/core
 # An environment for the tool, and one that holds what the core needs, for it to look at. They need the package index.
-$(DONE)/sbom: $(DONE)/setup requirements-sbom.lock pyproject.toml
+$(DONE)/sbom: $(DONE)/setup requirements-sbom.lock pyproject.toml overlays/forge_realtime/_version.py
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv/sbom
 	$(BIN)/uv pip install --quiet --require-hashes --python .venv/sbom -r requirements-sbom.lock
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv/core
 	$(BIN)/uv pip install --quiet --python .venv/core -r pyproject.toml --constraint requirements.lock
+	@sed "s/^dynamic = .*/version = \"$$($(BIN)/python -m hatchling metadata version)\"/" pyproject.toml > .venv/sbom/pyproject.toml
 	@touch $@
 
 # Where nothing can be looked up, it says so, and fails nothing. A package that PyPI lacks hides no finding in the others.
