@@ -10,11 +10,12 @@ from typing import Any, Final, Self, TypeVar, overload
 
 from .._core import clock
 from .._core.attempts import StreamReport
-from .._core.call import Flow, Instrument
+from .._core.call import Instrument
 from .._core.encoding import Payload
 from .._core.policy import RetryPolicy
-from .._core.stop import StreamHandle, private_streams
+from .._core.stop import private_streams
 from .buffer import Slots, StreamOptions
+from .page_stream import PageStream
 from .pipe import aclose_source, check_async_source
 from .publisher import Publisher, RunFlow
 
@@ -195,29 +196,12 @@ class AsyncStream:
             self._publisher.repeat_later(lambda: None)
 
 
-class AsyncPrivateStream(AsyncStream):
+class AsyncPrivateStream(AsyncStream, PageStream):
     """A stream that one page can read and stop. Made by `AsyncRealtimeClient.private_stream`.
 
     Attributes:
         handle: What the page needs: a `dict` to return to it as JSON.
     """
-
-    handle: StreamHandle
-    _make_handle: Callable[[str, Any], Flow[StreamHandle]]
-
-    def _open_to_page(self, make_handle: Callable[[str, Any], Flow[StreamHandle]]) -> Flow[None]:
-        """Make the handle, and let the page stop the stream from now on."""
-        self._make_handle = make_handle
-        self.handle = yield from self._renewal(None)
-        private_streams.add(self)
-
-    def _renewal(self, live: Any) -> Flow[StreamHandle]:
-        """Return the flow in which a client signs the handle anew."""
-        return self._make_handle(self._publisher.buffer.stream_id, live)
-
-    def _stop_by_page(self, reason: str | None) -> None:
-        """Stop the stream for its page, as the routes do that take the page's request."""
-        self._stop("page", reason)
 
     async def __aexit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         private_streams.remove(self)

@@ -14,9 +14,10 @@ from .._core.encoding import Payload
 from .._core.errors import Delivery, StreamError, UsageError
 from .._core.fork import reset_if_forked
 from .._core.policy import RetryPolicy
-from .._core.stop import StreamHandle, private_streams
+from .._core.stop import private_streams
 from .buffer import Slots, StreamOptions
 from .green import threads_are_green
+from .page_stream import PageStream
 from .pipe import check_source, close_source
 from .publisher import Publisher
 from .worker import StreamWorker, ThreadLostError, WorkerThread
@@ -244,29 +245,12 @@ class Stream:
         return await run_flow(flow, self._thread.send)
 
 
-class PrivateStream(Stream):
+class PrivateStream(Stream, PageStream):
     """A stream that one page can read and stop. Made by `RealtimeClient.private_stream`.
 
     Attributes:
         handle: What the page needs: a `dict` to return to it as JSON.
     """
-
-    handle: StreamHandle
-    _make_handle: Callable[[str, Any], Flow[StreamHandle]]
-
-    def _open_to_page(self, make_handle: Callable[[str, Any], Flow[StreamHandle]]) -> Flow[None]:
-        """Make the handle, and let the page stop the stream from now on."""
-        self._make_handle = make_handle
-        self.handle = yield from self._renewal(None)
-        private_streams.add(self)
-
-    def _renewal(self, live: Any) -> Flow[StreamHandle]:
-        """Return the flow in which a client signs the handle anew."""
-        return self._make_handle(self._publisher.buffer.stream_id, live)
-
-    def _stop_by_page(self, reason: str | None) -> None:
-        """Stop the stream for its page, as the routes do that take the page's request."""
-        self._stop("page", reason)
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         private_streams.remove(self)
