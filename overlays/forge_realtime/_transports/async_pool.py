@@ -198,6 +198,8 @@ class _LoopConnections:
 class _Place:
     """A call's place among the connections of its loop. The limit of the attempt bounds the wait for it."""
 
+    __slots__ = ("_loop", "taken")
+
     def __init__(self, loop: _LoopConnections) -> None:
         self._loop = loop
         self.taken = False
