@@ -211,8 +211,8 @@ class RealtimeClient(BaseRealtimeClient, ForgeClient):
 
         Raises:
             UsageError: The call was refused before anything was sent.
-            StreamError: From the end of the block: not everything was published; `report` counts what became of the
-                updates. It never replaces an exception of the block itself.
+            StreamError: The worker thread cannot start. Or, from the end of the block: not everything was published;
+                `report` counts what became of the updates. It never replaces an exception of the block itself.
         """
         from .._streams.buffer import StreamOptions
         from .._streams.worker import load_stream
@@ -267,9 +267,12 @@ class RealtimeClient(BaseRealtimeClient, ForgeClient):
             snapshot_interval: Seconds between two snapshots.
             token: A token with the same claims as the subscribers' tokens.
 
+        Returns:
+            The stream, to be used once, as a context manager.
+
         Raises:
             UsageError: The call was refused before anything was sent.
-            StreamError: From the end of the block: not everything was published.
+            StreamError: The worker thread cannot start. Or, from the end of the block: not everything was published.
         """
         from .._streams.buffer import StreamOptions
         from .._streams.worker import load_stream
@@ -333,10 +336,13 @@ class RealtimeClient(BaseRealtimeClient, ForgeClient):
             snapshot: Repeat the whole value for pages that load late or lose an event.
             snapshot_interval: Seconds between two snapshots.
 
+        Returns:
+            The stream, to be used once, as a context manager. The page can stop it from now on.
+
         Raises:
             UsageError: The call was refused before anything was sent.
             ForgeRealtimeError: The tokens could not be signed.
-            StreamError: From the end of the block: not everything was published.
+            StreamError: The worker thread cannot start. Or, from the end of the block: not everything was published.
         """
         wrapped_claims = Hidden(claims)
         del claims
