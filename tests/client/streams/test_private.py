@@ -292,7 +292,12 @@ def test_stream_goes_on_for_the_installation_after_the_invocation(
         _state._installations.clear()
 
     lookups: list[object] = []
-    monkeypatch.setattr(type(_state), "begin_lookup", lambda _, key, now: lookups.append(key) or True)
+
+    def begin_lookup(_state: Any, key: object, now: float) -> bool:
+        lookups.append(key)
+        return True
+
+    monkeypatch.setattr(type(_state), "begin_lookup", begin_lookup)
     open_stream(lambda stream: send_each(stream, "a", "b", "c", between=end_invocation))
     assert len(lookups) == 1
     assert recorded(emulator).value == "abc"
