@@ -154,6 +154,15 @@ def test_vectors_of_the_envelope_hold(reading: Page) -> None:
         assert reader.seen == vector["calls"], name
 
 
+def test_fetched_value_that_comes_too_late_is_ignored(reading: Page) -> None:
+    reader = Reader(reading, {"digest-1": "ab"})
+    named = {"at": 2, "updates": 2, "digest": "digest-1"}
+    reader.give(envelope(1, "b", snapshot=named), *letters(0, 2))
+    reader.wait(HOLD)
+    reader.give(*letters(2, 3))
+    assert reader.text == "abcd"
+
+
 def test_bridge_may_parse_payloads_or_not(reader: Reader) -> None:
     reader.give(letters(0)[0], json.loads(letters(1)[0]), *letters(0, 1))
     assert reader.text == "ab"
