@@ -316,6 +316,7 @@ class AsyncRealtimeClient(BaseRealtimeClient, AsyncForgeClient):
         Two tokens are signed: the page's, which may only subscribe, and the stream's, which may only publish and is
         renewed while the stream lives. An answer may take longer than its invocation is valid: once the platform
         refuses that, the stream goes on for the installation, which is looked up with `GET /invocation/context`.
+        Each token may take as long as `RetryPolicy.deadline` to sign, and the lookup two seconds.
 
         Args:
             channel: Name of the channel; case-sensitive.
