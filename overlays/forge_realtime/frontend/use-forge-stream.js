@@ -45,7 +45,11 @@ export function useForgeStream(channelOrHandle, options) {
         const complete = former.complete || whole === true;
         show(stream, seq === 0, { value: isMore ? [...former.value, ...value] : value, status: "streaming", complete });
       },
-      onGap: ({ stream, from }) => show(stream, from === 0, { complete: false }),
+      onGap({ stream, from, to }) {
+        show(stream, from === 0, { complete: false });
+        // The reader has given it up.
+        if (to === Infinity) open.delete(stream);
+      },
       onEnd({ stream, seq, error, stopped }) {
         show(stream, seq === 0, { status: error ? "failed" : stopped ? "stopped" : "done", error, stopped });
       },
