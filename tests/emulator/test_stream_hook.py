@@ -164,6 +164,15 @@ def test_hook_collects_the_items_of_a_batch_and_follows_the_next_handle(page: Pa
     assert [call[0] for call in calls(page)] == ["subscribe", "unsubscribe", "subscribe"]
 
 
+def test_hook_replaces_an_incomplete_value_with_a_snapshot(page: Page) -> None:
+    render(page, HANDLE)
+    give(page, envelope(0, ["a"], merge="batch"), envelope(2, ["c"], merge="batch"))
+    settle(page, 1_000)
+    assert state(page) == {"status": "streaming", "complete": False, "value": ["a", "c"]}
+    give(page, snapshot_alone(3, '["a","b","c"]', merge="batch", updates=3))
+    assert state(page) == {"status": "streaming", "complete": True, "value": ["a", "b", "c"]}
+
+
 def test_hook_with_the_next_handle_shows_nothing_of_the_former(page: Page) -> None:
     """Its events may come before its subscription is complete, and so before it can be ended."""
     page.evaluate("() => { window.slow = ['token-1']; }")
