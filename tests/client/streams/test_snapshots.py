@@ -237,6 +237,19 @@ def test_final_snapshot_is_repeated_once_in_the_background() -> None:
     assert (last["snapshot"], last["end"]) == (again["snapshot"], again["end"])
 
 
+def test_stop_after_the_end_changes_nothing() -> None:
+    async def run() -> None:
+        async with platform.client().stream_global("chat") as stream:
+            await stream.send("a")
+        stream.stop("late")
+        await asyncio.sleep(100)
+
+    platform = Platform()
+    run_virtually(run())
+    assert len([envelope for envelope in platform.envelopes if envelope["end"]]) == 2
+    assert not any("stopped" in envelope for envelope in platform.envelopes)
+
+
 def test_end_that_nobody_heard_is_repeated_soon_too() -> None:
     """The page that asked for the stream may be about to subscribe."""
 
