@@ -67,7 +67,8 @@ class StopRoute:
     """ASGI application that stops a private stream for its page. It answers a POST with JSON, as `invokeService` needs.
 
     The request names the stream and the secret of its handle, which nobody else has. The status is 200 if the stream
-    was stopped, and 404 if this process has no such stream or the secret is wrong.
+    was stopped, and 404 if this process has no such stream or the secret is wrong. It is 400 if the body is something
+    else or longer than 4 KiB, and 405 if the method is not POST.
     """
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -129,6 +129,9 @@ class Stream:
 
         Args:
             reason: Shown to the page.
+
+        Raises:
+            UsageError: `reason` is no `str`.
         """
         self._stop("app", reason)
 
@@ -140,6 +143,9 @@ class Stream:
         Args:
             kind: Type of the failure, for the page's code, such as `"model_unavailable"`.
             message: Text for the page's user.
+
+        Raises:
+            UsageError: `kind` or `message` is no `str`, or `kind` is empty.
         """
         self._publisher.fail(kind, message)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -149,6 +150,19 @@ def test_error_of_the_source_ends_the_stream_with_its_class(pipe: Piper) -> None
     assert (stream.value, stream.error) == ("Hel", {"type": "LookupError"})
     assert source.closed
     assert "secret" not in "".join(event.payload for event in pipe.emulator.events)
+
+
+@pytest.mark.parametrize("then", [lambda: None, fail])
+def test_app_says_why_the_stream_failed_whether_or_not_the_block_raises(pipe: Piper, then: Callable[[], Any]) -> None:
+    def say(stream: Any) -> None:
+        for wrong in (("", "Ask again."), (7, "Ask again."), ("model_unavailable", None)):
+            with pytest.raises(UsageError, match="fail takes a type of failure"):
+                stream.fail(*wrong)
+        stream.fail("model_unavailable", "Ask again.")
+
+    with suppress(LookupError):
+        pipe(Source("Hel", then=then), within=say)
+    assert recorded(pipe.emulator).error == {"type": "model_unavailable", "message": "Ask again."}
 
 
 def test_refused_update_closes_the_source(pipe: Piper) -> None:

@@ -10,6 +10,7 @@ import io
 import json
 import logging
 import time
+import traceback
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, suppress
 from types import ModuleType
@@ -41,7 +42,7 @@ from forge_realtime import django as _django
 from forge_realtime._core import clock
 from forge_realtime._core.invocation import CurrentInvocation, activated
 from forge_realtime._core.stop import MOST_BYTES, STOP_PATH, private_streams, stop_stream
-from forge_realtime._quota.limiter import QuotaLimiter
+from forge_realtime._quota.limiter import QuotaLimiter, _state
 from forge_realtime_emulator import Emulator, Settings
 from tests.support import web_apps
 from tests.support.callers import INVOCATION, QUICK
@@ -218,22 +219,25 @@ def test_token_that_has_expired_by_a_clock_which_was_set_meanwhile_is_renewed(op
 def test_token_is_renewed_when_a_tenth_of_its_life_is_left(
     open_stream: Opener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A renewal that fails is tried again a second later: the old token is still valid."""
+    """A renewal that fails is tried again a second later: until then, the old token serves."""
     emulator, later = open_stream.emulator, 0.0
     now = clock.monotonic
 
     def pass_time() -> None:
         nonlocal later
-        later = {0.0: 3000.0, 3000.0: 3300.0, 3300.0: 3302.0}[later]
+        later = {0.0: 3000.0, 3000.0: 3300.0, 3300.0: 3300.5, 3300.5: 3302.0}[later]
         if later == 3300.0:
             emulator.fail_next(times=QUICK.max_attempts, status=500, operation=SIGN)
 
     monkeypatch.setattr("forge_realtime._realtime.private.monotonic", lambda: now() + later)
-    open_stream(lambda stream: send_each(stream, "a", "b", "c", "d", between=pass_time))
-    assert recorded(emulator).value == "abcd"
-    statuses = [request.status for request in requests(emulator, "sign")]
-    assert statuses == [200, 200, *[500] * QUICK.max_attempts, 200]
-    assert [request.status for request in requests(emulator, "publish")].count(200) == len(emulator.events)
+    stream = open_stream(lambda stream: send_each(stream, "a", "b", "c", "d", "e", between=pass_time))
+    assert recorded(emulator).value == "abcde"
+    statuses = [(request.operation.split("_")[0], request.status) for request in emulator.requests]
+    published, failed, renewed = ("publish", 200), [("sign", 500)] * QUICK.max_attempts, ("sign", 200)
+    # The last one is the end.
+    assert statuses == [renewed, renewed, *[published] * 2, *failed, *[published] * 2, renewed, *[published] * 2]
+    # Signing is no operation of the stream.
+    assert stream.report.operations == statuses.count(published)
 
 
 def test_expired_token_is_not_sent_while_no_other_can_be_signed(
@@ -275,11 +279,27 @@ def test_update_whose_token_is_not_signed_in_time_was_not_sent(
     assert (caught.value.report.sent, caught.value.report.dropped, caught.value.report.operations) == (1, 1, 1)
 
 
-def test_stream_goes_on_for_the_installation_after_the_invocation(open_stream: Opener) -> None:
+def test_stream_goes_on_for_the_installation_after_the_invocation(
+    open_stream: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
     emulator = open_stream.emulator
     emulator.register(default={"installation": INSTALLATION})
     emulator.change(invocation_lifetime=60)
-    open_stream(lambda stream: send_each(stream, "a", "b", "c", between=lambda: emulator.advance(3601)))
+
+    def end_invocation() -> None:
+        emulator.advance(3601)
+        # The quota of the stream needs no other lookup, which the platform would refuse now.
+        _state._installations.clear()
+
+    lookups: list[object] = []
+
+    def begin_lookup(_state: Any, key: object, now: float) -> bool:
+        lookups.append(key)
+        return True
+
+    monkeypatch.setattr(type(_state), "begin_lookup", begin_lookup)
+    open_stream(lambda stream: send_each(stream, "a", "b", "c", between=end_invocation))
+    assert len(lookups) == 1
     assert recorded(emulator).value == "abc"
     accepted = [request for request in emulator.requests if request.code is None]
     ids = [request.authorization.installation_id for request in accepted if request.authorization]
@@ -335,8 +355,13 @@ def test_stream_for_an_installation(emulator: Emulator) -> None:
         before = len(emulator.requests)
         with pytest.raises(RejectedError):
             client.for_installation(INSTALLATION).private_stream("answer")
-        # Nobody else is left to sign for.
+        # Nobody else is left to sign for, nor to publish for.
         assert len(emulator.requests) == before + 1
+        emulator.change(token_by_installation=True)
+        emulator.fail_next(status=400, operation="publish_global")
+        with pytest.raises(StreamError), client.for_installation(INSTALLATION).private_stream("answer") as stream:
+            stream.send("refused")
+        assert len(emulator.requests) == before + 4
 
 
 def test_handle_is_renewed_for_whoever_has_it(open_stream: Opener) -> None:
@@ -463,6 +488,35 @@ def test_wsgi_route_reads_as_much_as_the_server_says(emulator: Emulator, more: d
 
     b"".join(wsgi.StopRoute()(environ, start_response))
     assert started[0] == status
+
+
+def test_asgi_route_reads_no_long_body_and_leaves_no_secret_in_its_variables(emulator: Emulator) -> None:
+    stream = open_other(emulator)
+    body = request_of(stream.handle["stream"], stream.handle["stop"]["secret"])
+
+    async def call(*bodies: bytes) -> tuple[int, int]:
+        left = [{"type": "http.request", "body": part, "more_body": True} for part in bodies]
+        left[-1]["more_body"] = False
+
+        async def receive() -> Any:
+            return left.pop(0)
+
+        async def fail(message: Any) -> None:
+            raise LookupError(message["status"])
+
+        try:
+            await asgi.StopRoute()({"type": "http", "method": "POST"}, receive, fail)
+        except LookupError as failed:
+            # Crash reporters show the variables of every frame.
+            frames = [frame for frame, _ in traceback.walk_tb(failed.__traceback__) if "forge_realtime" in str(frame)]
+            assert frames
+            assert stream.handle["stop"]["secret"] not in str([frame.f_locals for frame in frames])
+            return failed.args[0], len(left)
+        return 0, len(left)
+
+    assert asyncio.run(call(*[b" " * 1024] * 100)) == (400, 95)
+    assert asyncio.run(call(body[:10], body[10:])) == (200, 0)
+    assert stream.cancelled.is_set()
 
 
 def request_of(stream: str, secret: str, **more: Any) -> bytes:
