@@ -16,7 +16,7 @@ realtime = RealtimeClient()
 atexit.register(realtime.close)
 app = Flask(__name__)
 app.wsgi_app = InvocationMiddleware(app.wsgi_app)  # type: ignore[method-assign]
-app.add_url_rule(STOP_PATH, "stop", StopRoute, methods=["POST"])
+app.add_url_rule(STOP_PATH, "stop", StopRoute(), methods=["POST"])
 
 
 @app.post("/answers")
