@@ -84,6 +84,7 @@ class RealtimeClient(BaseRealtimeClient, ForgeClient):
 
     def close(self) -> None:
         """Close the client and all its siblings. Calls in flight in other threads run to their end."""
+        self._stream_worker.exit()
         super().close()
         self._stream_worker.close()
 

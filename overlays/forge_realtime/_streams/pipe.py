@@ -18,8 +18,8 @@ def check_async_source(source: object) -> None:
             source.close()
         raise UsageError("stream: pipe takes an asynchronous iterable: await the call first that returns it.")
     raise UsageError(
-        f"stream: pipe takes an asynchronous iterable, and this is of type {type(source).__name__}. The stream of a "
-        "RealtimeClient reads plain iterables."
+        f"stream: pipe takes an asynchronous iterable, and this is of type {type(source).__name__}. Use the "
+        "asynchronous client of the model; send the items of a list with `await stream.send(item)`."
     )
 
 
@@ -27,8 +27,8 @@ def check_source(source: object) -> None:
     """Raise UsageError if `source` cannot be read with `for`."""
     if not isinstance(source, Iterable):
         raise UsageError(
-            f"stream: pipe takes an iterable, and this is of type {type(source).__name__}. The stream of an "
-            "AsyncRealtimeClient reads asynchronous iterables."
+            f"stream: pipe takes an iterable, and this is of type {type(source).__name__}. An asynchronous "
+            "one needs the stream of an AsyncRealtimeClient; or use the blocking client of the model."
         )
 
 

@@ -51,6 +51,7 @@ class Stream:
         threads_are_green()
         self._worker = worker
         self._thread: WorkerThread | None = None
+        self._exits = False
         self._seconds = options.deadline + _LATE_SECONDS
         self._publisher = Publisher(options, slots, self._run_flow, retry, instrument)
 
@@ -202,6 +203,7 @@ class Stream:
         if self._publisher.repeats:
             self.drop_repetition()
             return
+        self._exits = True
         self._publisher.buffer.close(
             lambda: StreamError(
                 "stream: the interpreter exits; the update was not sent",
@@ -237,7 +239,7 @@ class Stream:
             await self._publisher.end(error)
         finally:
             # In the worker thread, where no interrupt comes in between.
-            if self._worker.closed:
+            if self._exits or self._worker.closed:
                 self._leave()
             else:
                 self._publisher.repeat_later(self._leave)

@@ -233,9 +233,9 @@ def test_wrong_sources_are_refused(pipe: Piper) -> None:
         return source()
 
     if pipe.kind == "sync":
-        wrong: dict[Any, str] = {source(): "AsyncRealtimeClient reads asynchronous iterables"}
+        wrong: dict[Any, str] = {source(): "An asynchronous one needs the stream of an AsyncRealtimeClient"}
     else:
-        wrong = {create(): "await the call first", 7: "RealtimeClient reads plain iterables"}
+        wrong = {create(): "await the call first", 7: "Use the asynchronous client of the model"}
     for each, message in wrong.items():
         with pytest.raises(UsageError, match=message):
             pipe(each)

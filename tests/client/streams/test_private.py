@@ -401,11 +401,15 @@ def asgi_route(method: str, body: bytes) -> tuple[int, str, bytes]:
     return response.status_code, response.headers["content-type"], response.content
 
 
-def flask_route(method: str, body: bytes) -> tuple[int, str, bytes]:
+def flask_route(method: str, body: bytes, view: Any = wsgi.StopRoute) -> tuple[int, str, bytes]:
     app = flask.Flask("app")
-    app.add_url_rule(STOP_PATH, "stop", wsgi.StopRoute, methods=["GET", "POST"])
+    app.add_url_rule(STOP_PATH, "stop", view, methods=["GET", "POST"])
     response = app.test_client().open(STOP_PATH, method=method, data=body)
     return response.status_code, response.headers["content-type"], response.data
+
+
+def flask_instance_route(method: str, body: bytes) -> tuple[int, str, bytes]:
+    return flask_route(method, body, wsgi.StopRoute())
 
 
 def wsgi_route(method: str, body: bytes) -> tuple[int, str, bytes]:
@@ -430,7 +434,7 @@ def django_route(method: str, body: bytes) -> tuple[int, str, bytes]:
     return response.status_code, response.headers["content-type"], response.content
 
 
-@pytest.mark.parametrize("route", [asgi_route, flask_route, wsgi_route, django_route])
+@pytest.mark.parametrize("route", [asgi_route, flask_route, flask_instance_route, wsgi_route, django_route])
 def test_route_stops_the_stream_of_the_handle_only(
     emulator: Emulator, route: Route, caplog: pytest.LogCaptureFixture
 ) -> None:
