@@ -119,6 +119,7 @@ class StreamReader:
         elif envelope["end"]:
             # The final snapshot may still complete the value.
             stream.ending = (envelope, self._patience_of(envelope))
+            stream.held.clear()
 
     def _update(self, stream: _Open, value: Any, event: dict[str, Any]) -> None:
         self.values[stream.id] = value
@@ -127,6 +128,7 @@ class StreamReader:
 
     def _end(self, stream: _Open, seq: int, envelope: dict[str, Any]) -> None:
         self._open.pop(stream.id, None)
+        stream.held.clear()
         event = {"stream": stream.id, "seq": seq, "merge": stream.merge, "value": stream.shown}
         event |= {name: envelope.get(name) for name in ("error", "stopped")}
         self.ended[stream.id] = event
@@ -152,7 +154,7 @@ class StreamReader:
         if len(stream.parts) < parts:
             return
         text = "".join(stream.parts[part] for part in range(parts))
-        stream.parts = {}
+        stream.parts_of, stream.parts = (0, 0), {}
         try:
             value = None if not snapshot["updates"] else text if stream.merge == "append" else parse(text)
         except (ValueError, RecursionError):

@@ -36,6 +36,9 @@ _MARK = '"forgeStream"'
 _KINDS: dict[str, type] = {"append": str, "latest": object, "batch": list, "reduce": object}
 """The merge kinds, and the type of their data."""
 
+_COUNTS = ("forgeStream", "seq", "updates", "at", "part", "parts")
+"""The integers of an envelope and its snapshot. JSON has one kind of number: 2.0 is 2, as in the browser."""
+
 _LAST_SEQ = 2**53 - 1
 """The largest number that the reader in the browser can count to."""
 
@@ -186,7 +189,17 @@ def parse_envelope(payload: str) -> Any:
         value = parse(payload)
     except (ValueError, RecursionError):
         return None
-    return value if isinstance(value, dict) and _is_envelope(value) else None
+    if not isinstance(value, dict):
+        return None
+    value = _with_integers(value)
+    if isinstance(value.get("snapshot"), dict):
+        value["snapshot"] = _with_integers(value["snapshot"])
+    return value if _is_envelope(value) else None
+
+
+def _with_integers(record: dict[str, Any]) -> dict[str, Any]:
+    whole = {name: record[name] for name in _COUNTS if isinstance(record.get(name), float) and record[name].is_integer()}
+    return {**record, **{name: int(number) for name, number in whole.items()}}
 
 
 def _is_envelope(value: dict[str, Any]) -> bool:
@@ -244,13 +257,11 @@ class _Stream:
         self._duplicates = self._operations = 0
         self._parts_at = self._parts_count = 0
         self._parts: dict[int, str] = {}
+        # The sum of the sizes.
+        self.size = 0
         self.ended = False
         self._end: dict[str, Any] = {}
         self._began = at
-
-    @property
-    def size(self) -> int:
-        return sum(self._sizes.values())
 
     def add(self, envelope: dict[str, Any], size: int, at: float) -> None:
         self._at = at
@@ -277,9 +288,11 @@ class _Stream:
         if self.merge in ("append", "batch"):
             self._data[seq] = envelope["data"]
             self._sizes[seq] = size
+            self.size += size
         elif seq >= max(self._data, default=0):
             self._data = {seq: envelope["data"]}
             self._sizes = {seq: size}
+            self.size = size
 
     def _add_part(self, snapshot: dict[str, Any], size: int) -> None:
         # Of use only if it covers missing updates. No publish is lost on the way to this reader, but it may come late.
@@ -293,14 +306,16 @@ class _Stream:
             self._sizes = {seq: size for seq, size in self._sizes.items() if seq >= _PARTS}
         self._parts[snapshot["part"]] = snapshot["text"]
         self._sizes[_PARTS - 1 - snapshot["part"]] = size
+        self.size = sum(self._sizes.values())
         if len(self._parts) < snapshot["parts"]:
             return
         text = "".join([self._parts[number] for number in sorted(self._parts)])
+        # A snapshot that turns out to be none does not keep off an older one.
+        self._parts_at, self._parts = 0, {}
         try:
             value = None if not snapshot["updates"] else text if self.merge == "append" else parse(text)
         except (ValueError, RecursionError):
             return
-        self._parts = {}
         if snapshot["updates"] and not isinstance(value, _KINDS[self.merge]):
             return
         self._base, self._value_at_base, self._updates_at_base = at, value, snapshot["updates"]
@@ -308,6 +323,7 @@ class _Stream:
         self._updates = {seq: updates for seq, updates in self._updates.items() if seq >= at}
         self._sizes = {seq: size for seq, size in self._sizes.items() if seq >= at}
         self._sizes[_PARTS] = size * snapshot["parts"]
+        self.size = sum(self._sizes.values())
 
     def record(self) -> RecordedStream:
         error = self._end.get("error", {})

@@ -104,6 +104,7 @@ function readerOf(handlers) {
     } else {
       // The final snapshot may still complete the value.
       stream.ending = event;
+      stream.held.clear();
       stream.timer = setTimeout(finish, patience(event), stream, seq, event);
     }
   }
