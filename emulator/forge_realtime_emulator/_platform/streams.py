@@ -198,8 +198,11 @@ def parse_envelope(payload: str) -> Any:
 
 
 def _with_integers(record: dict[str, Any]) -> dict[str, Any]:
-    whole = {name: record[name] for name in _COUNTS if isinstance(record.get(name), float) and record[name].is_integer()}
-    return {**record, **{name: int(number) for name, number in whole.items()}}
+    found = [(name, record.get(name)) for name in _COUNTS]
+    return {
+        **record,
+        **{name: int(number) for name, number in found if isinstance(number, float) and number.is_integer()},
+    }
 
 
 def _is_envelope(value: dict[str, Any]) -> bool:
