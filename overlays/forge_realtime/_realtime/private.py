@@ -128,8 +128,11 @@ class PrivateChannel:
     ) -> Flow[RealtimeToken]:
         # Its attempts are not those of an event.
         quiet = live.retry if retry is None else evolve(retry, on_attempt=None)
-        body = operations.sign_realtime_token_request(self._name, self._claims, [permission])
-        prepared = live._prepare(operations.sign_realtime_token, body=body)  # noqa: SLF001 (as above)
+        # In no variable, because crash reporters show the variables of every frame.
+        prepared = live._prepare(  # noqa: SLF001 (as above)
+            operations.sign_realtime_token,
+            body=operations.sign_realtime_token_request(self._name, self._claims, [permission]),
+        )
         return live._sign_prepared_flow(prepared, quiet)  # noqa: SLF001 (as above)
 
     def _by_either(self, make: Callable[[BaseRealtimeClient], Flow[T]]) -> Flow[T]:

@@ -12,6 +12,7 @@ from .._core import clock
 from .._core.attempts import StreamReport
 from .._core.call import Instrument
 from .._core.encoding import Payload
+from .._core.hidden import Hidden
 from .._core.policy import RetryPolicy
 from .._core.stop import private_streams
 from .buffer import Slots, StreamOptions
@@ -74,7 +75,10 @@ class AsyncStream:
             StreamFullError: There is no room, or there was none for `deadline` seconds. The update was not taken.
             StreamError: The stream ended early: the platform refused an event, or the client was closed.
         """
-        encoded = self._publisher.buffer.encode(update)
+        hidden = Hidden(update)
+        # Crash reporters show the variables of every frame.
+        del update
+        encoded = self._publisher.buffer.encode(hidden)
         if not self._publisher.offer(encoded):
             await self._publisher.put(encoded)
         elif self._publisher.wake.is_set() or clock.monotonic() >= self._yield_at:
@@ -103,7 +107,10 @@ class AsyncStream:
             Exception: Whatever the source raises, unless the stream has been stopped.
         """
         check_async_source(source)
-        iterator, cancelled = aiter(source), self.cancelled
+        # Its `repr` may show its items.
+        hidden = Hidden(source)
+        del source
+        iterator, cancelled = aiter(hidden.value), self.cancelled
         # Without a limit, until a stop lets it expire: that ends a wait for the source.
         limit = asyncio.timeout(None)
         try:
@@ -112,19 +119,19 @@ class AsyncStream:
                 try:
                     while not cancelled.is_set():
                         try:
-                            item = await anext(iterator)
+                            item = Hidden(await anext(iterator))
                         except StopAsyncIteration:
                             break
-                        update = item if key is None else key(item)
-                        if update is not None and not cancelled.is_set():
-                            await self.send(update)
+                        update = item if key is None else Hidden(key(item.value))
+                        if update.value is not None and not cancelled.is_set():
+                            await self.send(update.value)
                 finally:
                     self._limits.remove(limit)
         except Exception:
             if not cancelled.is_set():
                 raise
         finally:
-            await aclose_source(iterator, source)
+            await aclose_source(iterator, hidden)
 
     def stop(self, reason: str | None = None) -> None:
         """Stop the stream early: `cancelled` is set, `pipe` ends, and the end mark says that the app stopped it.

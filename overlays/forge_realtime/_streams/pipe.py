@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import inspect
 from collections.abc import AsyncIterable, Iterable
+from typing import Any
 
 from .._core.errors import UsageError
+from .._core.hidden import Hidden
 
 
 def check_async_source(source: object) -> None:
@@ -32,18 +34,18 @@ def check_source(source: object) -> None:
         )
 
 
-async def aclose_source(iterator: object, source: object) -> None:
+async def aclose_source(iterator: object, source: Hidden[Any]) -> None:
     """Close an asynchronous source, so that the model stops too. What that raises does not concern the stream."""
     try:
-        await _aclose(iterator)
+        await _aclose(Hidden(iterator))
     finally:
         # Also if the task is cancelled again and again, as anyio does.
-        if source is not iterator:
+        if source.value is not iterator:
             await _aclose(source)
 
 
-async def _aclose(each: object) -> None:
-    close = getattr(each, "aclose", None) or getattr(each, "close", None)
+async def _aclose(each: Hidden[Any]) -> None:
+    close = getattr(each.value, "aclose", None) or getattr(each.value, "close", None)
     if callable(close):
         with contextlib.suppress(Exception):
             closing = close()
@@ -51,17 +53,17 @@ async def _aclose(each: object) -> None:
                 await closing
 
 
-def close_source(iterator: object, source: object) -> None:
+def close_source(iterator: object, source: Hidden[Any]) -> None:
     """Close a source, so that the model stops too. What that raises does not concern the stream."""
     try:
-        _close(iterator)
+        _close(Hidden(iterator))
     finally:
-        if source is not iterator:
+        if source.value is not iterator:
             _close(source)
 
 
-def _close(each: object) -> None:
-    close = getattr(each, "close", None)
+def _close(each: Hidden[Any]) -> None:
+    close = getattr(each.value, "close", None)
     if callable(close):
         with contextlib.suppress(Exception):
             close()
