@@ -9,6 +9,7 @@ from typing import Any
 
 from .._core.errors import UsageError
 from .._core.hidden import Hidden
+from .._transports.timeouts import limit_time
 
 
 def check_async_source(source: object) -> None:
@@ -34,23 +35,27 @@ def check_source(source: object) -> None:
         )
 
 
-async def aclose_source(iterator: object, source: Hidden[Any]) -> None:
-    """Close an asynchronous source, so that the model stops too. What that raises does not concern the stream."""
+async def aclose_source(iterator: object, source: Hidden[Any], seconds: float) -> None:
+    """Close an asynchronous source, so that the model stops too. What that raises does not concern the stream.
+
+    Each step is given up after some `seconds`: the end of the stream must not depend on the model's connection.
+    """
     try:
-        await _aclose(Hidden(iterator))
+        await _aclose(Hidden(iterator), seconds)
     finally:
         # Also if the task is cancelled again and again, as anyio does.
         if source.value is not iterator:
-            await _aclose(source)
+            await _aclose(source, seconds)
 
 
-async def _aclose(each: Hidden[Any]) -> None:
-    close = getattr(each.value, "aclose", None) or getattr(each.value, "close", None)
-    if callable(close):
-        with contextlib.suppress(Exception):
-            closing = close()
-            if inspect.isawaitable(closing):
-                await closing
+async def _aclose(each: Hidden[Any], seconds: float) -> None:
+    with contextlib.suppress(Exception):
+        close = getattr(each.value, "aclose", None) or getattr(each.value, "close", None)
+        if callable(close):
+            async with limit_time(seconds):
+                closing = close()
+                if inspect.isawaitable(closing):
+                    await closing
 
 
 def close_source(iterator: object, source: Hidden[Any]) -> None:
@@ -63,7 +68,7 @@ def close_source(iterator: object, source: Hidden[Any]) -> None:
 
 
 def _close(each: Hidden[Any]) -> None:
-    close = getattr(each.value, "close", None)
-    if callable(close):
-        with contextlib.suppress(Exception):
+    with contextlib.suppress(Exception):
+        close = getattr(each.value, "close", None)
+        if callable(close):
             close()
