@@ -33,7 +33,8 @@ class StreamReader:
     Not thread-safe. It has no limit of streams.
 
     Args:
-        fetch_value: Returns the value that a snapshot names by stream id and digest.
+        fetch_value: Returns the value that a snapshot names by stream id and digest. If it raises a LookupError, the
+            reader waits for the next snapshot.
         clock: Returns the time in seconds.
 
     Attributes:
@@ -144,7 +145,11 @@ class StreamReader:
             return
         if "digest" in snapshot:
             if self._fetch_value is not None:
-                self._take(stream, snapshot, self._fetch_value(stream.id, snapshot["digest"]), end)
+                try:
+                    value = self._fetch_value(stream.id, snapshot["digest"])
+                except LookupError:
+                    return
+                self._take(stream, snapshot, value, end)
             return
         if at < stream.parts_of[0]:
             return
