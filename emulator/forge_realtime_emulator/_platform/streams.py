@@ -42,7 +42,7 @@ _COUNTS = ("forgeStream", "seq", "updates", "at", "part", "parts")
 _LAST_SEQ = 2**53 - 1
 """The largest number that the reader in the browser can count to."""
 
-_PARTS = -1
+_BASE = -1
 _PART_LIMIT = 10_000
 """The largest number of parts of a snapshot."""
 
@@ -249,7 +249,7 @@ class _Stream:
         self._id: str = envelope["stream"]
         self.merge: str = envelope["merge"]
         # The updates by number, and the size of their publishes. Those below `_base` are in the value of a snapshot,
-        # whose size has the key `_PARTS`; the sizes of parts come below that.
+        # whose size has the key `_BASE`.
         self._data: dict[int, Any] = {}
         self._sizes: dict[int, int] = {}
         self._base = 0
@@ -258,9 +258,11 @@ class _Stream:
         self._updates: dict[int, int] = {}
         self._seen: set[int] = set()
         self._duplicates = self._operations = 0
-        self._parts_at = self._parts_count = 0
+        # The first number that was not seen, as far as it was looked for.
+        self._unseen = 0
+        self._parts_at = self._parts_count = self._parts_size = 0
         self._parts: dict[int, str] = {}
-        # The sum of the sizes.
+        # The sum of the sizes, of the parts too.
         self.size = 0
         self.ended = False
         self._end: dict[str, Any] = {}
@@ -295,26 +297,28 @@ class _Stream:
         elif seq >= max(self._data, default=0):
             self._data = {seq: envelope["data"]}
             self._sizes = {seq: size}
-            self.size = size
+            self.size = size + self._parts_size
 
     def _add_part(self, snapshot: dict[str, Any], size: int) -> None:
         # Of use only if it covers missing updates. No publish is lost on the way to this reader, but it may come late.
         at = snapshot["at"]
         if "digest" in snapshot or at < max(self._base + 1, self._parts_at):
             return
-        if all(seq in self._seen for seq in range(self._base, at)):
+        while self._unseen in self._seen:
+            self._unseen += 1
+        if at <= self._unseen:
             return
         if (at, snapshot["parts"]) != (self._parts_at, self._parts_count):
-            self._parts_at, self._parts_count, self._parts = at, snapshot["parts"], {}
-            self._sizes = {seq: size for seq, size in self._sizes.items() if seq >= _PARTS}
+            self._begin_parts(at, snapshot["parts"])
+        if snapshot["part"] not in self._parts:
+            self._parts_size += size
+            self.size += size
         self._parts[snapshot["part"]] = snapshot["text"]
-        self._sizes[_PARTS - 1 - snapshot["part"]] = size
-        self.size = sum(self._sizes.values())
         if len(self._parts) < snapshot["parts"]:
             return
-        text = "".join([self._parts[number] for number in sorted(self._parts)])
+        text, size = "".join([self._parts[number] for number in sorted(self._parts)]), self._parts_size
         # A snapshot that turns out to be none does not keep off an older one.
-        self._parts_at, self._parts = 0, {}
+        self._begin_parts(0, 0)
         try:
             value = None if not snapshot["updates"] else text if self.merge == "append" else parse(text)
         except (ValueError, RecursionError):
@@ -324,9 +328,13 @@ class _Stream:
         self._base, self._value_at_base, self._updates_at_base = at, value, snapshot["updates"]
         self._data = {seq: data for seq, data in self._data.items() if seq >= at}
         self._updates = {seq: updates for seq, updates in self._updates.items() if seq >= at}
-        self._sizes = {seq: size for seq, size in self._sizes.items() if seq >= at}
-        self._sizes[_PARTS] = size * snapshot["parts"]
+        self._sizes = {_BASE: size, **{seq: size for seq, size in self._sizes.items() if seq >= at}}
         self.size = sum(self._sizes.values())
+        self._unseen = max(self._unseen, at)
+
+    def _begin_parts(self, at: int, count: int) -> None:
+        self.size -= self._parts_size
+        self._parts_at, self._parts_count, self._parts_size, self._parts = at, count, 0, {}
 
     def record(self) -> RecordedStream:
         error = self._end.get("error", {})
