@@ -263,6 +263,20 @@ def test_token_that_the_platform_calls_expired_is_renewed(open_stream: Opener) -
     assert [request.code for request in requests(emulator, "publish")].count("TOKEN_EXPIRED") == 1
 
 
+def test_next_token_has_the_claims_of_the_first_one(open_stream: Opener) -> None:
+    """Otherwise the page, which subscribed with those, gets nothing any more."""
+    emulator, roles = open_stream.emulator, ["reader"]
+
+    def between() -> None:
+        roles.append("writer")
+        emulator.advance(3601)
+
+    open_stream(lambda stream: send_each(stream, "a", "b", between=between), claims={"roles": roles})
+    first, second, renewed = [body["claims"] for body in signed(emulator)]
+    assert first == second == renewed
+    assert renewed["roles"] == ["reader"]
+
+
 def test_token_that_has_expired_by_a_clock_which_was_set_meanwhile_is_renewed(open_stream: Opener) -> None:
     """Each signed token sets the client's clock, for all streams of the client, by a `Date` in whole seconds."""
     emulator = open_stream.emulator
