@@ -250,6 +250,15 @@ def test_cancel_reads_data_without_a_body(page: Page) -> None:
     assert page.evaluate("window.cancelled") is True
 
 
+def test_cancel_as_the_handler_of_a_click_has_no_reason(page: Page) -> None:
+    render(page, HANDLE)
+    page.evaluate("() => { window.replies = [[200, { stopped: true }]]; }")
+    page.evaluate("() => { window.cancelled = window.cancel(new Event('click')); }")
+    settle(page)
+    assert page.evaluate("window.cancelled") is True
+    assert calls(page)[1][-1] == {"stream": ID, "secret": "secret-1"}
+
+
 def test_cancel_gives_up_or_is_over_with_the_stream(page: Page) -> None:
     render(page, HANDLE)
     page.evaluate("() => { window.cancelled = window.cancel(); }")
@@ -287,6 +296,12 @@ def test_page_subscribes_anew_before_its_token_expires(page: Page) -> None:
     page.evaluate("window.subscription.unsubscribe()")
 
 
+def test_private_page_reads_the_stream_of_its_handle_only(page: Page) -> None:
+    follow(page, HANDLE)
+    give(page, envelope(0, "not mine", stream="other", end=True), envelope(0, "Hi", end=True))
+    assert page.evaluate("window.seen") == ["Hi", "end"]
+
+
 @pytest.mark.parametrize("expires_at", [1, None])
 def test_page_with_an_expired_token_renews_it_first(page: Page, expires_at: int | None) -> None:
     """By its own clock, or because the platform refuses the token."""
@@ -298,9 +313,11 @@ def test_page_with_an_expired_token_renews_it_first(page: Page, expires_at: int 
     assert page.evaluate("window.seen") == ["Hi", "end"]
 
 
-def test_page_does_not_renew_a_token_whose_expiry_is_not_said(page: Page) -> None:
-    """Services that leave empty fields out of their JSON leave this one out too."""
-    follow(page, {name: value for name, value in HANDLE.items() if name != "expiresAt"}, *[NEXT] * 50)
+@pytest.mark.parametrize("said", [{}, {"expiresAt": "2026-12-01T00:00:00Z"}])
+def test_page_does_not_renew_a_token_whose_expiry_is_not_said(page: Page, said: dict[str, Any]) -> None:
+    """Services that leave empty fields out of their JSON leave this one out too. Others write times as text."""
+    handle = {name: value for name, value in HANDLE.items() if name != "expiresAt"}
+    follow(page, {**handle, **said}, *[NEXT] * 50)
     settle(page, 60_000)
     assert [call[0] for call in calls(page)] == ["subscribe"]
     page.evaluate("window.subscription.unsubscribe()")

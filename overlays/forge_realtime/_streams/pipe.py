@@ -5,8 +5,11 @@ from __future__ import annotations
 import contextlib
 import inspect
 from collections.abc import AsyncIterable, Iterable
+from typing import Any
 
 from .._core.errors import UsageError
+from .._core.hidden import Hidden
+from .._transports.timeouts import limit_time
 
 
 def check_async_source(source: object) -> None:
@@ -32,36 +35,40 @@ def check_source(source: object) -> None:
         )
 
 
-async def aclose_source(iterator: object, source: object) -> None:
-    """Close an asynchronous source, so that the model stops too. What that raises does not concern the stream."""
+async def aclose_source(iterator: object, source: Hidden[Any], seconds: float) -> None:
+    """Close an asynchronous source, so that the model stops too. What that raises does not concern the stream.
+
+    Each step is given up after some `seconds`: the end of the stream must not depend on the model's connection.
+    """
     try:
-        await _aclose(iterator)
+        await _aclose(Hidden(iterator), seconds)
     finally:
         # Also if the task is cancelled again and again, as anyio does.
-        if source is not iterator:
-            await _aclose(source)
+        if source.value is not iterator:
+            await _aclose(source, seconds)
 
 
-async def _aclose(each: object) -> None:
-    close = getattr(each, "aclose", None) or getattr(each, "close", None)
-    if callable(close):
-        with contextlib.suppress(Exception):
-            closing = close()
-            if inspect.isawaitable(closing):
-                await closing
+async def _aclose(each: Hidden[Any], seconds: float) -> None:
+    with contextlib.suppress(Exception):
+        close = getattr(each.value, "aclose", None) or getattr(each.value, "close", None)
+        if callable(close):
+            async with limit_time(seconds):
+                closing = close()
+                if inspect.isawaitable(closing):
+                    await closing
 
 
-def close_source(iterator: object, source: object) -> None:
+def close_source(iterator: object, source: Hidden[Any]) -> None:
     """Close a source, so that the model stops too. What that raises does not concern the stream."""
     try:
-        _close(iterator)
+        _close(Hidden(iterator))
     finally:
-        if source is not iterator:
+        if source.value is not iterator:
             _close(source)
 
 
-def _close(each: object) -> None:
-    close = getattr(each, "close", None)
-    if callable(close):
-        with contextlib.suppress(Exception):
+def _close(each: Hidden[Any]) -> None:
+    with contextlib.suppress(Exception):
+        close = getattr(each.value, "close", None)
+        if callable(close):
             close()

@@ -322,6 +322,52 @@ def test_stop_while_the_source_gives_up_changes_nothing(emulator: Emulator) -> N
     assert recorded(emulator).stopped == {"by": "app", "reason": "enough"}
 
 
+class NeverClosed:
+    """An asynchronous source that waits for ever: for its next item, or not; when it is cancelled, or when closed."""
+
+    def __init__(self, *, waits: bool, lets_go: bool) -> None:
+        self._waits = waits
+        self._lets_go = lets_go
+        self._items = ["Hello"]
+
+    def __aiter__(self) -> NeverClosed:
+        return self
+
+    async def __anext__(self) -> str:
+        if self._items:
+            return self._items.pop()
+        if not self._waits:
+            raise StopAsyncIteration
+        try:
+            await asyncio.Event().wait()
+        finally:
+            if not self._lets_go:
+                await asyncio.Event().wait()
+        raise AssertionError
+
+    async def aclose(self) -> None:
+        await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize(("waits", "lets_go"), [(False, True), (True, True), (True, False)])
+def test_source_that_does_not_let_go_holds_nothing_up(emulator: Emulator, *, waits: bool, lets_go: bool) -> None:
+    async def main() -> None:
+        async with (
+            asyncio.timeout(10),
+            AsyncRealtimeClient(emulator.url) as client,
+            client.for_invocation(INVOCATION).stream("chat", deadline=0.1) as stream,
+        ):
+            if waits:
+                asyncio.get_running_loop().call_later(0.05, stream.stop, "enough")
+            await stream.pipe(NeverClosed(waits=waits, lets_go=lets_go))
+            await stream.send("" if waits else ".")
+
+    emulator.reset()
+    asyncio.run(main())
+    stream = recorded(emulator)
+    assert (stream.value, stream.ended, stream.error) == ("Hello" if waits else "Hello.", True, None)
+
+
 def test_cancelled_task_closes_the_source_and_stays_cancelled(emulator: Emulator) -> None:
     async def main() -> None:
         source = Waiting()

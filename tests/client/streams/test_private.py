@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import copy
 import gc
 import inspect
 import io
 import json
 import logging
+import pickle
 import time
 import traceback
 from collections.abc import Callable, Generator, Iterator
@@ -44,6 +46,7 @@ from forge_realtime._core.invocation import CurrentInvocation, activated
 from forge_realtime._core.stop import MOST_BYTES, STOP_PATH, private_streams, stop_stream
 from forge_realtime._quota.limiter import QuotaLimiter, _state
 from forge_realtime_emulator import Emulator, Settings
+from tests.client.realtime.test_secrets import own_variables
 from tests.support import web_apps
 from tests.support.callers import INVOCATION, QUICK
 from tests.support.recorded import recorded
@@ -134,8 +137,66 @@ def test_handle_is_json_and_shows_nothing(open_stream: Opener) -> None:
         "expiresAt": payload_of(handle["token"])["exp"],
         "stop": {"path": "/forge-realtime/stop", "secret": handle["stop"]["secret"]},
     }
-    shown = f"{handle} {handle!r} {stream!r} {[handle]}"
+    copies = [
+        copy.copy(handle),
+        copy.deepcopy(handle),
+        handle.copy(),
+        handle | {"more": 1},
+        pickle.loads(pickle.dumps(handle)),
+    ]
+    assert [json.loads(json.dumps(each)) for each in copies] == [handle, handle, handle, {**handle, "more": 1}, handle]
+    shown = f"{handle} {handle!r} {stream!r} {[handle]} {copies}"
     assert not [secret for secret in (handle["token"], handle["stop"]["secret"], "account-7") if secret in shown]
+
+
+def fail(value: Any) -> Any:
+    raise ValueError
+
+
+def failing(items: list[Any], kind: str) -> Any:
+    """A source that yields the items, and raises."""
+
+    def source() -> Iterator[Any]:
+        yield from items
+        raise ValueError
+
+    async def source_async() -> Any:
+        for item in source():
+            yield item
+
+    return source_async() if kind == "async" else source()
+
+
+@pytest.mark.parametrize(
+    ("work", "merge"),
+    [
+        (lambda stream, kind: stream.send({"text": "account-7"}), "append"),
+        (lambda stream, kind: stream.send({"text": "account-7", "object": object()}), "latest"),
+        (lambda stream, kind: stream.send("account-7 \ud800"), "append"),
+        (lambda stream, kind: stream.pipe(failing(["account-7"], kind)), "append"),
+        (lambda stream, kind: stream.pipe(failing(["account-7"], kind), key=fail), "append"),
+        (lambda stream, kind: stream.pipe(failing(["account-7", {"text": "account-7"}], kind)), "append"),
+        (lambda stream, kind: stream.pipe(["account-7", {"text": "account-7"}] if kind == "sync" else 7), "append"),
+    ],
+)
+def test_no_secret_in_the_variables_of_frames(open_stream: Opener, work: Any, merge: Any) -> None:
+    handles: list[StreamHandle] = []
+
+    def both(stream: Any) -> Steps:
+        handles.append(stream.handle)
+        yield work(stream, open_stream.kind)
+
+    with pytest.raises((ValueError, UsageError)) as caught:
+        open_stream(both, claims={"account": "account-7"}, merge=merge)
+    secrets = ["account-7", handles[0]["token"], handles[0]["stop"]["secret"]]
+    assert not [line for line in own_variables(caught.value) if any(secret in line for secret in secrets)]
+
+
+@pytest.mark.parametrize("claims", [{"account": "account-7", "object": object()}, {"nonce": "account-7"}])
+def test_no_claim_in_the_variables_of_frames(open_stream: Opener, claims: dict[str, Any]) -> None:
+    with pytest.raises(UsageError) as caught:
+        open_stream(claims=claims)
+    assert not [line for line in own_variables(caught.value) if "account-7" in line]
 
 
 def test_page_may_subscribe_and_stream_may_publish_only(open_stream: Opener) -> None:
@@ -201,6 +262,20 @@ def test_token_that_the_platform_calls_expired_is_renewed(open_stream: Opener) -
     assert recorded(emulator).value == "ab"
     assert [body["permissions"] for body in signed(emulator)] == [["publish"], ["subscribe"], ["publish"]]
     assert [request.code for request in requests(emulator, "publish")].count("TOKEN_EXPIRED") == 1
+
+
+def test_next_token_has_the_claims_of_the_first_one(open_stream: Opener) -> None:
+    """Otherwise the page, which subscribed with those, gets nothing any more."""
+    emulator, roles = open_stream.emulator, ["reader"]
+
+    def between() -> None:
+        roles.append("writer")
+        emulator.advance(3601)
+
+    open_stream(lambda stream: send_each(stream, "a", "b", between=between), claims={"roles": roles})
+    first, second, renewed = [body["claims"] for body in signed(emulator)]
+    assert first == second == renewed
+    assert renewed["roles"] == ["reader"]
 
 
 def test_token_that_has_expired_by_a_clock_which_was_set_meanwhile_is_renewed(open_stream: Opener) -> None:
