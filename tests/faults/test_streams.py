@@ -16,6 +16,7 @@ from typing import Any, Literal
 import pytest
 
 from forge_realtime import AsyncRealtimeClient, Quota, RealtimeClient, RetryPolicy, StreamReport
+from forge_realtime._core.hidden import Hidden
 from forge_realtime._streams.buffer import Buffer, StreamOptions
 from tests.faults.matrix import watched_for_leaks
 from tests.faults.phases import Interrupts
@@ -156,8 +157,8 @@ def test_an_interrupt_at_any_line_of_offer_loses_no_update(merge: str, overflow:
         buffer = Buffer(options)
         buffer.open(bool)
         for number in range(3):
-            buffer.offer(buffer.encode([number]))
-        update = buffer.encode([3])
+            buffer.offer(buffer.encode(Hidden([number])))
+        update = buffer.encode(Hidden([3]))
         left = [line]
 
         def interrupt(frame: Any, event: str, _: object, left: list[int] = left) -> Any:
