@@ -100,7 +100,11 @@ if not TYPE_CHECKING:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         origin = "DOCUMENT" if name == "__document__" else name
         home = next((module for module, names in _HOMES.items() if origin in names), "_core.errors")
-        value: object = getattr(import_module(f".{home}", __name__), origin)
+        try:
+            value: object = getattr(import_module(f".{home}", __name__), origin)
+        except AttributeError as error:
+            # `from forge_realtime import ...` would report only that there is no such name.
+            raise ImportError(f"{name} cannot be loaded: {error}", name=__name__) from error
         # From here on it is found without this function.
         globals()[name] = value
         return value

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, ClassVar, TypeAlias
 
+from ._core.hidden import Hidden
 from ._core.interfaces import require_interface
 from ._core.invocation import AfterEnd, CurrentInvocation, activated, find_invocation
 from ._core.stop import MOST_BYTES, STOP_PATH, stop_stream
@@ -67,22 +68,21 @@ class StopRoute:
     """ASGI application that stops a private stream for its page. It answers a POST with JSON, as `invokeService` needs.
 
     The request names the stream and the secret of its handle, which nobody else has. The status is 200 if the stream
-    was stopped, and 404 if this process has no such stream or the secret is wrong.
+    was stopped, and 404 if this process has no such stream or the secret is wrong. It is 400 if the body is something
+    else or longer than 4 KiB, and 405 if the method is not POST.
     """
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle a request."""
-        body, more = b"", True
-        message: MutableMapping[str, Any]
-        while more and len(body) <= MOST_BYTES:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                return
-            body += message.get("body", b"")
-            more = message.get("more_body", False)
-        status, content = stop_stream(scope["method"], body)
         # Crash reporters show the variables of every frame.
-        body, message = b"", {}
+        body, more = Hidden(b""), True
+        while more and len(body.value) <= MOST_BYTES:
+            message = Hidden(await receive())
+            if message.value["type"] == "http.disconnect":
+                return
+            body.value += message.value.get("body", b"")
+            more = message.value.get("more_body", False)
+        status, content = stop_stream(scope["method"], body.value)
         headers = [(b"content-type", b"application/json"), (b"content-length", str(len(content)).encode())]
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": content})

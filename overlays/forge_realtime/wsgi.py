@@ -1,7 +1,7 @@
 """Middleware for WSGI applications, such as Flask. For Django, see `forge_realtime.django`.
 
     app.wsgi_app = InvocationMiddleware(app.wsgi_app)             # Flask
-    app.add_url_rule(STOP_PATH, "stop", StopRoute, methods=["POST"])      # for private streams
+    app.add_url_rule(STOP_PATH, "stop", StopRoute(), methods=["POST"])    # for private streams
 
 Calls of a client, `current_invocation()` and `JsonFormatter` then find the invocation themselves.
 """
@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from http import HTTPStatus
-from typing import ClassVar
+from typing import ClassVar, Self, overload
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from ._core.interfaces import require_interface
@@ -85,11 +85,21 @@ class _Body:
 class StopRoute:
     """WSGI application that stops a private stream for its page, as that of `forge_realtime.asgi`.
 
-    A view of Flask may return it.
+    For Flask, it is a view as well.
     """
 
-    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Handle a request."""
+    @overload
+    def __call__(self) -> Self: ...
+
+    @overload
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]: ...
+
+    def __call__(
+        self, environ: WSGIEnvironment | None = None, start_response: StartResponse | None = None
+    ) -> Iterable[bytes] | Self:
+        """Handle a request. Without one, as Flask calls a view, return the application that does."""
+        if environ is None or start_response is None:
+            return self
         length, most = environ.get("CONTENT_LENGTH") or "", MOST_BYTES + 1
         # A body in chunks has no length, and ends by itself.
         if not environ.get("wsgi.input_terminated"):

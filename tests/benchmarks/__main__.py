@@ -17,12 +17,13 @@ from tests.benchmarks.environments import ENVIRONMENTS, ROOT, versions
 from tests.benchmarks.growth import growth
 from tests.benchmarks.machine import commit, machine
 from tests.benchmarks.open_streams import open_streams
+from tests.benchmarks.parts import parts
 from tests.benchmarks.quota import quota
 from tests.benchmarks.scenarios import DELAYS, quick, scenarios
 from tests.benchmarks.summary import is_throughput, own, own_unit, result
 
 RESULTS = ROOT / ".benchmarks/results.json"
-OTHERS = ("imports", "costs", "growth", "quota", "open-streams", "emulator", "streams")
+OTHERS = ("imports", "parts", "costs", "growth", "quota", "open-streams", "emulator", "streams")
 
 
 def main() -> int:
@@ -50,6 +51,7 @@ def main() -> int:
     results["rows"] = list(_rows({name: groups[name] for name in groups if name in chosen}, options))
     for name, run, kept_as in (
         ("imports", imports, "costs"),
+        ("parts", parts, "costs"),
         ("costs", costs, "costs"),
         ("growth", growth, "growth"),
         ("quota", quota, "costs"),

@@ -55,7 +55,7 @@ asyncio.run(main(int(sys.argv[1])))
 def open_streams(few: bool) -> Iterator[dict[str, Any]]:
     """Yield rows. `few` makes fewer pairs."""
     for count in STREAMS[1:]:
-        pairs = [_pair_of(count, first=bool(number % 2)) for number in range(1 if few else 5)]
+        pairs = [_pair_of(count, first=bool(number % 2)) for number in range(1 if few else 3)]
         name, reference = f"{count:,} open", f"{STREAMS[0]} open"
         for place, group, unit, factor in ((0, CPU_OF_A_TOKEN, "µs", 1e6), (1, MEMORY, "KiB", 1 / 1024)):
             values = [[mine[place] * factor, theirs[place] * factor] for mine, theirs in pairs]

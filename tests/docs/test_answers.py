@@ -1,4 +1,4 @@
-"""docs/answers.md: its recipes run against a server that plays the models, its other code is that of the example."""
+"""The pages on answers: their recipes run against a server that plays the models, their other code is of examples."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ from tests.support.model_server import SECRET, WORDS, ModelServer
 from tests.support.recorded import recorded
 
 ROOT = Path(__file__).parent.parent.parent
-PAGE = (ROOT / "docs/answers.md").read_text(encoding="utf-8")
-BLOCKS = [(match[1], match[2]) for match in re.finditer(r"^```(\w+)\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)]
+PAGES = "".join((ROOT / f"docs/{name}.md").read_text(encoding="utf-8") for name in ("answers", "answers-page"))
+BLOCKS = [(match[1], match[2]) for match in re.finditer(r"^```(\w+)\n(.*?)^```$", PAGES, re.DOTALL | re.MULTILINE)]
 EXAMPLE = [
     *sorted((ROOT / "tests/examples/answer").glob("*.py")),
+    *sorted((ROOT / "tests/examples/flask").glob("*.py")),
     *sorted((ROOT / "tests/examples/answer/frontend").glob("*.jsx")),
 ]
 ANSWER = "".join(WORDS)

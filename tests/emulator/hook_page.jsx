@@ -27,7 +27,16 @@ window.unmount = () => {
 // Follows a handle without React. `renewals` are what `renew` returns, in order.
 window.follow = async (handle, renewals) => {
   window.seen = [];
-  const handlers = { onUpdate: ({ value }) => window.seen.push(value), onEnd: () => window.seen.push("end") };
+  class Handlers {
+    #seen = window.seen;
+    onUpdate({ value }) {
+      this.#seen.push(value);
+    }
+    onEnd() {
+      this.#seen.push("end");
+    }
+  }
+  const handlers = Object.freeze(new Handlers());
   const renew = renewals && (async () => renewals.shift());
   window.subscription = await onStream(handle, handlers, { replaySeconds: 60, renew });
 };

@@ -430,11 +430,19 @@ def test_service_is_called_as_the_platform_does(site: Site, open_page: Callable[
 
 
 def test_front_end_gets_json_errors_and_rejections_of_the_service(
-    site: Site, open_page: Callable[[str], Page], echo: AsgiServer
+    site: Site, open_page: Callable[[str], Page], echo: AsgiServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     with Emulator(service=echo.url, origins=[site.origin]) as emulator:
         page = open_page(f"{site.origin}{site.page(f'{emulator.url}/bridge.js')}")
+        caplog.set_level("INFO", "forge_realtime_emulator")
         assert call(page, "invokeService", {"path": "/", "method": "GET"})["status"] == 201
+        [logged] = [vars(record)["call"] for record in caplog.records if "call" in vars(record)]
+        assert logged.pop("duration") > 0
+        assert {name: value for name, value in logged.items() if value is not None} == {
+            "operation": "invoke",
+            "status": 201,
+            "channel": "GET /",
+        }
         missing = call(page, "invokeService", {"path": "/missing", "method": "DELETE"})
         assert missing.pop("headers")["x-answer"] == "one,two"
         assert missing == {"status": 404, "error": '{"code": "GONE"}'}

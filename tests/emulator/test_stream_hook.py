@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page
 
-from tests.emulator.envelopes import ID, envelope
+from tests.emulator.envelopes import ID, envelope, snapshot_alone
 from tests.emulator.site import Site
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -164,6 +164,15 @@ def test_hook_collects_the_items_of_a_batch_and_follows_the_next_handle(page: Pa
     assert [call[0] for call in calls(page)] == ["subscribe", "unsubscribe", "subscribe"]
 
 
+def test_hook_replaces_an_incomplete_value_with_a_snapshot(page: Page) -> None:
+    render(page, HANDLE)
+    give(page, envelope(0, ["a"], merge="batch"), envelope(2, ["c"], merge="batch"))
+    settle(page, 1_000)
+    assert state(page) == {"status": "streaming", "complete": False, "value": ["a", "c"]}
+    give(page, snapshot_alone(3, '["a","b","c"]', merge="batch", updates=3))
+    assert state(page) == {"status": "streaming", "complete": True, "value": ["a", "b", "c"]}
+
+
 def test_hook_with_the_next_handle_shows_nothing_of_the_former(page: Page) -> None:
     """Its events may come before its subscription is complete, and so before it can be ended."""
     page.evaluate("() => { window.slow = ['token-1']; }")
@@ -186,6 +195,26 @@ def test_hook_on_a_channel_follows_the_newest_stream(page: Page) -> None:
     give(page, envelope(0, "Hel"), envelope(1, "lo", end=True), envelope(0, "Bye", stream="e" * 32))
     assert state(page) == {"status": "streaming", "complete": True, "value": "Bye"}
     assert page.evaluate("window.cancel()") is False
+
+
+def test_hook_on_a_channel_shows_no_other_streams_between(page: Page) -> None:
+    render(page, "chat")
+    older, newer = ({"merge": "batch", "stream": stream} for stream in (ID, "e" * 32))
+    give(page, envelope(0, ["a"], **older))
+    # The newest stream begins with a gap.
+    give(page, envelope(1, ["late"], **newer))
+    settle(page, 1_000)
+    give(page, envelope(1, ["b"], **older), envelope(2, ["r"], **newer))
+    # One that ended before is repeated.
+    give(page, snapshot_alone(2, '["former"]', end=True, **{**newer, "stream": "d" * 32}))
+    give(page, envelope(3, ["d"], **older))
+    settle(page, 1_000)
+    expected = {"status": "streaming", "complete": False, "value": ["late", "r"]}
+    assert state(page) == expected
+    give(page, envelope(3, end=True, updates=0, **newer))
+    assert state(page) == {**expected, "status": "done"}
+    give(page, envelope(4, ["e"], **older))
+    assert state(page) == {**expected, "value": ["a", "b", "d", "e"]}
 
 
 def test_hook_shows_that_it_cannot_subscribe(page: Page) -> None:
@@ -219,6 +248,15 @@ def test_cancel_reads_data_without_a_body(page: Page) -> None:
     settle(page)
     assert len(calls(page)) == 2
     assert page.evaluate("window.cancelled") is True
+
+
+def test_cancel_as_the_handler_of_a_click_has_no_reason(page: Page) -> None:
+    render(page, HANDLE)
+    page.evaluate("() => { window.replies = [[200, { stopped: true }]]; }")
+    page.evaluate("() => { window.cancelled = window.cancel(new Event('click')); }")
+    settle(page)
+    assert page.evaluate("window.cancelled") is True
+    assert calls(page)[1][-1] == {"stream": ID, "secret": "secret-1"}
 
 
 def test_cancel_gives_up_or_is_over_with_the_stream(page: Page) -> None:
@@ -258,6 +296,12 @@ def test_page_subscribes_anew_before_its_token_expires(page: Page) -> None:
     page.evaluate("window.subscription.unsubscribe()")
 
 
+def test_private_page_reads_the_stream_of_its_handle_only(page: Page) -> None:
+    follow(page, HANDLE)
+    give(page, envelope(0, "not mine", stream="other", end=True), envelope(0, "Hi", end=True))
+    assert page.evaluate("window.seen") == ["Hi", "end"]
+
+
 @pytest.mark.parametrize("expires_at", [1, None])
 def test_page_with_an_expired_token_renews_it_first(page: Page, expires_at: int | None) -> None:
     """By its own clock, or because the platform refuses the token."""
@@ -269,9 +313,11 @@ def test_page_with_an_expired_token_renews_it_first(page: Page, expires_at: int 
     assert page.evaluate("window.seen") == ["Hi", "end"]
 
 
-def test_page_does_not_renew_a_token_whose_expiry_is_not_said(page: Page) -> None:
-    """Services that leave empty fields out of their JSON leave this one out too."""
-    follow(page, {name: value for name, value in HANDLE.items() if name != "expiresAt"}, *[NEXT] * 50)
+@pytest.mark.parametrize("said", [{}, {"expiresAt": "2026-12-01T00:00:00Z"}])
+def test_page_does_not_renew_a_token_whose_expiry_is_not_said(page: Page, said: dict[str, Any]) -> None:
+    """Services that leave empty fields out of their JSON leave this one out too. Others write times as text."""
+    handle = {name: value for name, value in HANDLE.items() if name != "expiresAt"}
+    follow(page, {**handle, **said}, *[NEXT] * 50)
     settle(page, 60_000)
     assert [call[0] for call in calls(page)] == ["subscribe"]
     page.evaluate("window.subscription.unsubscribe()")

@@ -96,6 +96,15 @@ def test_vectors_of_the_envelope_hold_in_the_record_and_in_the_reference_reader(
     assert found == [(record["value"], record["ended"], record["gaps"])] or (found == [] and not vector["calls"])
 
 
+def test_reference_reader_waits_for_another_snapshot_if_a_value_cannot_be_fetched() -> None:
+    reader = StreamReader(lambda _, digest: {"there": "abc"}[digest])
+    for at, digest in ((1, "gone"), (3, "there")):
+        reader.read(
+            json.dumps({**json.loads(snapshot_alone(at, "")), "snapshot": {"at": at, "updates": at, "digest": digest}})
+        )
+    assert reader.values == {ID: "abc"}
+
+
 def test_publishes_that_carry_only_a_snapshot_are_operations_but_no_duplicates() -> None:
     whole = snapshot_alone(2, "ab", updates=2)
     [stream] = assembled(envelope(0, "a"), envelope(1, "b", end=True), whole, whole)

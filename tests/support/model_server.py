@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
-from typing import Any, Final, Self
+from http.server import BaseHTTPRequestHandler
+from typing import Any, Final
+
+from tests.support.web_servers import ServerInThread
 
 WORDS: Final = ("The ", "sky ", "is ", "blue", ".")
 SECRET: Final = "internal note of the provider"
 
 
-class ModelServer(ThreadingHTTPServer):
-    """Model server; `url` is its address.
+class ModelServer(ServerInThread):
+    """Model server.
 
     Attributes:
         halts: Whether an answer stops after its first word until the client closes the connection.
@@ -25,22 +26,9 @@ class ModelServer(ThreadingHTTPServer):
     daemon_threads = True
 
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.url = f"http://127.0.0.1:{self.server_port}"
+        super().__init__(_Handler)
         self.halts = self.fails = False
         self.left = threading.Event()
-        self._thread = threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.shutdown()
-        self._thread.join()
-        self.server_close()
 
 
 class _Handler(BaseHTTPRequestHandler):

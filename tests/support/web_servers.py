@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from socketserver import ThreadingMixIn
 from types import TracebackType
 from typing import Any, Self
@@ -52,19 +53,11 @@ class AsgiServer(uvicorn.Server):
             self._ready.set()
 
 
-class _Handler(WSGIRequestHandler):
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (the base class names it so)
-        pass
+class ServerInThread(ThreadingMixIn, HTTPServer):
+    """A server in a thread, with a thread for each request; `url` is its address."""
 
-
-class WsgiServer(ThreadingMixIn, WSGIServer):
-    """wsgiref's, with a thread for each request; `url` is its address."""
-
-    request_queue_size = 128
-
-    def __init__(self, app: WSGIApplication) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.set_app(app)
+    def __init__(self, handler: type[BaseHTTPRequestHandler]) -> None:
+        super().__init__(("127.0.0.1", 0), handler)
         self.url = f"http://127.0.0.1:{self.server_port}"
         self._thread = threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True)
 
@@ -78,3 +71,18 @@ class WsgiServer(ThreadingMixIn, WSGIServer):
         self.shutdown()
         self._thread.join(_TIMEOUT)
         self.server_close()
+
+
+class _Handler(WSGIRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (the base class names it so)
+        pass
+
+
+class WsgiServer(ServerInThread, WSGIServer):
+    """wsgiref's."""
+
+    request_queue_size = 128
+
+    def __init__(self, app: WSGIApplication) -> None:
+        super().__init__(_Handler)
+        self.set_app(app)

@@ -57,7 +57,8 @@ def emulate(
 
     With --log json, each line is a JSON object. A call has time, operation, status (0 if a fault reset its connection),
     code (of its error), channel (its first 100 characters), delivered (number of subscribers that got its event) and
-    duration (in seconds), each null where there is none. Any other line has time, level and message.
+    duration (in seconds), each null where there is none. The channel of the operation invoke is the method and the path
+    that the page called. Any other line has time, level and message.
 
     A recording is what GET /_emulator/recording returns, or the console exports.
     """

@@ -40,7 +40,7 @@ from .._platform.sidecar import Sidecar
 from .._platform.strict_json import parse
 from .._platform.text import printable
 from .json import JSONResponse, invalid, read_json
-from .log import log
+from .log import log, log_invoke
 from .mocks import mocked
 from .openapi import Endpoint
 
@@ -197,7 +197,7 @@ class Bridge:
             code=None if failure is None else failure.code,
             message=None if failure is None else failure.message,
         )
-        log.info("%-20s %s  %s %s", "invoke", invoke.status or invoke.code, invoke.method, invoke.path)
+        log_invoke(invoke)
         if failure is not None:
             log.warning("%s", failure.message)
             if failure.status is None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .._platform.errors import RefusedError, join_code
-from .._platform.records import RecordedEvent, RecordedRequest
+from .._platform.records import RecordedEvent, RecordedInvoke, RecordedRequest
 from .._platform.text import printable
 
 log = logging.getLogger("forge_realtime_emulator")
@@ -47,6 +47,13 @@ def log_call(request: RecordedRequest) -> None:
 def log_event(call: str, event: RecordedEvent) -> None:
     """Log how many subscribers an event of a page reached. If it reached none, log the near misses."""
     _log_event(call, event, _keys(call, 200, channel=event.channel, event=event))
+
+
+def log_invoke(invoke: RecordedInvoke) -> None:
+    """Log how the service responded to its page."""
+    path = f"{invoke.method} {invoke.path}"
+    keys = _keys("invoke", invoke.status, channel=path, code=invoke.code, duration=invoke.duration)
+    log.info("%-20s %s  %s", "invoke", invoke.status or invoke.code, path, extra=keys)
 
 
 def log_refusal(call: str, status: int | None, refused: RefusedError) -> None:

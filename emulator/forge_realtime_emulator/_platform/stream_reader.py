@@ -33,7 +33,8 @@ class StreamReader:
     Not thread-safe. It has no limit of streams.
 
     Args:
-        fetch_value: Returns the value that a snapshot names by stream id and digest.
+        fetch_value: Returns the value that a snapshot names by stream id and digest. If it raises a LookupError, the
+            reader waits for the next snapshot.
         clock: Returns the time in seconds.
 
     Attributes:
@@ -119,6 +120,7 @@ class StreamReader:
         elif envelope["end"]:
             # The final snapshot may still complete the value.
             stream.ending = (envelope, self._patience_of(envelope))
+            stream.held.clear()
 
     def _update(self, stream: _Open, value: Any, event: dict[str, Any]) -> None:
         self.values[stream.id] = value
@@ -127,6 +129,7 @@ class StreamReader:
 
     def _end(self, stream: _Open, seq: int, envelope: dict[str, Any]) -> None:
         self._open.pop(stream.id, None)
+        stream.held.clear()
         event = {"stream": stream.id, "seq": seq, "merge": stream.merge, "value": stream.shown}
         event |= {name: envelope.get(name) for name in ("error", "stopped")}
         self.ended[stream.id] = event
@@ -142,7 +145,11 @@ class StreamReader:
             return
         if "digest" in snapshot:
             if self._fetch_value is not None:
-                self._take(stream, snapshot, self._fetch_value(stream.id, snapshot["digest"]), end)
+                try:
+                    value = self._fetch_value(stream.id, snapshot["digest"])
+                except LookupError:
+                    return
+                self._take(stream, snapshot, value, end)
             return
         if at < stream.parts_of[0]:
             return
@@ -152,7 +159,7 @@ class StreamReader:
         if len(stream.parts) < parts:
             return
         text = "".join(stream.parts[part] for part in range(parts))
-        stream.parts = {}
+        stream.parts_of, stream.parts = (0, 0), {}
         try:
             value = None if not snapshot["updates"] else text if stream.merge == "append" else parse(text)
         except (ValueError, RecursionError):

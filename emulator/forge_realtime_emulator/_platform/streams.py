@@ -36,10 +36,13 @@ _MARK = '"forgeStream"'
 _KINDS: dict[str, type] = {"append": str, "latest": object, "batch": list, "reduce": object}
 """The merge kinds, and the type of their data."""
 
+_COUNTS = ("forgeStream", "seq", "updates", "at", "part", "parts")
+"""The integers of an envelope and its snapshot. JSON has one kind of number: 2.0 is 2, as in the browser."""
+
 _LAST_SEQ = 2**53 - 1
 """The largest number that the reader in the browser can count to."""
 
-_PARTS = -1
+_BASE = -1
 _PART_LIMIT = 10_000
 """The largest number of parts of a snapshot."""
 
@@ -186,7 +189,20 @@ def parse_envelope(payload: str) -> Any:
         value = parse(payload)
     except (ValueError, RecursionError):
         return None
-    return value if isinstance(value, dict) and _is_envelope(value) else None
+    if not isinstance(value, dict):
+        return None
+    value = _with_integers(value)
+    if isinstance(value.get("snapshot"), dict):
+        value["snapshot"] = _with_integers(value["snapshot"])
+    return value if _is_envelope(value) else None
+
+
+def _with_integers(record: dict[str, Any]) -> dict[str, Any]:
+    found = [(name, record.get(name)) for name in _COUNTS]
+    return {
+        **record,
+        **{name: int(number) for name, number in found if isinstance(number, float) and number.is_integer()},
+    }
 
 
 def _is_envelope(value: dict[str, Any]) -> bool:
@@ -233,7 +249,7 @@ class _Stream:
         self._id: str = envelope["stream"]
         self.merge: str = envelope["merge"]
         # The updates by number, and the size of their publishes. Those below `_base` are in the value of a snapshot,
-        # whose size has the key `_PARTS`; the sizes of parts come below that.
+        # whose size has the key `_BASE`.
         self._data: dict[int, Any] = {}
         self._sizes: dict[int, int] = {}
         self._base = 0
@@ -242,15 +258,15 @@ class _Stream:
         self._updates: dict[int, int] = {}
         self._seen: set[int] = set()
         self._duplicates = self._operations = 0
-        self._parts_at = self._parts_count = 0
+        # The first number that was not seen, as far as it was looked for.
+        self._unseen = 0
+        self._parts_at = self._parts_count = self._parts_size = 0
         self._parts: dict[int, str] = {}
+        # The sum of the sizes, of the parts too.
+        self.size = 0
         self.ended = False
         self._end: dict[str, Any] = {}
         self._began = at
-
-    @property
-    def size(self) -> int:
-        return sum(self._sizes.values())
 
     def add(self, envelope: dict[str, Any], size: int, at: float) -> None:
         self._at = at
@@ -277,37 +293,48 @@ class _Stream:
         if self.merge in ("append", "batch"):
             self._data[seq] = envelope["data"]
             self._sizes[seq] = size
+            self.size += size
         elif seq >= max(self._data, default=0):
             self._data = {seq: envelope["data"]}
             self._sizes = {seq: size}
+            self.size = size + self._parts_size
 
     def _add_part(self, snapshot: dict[str, Any], size: int) -> None:
         # Of use only if it covers missing updates. No publish is lost on the way to this reader, but it may come late.
         at = snapshot["at"]
         if "digest" in snapshot or at < max(self._base + 1, self._parts_at):
             return
-        if all(seq in self._seen for seq in range(self._base, at)):
+        while self._unseen in self._seen:
+            self._unseen += 1
+        if at <= self._unseen:
             return
         if (at, snapshot["parts"]) != (self._parts_at, self._parts_count):
-            self._parts_at, self._parts_count, self._parts = at, snapshot["parts"], {}
-            self._sizes = {seq: size for seq, size in self._sizes.items() if seq >= _PARTS}
+            self._begin_parts(at, snapshot["parts"])
+        if snapshot["part"] not in self._parts:
+            self._parts_size += size
+            self.size += size
         self._parts[snapshot["part"]] = snapshot["text"]
-        self._sizes[_PARTS - 1 - snapshot["part"]] = size
         if len(self._parts) < snapshot["parts"]:
             return
-        text = "".join([self._parts[number] for number in sorted(self._parts)])
+        text, size = "".join([self._parts[number] for number in sorted(self._parts)]), self._parts_size
+        # A snapshot that turns out to be none does not keep off an older one.
+        self._begin_parts(0, 0)
         try:
             value = None if not snapshot["updates"] else text if self.merge == "append" else parse(text)
         except (ValueError, RecursionError):
             return
-        self._parts = {}
         if snapshot["updates"] and not isinstance(value, _KINDS[self.merge]):
             return
         self._base, self._value_at_base, self._updates_at_base = at, value, snapshot["updates"]
         self._data = {seq: data for seq, data in self._data.items() if seq >= at}
         self._updates = {seq: updates for seq, updates in self._updates.items() if seq >= at}
-        self._sizes = {seq: size for seq, size in self._sizes.items() if seq >= at}
-        self._sizes[_PARTS] = size * snapshot["parts"]
+        self._sizes = {_BASE: size, **{seq: size for seq, size in self._sizes.items() if seq >= at}}
+        self.size = sum(self._sizes.values())
+        self._unseen = max(self._unseen, at)
+
+    def _begin_parts(self, at: int, count: int) -> None:
+        self.size -= self._parts_size
+        self._parts_at, self._parts_count, self._parts_size, self._parts = at, count, 0, {}
 
     def record(self) -> RecordedStream:
         error = self._end.get("error", {})

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 from . import clock
 from .errors import Delivery, ForgeRealtimeError, OverQuotaError, RateLimitedError
 from .http import httpx
-from .log import log, sending
+from .log import failure_level, log, sending
 from .responses import Failure, M, Operation, P, Response, T, classify_transport_error, read_response
 
 if TYPE_CHECKING:
@@ -256,7 +256,7 @@ def call_flow(
     error = _final_error(failure, attempts, prepared, reason, clock.monotonic() - started)
     # Crash reporters show variables, and an error may quote what was sent.
     outcome = None
-    log(logging.WARNING, "%s", error)
+    log(failure_level.get(), "%s", error)
     raise error
 
 

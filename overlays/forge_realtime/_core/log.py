@@ -25,6 +25,9 @@ logger.addHandler(logging.NullHandler())
 sending: Final[ContextVar[bool]] = ContextVar("forge_realtime.sending", default=False)
 """Whether this context is carrying out an attempt. httpx, httpcore and asyncio log in its midst, as httpx2 does."""
 
+failure_level: Final[ContextVar[int]] = ContextVar("forge_realtime.failure_level", default=logging.WARNING)
+"""Level at which this context logs a call that fails: lower where nothing depends on the call."""
+
 _handling: Final[ContextVar[bool]] = ContextVar("forge_realtime.handling", default=False)
 _PARTS: Final = ("connection", "http11", "http2", "proxy", "socks")
 _GUARDED: Final = (

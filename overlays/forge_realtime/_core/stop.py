@@ -37,6 +37,14 @@ class StreamHandle(dict[str, Any]):
     def __repr__(self) -> str:
         return f"<{type(self).__name__}>"
 
+    def copy(self) -> StreamHandle:
+        """Return a copy that hides its items, too."""
+        return StreamHandle(self)
+
+    def __or__(self, other: Any) -> Any:
+        merged = super().__or__(other)
+        return merged if merged is NotImplemented else StreamHandle(merged)
+
 
 class Stoppable(Protocol):
     """A private stream, as the registry sees it."""

@@ -262,6 +262,9 @@ class AsyncRealtimeClient(BaseRealtimeClient, AsyncForgeClient):
             snapshot_interval: Seconds between two snapshots.
             token: A token with the same claims as the subscribers' tokens.
 
+        Returns:
+            The stream, to be used once, with `async with`.
+
         Raises:
             UsageError: The call was refused before anything was sent.
             StreamError: From the end of the block: not everything was published.
@@ -313,6 +316,7 @@ class AsyncRealtimeClient(BaseRealtimeClient, AsyncForgeClient):
         Two tokens are signed: the page's, which may only subscribe, and the stream's, which may only publish and is
         renewed while the stream lives. An answer may take longer than its invocation is valid: once the platform
         refuses that, the stream goes on for the installation, which is looked up with `GET /invocation/context`.
+        Each token may take as long as `RetryPolicy.deadline` to sign, and the lookup two seconds.
 
         Args:
             channel: Name of the channel; case-sensitive.
@@ -326,6 +330,9 @@ class AsyncRealtimeClient(BaseRealtimeClient, AsyncForgeClient):
             deadline: Limit in seconds for the end of the block, a flush, or a `send` that waits.
             snapshot: Repeat the whole value for pages that load late or lose an event.
             snapshot_interval: Seconds between two snapshots.
+
+        Returns:
+            The stream, to be used once, with `async with`. The page can stop it from now on.
 
         Raises:
             UsageError: The call was refused before anything was sent.

@@ -84,6 +84,7 @@ class RealtimeClient(BaseRealtimeClient, ForgeClient):
 
     def close(self) -> None:
         """Close the client and all its siblings. Calls in flight in other threads run to their end."""
+        self._stream_worker.exit()
         super().close()
         self._stream_worker.close()
 
@@ -211,8 +212,8 @@ class RealtimeClient(BaseRealtimeClient, ForgeClient):
 
         Raises:
             UsageError: The call was refused before anything was sent.
-            StreamError: From the end of the block: not everything was published; `report` counts what became of the
-                updates. It never replaces an exception of the block itself.
+            StreamError: The worker thread cannot start. Or, from the end of the block: not everything was published;
+                `report` counts what became of the updates. It never replaces an exception of the block itself.
         """
         from .._streams.buffer import StreamOptions
         from .._streams.worker import load_stream
@@ -267,9 +268,12 @@ class RealtimeClient(BaseRealtimeClient, ForgeClient):
             snapshot_interval: Seconds between two snapshots.
             token: A token with the same claims as the subscribers' tokens.
 
+        Returns:
+            The stream, to be used once, as a context manager.
+
         Raises:
             UsageError: The call was refused before anything was sent.
-            StreamError: From the end of the block: not everything was published.
+            StreamError: The worker thread cannot start. Or, from the end of the block: not everything was published.
         """
         from .._streams.buffer import StreamOptions
         from .._streams.worker import load_stream
@@ -319,6 +323,7 @@ class RealtimeClient(BaseRealtimeClient, ForgeClient):
         Two tokens are signed: the page's, which may only subscribe, and the stream's, which may only publish and is
         renewed while the stream lives. An answer may take longer than its invocation is valid: once the platform
         refuses that, the stream goes on for the installation, which is looked up with `GET /invocation/context`.
+        Each token may take as long as `RetryPolicy.deadline` to sign, and the lookup two seconds.
 
         Args:
             channel: Name of the channel; case-sensitive.
@@ -333,10 +338,13 @@ class RealtimeClient(BaseRealtimeClient, ForgeClient):
             snapshot: Repeat the whole value for pages that load late or lose an event.
             snapshot_interval: Seconds between two snapshots.
 
+        Returns:
+            The stream, to be used once, as a context manager. The page can stop it from now on.
+
         Raises:
             UsageError: The call was refused before anything was sent.
             ForgeRealtimeError: The tokens could not be signed.
-            StreamError: From the end of the block: not everything was published.
+            StreamError: The worker thread cannot start. Or, from the end of the block: not everything was published.
         """
         wrapped_claims = Hidden(claims)
         del claims

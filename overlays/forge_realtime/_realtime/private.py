@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import secrets
@@ -12,6 +13,7 @@ from attrs import evolve
 
 from .._core.call import Flow, RateLimiter
 from .._core.clock import monotonic
+from .._core.encoding import encode_json
 from .._core.errors import ForgeRealtimeError, InvalidTokenError, RejectedError, UsageError
 from .._core.hidden import Hidden
 from .._core.policy import RetryPolicy
@@ -51,7 +53,7 @@ class PrivateChannel:
         if not (isinstance(stop_path, str) and stop_path.startswith("/")):
             raise UsageError(f"private_stream: stop_path must be a path of this service, such as {STOP_PATH!r}.")
         self._name = name
-        self._claims: Hidden[Mapping[str, Any]] = Hidden(_unique_claims(name, claims))
+        self._claims = _unique_claims(name, claims)
         self._stop_path = stop_path
         self._secret = Hidden(secrets.token_urlsafe(32))
         self._live = live
@@ -128,8 +130,11 @@ class PrivateChannel:
     ) -> Flow[RealtimeToken]:
         # Its attempts are not those of an event.
         quiet = live.retry if retry is None else evolve(retry, on_attempt=None)
-        body = operations.sign_realtime_token_request(self._name, self._claims, [permission])
-        prepared = live._prepare(operations.sign_realtime_token, body=body)  # noqa: SLF001 (as above)
+        # In no variable, because crash reporters show the variables of every frame.
+        prepared = live._prepare(  # noqa: SLF001 (as above)
+            operations.sign_realtime_token,
+            body=operations.sign_realtime_token_request(self._name, self._claims, [permission]),
+        )
         return live._sign_prepared_flow(prepared, quiet)  # noqa: SLF001 (as above)
 
     def _by_either(self, make: Callable[[BaseRealtimeClient], Flow[T]]) -> Flow[T]:
@@ -144,8 +149,10 @@ class PrivateChannel:
         return (yield from make(self._live))
 
 
-def _unique_claims(name: str, claims: Hidden[Mapping[str, Any] | None]) -> dict[str, Any]:
+def _unique_claims(name: str, claims: Hidden[Mapping[str, Any] | None]) -> Hidden[Mapping[str, Any]]:
     own = operations.copy_claims(Hidden({} if claims.value is None else claims.value))
     if any(reserved in own.value for reserved in _OWN_CLAIMS):
         raise UsageError("private_stream: the claims 'channel' and 'nonce' are the stream's own: name yours otherwise.")
-    return {**own.value, "channel": name, "nonce": os.urandom(16).hex()}
+    unique = Hidden({**own.value, "channel": name, "nonce": os.urandom(16).hex()})
+    # The next token has the same claims, even if the app changes a list in them meanwhile.
+    return Hidden(json.loads(encode_json(unique.value, "claims")))

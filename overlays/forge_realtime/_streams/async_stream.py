@@ -12,6 +12,7 @@ from .._core import clock
 from .._core.attempts import StreamReport
 from .._core.call import Instrument
 from .._core.encoding import Payload
+from .._core.hidden import Hidden
 from .._core.policy import RetryPolicy
 from .._core.stop import private_streams
 from .buffer import Slots, StreamOptions
@@ -43,10 +44,11 @@ class AsyncStream:
         instrument: Instrument | None,
     ) -> None:
         self._publisher = Publisher(options, slots, run, retry, instrument)
+        self._deadline = options.deadline
         self._yield_at = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
-        # Those of the running calls of `pipe`.
-        self._limits: list[asyncio.Timeout] = []
+        # Those of the running calls of `pipe`: for the wait for the source, and for its end after a stop.
+        self._limits: list[tuple[asyncio.Timeout, asyncio.Timeout]] = []
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.report}>"
@@ -74,7 +76,10 @@ class AsyncStream:
             StreamFullError: There is no room, or there was none for `deadline` seconds. The update was not taken.
             StreamError: The stream ended early: the platform refused an event, or the client was closed.
         """
-        encoded = self._publisher.buffer.encode(update)
+        hidden = Hidden(update)
+        # Crash reporters show the variables of every frame.
+        del update
+        encoded = self._publisher.buffer.encode(hidden)
         if not self._publisher.offer(encoded):
             await self._publisher.put(encoded)
         elif self._publisher.wake.is_set() or clock.monotonic() >= self._yield_at:
@@ -91,7 +96,8 @@ class AsyncStream:
         """Send all items of an asynchronous iterable, such as the answer of a language model.
 
         It reads no faster than `send` takes the items. A stop ends it at once, also while it waits for an item. However
-        it ends, it closes the source: `aclose()` or `close()`, if there is one.
+        it ends, it closes the source: `aclose()` or `close()`, if there is one. A source that does not let go is
+        cancelled after `deadline` seconds.
 
         Args:
             source: Yields updates, or events that `key` picks updates from.
@@ -103,28 +109,31 @@ class AsyncStream:
             Exception: Whatever the source raises, unless the stream has been stopped.
         """
         check_async_source(source)
-        iterator, cancelled = aiter(source), self.cancelled
-        # Without a limit, until a stop lets it expire: that ends a wait for the source.
-        limit = asyncio.timeout(None)
+        # Its `repr` may show its items.
+        hidden = Hidden(source)
+        del source
+        iterator, cancelled = aiter(hidden.value), self.cancelled
+        # Without a limit, until a stop lets the first one expire: that ends a wait for the source.
+        limits = asyncio.timeout(None), asyncio.timeout(None)
         try:
-            async with limit:
-                self._limits.append(limit)
+            async with limits[1], limits[0]:
+                self._limits.append(limits)
                 try:
                     while not cancelled.is_set():
                         try:
-                            item = await anext(iterator)
+                            item = Hidden(await anext(iterator))
                         except StopAsyncIteration:
                             break
-                        update = item if key is None else key(item)
-                        if update is not None and not cancelled.is_set():
-                            await self.send(update)
+                        update = item if key is None else Hidden(key(item.value))
+                        if update.value is not None and not cancelled.is_set():
+                            await self.send(update.value)
                 finally:
-                    self._limits.remove(limit)
+                    self._limits.remove(limits)
         except Exception:
             if not cancelled.is_set():
                 raise
         finally:
-            await aclose_source(iterator, source)
+            await aclose_source(iterator, hidden, self._deadline)
 
     def stop(self, reason: str | None = None) -> None:
         """Stop the stream early: `cancelled` is set, `pipe` ends, and the end mark says that the app stopped it.
@@ -133,6 +142,9 @@ class AsyncStream:
 
         Args:
             reason: Shown to the page.
+
+        Raises:
+            UsageError: `reason` is no `str`.
         """
         self._stop("app", reason)
 
@@ -144,6 +156,9 @@ class AsyncStream:
         Args:
             kind: Type of the failure, for the page's code, such as `"model_unavailable"`.
             message: Text for the page's user.
+
+        Raises:
+            UsageError: `kind` or `message` is no `str`, or `kind` is empty.
         """
         self._publisher.fail(kind, message)
 
@@ -161,10 +176,11 @@ class AsyncStream:
 
     def _cancel(self) -> None:
         self.cancelled.set()
-        for limit in self._limits:
+        for wait, end in self._limits:
             # One that has expired may be waiting for its source to give up.
-            if not limit.expired():
-                limit.reschedule(-math.inf)
+            if not wait.expired():
+                wait.reschedule(-math.inf)
+                end.reschedule(asyncio.get_running_loop().time() + self._deadline)
 
     async def flush(self) -> None:
         """Publish everything pending at once, and return when the platform has accepted it.

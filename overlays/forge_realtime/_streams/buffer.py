@@ -21,6 +21,7 @@ from .._core.attempts import StreamReport
 from .._core.call import Flow
 from .._core.encoding import Encode, encode_json
 from .._core.errors import Delivery, UsageError
+from .._core.hidden import Hidden
 from .._core.log import log
 from .._core.policy import RetryPolicy
 from .._core.retry import is_number, is_plain_function
@@ -175,12 +176,12 @@ class Buffer:
         self._reducer: int | None = None
         self._folder: int | None = None
 
-    def encode(self, update: object) -> Update:
+    def encode(self, update: Hidden[Any]) -> Update:
         """Check and encode an update. Raise UsageError if it has the wrong type for `merge`, or cannot be JSON."""
-        if self._merge == "append" and not isinstance(update, str):
+        if self._merge == "append" and not isinstance(update.value, str):
             raise UsageError(
-                f"stream: merge='append' takes strings, and this update is of type {type(update).__name__}. Send a "
-                "str, or choose merge='batch' or 'latest'."
+                f"stream: merge='append' takes strings, and this update is of type {type(update.value).__name__}. Send "
+                "a str, or choose merge='batch' or 'latest'."
             )
         encoded = self._json(update, "the update")
         if self._merge == "append":
@@ -189,11 +190,11 @@ class Buffer:
         size = len(encoded) + (self._merge == "batch")
         return Update(encoded.decode(), size)
 
-    def _json(self, value: object, what: str) -> bytes:
+    def _json(self, value: Hidden[Any], what: str) -> bytes:
         """Encode a value, with the app's encoder unless it is a string. An envelope can carry nothing but JSON."""
-        if self._options.encode is None or isinstance(value, str):
-            return encode_json(value, what)
-        encoded = encode_json(value, what, self._options.encode)
+        if self._options.encode is None or isinstance(value.value, str):
+            return encode_json(value.value, what)
+        encoded = encode_json(value.value, what, self._options.encode)
         try:
             json.loads(encoded)
         except (ValueError, RecursionError):
@@ -201,6 +202,7 @@ class Buffer:
         else:
             valid = True
         if not valid:
+            del encoded
             raise UsageError(f"{what} cannot be encoded: the function given as encode= must return JSON for a stream.")
         return encoded
 
@@ -376,7 +378,7 @@ class Buffer:
             self._reducer = threading.get_ident()
             try:
                 # Decoded anew each time: the function may change what it gets, and then raise.
-                value = reduce(json.loads(state.text), json.loads(update.text))
+                value = Hidden(reduce(json.loads(state.text), json.loads(update.text)))
                 encoded = self._json(value, "the return value of the function given as merge=")
             finally:
                 self._reducer = None
@@ -397,7 +399,7 @@ class Buffer:
             value = json.loads(states[0])
             for state in states[1:]:
                 value = reduce(value, json.loads(state))
-            return self._json(value, "the return value of the function given as merge=").decode()
+            return self._json(Hidden(value), "the return value of the function given as merge=").decode()
         except Exception as error:  # noqa: BLE001 (the app's own code; the updates are not affected)
             log(
                 logging.WARNING,

@@ -27,7 +27,7 @@ from .._core.errors import (
     UsageError,
 )
 from .._core.fork import register_fork_reset, reset_if_forked
-from .._core.log import log
+from .._core.log import failure_level, log
 from .._core.policy import RetryPolicy
 from .._core.responses import Response
 from .._transports.timeouts import limit_time
@@ -353,6 +353,7 @@ class Publisher:
             return
         mark = self._end_mark if self._ended else self._end_mark or {"error": {"type": StreamError.__name__}}
         retry = evolve(self._snapshot_retry(), on_attempt=self._hook)
+        failure_level.set(logging.DEBUG)
         for envelope in self.buffer.final_snapshot(mark, again=True):
             slot = self._next_slot()
             # Errors of a closed client, too. None of them concerns the app any more.
@@ -527,7 +528,9 @@ class Publisher:
             self._cut_short()
 
     async def _try_to_publish(self, envelope: Envelope, slot: PublishSlot) -> bool:
+        former = failure_level.get()
         try:
+            failure_level.set(logging.DEBUG)
             async with asyncio.timeout(None) as self._snapshot_limit:
                 await self._keep(envelope)
                 await self._run_flow(self._watch(slot.publish(envelope.payload, self._snapshot_retry())))
@@ -537,6 +540,7 @@ class Publisher:
             return False
         finally:
             self._snapshot_limit = None
+            failure_level.set(former)
         return True
 
     def _snapshot_retry(self) -> RetryPolicy:

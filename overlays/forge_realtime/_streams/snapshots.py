@@ -50,6 +50,7 @@ class Snapshots:
 
     __slots__ = (
         "_alone",
+        "_asked",
         "_bytes",
         "_covered",
         "_envelopes",
@@ -81,6 +82,8 @@ class Snapshots:
         # The last snapshot: how many envelopes it covers, and when it was made.
         self._covered = 0
         self._made = -math.inf
+        # When a snapshot was asked for that has not been made yet.
+        self._asked = math.inf
         self._parts: list[Part] = []
         self._part_taken = -math.inf
         # Envelopes that carried only a part.
@@ -115,9 +118,8 @@ class Snapshots:
 
     def request(self, now: float) -> None:
         """Make a snapshot with the next update, even if nothing is new."""
-        every = self.every
-        if every is not None and self._envelopes and self._due() > now:
-            self._covered, self._made = -1, max(now, self._made + _LEAST_SECONDS) - every
+        if self._envelopes:
+            self._covered, self._asked = -1, min(now, self._asked)
 
     def with_update(self, size: int, now: float) -> Part | None:
         """Return the part that travels with an update of this size, if there is one."""
@@ -162,7 +164,10 @@ class Snapshots:
 
     def _due(self) -> float:
         every = self.every
-        return math.inf if every is None or self._covered == self._envelopes else self._made + every
+        if every is None or self._covered == self._envelopes:
+            return math.inf
+        is_asked = self._asked < math.inf
+        return max(self._asked, self._made + min(_LEAST_SECONDS, every)) if is_asked else self._made + every
 
     def _take(self, now: float) -> Part:
         self._part_taken = now
@@ -172,7 +177,7 @@ class Snapshots:
         """Make the parts of a snapshot: one if its text fits the room, otherwise of `cut` bytes each."""
         if (text := self._join()) is None:
             return
-        self._covered, self._made = self._envelopes, now
+        self._covered, self._made, self._asked = self._envelopes, now, math.inf
         at = f'"at":{self._envelopes},"updates":{self._updates}'
         escaped = (text if self._merge == "append" else json.dumps(text, ensure_ascii=False)[1:-1]).encode()
         if len(escaped) <= room:

@@ -13,6 +13,7 @@ from .._core.call import Flow, Instrument
 from .._core.encoding import Payload
 from .._core.errors import Delivery, StreamError, UsageError
 from .._core.fork import reset_if_forked
+from .._core.hidden import Hidden
 from .._core.policy import RetryPolicy
 from .._core.stop import private_streams
 from .buffer import Slots, StreamOptions
@@ -51,6 +52,7 @@ class Stream:
         threads_are_green()
         self._worker = worker
         self._thread: WorkerThread | None = None
+        self._exits = False
         self._seconds = options.deadline + _LATE_SECONDS
         self._publisher = Publisher(options, slots, self._run_flow, retry, instrument)
 
@@ -80,7 +82,10 @@ class Stream:
             StreamFullError: There is no room, or there was none for `deadline` seconds. The update was not taken.
             StreamError: The stream ended early: the platform refused an event, or the client was closed.
         """
-        encoded = self._publisher.buffer.encode(update)
+        hidden = Hidden(update)
+        # Crash reporters show the variables of every frame.
+        del update
+        encoded = self._publisher.buffer.encode(hidden)
         if not self._publisher.offer(encoded):
             self._wait_for(self._publisher.put(encoded))
 
@@ -106,21 +111,24 @@ class Stream:
             Exception: Whatever the source raises, unless the stream has been stopped.
         """
         check_source(source)
-        iterator, cancelled = iter(source), self.cancelled
+        # Its `repr` may show its items.
+        hidden = Hidden(source)
+        del source
+        iterator, cancelled = iter(hidden.value), self.cancelled
         try:
             while not cancelled.is_set():
                 try:
-                    item = next(iterator)
+                    item = Hidden(next(iterator))
                 except StopIteration:
                     break
-                update = item if key is None else key(item)
-                if update is not None and not cancelled.is_set():
-                    self.send(update)
+                update = item if key is None else Hidden(key(item.value))
+                if update.value is not None and not cancelled.is_set():
+                    self.send(update.value)
         except Exception:
             if not cancelled.is_set():
                 raise
         finally:
-            close_source(iterator, source)
+            close_source(iterator, hidden)
 
     def stop(self, reason: str | None = None) -> None:
         """Stop the stream early: `cancelled` is set, `pipe` ends, and the end mark says that the app stopped it.
@@ -129,6 +137,9 @@ class Stream:
 
         Args:
             reason: Shown to the page.
+
+        Raises:
+            UsageError: `reason` is no `str`.
         """
         self._stop("app", reason)
 
@@ -140,6 +151,9 @@ class Stream:
         Args:
             kind: Type of the failure, for the page's code, such as `"model_unavailable"`.
             message: Text for the page's user.
+
+        Raises:
+            UsageError: `kind` or `message` is no `str`, or `kind` is empty.
         """
         self._publisher.fail(kind, message)
 
@@ -196,6 +210,7 @@ class Stream:
         if self._publisher.repeats:
             self.drop_repetition()
             return
+        self._exits = True
         self._publisher.buffer.close(
             lambda: StreamError(
                 "stream: the interpreter exits; the update was not sent",
@@ -231,7 +246,7 @@ class Stream:
             await self._publisher.end(error)
         finally:
             # In the worker thread, where no interrupt comes in between.
-            if self._worker.closed:
+            if self._exits or self._worker.closed:
                 self._leave()
             else:
                 self._publisher.repeat_later(self._leave)

@@ -137,6 +137,14 @@ class StreamWorker:
         """Whether the client is closed."""
         return self._pool.closed
 
+    def exit(self) -> None:
+        """End the open streams if the interpreter exits: `atexit` may close the client before `_exit_all` runs."""
+        reset_if_forked()
+        thread = self._thread
+        here = threading.current_thread() is thread
+        if thread is not None and thread.is_alive() and not here and not threading.main_thread().is_alive():
+            thread.exit()
+
     def close(self) -> None:
         """Let the thread end with the last open stream: final snapshots are not repeated any more."""
         reset_if_forked()

@@ -25,6 +25,7 @@ from .pool import (
     BegunRequests,
     IdleConnections,
     ResponseTooLargeError,
+    extensions,
     join_body,
 )
 from .timeouts import limit_time
@@ -75,20 +76,24 @@ class AsyncConnectionPool(BaseConnectionPool):
         until = clock.monotonic() + timeout
         if self.transport is not None:
             begun = BegunRequests()
-            request.extensions = {"timeout": httpx.Timeout(timeout).as_dict(), "trace": begun.async_trace}
+            request.extensions = extensions(self.transport, timeout, begun.async_trace)
             try:
                 return await _exchange(self.transport.handle_async_request(request), request, until)
             except (httpx.ConnectError, httpx.PoolTimeout) as error:
                 begun.check(request, error)
                 raise
         loop = self._loop()
-        await loop.take_place(timeout)
+        place = loop.place()
         try:
             if self._aiohttp is not None and not is_intercepted():
-                return await self._send_with_aiohttp(self._aiohttp, loop, request, until)
-            return await self._send(loop, request, until)
+                return await self._send_with_aiohttp(self._aiohttp, loop, place, request, until)
+            return await self._send(loop, place, request, until)
+        except httpx.ConnectTimeout:
+            if place.taken:
+                raise
+            raise httpx.PoolTimeout(f"all {CONNECTIONS} connections are in use") from None
         finally:
-            loop.put_place()
+            place.leave()
 
     def _loop(self) -> _LoopConnections:
         running = asyncio.get_running_loop()
@@ -101,30 +106,48 @@ class AsyncConnectionPool(BaseConnectionPool):
             loop = self._loops[running] = _LoopConnections()
         return loop
 
-    async def _send(self, loop: _LoopConnections, request: httpx.Request, until: float) -> Response:
-        connection = loop.idle.take(request.url)
-        if connection is None:
-            context = self._tls() if request.url.scheme == "https" else None
-            connection = AsyncPooledConnection(request.url, context, IDLE_SECONDS)
+    async def _send(self, loop: _LoopConnections, place: _Place, request: httpx.Request, until: float) -> Response:
+        connection: AsyncPooledConnection | None = None
+
+        async def send() -> httpx.Response:
+            nonlocal connection
+            await place.take()
+            connection = loop.idle.take(request.url)
+            if connection is None:
+                context = self._tls() if request.url.scheme == "https" else None
+                connection = AsyncPooledConnection(request.url, context, IDLE_SECONDS)
+            return await connection.send(request, until)
+
         try:
-            response = await _exchange(connection.send(request, until), request, until)
+            response = await _exchange(send(), request, until)
         except BaseException:
-            connection.close()
+            if connection is not None:
+                connection.close()
             raise
-        loop.idle.give(connection)
+        if connection is not None:
+            loop.idle.give(connection)
         if self.closed:
             loop.idle.close_all()
         return response
 
     async def _send_with_aiohttp(
-        self, make: type[AiohttpTransport], loop: _LoopConnections, request: httpx.Request, until: float
+        self,
+        make: type[AiohttpTransport],
+        loop: _LoopConnections,
+        place: _Place,
+        request: httpx.Request,
+        until: float,
     ) -> Response:
-        if (transport := loop.aiohttp()) is None:
-            transport = make(self._tls, CONNECTIONS, IDLE_SECONDS)
-            loop.aiohttp = weakref.ref(transport)
-            await transport.close_with_loop()
+        async def send() -> httpx.Response:
+            await place.take()
+            if (transport := loop.aiohttp()) is None:
+                transport = make(self._tls, CONNECTIONS, IDLE_SECONDS)
+                loop.aiohttp = weakref.ref(transport)
+                await transport.close_with_loop()
+            return await transport.handle_async_request(request)
+
         try:
-            return await _exchange(transport.handle_async_request(request), request, until)
+            return await _exchange(send(), request, until)
         finally:
             if self.closed and loop.busy == 1:
                 # Shielded: this call may be cancelled here once more.
@@ -149,43 +172,52 @@ class _LoopConnections:
         busy: Calls that have a place or wait for one.
         idle: Idle connections.
         aiohttp: The pool of aiohttp, which lives as long as it has a connection; None if it is gone.
+        places: As many as there may be connections.
+        contended: Whether a call has waited for a place.
     """
 
     def __init__(self) -> None:
         self.busy = 0
         self.idle: IdleConnections[AsyncPooledConnection] = IdleConnections()
         self.aiohttp: Callable[[], AiohttpTransport | None] = lambda: None
-        self._places = asyncio.Semaphore(CONNECTIONS)
-        self._contended = False
+        self.places = asyncio.Semaphore(CONNECTIONS)
+        self.contended = False
 
-    async def take_place(self, timeout: float) -> None:  # noqa: ASYNC109 (of an attempt, in seconds)
+    def place(self) -> _Place:
+        """Return a place for a call, which is busy from now on."""
         self.busy += 1
-        try:
-            if not self._places.locked():
-                await self._places.acquire()
-                return
-            self._contended = True
-            try:
-                async with limit_time(timeout):
-                    await self._places.acquire()
-            except TimeoutError:
-                raise httpx.PoolTimeout(f"all {CONNECTIONS} connections are in use") from None
-        except BaseException:
-            self.busy -= 1
-            raise
-
-    def put_place(self) -> None:
-        self._places.release()
-        self.busy -= 1
-        if not self.busy and self._contended:
-            # A semaphore that was waited for refers to its event loop.
-            self._places, self._contended = asyncio.Semaphore(CONNECTIONS), False
+        return _Place(self)
 
     async def close_aiohttp(self) -> None:
         """Close aiohttp's connections. A call that is retried later makes new ones."""
         if (transport := self.aiohttp()) is not None:
             self.aiohttp = lambda: None
             await transport.aclose()
+
+
+class _Place:
+    """A call's place among the connections of its loop. The limit of the attempt bounds the wait for it."""
+
+    __slots__ = ("_loop", "taken")
+
+    def __init__(self, loop: _LoopConnections) -> None:
+        self._loop = loop
+        self.taken = False
+
+    async def take(self) -> None:
+        if self._loop.places.locked():
+            self._loop.contended = True
+        await self._loop.places.acquire()
+        self.taken = True
+
+    def leave(self) -> None:
+        loop = self._loop
+        if self.taken:
+            loop.places.release()
+        loop.busy -= 1
+        if not loop.busy and loop.contended:
+            # A semaphore that was waited for refers to its event loop.
+            loop.places, loop.contended = asyncio.Semaphore(CONNECTIONS), False
 
 
 def is_intercepted() -> bool:

@@ -105,7 +105,7 @@ export interface PrivateStreamOptions extends Omit<SubscriptionOptions, "token" 
 export interface PrivateStreamSubscription extends StreamSubscription {
   /**
    * Stops the stream, through the app's `StopRoute`. The service may have several replicas, so a call that does not reach
-   * the stream's own is repeated, 8 times at most.
+   * the stream's own is repeated: 8 calls at most, in 9 seconds.
    *
    * @param reason Shown to the page in `stopped`, up to 200 characters.
    * @returns Whether the stream was stopped, or has ended anyway.

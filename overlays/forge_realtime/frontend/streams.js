@@ -69,7 +69,8 @@ function envelopeOf(payload) {
   return is ? event : null;
 }
 
-function readerOf(handlers) {
+// `only` limits it to the stream with this id, and `ended` is called before the handler of its end.
+function readerOf(handlers, only, ended) {
   const open = new Map(); // by id, most recent event last
   const done = new Set(); // ids, most recent event last
   let closed = false;
@@ -104,6 +105,7 @@ function readerOf(handlers) {
     } else {
       // The final snapshot may still complete the value.
       stream.ending = event;
+      stream.held.clear();
       stream.timer = setTimeout(finish, patience(event), stream, seq, event);
     }
   }
@@ -113,6 +115,7 @@ function readerOf(handlers) {
   function finish(stream, seq, { merge, error, stopped }) {
     if (closed || !open.has(stream.id)) return;
     forget(stream);
+    ended?.();
     call("onEnd", { stream: stream.id, seq, merge, value: stream.value, error, stopped });
   }
 
@@ -142,6 +145,7 @@ function readerOf(handlers) {
     const event = envelopeOf(payload);
     if (closed || event === null) return;
     const id = event.stream;
+    if (only !== undefined && id !== only) return;
     if (done.has(id)) {
       remember(id);
       return;
@@ -301,14 +305,10 @@ async function subscribeToPrivate(handle, handlers, { renew, ...options } = {}) 
   let pause = RENEW_PAUSE[0];
   let subscription;
 
-  const own = {
-    onEnd(end) {
-      ended = true;
-      unsubscribe().catch(() => {});
-      handlers.onEnd?.(end);
-    },
-  };
-  const reader = readerOf(Object.assign(Object.create(handlers), own));
+  const reader = readerOf(handlers, handle.stream, () => {
+    ended = true;
+    unsubscribe().catch(() => {});
+  });
   const open = ({ channel, token }) => realtime.subscribeGlobal(channel, reader.read, { ...options, token });
   const left = () => (handle.expiresAt == null ? Infinity : 1000 * handle.expiresAt - Date.now());
 
@@ -320,7 +320,8 @@ async function subscribeToPrivate(handle, handlers, { renew, ...options } = {}) 
 
   function schedule() {
     const wait = 0.9 * left();
-    if (over || !renew || wait === Infinity) return;
+    // Neither if it is no number, because the app has changed it.
+    if (over || !renew || !(wait < Infinity)) return;
     timer = setTimeout(refresh, Math.min(Math.max(wait, pause), LONGEST_TIMER));
     pause = wait > pause ? RENEW_PAUSE[0] : Math.min(2 * pause, RENEW_PAUSE[1]);
   }
@@ -351,7 +352,8 @@ async function subscribeToPrivate(handle, handlers, { renew, ...options } = {}) 
 
   async function cancel(reason) {
     const { stream, stop } = handle;
-    const body = JSON.stringify({ stream, secret: stop.secret, reason });
+    // `onClick={cancel}` passes an event.
+    const body = JSON.stringify({ stream, secret: stop.secret, reason: isText(reason) ? reason : undefined });
     const headers = { "Content-Type": "application/json" };
     for (let tries = 0; tries < STOP_TRIES; tries++) {
       if (tries > 0) await sleep(Math.min(2 ** (tries - 1) * STOP_PAUSE[0], STOP_PAUSE[1]));

@@ -1,30 +1,10 @@
 // React hook for the streams that the container sends. Copy this file and use-forge-stream.d.ts beside streams.js.
 
-import { useCallback, useEffect, useReducer, useRef } from "react";
+import { useCallback, useEffect, useRef, useState } from "react";
 import { onStream } from "./streams.js";
 
-const START = { value: undefined, status: "idle", complete: true };
-
-function reduce(state, event) {
-  switch (event.type) {
-    case "start":
-      return { ...START, status: event.target === null ? "idle" : "waiting" };
-    case "update": {
-      const { merge, value, whole } = event.update;
-      // A batch brings the new items only.
-      const shown = merge === "batch" && !whole && state.value !== undefined ? [...state.value, ...value] : value;
-      return { ...state, value: shown, status: "streaming", complete: state.complete || whole === true };
-    }
-    case "gap":
-      return { ...state, complete: false };
-    case "end": {
-      const { error, stopped } = event.end;
-      return { ...state, status: error ? "failed" : stopped ? "stopped" : "done", error, stopped };
-    }
-    default:
-      return { ...state, status: "failed", error: { type: "SubscriptionError", message: event.message } };
-  }
-}
+const IDLE = { value: undefined, status: "idle", complete: true };
+const WAITING = { ...IDLE, status: "waiting" };
 
 /** Follows the stream of a handle, or the newest one on a channel; see use-forge-stream.d.ts. */
 export function useForgeStream(channelOrHandle, options) {
@@ -34,25 +14,45 @@ export function useForgeStream(channelOrHandle, options) {
   const latest = useRef();
   latest.current = { target, options };
   const subscribed = useRef(null);
-  const [state, dispatch] = useReducer(reduce, START);
+  const [state, setState] = useState(IDLE);
 
   useEffect(() => {
     const { target, options } = latest.current;
+    const open = new Map(); // the state of each stream that has not ended, by id
+    let shown; // id of the newest stream
     let over = false;
-    let stream;
-    dispatch({ type: "start", target });
+    setState(target === null ? IDLE : WAITING);
     if (target === null) return undefined;
 
+    const stateOf = (stream) => open.get(stream) ?? WAITING;
+
+    function show(stream, begins, changes) {
+      if (over) return;
+      const state = { ...stateOf(stream), ...changes };
+      if (["waiting", "streaming"].includes(state.status)) open.set(stream, state);
+      else open.delete(stream);
+      // On a channel, a stream that did not begin here may be older: the repetition of one that has ended.
+      if (stream !== shown && !begins && open.has(shown)) return;
+      shown = stream;
+      setState(state);
+    }
+
     const handlers = {
-      onUpdate(update) {
-        if (over) return;
-        // Another stream on the channel begins.
-        if (stream !== undefined && stream !== update.stream) dispatch({ type: "start", target });
-        stream = update.stream;
-        dispatch({ type: "update", update });
+      onUpdate({ stream, seq, merge, value, whole }) {
+        const former = stateOf(stream);
+        // A batch brings the new items only.
+        const isMore = merge === "batch" && !whole && former.value !== undefined;
+        const complete = former.complete || whole === true;
+        show(stream, seq === 0, { value: isMore ? [...former.value, ...value] : value, status: "streaming", complete });
       },
-      onGap: (gap) => over || dispatch({ type: "gap", gap }),
-      onEnd: (end) => over || dispatch({ type: "end", end }),
+      onGap({ stream, from, to }) {
+        show(stream, from === 0, { complete: false });
+        // The reader has given it up.
+        if (to === Infinity) open.delete(stream);
+      },
+      onEnd({ stream, seq, error, stopped }) {
+        show(stream, seq === 0, { status: error ? "failed" : stopped ? "stopped" : "done", error, stopped });
+      },
       fetchValue: options?.fetchValue && ((snapshot) => latest.current.options?.fetchValue?.(snapshot)),
     };
     const { fetchValue, ...others } = options ?? {};
@@ -63,7 +63,10 @@ export function useForgeStream(channelOrHandle, options) {
       await null;
       if (over) return;
       opening = subscribed.current = onStream(target, handlers, others);
-      opening.catch((error) => over || dispatch({ type: "failure", message: error?.message }));
+      opening.catch((error) => {
+        const { message } = error ?? {};
+        if (!over) setState((former) => ({ ...former, status: "failed", error: { type: "SubscriptionError", message } }));
+      });
     }
     subscribe();
 

@@ -102,6 +102,15 @@ def test_a_name_that_is_not_there() -> None:
         _ = forge_realtime.Realtime  # type: ignore[attr-defined] # pyright: ignore[reportAttributeAccessIssue]
 
 
+def test_import_says_what_a_broken_dependency_lacks() -> None:
+    # Another module of this name, which the import finds first.
+    program = "import sys, types; sys.modules['httpx'] = types.ModuleType('httpx')"
+    program += "; from forge_realtime import RealtimeClient"
+    run = subprocess.run([sys.executable, "-I", "-c", program], capture_output=True, text=True, check=False)
+    message = "ImportError: RealtimeClient cannot be loaded: module 'httpx' has no attribute "
+    assert run.stderr.splitlines()[-1].startswith(message), run.stderr
+
+
 def test_errors_are_one_tree_drawn_in_the_docstring() -> None:
     errors = {
         name: value

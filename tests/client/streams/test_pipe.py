@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -151,6 +152,19 @@ def test_error_of_the_source_ends_the_stream_with_its_class(pipe: Piper) -> None
     assert "secret" not in "".join(event.payload for event in pipe.emulator.events)
 
 
+@pytest.mark.parametrize("then", [lambda: None, fail])
+def test_app_says_why_the_stream_failed_whether_or_not_the_block_raises(pipe: Piper, then: Callable[[], Any]) -> None:
+    def say(stream: Any) -> None:
+        for wrong in (("", "Ask again."), (7, "Ask again."), ("model_unavailable", None)):
+            with pytest.raises(UsageError, match="fail takes a type of failure"):
+                stream.fail(*wrong)
+        stream.fail("model_unavailable", "Ask again.")
+
+    with suppress(LookupError):
+        pipe(Source("Hel", then=then), within=say)
+    assert recorded(pipe.emulator).error == {"type": "model_unavailable", "message": "Ask again."}
+
+
 def test_refused_update_closes_the_source(pipe: Piper) -> None:
     for wrong in (Source("Hel", 7), Source("Hel", {"text": 7})):
         with pytest.raises(UsageError, match="merge='append' takes strings"):
@@ -219,9 +233,9 @@ def test_wrong_sources_are_refused(pipe: Piper) -> None:
         return source()
 
     if pipe.kind == "sync":
-        wrong: dict[Any, str] = {source(): "AsyncRealtimeClient reads asynchronous iterables"}
+        wrong: dict[Any, str] = {source(): "An asynchronous one needs the stream of an AsyncRealtimeClient"}
     else:
-        wrong = {create(): "await the call first", 7: "RealtimeClient reads plain iterables"}
+        wrong = {create(): "await the call first", 7: "Use the asynchronous client of the model"}
     for each, message in wrong.items():
         with pytest.raises(UsageError, match=message):
             pipe(each)
@@ -306,6 +320,52 @@ def test_stop_while_the_source_gives_up_changes_nothing(emulator: Emulator) -> N
     emulator.reset()
     asyncio.run(main())
     assert recorded(emulator).stopped == {"by": "app", "reason": "enough"}
+
+
+class NeverClosed:
+    """An asynchronous source that waits for ever: for its next item, or not; when it is cancelled, or when closed."""
+
+    def __init__(self, *, waits: bool, lets_go: bool) -> None:
+        self._waits = waits
+        self._lets_go = lets_go
+        self._items = ["Hello"]
+
+    def __aiter__(self) -> NeverClosed:
+        return self
+
+    async def __anext__(self) -> str:
+        if self._items:
+            return self._items.pop()
+        if not self._waits:
+            raise StopAsyncIteration
+        try:
+            await asyncio.Event().wait()
+        finally:
+            if not self._lets_go:
+                await asyncio.Event().wait()
+        raise AssertionError
+
+    async def aclose(self) -> None:
+        await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize(("waits", "lets_go"), [(False, True), (True, True), (True, False)])
+def test_source_that_does_not_let_go_holds_nothing_up(emulator: Emulator, *, waits: bool, lets_go: bool) -> None:
+    async def main() -> None:
+        async with (
+            asyncio.timeout(10),
+            AsyncRealtimeClient(emulator.url) as client,
+            client.for_invocation(INVOCATION).stream("chat", deadline=0.1) as stream,
+        ):
+            if waits:
+                asyncio.get_running_loop().call_later(0.05, stream.stop, "enough")
+            await stream.pipe(NeverClosed(waits=waits, lets_go=lets_go))
+            await stream.send("" if waits else ".")
+
+    emulator.reset()
+    asyncio.run(main())
+    stream = recorded(emulator)
+    assert (stream.value, stream.ended, stream.error) == ("Hello" if waits else "Hello.", True, None)
 
 
 def test_cancelled_task_closes_the_source_and_stays_cancelled(emulator: Emulator) -> None:

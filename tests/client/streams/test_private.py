@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import copy
 import gc
 import inspect
 import io
 import json
 import logging
+import pickle
 import time
+import traceback
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, suppress
 from types import ModuleType
@@ -41,8 +44,9 @@ from forge_realtime import django as _django
 from forge_realtime._core import clock
 from forge_realtime._core.invocation import CurrentInvocation, activated
 from forge_realtime._core.stop import MOST_BYTES, STOP_PATH, private_streams, stop_stream
-from forge_realtime._quota.limiter import QuotaLimiter
+from forge_realtime._quota.limiter import QuotaLimiter, _state
 from forge_realtime_emulator import Emulator, Settings
+from tests.client.realtime.test_secrets import own_variables
 from tests.support import web_apps
 from tests.support.callers import INVOCATION, QUICK
 from tests.support.recorded import recorded
@@ -133,8 +137,66 @@ def test_handle_is_json_and_shows_nothing(open_stream: Opener) -> None:
         "expiresAt": payload_of(handle["token"])["exp"],
         "stop": {"path": "/forge-realtime/stop", "secret": handle["stop"]["secret"]},
     }
-    shown = f"{handle} {handle!r} {stream!r} {[handle]}"
+    copies = [
+        copy.copy(handle),
+        copy.deepcopy(handle),
+        handle.copy(),
+        handle | {"more": 1},
+        pickle.loads(pickle.dumps(handle)),
+    ]
+    assert [json.loads(json.dumps(each)) for each in copies] == [handle, handle, handle, {**handle, "more": 1}, handle]
+    shown = f"{handle} {handle!r} {stream!r} {[handle]} {copies}"
     assert not [secret for secret in (handle["token"], handle["stop"]["secret"], "account-7") if secret in shown]
+
+
+def fail(value: Any) -> Any:
+    raise ValueError
+
+
+def failing(items: list[Any], kind: str) -> Any:
+    """A source that yields the items, and raises."""
+
+    def source() -> Iterator[Any]:
+        yield from items
+        raise ValueError
+
+    async def source_async() -> Any:
+        for item in source():
+            yield item
+
+    return source_async() if kind == "async" else source()
+
+
+@pytest.mark.parametrize(
+    ("work", "merge"),
+    [
+        (lambda stream, kind: stream.send({"text": "account-7"}), "append"),
+        (lambda stream, kind: stream.send({"text": "account-7", "object": object()}), "latest"),
+        (lambda stream, kind: stream.send("account-7 \ud800"), "append"),
+        (lambda stream, kind: stream.pipe(failing(["account-7"], kind)), "append"),
+        (lambda stream, kind: stream.pipe(failing(["account-7"], kind), key=fail), "append"),
+        (lambda stream, kind: stream.pipe(failing(["account-7", {"text": "account-7"}], kind)), "append"),
+        (lambda stream, kind: stream.pipe(["account-7", {"text": "account-7"}] if kind == "sync" else 7), "append"),
+    ],
+)
+def test_no_secret_in_the_variables_of_frames(open_stream: Opener, work: Any, merge: Any) -> None:
+    handles: list[StreamHandle] = []
+
+    def both(stream: Any) -> Steps:
+        handles.append(stream.handle)
+        yield work(stream, open_stream.kind)
+
+    with pytest.raises((ValueError, UsageError)) as caught:
+        open_stream(both, claims={"account": "account-7"}, merge=merge)
+    secrets = ["account-7", handles[0]["token"], handles[0]["stop"]["secret"]]
+    assert not [line for line in own_variables(caught.value) if any(secret in line for secret in secrets)]
+
+
+@pytest.mark.parametrize("claims", [{"account": "account-7", "object": object()}, {"nonce": "account-7"}])
+def test_no_claim_in_the_variables_of_frames(open_stream: Opener, claims: dict[str, Any]) -> None:
+    with pytest.raises(UsageError) as caught:
+        open_stream(claims=claims)
+    assert not [line for line in own_variables(caught.value) if "account-7" in line]
 
 
 def test_page_may_subscribe_and_stream_may_publish_only(open_stream: Opener) -> None:
@@ -202,6 +264,20 @@ def test_token_that_the_platform_calls_expired_is_renewed(open_stream: Opener) -
     assert [request.code for request in requests(emulator, "publish")].count("TOKEN_EXPIRED") == 1
 
 
+def test_next_token_has_the_claims_of_the_first_one(open_stream: Opener) -> None:
+    """Otherwise the page, which subscribed with those, gets nothing any more."""
+    emulator, roles = open_stream.emulator, ["reader"]
+
+    def between() -> None:
+        roles.append("writer")
+        emulator.advance(3601)
+
+    open_stream(lambda stream: send_each(stream, "a", "b", between=between), claims={"roles": roles})
+    first, second, renewed = [body["claims"] for body in signed(emulator)]
+    assert first == second == renewed
+    assert renewed["roles"] == ["reader"]
+
+
 def test_token_that_has_expired_by_a_clock_which_was_set_meanwhile_is_renewed(open_stream: Opener) -> None:
     """Each signed token sets the client's clock, for all streams of the client, by a `Date` in whole seconds."""
     emulator = open_stream.emulator
@@ -218,22 +294,25 @@ def test_token_that_has_expired_by_a_clock_which_was_set_meanwhile_is_renewed(op
 def test_token_is_renewed_when_a_tenth_of_its_life_is_left(
     open_stream: Opener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A renewal that fails is tried again a second later: the old token is still valid."""
+    """A renewal that fails is tried again a second later: until then, the old token serves."""
     emulator, later = open_stream.emulator, 0.0
     now = clock.monotonic
 
     def pass_time() -> None:
         nonlocal later
-        later = {0.0: 3000.0, 3000.0: 3300.0, 3300.0: 3302.0}[later]
+        later = {0.0: 3000.0, 3000.0: 3300.0, 3300.0: 3300.5, 3300.5: 3302.0}[later]
         if later == 3300.0:
             emulator.fail_next(times=QUICK.max_attempts, status=500, operation=SIGN)
 
     monkeypatch.setattr("forge_realtime._realtime.private.monotonic", lambda: now() + later)
-    open_stream(lambda stream: send_each(stream, "a", "b", "c", "d", between=pass_time))
-    assert recorded(emulator).value == "abcd"
-    statuses = [request.status for request in requests(emulator, "sign")]
-    assert statuses == [200, 200, *[500] * QUICK.max_attempts, 200]
-    assert [request.status for request in requests(emulator, "publish")].count(200) == len(emulator.events)
+    stream = open_stream(lambda stream: send_each(stream, "a", "b", "c", "d", "e", between=pass_time))
+    assert recorded(emulator).value == "abcde"
+    statuses = [(request.operation.split("_")[0], request.status) for request in emulator.requests]
+    published, failed, renewed = ("publish", 200), [("sign", 500)] * QUICK.max_attempts, ("sign", 200)
+    # The last one is the end.
+    assert statuses == [renewed, renewed, *[published] * 2, *failed, *[published] * 2, renewed, *[published] * 2]
+    # Signing is no operation of the stream.
+    assert stream.report.operations == statuses.count(published)
 
 
 def test_expired_token_is_not_sent_while_no_other_can_be_signed(
@@ -275,11 +354,27 @@ def test_update_whose_token_is_not_signed_in_time_was_not_sent(
     assert (caught.value.report.sent, caught.value.report.dropped, caught.value.report.operations) == (1, 1, 1)
 
 
-def test_stream_goes_on_for_the_installation_after_the_invocation(open_stream: Opener) -> None:
+def test_stream_goes_on_for_the_installation_after_the_invocation(
+    open_stream: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
     emulator = open_stream.emulator
     emulator.register(default={"installation": INSTALLATION})
     emulator.change(invocation_lifetime=60)
-    open_stream(lambda stream: send_each(stream, "a", "b", "c", between=lambda: emulator.advance(3601)))
+
+    def end_invocation() -> None:
+        emulator.advance(3601)
+        # The quota of the stream needs no other lookup, which the platform would refuse now.
+        _state._installations.clear()
+
+    lookups: list[object] = []
+
+    def begin_lookup(_state: Any, key: object, now: float) -> bool:
+        lookups.append(key)
+        return True
+
+    monkeypatch.setattr(type(_state), "begin_lookup", begin_lookup)
+    open_stream(lambda stream: send_each(stream, "a", "b", "c", between=end_invocation))
+    assert len(lookups) == 1
     assert recorded(emulator).value == "abc"
     accepted = [request for request in emulator.requests if request.code is None]
     ids = [request.authorization.installation_id for request in accepted if request.authorization]
@@ -335,8 +430,13 @@ def test_stream_for_an_installation(emulator: Emulator) -> None:
         before = len(emulator.requests)
         with pytest.raises(RejectedError):
             client.for_installation(INSTALLATION).private_stream("answer")
-        # Nobody else is left to sign for.
+        # Nobody else is left to sign for, nor to publish for.
         assert len(emulator.requests) == before + 1
+        emulator.change(token_by_installation=True)
+        emulator.fail_next(status=400, operation="publish_global")
+        with pytest.raises(StreamError), client.for_installation(INSTALLATION).private_stream("answer") as stream:
+            stream.send("refused")
+        assert len(emulator.requests) == before + 4
 
 
 def test_handle_is_renewed_for_whoever_has_it(open_stream: Opener) -> None:
@@ -376,11 +476,15 @@ def asgi_route(method: str, body: bytes) -> tuple[int, str, bytes]:
     return response.status_code, response.headers["content-type"], response.content
 
 
-def flask_route(method: str, body: bytes) -> tuple[int, str, bytes]:
+def flask_route(method: str, body: bytes, view: Any = wsgi.StopRoute) -> tuple[int, str, bytes]:
     app = flask.Flask("app")
-    app.add_url_rule(STOP_PATH, "stop", wsgi.StopRoute, methods=["GET", "POST"])
+    app.add_url_rule(STOP_PATH, "stop", view, methods=["GET", "POST"])
     response = app.test_client().open(STOP_PATH, method=method, data=body)
     return response.status_code, response.headers["content-type"], response.data
+
+
+def flask_instance_route(method: str, body: bytes) -> tuple[int, str, bytes]:
+    return flask_route(method, body, wsgi.StopRoute())
 
 
 def wsgi_route(method: str, body: bytes) -> tuple[int, str, bytes]:
@@ -405,7 +509,7 @@ def django_route(method: str, body: bytes) -> tuple[int, str, bytes]:
     return response.status_code, response.headers["content-type"], response.content
 
 
-@pytest.mark.parametrize("route", [asgi_route, flask_route, wsgi_route, django_route])
+@pytest.mark.parametrize("route", [asgi_route, flask_route, flask_instance_route, wsgi_route, django_route])
 def test_route_stops_the_stream_of_the_handle_only(
     emulator: Emulator, route: Route, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -463,6 +567,35 @@ def test_wsgi_route_reads_as_much_as_the_server_says(emulator: Emulator, more: d
 
     b"".join(wsgi.StopRoute()(environ, start_response))
     assert started[0] == status
+
+
+def test_asgi_route_reads_no_long_body_and_leaves_no_secret_in_its_variables(emulator: Emulator) -> None:
+    stream = open_other(emulator)
+    body = request_of(stream.handle["stream"], stream.handle["stop"]["secret"])
+
+    async def call(*bodies: bytes) -> tuple[int, int]:
+        left = [{"type": "http.request", "body": part, "more_body": True} for part in bodies]
+        left[-1]["more_body"] = False
+
+        async def receive() -> Any:
+            return left.pop(0)
+
+        async def fail(message: Any) -> None:
+            raise LookupError(message["status"])
+
+        try:
+            await asgi.StopRoute()({"type": "http", "method": "POST"}, receive, fail)
+        except LookupError as failed:
+            # Crash reporters show the variables of every frame.
+            frames = [frame for frame, _ in traceback.walk_tb(failed.__traceback__) if "forge_realtime" in str(frame)]
+            assert frames
+            assert stream.handle["stop"]["secret"] not in str([frame.f_locals for frame in frames])
+            return failed.args[0], len(left)
+        return 0, len(left)
+
+    assert asyncio.run(call(*[b" " * 1024] * 100)) == (400, 95)
+    assert asyncio.run(call(body[:10], body[10:])) == (200, 0)
+    assert stream.cancelled.is_set()
 
 
 def request_of(stream: str, secret: str, **more: Any) -> bytes:

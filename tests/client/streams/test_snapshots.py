@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import itertools
 import json
+import logging
 import signal
 import threading
 import time
@@ -126,6 +127,19 @@ def test_snapshot_that_was_asked_for_goes_with_the_next_update_or_alone() -> Non
     assert platform.snapshots == [(1, 1, 2), (11.5, None, 2), (21, 2, 3)]
 
 
+def test_snapshots_that_are_asked_for_are_a_second_apart() -> None:
+    async def run() -> None:
+        async with platform.client().stream_global("chat", interval=0, snapshot_interval=3600) as stream:
+            for _ in range(40):
+                await send(stream, 1, 0.1)
+                stream.send_snapshot()
+
+    platform = Platform()
+    run_virtually(run())
+    *times, _end = [time for time, _, _ in platform.snapshots]
+    assert times == [1, 2, 3]
+
+
 def test_page_that_subscribes_later_gets_a_snapshot_with_the_next_update() -> None:
     async def run() -> None:
         async with platform.client().stream_global("chat", snapshot_interval=3600) as stream:
@@ -223,6 +237,19 @@ def test_final_snapshot_is_repeated_once_in_the_background() -> None:
     assert (last["snapshot"], last["end"]) == (again["snapshot"], again["end"])
 
 
+def test_stop_after_the_end_changes_nothing() -> None:
+    async def run() -> None:
+        async with platform.client().stream_global("chat") as stream:
+            await stream.send("a")
+        stream.stop("late")
+        await asyncio.sleep(100)
+
+    platform = Platform()
+    run_virtually(run())
+    assert len([envelope for envelope in platform.envelopes if envelope["end"]]) == 2
+    assert not any("stopped" in envelope for envelope in platform.envelopes)
+
+
 def test_end_that_nobody_heard_is_repeated_soon_too() -> None:
     """The page that asked for the stream may be about to subscribe."""
 
@@ -266,7 +293,7 @@ def test_failed_stream_repeats_only_what_may_have_been_published(status: int, er
 
 
 @pytest.mark.parametrize("fault", ["rejected", "unknown", "quota"])
-def test_snapshot_that_cannot_be_published_loses_no_update(fault: str) -> None:
+def test_snapshot_that_cannot_be_published_loses_no_update(fault: str, caplog: pytest.LogCaptureFixture) -> None:
     def respond(envelope: dict[str, Any]) -> httpx.Response | None:
         if "seq" in envelope or fault == "quota":
             return None
@@ -285,6 +312,28 @@ def test_snapshot_that_cannot_be_published_loses_no_update(fault: str) -> None:
     run_virtually(run())
     assert Reader(platform.payloads).text == "0;1;c"
     assert Reader(platform.payloads).ended
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+def test_rest_of_a_snapshot_that_lost_a_part_is_not_published() -> None:
+    def respond(envelope: dict[str, Any]) -> httpx.Response | None:
+        if "seq" in envelope or refused:
+            return None
+        refused.append(len(platform.payloads))
+        return httpx.Response(500, json={})
+
+    async def run() -> None:
+        async with platform.client().stream_global("chat", max_bytes=1_024, snapshot_interval=2) as stream:
+            for _ in range(5):
+                await stream.send("x" * 700)
+                await asyncio.sleep(0.3)
+            await asyncio.sleep(10)
+
+    refused: list[int] = []
+    platform = Platform(respond=respond)
+    run_virtually(run())
+    later = [envelope["snapshot"]["part"] for envelope in platform.envelopes[refused[0] :] if "seq" not in envelope]
+    assert later[0] == 0
 
 
 def test_end_of_the_block_does_not_wait_for_a_snapshot() -> None:
@@ -486,7 +535,7 @@ def test_rejected_repetition_is_silent(workers: Any, caplog: pytest.LogCaptureFi
             worker.join(5)
     assert len(server.received) == 3
     assert stream.report.operations == 2
-    assert not [record for record in caplog.records if record.name == "forge_realtime" and "stream" in record.message]
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
 @pytest.mark.parametrize("line", range(40))

@@ -404,6 +404,34 @@ def test_stream_that_is_open_at_exit_publishes_what_is_left_and_its_end() -> Non
     assert sent == "2"
 
 
+CLOSED_AT_EXIT = """
+import atexit, sys, threading
+from forge_realtime import RealtimeClient
+
+client = RealtimeClient(sys.argv[1])
+atexit.register(client.close)
+ready = threading.Event()
+
+def job():
+    stream = client.for_installation("installation-1").stream_global("chat", interval=3600).__enter__()
+    stream.send("a")
+    stream.flush()
+    stream.send("b")
+    ready.set()
+    threading.Event().wait()
+
+threading.Thread(target=job, daemon=True).start()
+ready.wait()
+"""
+
+
+def test_client_that_is_closed_at_exit_ends_its_open_streams_first() -> None:
+    with FaultServer() as server:
+        run_program(CLOSED_AT_EXIT, server.url)
+    assert reader(server).text == "ab"
+    assert reader(server).only[-1]["error"] == {"type": "SystemExit"}
+
+
 def test_merge_function_that_changes_its_arguments_and_raises_changes_nothing() -> None:
     def merge(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
         before["n"] += after["n"]

@@ -122,6 +122,26 @@ def test_sent_and_then_unreachable_is_unknown(given: Given, again: Callable[[htt
     assert len(server.published) == 1
 
 
+def test_only_httpx_own_transport_is_not_traced(given: Given, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It sends a request once, and the trace costs time. httpcore's own connections tell whether there is one."""
+    kind, name = (
+        (httpx.AsyncHTTPTransport, "handle_async_request")
+        if given.asynchronous
+        else (httpx.HTTPTransport, "handle_request")
+    )
+    send, traced = getattr(kind, name), []
+
+    def handle(self: object, request: httpx.Request) -> Any:
+        traced.append("trace" in request.extensions)
+        return send(self, request)
+
+    monkeypatch.setattr(kind, name, handle)
+    with FaultServer() as server:
+        for transport in (kind(), type("Other", (kind,), {})()):
+            assert given(server.url, transport).event_id
+    assert traced == [given.as_client, True]
+
+
 def test_body_that_was_asked_for_twice_is_unknown(given: Given) -> None:
     is_unknown(given("http://sidecar.test", ByHand(2)))
 
