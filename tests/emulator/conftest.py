@@ -9,12 +9,12 @@ from uuid import uuid4
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, BrowserContext, Page
 
 from forge_realtime_emulator import Emulator, Settings
 from tests.emulator.api import Api
 from tests.emulator.site import Site, install
-from tests.support.browser import open_browser, require
+from tests.support.browser import close_pages, open_browser, require
 from tests.support.shared import EXAMPLES, make_once
 
 
@@ -68,18 +68,26 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         yield site
 
 
-@pytest.fixture
-def open_page(browser: Browser) -> Iterator[Callable[[str], Page]]:
-    """Open pages that close with the test. An uncaught error in a page fails the test."""
-    errors: list[str] = []
+@pytest.fixture(scope="module")
+def context(browser: Browser) -> Iterator[BrowserContext]:
+    """The profile of all pages of a module. Its first page keeps the window open: each new one costs a second."""
     with closing(browser.new_context()) as context:
         context.set_default_timeout(20_000)
+        context.new_page()
+        yield context
 
-        def open_page(url: str) -> Page:
-            page = context.new_page()
-            page.on("pageerror", lambda error: errors.append(str(error)))
-            page.goto(url)
-            return page
 
-        yield open_page
+@pytest.fixture
+def open_page(context: BrowserContext) -> Iterator[Callable[[str], Page]]:
+    """Open pages that close with the test, as does what they stored. An uncaught error in a page fails the test."""
+    errors: list[str] = []
+
+    def open_page(url: str) -> Page:
+        page = context.new_page()
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.goto(url)
+        return page
+
+    yield open_page
+    close_pages(context)
     assert errors == []

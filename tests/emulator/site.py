@@ -44,7 +44,7 @@ class Site:
 
     def bundle(self, script: Path) -> None:
         """Bundle a script of the tests."""
-        command = ["npx", "esbuild", str(script), "--bundle", "--log-level=warning", "--jsx=automatic"]
+        command = [self._tool("esbuild"), str(script), "--bundle", "--log-level=warning", "--jsx=automatic"]
         command += [f"--alias:{file.stem}={file}" for file in STREAMS.parent.glob("*.js")]
         run(*command, f"--outfile={self._folder / script.with_suffix('.js').name}", folder=self._examples)
 
@@ -60,7 +60,8 @@ class Site:
         run("npm", "run", "build", folder=frontend)
         script = json.loads((frontend / "package.json").read_text(encoding="utf-8"))["scripts"]["local"]
         command, _, _ = script.partition(" --servedir")
-        run("npx", *command.split(), folder=frontend)
+        tool, *arguments = command.split()
+        run(self._tool(tool), *arguments, folder=frontend)
         for name in ("main.js", "main.css", "local.html"):
             text = (frontend / "local" / name).read_text(encoding="utf-8")
             self.write(f"service/{name}", text.replace("http://127.0.0.1:7072", emulator.url))
@@ -73,7 +74,11 @@ class Site:
     def check_types(self, folder: Path) -> str:
         """Run the TypeScript compiler on a folder, with the installed packages, and return its output."""
         (folder / "node_modules").symlink_to(self._examples / "node_modules")
-        return run("npx", "tsc", "--project", str(folder), folder=self._examples)
+        return run(self._tool("tsc"), "--project", str(folder), folder=self._examples)
+
+    def _tool(self, name: str) -> str:
+        """Return the path of a package's program. With npx, starting it takes longer than most of its work."""
+        return str(self._examples / "node_modules/.bin" / name)
 
     def page(self, bridge: str, script: str = "bridge_page.js", resources: str = "{}") -> str:
         """Write a page that loads a bridge.js and then a bundle of the tests, and return its path."""

@@ -12,7 +12,7 @@ from contextlib import closing
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Error, Page, expect
+from playwright.sync_api import BrowserContext, Error, Page, expect
 
 from forge_realtime import RealtimeClient
 from forge_realtime_emulator import Emulator, Settings
@@ -551,8 +551,8 @@ def test_allowed_page_cannot_control_the_emulator(page: Page, emulator: Emulator
             page.evaluate(f"fetch('{emulator.url}/_emulator/{path}', {{ method: '{method}' }})")
 
 
-def test_bridge_must_be_loaded_as_a_script(emulator: Emulator, site: Site, browser: Browser) -> None:
-    with closing(browser.new_page()) as page:
+def test_bridge_must_be_loaded_as_a_script(emulator: Emulator, site: Site, context: BrowserContext) -> None:
+    with closing(context.new_page()) as page:
         page.goto(f"{site.origin}{site.page(f'{emulator.url}/bridge.js')}")
         with pytest.raises(Error, match="must be loaded by <script"):
             page.evaluate(f"import('{emulator.url}/bridge.js')")

@@ -12,6 +12,8 @@ from schemathesis.specs.openapi.checks import status_code_conformance
 
 from tests.emulator.api import Api
 
+pytest_plugins = ["schemathesis.pytest.plugin"]
+
 DOCUMENT = json.loads(files("forge_realtime_emulator").joinpath("realtime.json").read_text(encoding="utf-8"))
 SCHEMA = schemathesis.openapi.from_dict(DOCUMENT)
 OVERRIDES = ["board", "issue", "project", "content", "space", "repository", "pullRequest"]

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from playwright.sync_api import Browser, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, expect, sync_playwright
 
 from tests.support import programs
 
@@ -30,3 +30,14 @@ def open_browser() -> Iterator[Browser]:
             yield browser
         finally:
             browser.close()
+
+
+def close_pages(context: BrowserContext) -> None:
+    """Close the pages of a profile but for its first, and delete what they stored: the next ones find it as new."""
+    for page in context.pages[1:]:
+        session = context.new_cdp_session(page)
+        session.send("Network.clearBrowserCache")
+        session.send("Network.clearBrowserCookies")
+        for frame in page.frames:
+            session.send("Storage.clearDataForOrigin", {"origin": frame.url, "storageTypes": "all"})
+        page.close()
