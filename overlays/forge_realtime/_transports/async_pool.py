@@ -83,7 +83,7 @@ class AsyncConnectionPool(BaseConnectionPool):
                 begun.check(request, error)
                 raise
         loop = self._loop()
-        place = loop.place()
+        place = _Place(loop)
         try:
             if self._aiohttp is not None and not is_intercepted():
                 return await self._send_with_aiohttp(self._aiohttp, loop, place, request, until)
@@ -183,11 +183,6 @@ class _LoopConnections:
         self.places = asyncio.Semaphore(CONNECTIONS)
         self.contended = False
 
-    def place(self) -> _Place:
-        """Return a place for a call, which is busy from now on."""
-        self.busy += 1
-        return _Place(self)
-
     async def close_aiohttp(self) -> None:
         """Close aiohttp's connections. A call that is retried later makes new ones."""
         if (transport := self.aiohttp()) is not None:
@@ -196,11 +191,15 @@ class _LoopConnections:
 
 
 class _Place:
-    """A call's place among the connections of its loop. The limit of the attempt bounds the wait for it."""
+    """A call's place among the connections of its loop, which is busy until the call leaves it.
+
+    The limit of the attempt bounds the wait for it.
+    """
 
     __slots__ = ("_loop", "taken")
 
     def __init__(self, loop: _LoopConnections) -> None:
+        loop.busy += 1
         self._loop = loop
         self.taken = False
 

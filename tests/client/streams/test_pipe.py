@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -368,10 +368,12 @@ def test_source_that_does_not_let_go_holds_nothing_up(emulator: Emulator, *, wai
     assert (stream.value, stream.ended, stream.error) == ("Hello" if waits else "Hello.", True, None)
 
 
-def test_cancelled_task_closes_the_source_and_stays_cancelled(emulator: Emulator) -> None:
-    async def main() -> None:
-        source = Waiting()
+def cancel_while_it_waits(
+    emulator: Emulator, source: Waiting, cancel: Callable[[asyncio.Task[None]], Coroutine[Any, Any, None]]
+) -> None:
+    """Pipe a source in a task, which `cancel` ends while it waits for an item. The source is closed then."""
 
+    async def main() -> None:
         async def answer() -> None:
             async with client.for_invocation(INVOCATION).stream("chat") as stream:
                 await stream.pipe(source)
@@ -379,13 +381,20 @@ def test_cancelled_task_closes_the_source_and_stays_cancelled(emulator: Emulator
         async with AsyncRealtimeClient(emulator.url) as client:
             task = asyncio.create_task(answer())
             await source.waits.wait()
-            task.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await task
+            await cancel(task)
         assert source.closed
 
     emulator.reset()
     asyncio.run(main())
+
+
+def test_cancelled_task_closes_the_source_and_stays_cancelled(emulator: Emulator) -> None:
+    async def cancel(task: asyncio.Task[None]) -> None:
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    cancel_while_it_waits(emulator, Waiting(), cancel)
     stream = recorded(emulator)
     assert (stream.value, stream.ended) == ("Hel", True)
 
@@ -409,24 +418,13 @@ def test_source_is_closed_although_the_task_is_cancelled_again_and_again(emulato
         def __aiter__(self) -> Any:
             return Slow()
 
+    async def cancel(task: asyncio.Task[None]) -> None:
+        while not task.done():
+            task.cancel()
+            await asyncio.sleep(0)
+
     source = Response()
-
-    async def main() -> None:
-
-        async def answer() -> None:
-            async with client.for_invocation(INVOCATION).stream("chat") as stream:
-                await stream.pipe(source)
-
-        async with AsyncRealtimeClient(emulator.url) as client:
-            task = asyncio.create_task(answer())
-            await source.waits.wait()
-            while not task.done():
-                task.cancel()
-                await asyncio.sleep(0)
-        assert source.closed
-
-    emulator.reset()
-    asyncio.run(main())
+    cancel_while_it_waits(emulator, source, cancel)
 
 
 def test_timeout_of_the_source_is_raised(emulator: Emulator) -> None:

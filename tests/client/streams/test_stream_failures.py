@@ -362,6 +362,23 @@ def test_streams_after_the_main_thread_and_at_exit_are_sent(name: str) -> None:
     assert texts == ["after the main thread", "at exit"]
 
 
+# The end of a program whose stream is open at exit, in a thread that never ends.
+OPEN_STREAM = """
+ready = threading.Event()
+
+def job():
+    global stream
+    stream = live.stream_global("chat", interval=3600).__enter__()
+    stream.send("a")
+    stream.flush()
+    stream.send("b")
+    ready.set()
+    threading.Event().wait()
+
+threading.Thread(target=job, daemon=True).start()
+ready.wait()
+"""
+
 LEFT_OPEN = """
 import atexit, sys, threading
 from forge_realtime import Delivery, StreamError
@@ -379,25 +396,12 @@ atexit.register(late)
 from forge_realtime import RealtimeClient
 
 live = RealtimeClient(sys.argv[1]).for_installation("installation-1")
-ready = threading.Event()
-
-def job():
-    global stream
-    stream = live.stream_global("chat", interval=3600).__enter__()
-    stream.send("a")
-    stream.flush()
-    stream.send("b")
-    ready.set()
-    threading.Event().wait()
-
-threading.Thread(target=job, daemon=True).start()
-ready.wait()
 """
 
 
 def test_stream_that_is_open_at_exit_publishes_what_is_left_and_its_end() -> None:
     with FaultServer() as server:
-        refused, sent = run_program(LEFT_OPEN, server.url).splitlines()
+        refused, sent = run_program(LEFT_OPEN + OPEN_STREAM, server.url).splitlines()
     assert reader(server).text == "ab"
     assert reader(server).only[-1]["error"] == {"type": "SystemExit"}
     assert refused.startswith("not sent stream: the interpreter exits; the update was not sent")
@@ -410,24 +414,13 @@ from forge_realtime import RealtimeClient
 
 client = RealtimeClient(sys.argv[1])
 atexit.register(client.close)
-ready = threading.Event()
-
-def job():
-    stream = client.for_installation("installation-1").stream_global("chat", interval=3600).__enter__()
-    stream.send("a")
-    stream.flush()
-    stream.send("b")
-    ready.set()
-    threading.Event().wait()
-
-threading.Thread(target=job, daemon=True).start()
-ready.wait()
+live = client.for_installation("installation-1")
 """
 
 
 def test_client_that_is_closed_at_exit_ends_its_open_streams_first() -> None:
     with FaultServer() as server:
-        run_program(CLOSED_AT_EXIT, server.url)
+        run_program(CLOSED_AT_EXIT + OPEN_STREAM, server.url)
     assert reader(server).text == "ab"
     assert reader(server).only[-1]["error"] == {"type": "SystemExit"}
 
