@@ -6,6 +6,7 @@ import asyncio
 import os
 import socket
 import ssl
+import sys
 import weakref
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable
 from contextlib import suppress
@@ -32,7 +33,6 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
     def __init__(self, context: Callable[[], ssl.SSLContext], connections: int, keepalive: float) -> None:
         self._context = context
         self.open: weakref.WeakSet[asyncio.BaseTransport] = weakref.WeakSet()
-        self._end = self._close_at_end()
         self._session = aiohttp.ClientSession(
             connector=_Connector(self, connections, keepalive),
             # The caller bounds the time.
@@ -74,15 +74,12 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             raise
         return httpx.Response(response.status, headers=response.raw_headers, stream=_Stream(response, body))
 
-    async def close_with_loop(self) -> None:
+    def close_with_loop(self) -> None:
         """Close the connections when the event loop shuts down its asynchronous generators, as under `asyncio.run`."""
-        await anext(self._end)
-
-    async def _close_at_end(self) -> AsyncGenerator[None]:
-        try:
-            yield
-        finally:
-            await self._session.close()
+        # The loop calls `aclose()` of what it is told here. A true generator that is garbage before its loop is closed
+        # would leave a coroutine that nobody awaits.
+        if (tell := sys.get_asyncgen_hooks().firstiter) is not None:
+            tell(cast(AsyncGenerator[Any], self))
 
     def close_quietly(self) -> None:
         """Close the connections of an event loop that was closed without a shutdown."""
@@ -91,7 +88,6 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
 
     async def aclose(self) -> None:
         await self._session.close()
-        await self._end.aclose()
 
 
 async def _without_repeating(

@@ -143,7 +143,7 @@ class AsyncConnectionPool(BaseConnectionPool):
             if (transport := loop.aiohttp()) is None:
                 transport = make(self._tls, CONNECTIONS, IDLE_SECONDS)
                 loop.aiohttp = weakref.ref(transport)
-                await transport.close_with_loop()
+                transport.close_with_loop()
             return await transport.handle_async_request(request)
 
         try:

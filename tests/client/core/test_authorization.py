@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from forge_realtime import Authorization, UsageError
@@ -59,6 +59,7 @@ def test_invalid_combinations_are_refused(settings: dict[str, Any], says: str) -
     as_=st.sampled_from(["app", "user", None, "root", "app,id=x"]),
     account_id=st.none() | ANY_TEXT,
 )
+@example(invocation_id=None, installation_id="/0", as_="app", account_id=None)
 def test_no_value_leaves_its_field(**settings: Any) -> None:
     try:
         header = Authorization(**settings).header
@@ -72,7 +73,8 @@ def test_no_value_leaves_its_field(**settings: Any) -> None:
         "as": settings["as_"],
         "accountId": settings["account_id"],
         "id": settings["invocation_id"],
-        "installationId": settings["installation_id"],
+        # Of an ARI, the part that `/v1/installations` lists.
+        "installationId": settings["installation_id"] and settings["installation_id"].split("/")[-1],
     }
     assert [tuple(pair.split("=")) for pair in pairs.split(",")] == [
         (key, value) for key, value in given_fields.items() if value is not None

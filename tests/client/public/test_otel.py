@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import json
 import logging
 import re
@@ -33,6 +32,7 @@ from forge_realtime._core.hidden import Hidden
 from forge_realtime.otel import Instrumentation
 from tests.support.callers import INVOCATION, QUICK
 from tests.support.fault_server import Connection, FaultServer, answer, refused_url, reset_after
+from tests.support.garbage import collect
 from tests.support.tokens import token
 
 GOLDEN = Path(__file__).with_name("otel_spans.json")
@@ -362,7 +362,7 @@ def test_call_that_is_abandoned_ends_its_span_without_a_complaint(
         thread.join()
         flows.clear()
         del thread
-        gc.collect()
+        collect()
     assert [dict(span.attributes or {})["error.type"] for span in telemetry.spans()] == ["GeneratorExit"]
     assert caplog.records == []
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import copy
-import gc
 import inspect
 import io
 import json
@@ -49,6 +48,7 @@ from forge_realtime_emulator import Emulator, Settings
 from tests.client.realtime.test_secrets import own_variables
 from tests.support import web_apps
 from tests.support.callers import INVOCATION, QUICK
+from tests.support.garbage import collect
 from tests.support.recorded import recorded
 
 UNLIMITED = Quota(per_second=100_000, burst=1000)
@@ -636,7 +636,7 @@ def test_stream_nobody_uses_is_forgotten(emulator: Emulator) -> None:
     stream = open_other(emulator)
     body = request_of(stream.handle["stream"], stream.handle["stop"]["secret"])
     del stream
-    gc.collect()
+    collect()
     assert stop_stream("POST", body)[0] == 404
 
 

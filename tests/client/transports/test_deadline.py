@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import json
 import socket
 import threading
@@ -17,6 +16,7 @@ from forge_realtime._transports import connection
 from forge_realtime._transports.connection import Addresses
 from tests.support.callers import ASYNC_KINDS, INVOCATION, KINDS, QUICK, AsyncKind, Caller, Kind, async_client
 from tests.support.fault_server import PUBLISHED, Connection, FaultServer, http, raw, refused_url
+from tests.support.garbage import collect
 
 ONCE = RetryPolicy(max_attempts=1, attempt_timeout=20, deadline=20)
 FLOOD = raw(b"HTTP/1.1 103 Early Hints\r\n\r\n" * 50_000)
@@ -54,7 +54,7 @@ def test_calls_share_a_name_lookup_that_hangs(
     # No more than an attempt and its retries would have made alone; and three by the last call, which waits for none.
     assert len(lookups) <= 6
     # asyncio would report an error that nobody retrieves.
-    gc.collect()
+    collect()
     assert [record for record in caplog.records if record.name == "asyncio"] == []
 
 

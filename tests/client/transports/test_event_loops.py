@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from forge_realtime import AsyncRealtimeClient, UsageError
 from forge_realtime._transports.connection import QuietSocket
 from tests.support.callers import ASYNC_KINDS, INVOCATION, AsyncKind, async_client
 from tests.support.fault_server import FaultServer
+from tests.support.garbage import collect
 
 LOOPS = 100
 
@@ -49,12 +49,12 @@ def test_100_event_loops_leave_no_open_files(kind: AsyncKind, end: Callable[[Asy
         warnings.simplefilter("ignore" if end is never_close else "error", ResourceWarning)
         live = async_client(kind, server.url).for_invocation(INVOCATION)
         end(live)
-        gc.collect()
+        collect()
         server.wait_for_closed_connections()
         before = open_files()
         for _ in range(LOOPS):
             end(live)
-        gc.collect()
+        collect()
         server.wait_for_closed_connections()
         assert open_files() <= before
         assert len(server.received) == LOOPS + 1
@@ -77,7 +77,7 @@ def test_event_loop_with_more_calls_than_connections_goes_too() -> None:
     with FaultServer() as server:
         live = async_client("async", server.url).for_invocation(INVOCATION)
         asyncio.run(many(live))
-        gc.collect()
+        collect()
         assert not live._pool._loops
 
 

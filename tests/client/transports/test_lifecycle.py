@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import json
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from attrs import evolve
 from forge_realtime import Quota, RealtimeClient, RetryPolicy, UsageError
 from tests.support.callers import ASYNC_KINDS, INVOCATION, KINDS, AsyncKind, Kind, async_client
 from tests.support.fault_server import PUBLISHED, Behaviour, Connection, FaultServer, Held, answer
+from tests.support.garbage import collect
 from tests.support.moments import in_the_midst
 
 # Enough for a busy machine.
@@ -60,7 +60,7 @@ def test_client_works_in_one_event_loop_after_another(kind: AsyncKind) -> None:
             asyncio.run(live.publish("c", "p"))
         asyncio.run(client.aclose())
         del client, live
-        gc.collect()
+        collect()
     assert len(server.received) == server.connections == 3
 
 
@@ -285,13 +285,13 @@ def test_unclosed_blocking_client_is_a_resource_warning(kind: Kind, close: bool)
     with FaultServer() as server, warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         # Garbage of other tests.
-        gc.collect()
+        collect()
         caught.clear()
         if kind == "sync":
             use(server.url, close)
         else:
             asyncio.run(use_async(kind, server.url, close))
-        gc.collect()
+        collect()
         warned = any(warning.category is ResourceWarning for warning in caught)
         assert warned is (kind == "sync" and not close)
 
