@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from attrs import field, frozen
 
-from attrs import evolve, field, frozen
-
-from .._core.authorization import Authorization
 from .._core.call import Instrument
 from .._core.errors import UsageError
 from .._core.http import httpx
-from .._core.invocation import Headers, Invocation, require_invocation
 from .._core.policy import RetryPolicy
 from .address import checked_address
 
@@ -36,7 +32,7 @@ def _check_show_response(_instance: object, _attribute: object, value: object) -
 
 @frozen(kw_only=True, eq=False, repr=False)
 class ClientSettings:
-    """Settings of one client. A sibling has a copy with changes.
+    """Settings of one client. A sibling with other options has a copy with changes.
 
     Attributes:
         base_url: Address of the sidecar; None for the environment's at each call, so that a module which makes its
@@ -44,33 +40,9 @@ class ClientSettings:
         retry: When calls are retried.
         instrument: What traces and measures calls; None if nothing does.
         show_response: Whether the message of an error quotes the platform's response.
-        authorization: Whom calls are made for; None for the current invocation.
     """
 
     base_url: str | None = field(default=None, converter=_base_url)
     retry: RetryPolicy = field(factory=RetryPolicy, validator=_check_retry)
     instrument: Instrument | None = field(default=None, validator=_check_instrument)
     show_response: bool = field(default=False, validator=_check_show_response)
-    authorization: Authorization | None = None
-
-    def changed(self, **changes: Any) -> Self:
-        """Return a copy with changes."""
-        return evolve(self, **changes)
-
-    def for_invocation(
-        self, invocation: Invocation | Headers, as_: Literal["app", "user"] | None, account_id: str | None
-    ) -> Self:
-        """Return a copy that acts for an invocation."""
-        found = invocation if isinstance(invocation, Invocation) else Invocation.from_headers(invocation)
-        return evolve(self, authorization=Authorization(invocation_id=found.id, as_=as_, account_id=account_id))
-
-    def for_installation(
-        self, installation_id: str, as_: Literal["app", "user"] | None, account_id: str | None
-    ) -> Self:
-        """Return a copy that acts for an installation."""
-        authorization = Authorization(installation_id=installation_id, as_=as_, account_id=account_id)
-        return evolve(self, authorization=authorization)
-
-    def acting(self, name: str) -> Authorization:
-        """Return whom the operation with this name is called for."""
-        return self.authorization or Authorization(invocation_id=require_invocation(name).id)

@@ -92,7 +92,7 @@ class BaseRealtimeClient(BaseClient[Any]):
             return None
         from .._quota.limiter import QuotaLimiter
 
-        return QuotaLimiter(quota, self._address(), self._settings.acting(operation_name(operation)), stream=False)
+        return QuotaLimiter(quota, self._address(), self._acting(operation_name(operation)), stream=False)
 
     def _publish_flow(
         self,
@@ -193,14 +193,14 @@ class BaseRealtimeClient(BaseClient[Any]):
     ) -> Callable[[], PublishSlot]:
         wrapped_token = Hidden(token)
         del token
-        live = self._sibling(self._settings.changed(authorization=self._settings.acting("stream")))
+        live = self._acting_for(self._acting("stream"))
         publish = partial(live._publish_flow, channel, token=wrapped_token, context_overrides=context_overrides)  # noqa: SLF001 (own class)
         return self._slots(publish)
 
     def _global_stream_slots(self, channel: str, token: str | RealtimeToken | None) -> Callable[[], PublishSlot]:
         wrapped_token = Hidden(token)
         del token
-        live = self._sibling(self._settings.changed(authorization=self._settings.acting("stream")))
+        live = self._acting_for(self._acting("stream"))
         return self._slots(partial(live._publish_global_flow, channel, token=wrapped_token))  # noqa: SLF001 (own class)
 
     def _slots(self, publish: Callable[..., Flow[PublishResult]]) -> Callable[[], PublishSlot]:
@@ -210,7 +210,7 @@ class BaseRealtimeClient(BaseClient[Any]):
         from .._quota.limiter import Quota, QuotaLimiter
         from .._streams.buffer import PublishSlot
 
-        acting, instrument, stream_quota = self._settings.acting("stream"), self._settings.instrument, Quota()
+        acting, instrument, stream_quota = self._acting("stream"), self._settings.instrument, Quota()
 
         def slot() -> PublishSlot:
             limiter = QuotaLimiter(self.quota or stream_quota, self._address(), acting, stream=True)
@@ -255,9 +255,9 @@ class BaseRealtimeClient(BaseClient[Any]):
         from .._quota.limiter import Quota, QuotaLimiter
         from .private import PrivateChannel
 
-        acting = self._settings.acting("private_stream")
+        acting = self._acting("private_stream")
         limiter = QuotaLimiter(self.quota or Quota(), self._address(), acting, stream=True)
-        live = self._sibling(self._settings.changed(authorization=acting))
+        live = self._acting_for(acting)
         return PrivateChannel(channel, claims, live, limiter.find_installation, stop_path)
 
     def _private_slots(self, private: PrivateChannel) -> Callable[[], PublishSlot]:

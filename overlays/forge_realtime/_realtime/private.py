@@ -79,7 +79,7 @@ class PrivateChannel:
         """Sign the token that the stream publishes with, and look up the installation."""
         yield from self._renew(None)
         installation = yield from self._find_installation(monotonic() + self._live.retry.deadline)
-        acting = self._live._settings.acting("private_stream")  # noqa: SLF001 (the client's own room)
+        acting = self._live._acting("private_stream")  # noqa: SLF001 (the client's own room)
         if installation is not None and acting.invocation_id is not None:
             self._installation = self._live.for_installation(installation)
 

@@ -22,6 +22,7 @@ from contextlib import suppress
 from typing import Any, Final, ParamSpec, Self, TypeAlias, TypeVar, cast
 
 from .._core import clock
+from .._core.call import TrackedBody
 from .._core.http import httpx
 from .http import httpcore
 from .timeouts import limit_time
@@ -35,6 +36,8 @@ HEAD_BYTES: Final = 64 * 1024
 # Few enough that parsing them does not delay the next look at the clock.
 _PIECE_BYTES: Final = 4 * 1024
 _TLS_BYTES: Final = 64 * 1024
+# Copying more than this takes as long as sending it.
+_JOINED_BYTES: Final = 16 * 1024
 # Head of a response whose framing leaves no doubt. Whatever else a parser would accept has its last byte held back.
 _HEAD: Final = re.compile(
     rb"HTTP/1\.1 (?!1|204|304)\d{3}(?: [^\r\n]*)?\r\n"
@@ -110,7 +113,12 @@ class AsyncPooledConnection(_BaseConnection, httpx.AsyncHTTPTransport):
 
     async def send(self, request: httpx.Request, until: float) -> httpx.Response:
         self._network.begin(request, until)
-        response = await self.handle_async_request(request)
+        try:
+            response = await self.handle_async_request(request)
+        except BaseException:
+            if self._network.nothing_left:
+                cast(TrackedBody, request.stream).sent = False
+            raise
         self._network.head_left = sys.maxsize
         return response
 
@@ -121,11 +129,14 @@ class _BaseNetwork:
     Unless the first bytes of a response are certainly all of it, the last byte of what was read is held back until h11
     asks for more. If the response is complete before that, there are bytes behind it: a second response, perhaps, which
     must not be taken for that of the next call.
+
+    The head of a request is held back until its body is there: both leave in one packet.
     """
 
     def __init__(self) -> None:
         self.until = 0.0
         self.head_left = 0
+        self._head: bytes | None = None
         self._may_be_whole = False
         self._held = b""
         self._socket: socket.socket | None = None
@@ -134,6 +145,7 @@ class _BaseNetwork:
         """Begin an exchange that must end by `until`."""
         self.until = until
         self.head_left = HEAD_BYTES
+        self._head = None
         self._may_be_whole = request.method != "HEAD"
 
     def get_extra_info(self, info: str) -> Any:
@@ -144,6 +156,15 @@ class _BaseNetwork:
     def _pending_tls(self) -> int:
         """Count the bytes that TLS has read and not given yet. It may read more than it was asked for."""
         raise NotImplementedError
+
+    def _ready(self, buffer: bytes) -> list[memoryview]:
+        """Return what is to be sent now of what httpcore writes: the head of the request first, its body then."""
+        if self._head is None:
+            self._head = buffer
+            return []
+        head, self._head = self._head, b""
+        parts = [head, buffer] if len(buffer) > _JOINED_BYTES else [head + buffer]
+        return [memoryview(part) for part in parts if part]
 
     def _hold(self, data: bytes) -> bytes:
         self.head_left -= len(data)
@@ -210,11 +231,13 @@ class _Network(_BaseNetwork, httpcore.NetworkBackend, httpcore.NetworkStream):
     def write(self, buffer: bytes, *_: Any, **__: Any) -> None:
         try:
             assert self._socket is not None
-            view = memoryview(buffer)
+            views = self._ready(buffer)
             del buffer
-            while view:
-                self._socket.settimeout(self._left())
-                view = view[self._socket.send(view) :]
+            for view in views:
+                unsent = view
+                while unsent:
+                    self._socket.settimeout(self._left())
+                    unsent = unsent[self._socket.send(unsent) :]
         except OSError as error:
             raise _of_httpcore(error, httpcore.WriteTimeout, httpcore.WriteError) from error
 
@@ -246,10 +269,14 @@ class _AsyncNetwork(_BaseNetwork, httpcore.AsyncNetworkBackend, httpcore.AsyncNe
 
     It has a socket and no transport of asyncio's. So an idle connection keeps no event loop alive, can be closed after
     its loop, and hides no bytes that were received.
+
+    Attributes:
+        nothing_left: Whether a request is being sent, of which no byte has left.
     """
 
     def __init__(self) -> None:
         super().__init__()
+        self.nothing_left = False
         self._tls: ssl.SSLObject | None = None
         self._incoming = self._outgoing = ssl.MemoryBIO()
 
@@ -289,14 +316,14 @@ class _AsyncNetwork(_BaseNetwork, httpcore.AsyncNetworkBackend, httpcore.AsyncNe
 
     async def write(self, buffer: bytes, *_: Any, **__: Any) -> None:
         try:
-            if not buffer:
-                return
-            view = memoryview(buffer)
+            self.nothing_left |= self._head is None
+            views = self._ready(buffer)
             del buffer
-            if self._tls is None:
-                await self._send(view)
-            else:
-                await self._with_tls(self._tls.write, view)
+            for view in views:
+                if self._tls is None:
+                    await self._send(view)
+                else:
+                    await self._with_tls(self._tls.write, view)
         except OSError as error:
             raise _of_httpcore(error, httpcore.WriteTimeout, httpcore.WriteError) from error
 
@@ -338,7 +365,13 @@ class _AsyncNetwork(_BaseNetwork, httpcore.AsyncNetworkBackend, httpcore.AsyncNe
 
     async def _send(self, data: bytes | memoryview) -> None:
         assert self._socket is not None
-        await asyncio.get_running_loop().sock_sendall(self._socket, data)
+        try:
+            size = self._socket.send(data)
+        except BlockingIOError:
+            size = 0
+        self.nothing_left = False
+        if size < len(data):
+            await asyncio.get_running_loop().sock_sendall(self._socket, data[size:])
 
     async def _receive(self, size: int) -> bytes:
         assert self._socket is not None

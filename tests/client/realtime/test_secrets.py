@@ -206,7 +206,7 @@ def test_no_secret_in_the_variables_of_frames(caller: Caller, fault: str) -> Non
     shown: list[str] = []
 
     def bare(live: Any) -> Any:
-        return live if fault != "no invocation" else live._sibling(live._settings.changed(authorization=None))
+        return live if fault != "no invocation" else live._sibling(_authorization=None)
 
     def watched(call: Any) -> Any:
         if caller.kind == "sync":

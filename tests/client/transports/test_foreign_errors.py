@@ -218,21 +218,38 @@ def test_error_of_a_socket_is_classed(step: str, error: Exception, monkeypatch: 
     assert raised.delivery is (Delivery.UNKNOWN if step == "recv" else Delivery.NOT_SENT)
 
 
+async def publish_in(url: str, payload: str) -> Any:
+    async with AsyncRealtimeClient(url, retry=SHORT) as client:
+        try:
+            return await client.for_invocation(INVOCATION).publish("c", payload)
+        except ForgeRealtimeError as raised:
+            return raised
+
+
 @pytest.mark.parametrize("step", ["sock_connect", "sock_sendall", "sock_recv"])
 @pytest.mark.parametrize("error", ERRORS[:3], ids=name)
 def test_error_of_an_event_loop_is_classed(step: str, error: Exception) -> None:
+    # More than the socket takes at once: the event loop sends the rest.
+    payload = "p" * 20_000_000 if step == "sock_sendall" else "p"
+
     async def run() -> Any:
         setattr(asyncio.get_running_loop(), step, raise_(error))
-        async with AsyncRealtimeClient(server.url, retry=SHORT) as client:
-            try:
-                return await client.for_invocation(INVOCATION).publish("c", "p")
-            except ForgeRealtimeError as raised:
-                return raised
+        return await publish_in(server.url, payload)
 
     with FaultServer() as server:
         raised = asyncio.run(run())
     assert type(raised) in (NoResponseError, TimedOutError)
-    assert raised.delivery is (Delivery.UNKNOWN if step == "sock_recv" else Delivery.NOT_SENT)
+    assert raised.delivery is (Delivery.NOT_SENT if step == "sock_connect" else Delivery.UNKNOWN)
+
+
+@pytest.mark.parametrize("error", ERRORS[:3], ids=name)
+def test_event_of_which_no_byte_has_left_was_not_sent(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when the server resets a connection just before the request."""
+    monkeypatch.setattr(connection.QuietSocket, "send", raise_(error))
+    with FaultServer() as server:
+        raised = asyncio.run(publish_in(server.url, "p"))
+    assert type(raised) in (NoResponseError, TimedOutError)
+    assert raised.delivery is Delivery.NOT_SENT
 
 
 @pytest.mark.parametrize("error", ERRORS[:3], ids=name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import subprocess
 import sys
 import threading
@@ -14,7 +15,7 @@ import pytest
 from attrs import evolve
 
 from forge_realtime import Quota, RealtimeClient, RetryPolicy, UsageError
-from tests.support.callers import ASYNC_KINDS, INVOCATION, KINDS, AsyncKind, Kind, async_client
+from tests.support.callers import ASYNC_KINDS, INVOCATION, KINDS, AsyncKind, Caller, Kind, async_client
 from tests.support.fault_server import PUBLISHED, Behaviour, Connection, FaultServer, Held, answer
 from tests.support.garbage import collect
 from tests.support.moments import in_the_midst
@@ -103,7 +104,7 @@ def test_publish_starts_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
             patch.setattr(threading.Thread, "start", refuse)
             call = pool.submit(live.publish, "c", "p")
             held.arrived.wait()
-            assert set(threading.enumerate()) == before
+            assert not set(threading.enumerate()) - before
             held.go_on.set()
             assert call.result().event_id == "event-1"
 
@@ -359,3 +360,22 @@ with RealtimeClient(sys.argv[1]) as client:
             [sys.executable, "-c", program, server.url], capture_output=True, text=True, check=False, timeout=60
         )
     assert (run.returncode, run.stdout) == (0, "event-1\n"), run.stderr
+
+
+@pytest.mark.parametrize(("size", "together"), [(0, True), (1_000, True), (1_000_000, False)])
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_head_and_body_of_a_request_leave_together_unless_the_body_is_large(
+    kind: Kind, size: int, together: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heads: list[bytes] = []
+
+    def send(self: socket.socket, data: memoryview) -> int:
+        if bytes(data[:5]) == b"POST ":
+            heads.append(bytes(data))
+        return super(socket.socket, self).send(data)
+
+    with FaultServer() as server:
+        monkeypatch.setattr(socket.socket, "send", send)
+        Caller(kind)(server.url, *[lambda live: live.publish("c", "p" * size)] * 2)
+        assert [json.loads(request.body)["payload"] for request in server.received] == ["p" * size] * 2
+    assert [head.endswith(b"}") for head in heads] == [together] * 2

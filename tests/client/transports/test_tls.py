@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ import trustme
 from attrs import evolve
 
 from forge_realtime import Delivery, NoResponseError, RealtimeClient, TimedOutError
+from forge_realtime._transports.connection import QuietSocket
 from tests.support.callers import INVOCATION, KINDS, QUICK, Caller, Kind, async_client
 from tests.support.fault_server import Connection, FaultServer
 from tests.support.tls_server import https_sidecar
@@ -49,6 +51,28 @@ def test_untrusted_certificate_is_not_sent(caller: Caller, url: str) -> None:
     assert type(error) is NoResponseError
     assert error.delivery is Delivery.NOT_SENT
     assert "CERTIFICATE_VERIFY_FAILED" in str(error.__cause__)
+
+
+@pytest.mark.usefixtures("trusted")
+def test_event_of_which_no_byte_has_left_after_the_handshake_was_not_sent(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flights = 0
+
+    def send(self: socket.socket, data: bytes) -> int:
+        nonlocal flights
+        # The client's hello and its end of the handshake.
+        if (flights := flights + 1) > 2:
+            raise ConnectionResetError
+        return socket.socket.send(self, data)
+
+    monkeypatch.setattr(QuietSocket, "send", send)
+    [raised] = Caller("async")(
+        url, lambda live: live.publish("c", "p"), retry=evolve(QUICK, max_attempts=1, attempt_timeout=0.5)
+    )
+    assert flights == 3
+    assert type(raised) is TimedOutError
+    assert raised.delivery is Delivery.NOT_SENT
 
 
 @pytest.mark.usefixtures("trusted")
