@@ -116,7 +116,7 @@ class AsyncPooledConnection(_BaseConnection, httpx.AsyncHTTPTransport):
         try:
             response = await self.handle_async_request(request)
         except BaseException:
-            if self._network.nothing_left:
+            if cast(_AsyncNetwork, self._network).nothing_left:
                 cast(TrackedBody, request.stream).sent = False
             raise
         self._network.head_left = sys.maxsize
