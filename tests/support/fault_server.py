@@ -10,7 +10,6 @@ import threading
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
 from types import TracebackType
 from typing import Self
 
@@ -380,14 +379,11 @@ class FaultServer:
                 goes_on = (self.script.popleft() if self.script else self.then)(connection)
 
 
-@cache
-def _refusing() -> socket.socket:
-    # Bound, and never listening: no server of another test gets the port meanwhile.
-    bound = socket.socket()
-    bound.bind(("127.0.0.1", 0))
-    return bound
+# Bound, and never listening: no server of another test gets the port meanwhile.
+_refusing = socket.socket()
+_refusing.bind(("127.0.0.1", 0))
 
 
 def refused_url() -> str:
     """Return an address on which nothing listens."""
-    return f"http://127.0.0.1:{_refusing().getsockname()[1]}"
+    return f"http://127.0.0.1:{_refusing.getsockname()[1]}"
