@@ -36,7 +36,7 @@ HEAD_BYTES: Final = 64 * 1024
 # Few enough that parsing them does not delay the next look at the clock.
 _PIECE_BYTES: Final = 4 * 1024
 _TLS_BYTES: Final = 64 * 1024
-# Copying more than this takes as long as sending it.
+# A larger body is not copied to join it with its head.
 _JOINED_BYTES: Final = 16 * 1024
 # Head of a response whose framing leaves no doubt. Whatever else a parser would accept has its last byte held back.
 _HEAD: Final = re.compile(
